@@ -1,0 +1,40 @@
+# Two commands set everything up: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test referees bench lint types
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+# An install is repeated only when the lock or the project file has changed.
+.venv/.installed-%: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit("atom-sync needs Python 3.11 or newer: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing ($*) …"
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint requirements.lock setuptools
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --constraint requirements.lock --editable '.$(if $(filter run,$*),,[$*])'
+	@$(BIN)/python -m compileall -q connectors storage flows deployments web sandbox cli.py cli_operator.py demo.py settings.py
+	@touch $@
+
+demo: .venv/.installed-run  ## everything on this machine, against sandboxed vendors (ARGS=--exit to check and leave)
+	@$(BIN)/atom-sync demo $(ARGS)
+
+test: .venv/.installed-dev lint types  ## lint, types and all tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: .venv/.installed-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: .venv/.installed-dev
+	@$(BIN)/mypy
+
+referees: .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox
+	@$(BIN)/pytest -m referee $(ARGS)
+
+bench: .venv/.installed-dev  ## speed, as ratios to a floor measured in the same run
+	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,331 @@
+"""`atom-sync`: everything an operator or a data engineer does from a terminal."""
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import cli_operator
+from connectors import ConnectorError, all_connectors, load
+from deployments import _postgres, local
+from deployments._postgres import PostgresError
+from deployments._processes import ServiceError
+from deployments._redis import RedisError
+from settings import Settings, SettingsError, read
+from storage import StorageError, connections, migrate, records
+from storage.database import Database
+from storage.vault import Vault, VaultError, check_keys
+
+app = typer.Typer(
+    name="atom-sync",
+    help="Keeps tenants' connected apps fresh in PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+cli_operator.add_to(app)
+T = TypeVar("T")
+out = Console()
+err = Console(stderr=True)
+
+# Failures that an operator can act on: one line, no traceback.
+_EXPLAINED = (
+    ConnectorError, LookupError, PostgresError, RedisError, SettingsError, StorageError,
+    VaultError, ServiceError,
+)  # fmt: skip
+
+
+def main() -> None:
+    """The console script: known failures end in one clear line and exit status 1."""
+    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt())
+    try:
+        app()
+    except _EXPLAINED as error:
+        err.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(help="Flow runs at once on this machine.")] = 4,
+) -> None:
+    """Run everything for real use: embedded servers where no URL is set, Prefect, a worker."""
+    with local.supervised(read(), _say) as services:
+        start_services(services, limit=workers)
+        api = services.settings.prefect_api_url or ""
+        _say(
+            f"ready. Prefect UI: [link]{api.removesuffix('/api')}[/link]. Ctrl-C stops everything."
+        )
+        try:
+            while all(services.alive(name) for name in services.started):
+                threading.Event().wait(1)
+        except KeyboardInterrupt:
+            _say("stopping: batches under way are finished first")
+            return
+        fallen = [name for name in services.started if not services.alive(name)]
+        logs = ", ".join(str(services.logs / f"{name}.log") for name in fallen)
+        raise ServiceError(f"{', '.join(fallen)} ended by itself; see {logs}")
+
+
+def tell_addresses(settings: Settings) -> None:
+    """Where a person looks next."""
+    api = settings.prefect_api_url or ""
+    _say(f"Prefect UI: {api.removesuffix('/api')}")
+    _say(f"web and API: {settings.nextauth_url} (documentation at /docs)")
+
+
+def start_services(
+    services: local.Services,
+    *,
+    limit: int,
+    host: str = local.LOOPBACK,
+    sandbox: Callable[[], None] | None = None,
+) -> None:
+    """Bring up a machine in order; the schema is current before anything runs."""
+    services.start_database()
+    _run(lambda: _migrate(services.settings))
+    services.start_redis()
+    if sandbox is not None:
+        sandbox()
+    services.start_prefect()
+    _run(lambda: services.deploy())
+    services.start_web(host)
+    services.start_worker(limit)
+
+
+@app.command()
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="One backfill, one incremental round, compare, leave.")
+    ] = False,
+    integrations: Annotated[
+        str | None, typer.Option(help="Comma separated; all that have a sandbox if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything on this machine against sandboxed vendors: four tenants, real flow runs."""
+    from demo import run
+
+    names = integrations.split(",") if integrations else None
+    sys.exit(run(_with_home("demo"), names, leave=exit_, as_json=as_json))
+
+
+@app.command()
+def sandbox(
+    integrations: Annotated[
+        str | None, typer.Option(help="Comma separated; all if not given.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4010,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = local.LOOPBACK,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the sandboxed vendors alone, and print what a client needs to speak to each."""
+    import sandbox as vendors
+
+    names = integrations.split(",") if integrations else None
+    if names and (unknown := sorted(set(names) - set(vendors.names()))):
+        raise LookupError(
+            f"no sandbox for {', '.join(unknown)}; there are: {', '.join(vendors.names())}"
+        )
+    application = vendors.create_app(names)
+    if port and not local.is_free(port):
+        taken, port = port, local.free_port(port)
+        err.print(f"port {taken} is taken: the sandbox listens on {port}")
+
+    def tell(bound: int) -> None:
+        described = vendors.describe(application, f"http://{host}:{bound}")
+        if as_json:
+            sys.stdout.write(json.dumps(described, indent=2) + "\n")
+            sys.stdout.flush()
+            return
+        for name, facts in described.items():
+            table = Table("", name, show_header=True, box=None)
+            for key, value in facts.items():
+                table.add_row(key, str(value))
+            out.print(table, soft_wrap=True)
+        out.print("Ctrl-C stops it.")
+
+    _run(lambda: vendors.serve(application, host, port, tell))
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Every connection and stream: rows, last sync, and what is wrong."""
+    with local.attached(read()) as settings:
+        rows = _run(lambda: _status(settings))
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
+    elif not rows:
+        out.print("no connections yet; `make demo` shows some")
+    else:
+        out.print(status_table(rows))
+
+
+@app.command()
+def sync(
+    target: Annotated[str, typer.Argument(metavar="TENANT/INTEGRATION")],
+    full: Annotated[bool, typer.Option("--full", help="Read everything again.")] = False,
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Which account, where the tenant connected several.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sync a connection now, through Prefect, and follow the run to its end."""
+    from deployments.triggers import sync_now
+
+    tenant, slash, integration = target.partition("/")
+    if not slash or not tenant or not integration:
+        raise LookupError(
+            f"{target!r} should look like TENANT/INTEGRATION, for example acme/hubspot"
+        )
+    with local.attached(read()) as settings:
+        if settings.prefect_api_url is None:
+            raise ServiceError(
+                "no Prefect server: start `atom-sync up` first, or set PREFECT_API_URL"
+            )
+        with err.status(f"syncing {target} …"):
+            run = _run(
+                lambda: sync_now(
+                    settings, tenant, integration, account=account, streams=stream, full=full
+                )
+            )
+    state = run.state
+    told = {
+        "run": str(run.id),
+        "state": (state.name if state else None) or "unknown",
+        "message": (state.message if state else None) or "",
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        out.print(f"{told['state']}: {told['message']}", highlight=False)
+    if state is None or not state.is_completed():
+        sys.exit(1)
+
+
+@app.command(name="migrate")
+def migrate_command() -> None:
+    """Bring the database's schema up to date; repeating it changes nothing."""
+    with local.attached(read()) as settings:
+        _run(lambda: _migrate(settings))
+    out.print("the schema is current")
+
+
+@app.command()
+def sql(
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="Run this and leave.")
+    ] = None,
+) -> None:
+    """Open PostgreSQL's own shell on our database; every stream is a view."""
+    with local.attached(read()) as settings:
+        sys.exit(_postgres.shell(local.database_url_of(settings), settings.atom_schema, command))
+
+
+async def _migrate(settings: Settings) -> None:
+    """The schema is current, and we hold the keys that what is in it needs."""
+    await migrate(
+        local.database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
+    )
+    if settings.encryption_keys is not None:
+        async with local.opened(settings) as database:
+            await check_keys(database, Vault.parse(settings.encryption_keys.get_secret_value()))
+
+
+async def _status(settings: Settings) -> list[dict[str, Any]]:
+    async with local.opened(settings) as database:
+        return await status_rows(database)
+
+
+async def status_rows(database: Database) -> list[dict[str, Any]]:
+    """A row for each connection's stream, in the order of tenants and integrations."""
+    counts = await records.counts(database)
+    rows = []
+    for connection in await connections.listing(database):
+        for stream in load(connection.integration).streams:
+            found = counts.get((connection.id, stream.name))
+            rows.append(
+                {
+                    "tenant": connection.tenant_slug,
+                    "tier": connection.tier,
+                    "integration": connection.integration,
+                    "account": connection.account_id,
+                    "stream": stream.name,
+                    "rows": found.rows if found else 0,
+                    "last_sync": found.last_synced_at if found else None,
+                    "status": connection.status,
+                    "reason": connection.status_reason,
+                }
+            )
+    return rows
+
+
+def status_table(rows: list[dict[str, Any]]) -> Table:
+    """tenant, integration, stream, rows, last sync; what repeats stands once."""
+    table = Table()
+    for heading in ("tenant", "integration", "stream"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("last sync", no_wrap=True)
+    table.add_column("status")
+    former: tuple[str, str] = ("", "")
+    for row in rows:
+        tenant, integration = f"{row['tenant']} ({row['tier']})", row["integration"]
+        if former[0] not in ("", tenant):
+            table.add_section()
+        same = former == (tenant, integration)
+        problem = f"[red]{row['status']}[/red]: {row['reason']}" if row["reason"] else row["status"]
+        table.add_row(
+            "" if former[0] == tenant else tenant,
+            "" if same else integration,
+            row["stream"],
+            f"{row['rows']:,}",
+            _ago(row["last_sync"]),
+            "" if same else problem,
+        )
+        former = (tenant, integration)
+    return table
+
+
+def _ago(at: datetime | None) -> str:
+    if at is None:
+        return "never"
+    seconds = int((datetime.now(UTC) - at).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def _with_home(name: str) -> Settings:
+    return read(atom_home=read().home / name)
+
+
+def _say(line: str) -> None:
+    err.print(line, highlight=False)
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    return asyncio.run(main())
+
+
+if __name__ == "__main__":
+    main()

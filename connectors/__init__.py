@@ -1,0 +1,86 @@
+"""What atom-sync can talk to: one module an integration, found by its file name."""
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from connectors._errors import (
+    BrokenConnectionError,
+    CheckpointExpiredError,
+    ConnectorError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    RetryableError,
+    SignatureError,
+)
+from connectors._types import (
+    Account,
+    ApiKey,
+    Checkpoint,
+    Column,
+    Connector,
+    Context,
+    OAuth2,
+    Page,
+    RateLimit,
+    Reader,
+    Record,
+    Request,
+    Response,
+    Stream,
+    SyncType,
+    Verdict,
+    column,
+)
+
+__all__ = [
+    "Account",
+    "ApiKey",
+    "BrokenConnectionError",
+    "Checkpoint",
+    "CheckpointExpiredError",
+    "Column",
+    "Connector",
+    "ConnectorError",
+    "Context",
+    "ContractError",
+    "OAuth2",
+    "Page",
+    "ProviderUnavailableError",
+    "RateLimit",
+    "RateLimitedError",
+    "Reader",
+    "Record",
+    "Request",
+    "Response",
+    "RetryableError",
+    "SignatureError",
+    "Stream",
+    "SyncType",
+    "Verdict",
+    "all_connectors",
+    "column",
+    "load",
+]
+
+
+@cache
+def load(name: str) -> Connector:
+    """The connector in `connectors/<name>.py`; LookupError names those there are."""
+    if name.startswith("_") or name not in _names():
+        raise LookupError(f"no integration {name!r}; there are: {', '.join(_names())}")
+    connector: Connector = import_module(f"connectors.{name}").connector
+    return connector
+
+
+def all_connectors() -> tuple[Connector, ...]:
+    """Every connector, by name."""
+    return tuple(load(name) for name in _names())
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(
+        sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_"))
+    )

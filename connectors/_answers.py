@@ -1,0 +1,89 @@
+"""What a vendor's answer means: the map by status, Retry-After, and what we cannot read."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from connectors._errors import (
+    BrokenConnectionError,
+    ConnectorError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
+from connectors._types import Connector, Response
+
+# Nobody means to wait longer than a day; and a larger number may not fit a timedelta.
+MAX_RETRY_AFTER = timedelta(days=1)
+
+# What code that reads a value of another shape than it expects runs into.
+SHAPE_ERRORS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
+_HERE = Path(__file__).parent
+_DOORS = ("_client.py", "_oauth.py")
+
+
+def error_by_status(title: str, where: str, response: Response) -> ConnectorError | None:
+    """What a status means where the vendor has no form of its own; None for a good one."""
+    status = response.status
+    if 200 <= status < 300:
+        return None
+    if status in (401, 403):
+        return BrokenConnectionError(f"{title} refuses our authorisation ({status}) at {where}")
+    if status == 429:
+        return RateLimitedError(f"{title} asks us to wait (429)", retry_after=timedelta())
+    if status >= 500:
+        return ProviderUnavailableError(f"{title} cannot answer now ({status}) at {where}")
+    if 300 <= status < 400:
+        return ContractError(f"{title} redirects ({status}) at {where}, which we do not follow")
+    return ContractError(f"{title} refused a request ({status}) at {where}")
+
+
+def retry_after(response: Response, now: datetime) -> timedelta | None:
+    """How long the vendor's Retry-After asks us to wait: given in seconds, or as a date."""
+    value = response.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        wait = timedelta(seconds=min(float(value), MAX_RETRY_AFTER.total_seconds()))
+    except ValueError:
+        at = _http_date(value)
+        if at is None:
+            return None
+        # The vendor's clock and ours may differ: its own Date is what it counts from.
+        wait = at - (_http_date(response.headers.get("date", "")) or now)
+    return max(timedelta(), min(wait, MAX_RETRY_AFTER))
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def unreadable(connector: Connector, error: Exception) -> ContractError:
+    """For an answer that our code stumbled over: says where it did, and no value of the vendor."""
+    frames = []
+    trace = error.__traceback__
+    while trace:
+        frames.append((Path(trace.tb_frame.f_code.co_filename), trace.tb_lineno))
+        trace = trace.tb_next
+    # Not where a library noticed it, but what line of a connector asked for too much.
+    ours = [
+        (file, line) for file, line in frames if file.parent == _HERE and file.name not in _DOORS
+    ]
+    place = ", ".join(f"{file.name}:{line}" for file, line in (ours or frames)[-1:])
+    # The text of such an error may quote the vendor's data, and tracebacks are stored.
+    error.args = ()
+    return ContractError(
+        f"{connector.title} answered in a form that we cannot read "
+        f"({type(error).__name__} at {place})"
+    )

@@ -1,0 +1,49 @@
+"""What goes wrong with a vendor, grouped by who must act.
+
+ConnectorError                     its message is safe to show a tenant: no token, no body
+  x RetryableError                 nobody acts: wait
+    + RateLimitedError             .retry_after
+    + ProviderUnavailableError     5xx, time-outs, DNS, answers cut short
+  x BrokenConnectionError          the tenant acts: reconnect
+  x ContractError                  we act: the vendor changed, or we are wrong
+  x SignatureError                 refuse the delivery, store nothing
+  x CheckpointExpiredError         nobody acts: the stream is read again from its start
+"""
+
+from datetime import timedelta
+
+
+class ConnectorError(Exception):
+    """Anything a connector can fail with; `str()` of it may be shown to a tenant."""
+
+
+class RetryableError(ConnectorError):
+    """Passes by itself: try again later."""
+
+
+class RateLimitedError(RetryableError):
+    """The vendor, or our own budget for it, asks us to wait."""
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProviderUnavailableError(RetryableError):
+    """The vendor did not answer, or answered that it cannot now."""
+
+
+class BrokenConnectionError(ConnectorError):
+    """The vendor refuses our authorisation; only the tenant can give a new one."""
+
+
+class ContractError(ConnectorError):
+    """The vendor answered in a form its documentation does not have, or refused what we asked."""
+
+
+class SignatureError(ConnectorError):
+    """A delivery that the vendor did not sign."""
+
+
+class CheckpointExpiredError(ConnectorError):
+    """The vendor no longer knows the checkpoint; the stream restarts as a full read."""

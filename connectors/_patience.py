@@ -1,0 +1,54 @@
+"""How long a request is worth waiting for."""
+
+import random
+from datetime import timedelta
+
+from connectors._budget import MAX_WAIT
+from connectors._errors import ContractError, ProviderUnavailableError, RateLimitedError
+
+ATTEMPTS = 5
+# A pause is drawn from nothing to a ceiling, which doubles from the first of these to the second.
+BACKOFF, MAX_BACKOFF = timedelta(seconds=2), timedelta(minutes=1)
+MAX_PAUSES = timedelta(minutes=2)
+
+
+class MalformedError(ProviderUnavailableError):
+    """A whole answer that is not JSON: often a proxy's error page, so it is asked for once more."""
+
+
+class Patience:
+    """Counts one request's failures, and says how long to pause until the next attempt."""
+
+    def __init__(self, attempts: int = ATTEMPTS) -> None:
+        self._attempts = attempts
+        self._failures = 0
+        self._malformed = 0
+        self._paused = timedelta()
+        self._told_to_wait = timedelta()
+
+    def after_rate_limit(self, error: RateLimitedError, told: timedelta | None) -> timedelta:
+        """How long the budget is to be closed; it is the budget that is waited for."""
+        self._failures += 1
+        return told or error.retry_after or max(timedelta(seconds=1), self._backoff())
+
+    def worth_waiting(self, pause: timedelta) -> bool:
+        self._told_to_wait += pause
+        return self._failures < self._attempts and self._told_to_wait <= MAX_WAIT
+
+    def after_failure(self, error: ProviderUnavailableError, told: timedelta | None) -> timedelta:
+        """How long to pause; raises the error when there is no patience left."""
+        self._failures += 1
+        if isinstance(error, MalformedError):
+            self._malformed += 1
+            if self._malformed > 1:
+                raise ContractError(str(error))
+        pause = max(told or timedelta(), self._backoff())
+        self._paused += pause
+        if self._failures >= self._attempts or self._paused > MAX_PAUSES:
+            raise error
+        return pause
+
+    def _backoff(self) -> timedelta:
+        doublings: int = 2 ** max(0, self._failures - 1)
+        ceiling = min(MAX_BACKOFF, BACKOFF * doublings)
+        return ceiling * random.random()  # noqa: S311 - it only spreads load

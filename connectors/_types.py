@@ -1,0 +1,255 @@
+"""What a connector is made of: values, and generators that do no I/O."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+from connectors._errors import ConnectorError
+
+Record: TypeAlias = dict[str, Any]
+Params: TypeAlias = Mapping[str, str | int | bool | Sequence[str]]
+
+
+class SyncType(StrEnum):
+    """How a vendor's changes reach us: it tells us, both, or we ask."""
+
+    PUSH = "push"
+    HYBRID = "hybrid"
+    PULL = "pull"
+    NONE = "none"  # nothing is synced: a key is kept for the tenant
+
+
+class Checkpoint(dict[str, Any]):
+    """Saved progress of a connection's stream: JSON values only. Empty means: from the start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a reader may know of the run it serves."""
+
+    now: datetime
+    account_id: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call to the vendor; `path` is joined to the connector's base URL unless it is a URL.
+
+    `expect` lists error statuses that the reader wants to see instead of an exception.
+    `cost` is what the call takes from the rate budget, in the vendor's own units.
+    """
+
+    method: str
+    path: str
+    params: Params = field(default_factory=dict, repr=False)
+    json: Any = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    expect: tuple[int, ...] = ()
+    cost: int = 1
+    budget: str = ""
+
+    @classmethod
+    def get(cls, path: str, **options: Any) -> "Request":
+        return cls("GET", path, **options)
+
+    @classmethod
+    def post(cls, path: str, **options: Any) -> "Request":
+        return cls("POST", path, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """The vendor's answer. `json` is parsed; `headers` have lower-case names; `sent_at` is ours."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    json: Any = field(repr=False)
+    url: str = field(repr=False)
+    sent_at: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    """Records and deletes that were read, and the checkpoint that is true once they are stored."""
+
+    records: Sequence[Record]
+    checkpoint: Checkpoint
+    deleted: Sequence[str] = ()
+
+
+# A reader yields a Request and is sent its Response, or yields a tuple of Requests (which may
+# run side by side) and is sent a tuple of Responses in their order, or yields a Page and is sent
+# None. It may raise any ConnectorError; a KeyError or the like counts as a ContractError.
+Reader: TypeAlias = Generator[Request | tuple[Request, ...] | Page, Any, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One kind of record of one vendor.
+
+    `key` names the field that identifies a record, or computes it. `version` maps a record to an
+    integer that only grows (or None); it decides between two writes of one record. `columns` are
+    the typed columns of the SQL view: name -> path into the record and type; see `column`.
+    `snapshot` says that every read is a complete listing: what it did not show is gone.
+    `append_only` says that records are never taken back: a full read, which sees only what the
+    vendor still keeps, deletes nothing.
+    """
+
+    name: str
+    read: Callable[[Checkpoint, Context], Reader]
+    key: str | Callable[[Record], str] = "id"
+    version: Callable[[Record], int | None] = lambda record: None
+    columns: Mapping[str, "Column"] = field(default_factory=dict)
+    snapshot: bool = False
+    append_only: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a stream's SQL view: where it stands in the record, and its PostgreSQL type."""
+
+    path: tuple[str, ...]
+    type: str = "text"
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """`amount` units each `per`, counted for each account at the vendor, or for our whole app."""
+
+    amount: int
+    per: timedelta
+    scope: Literal["account", "app"] = "account"
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who we are at the vendor once authorised: its id there, a name for people, and settings."""
+
+    id: str
+    name: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Finds the accounts a new grant covers, from the token answer, the callback's parameters and, where
+# neither says it, further calls. It yields Requests and returns the accounts.
+Identify: TypeAlias = Callable[
+    [Mapping[str, Any], Mapping[str, str]], Generator[Request, Response, tuple[Account, ...]]
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OAuth2:
+    """A vendor's OAuth 2 rules. `env` prefixes the operator's variables: HUBSPOT_CLIENT_ID …
+
+    `variables` names those of client id and secret where the vendor's own words are others, and
+    `console` is where the operator registers the app. `why` says what each scope is needed for.
+    `grace` is how long a refresh token still works after a newer one was issued; `lapses_after` how
+    long an unused one lives. `refused` are token-endpoint error codes that mean the grant is over.
+    """
+
+    env: str
+    authorize_url: str
+    token_url: str
+    scopes: tuple[str, ...]
+    revoke_url: str | None = None
+    revoke_body: Literal["rfc7009", "token", "json"] = "rfc7009"
+    client_auth: Literal["body", "basic"] = "body"
+    pkce: bool = False
+    authorize_params: Mapping[str, str] = field(default_factory=dict)
+    token_headers: Mapping[str, str] = field(default_factory=dict)
+    rotates: bool = False
+    grace: timedelta | None = None
+    lapses_after: timedelta | None = None
+    access_token_ttl: timedelta = timedelta(hours=1)
+    refused: frozenset[str] = frozenset({"invalid_grant"})
+    variables: tuple[str, str] | None = None
+    console: str = ""
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a vendor said of a key. `works` is None where its answer proves neither."""
+
+    works: bool | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """A key that tenants bring. `setting` is the name it is kept under; `verify` asks the vendor.
+
+    `hint` says to a person where keys are made.
+    """
+
+    setting: str
+    verify: Callable[[], Generator[Request, Response, Verdict]]
+    hint: str = ""
+
+
+def _no_accounts(
+    answer: Mapping[str, Any], callback: Mapping[str, str]
+) -> Generator[Request, Response, tuple[Account, ...]]:
+    yield from ()
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connector:
+    """Everything we know about talking to one vendor's API.
+
+    `classify` reads a vendor's own error form: an error, or None for the default map by status; a
+    RateLimitedError with a `retry_after` of zero means that the vendor did not say how long.
+    `hosts` are those a token may be sent to, besides the host of `base_url`.
+    `concurrency` bounds the requests of one connection that are under way at once.
+    `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
+    what it is.
+    """
+
+    name: str
+    title: str
+    sync_type: SyncType
+    base_url: str
+    auth: OAuth2 | ApiKey
+    streams: tuple[Stream, ...]
+    rate_limits: tuple[RateLimit, ...]
+    identify: Identify = _no_accounts
+    classify: Callable[[Response], ConnectorError | None] = lambda response: None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    concurrency: int = 4
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def oauth(self) -> OAuth2:
+        """Its OAuth rules; LookupError where tenants bring a key instead."""
+        if isinstance(self.auth, OAuth2):
+            return self.auth
+        raise LookupError(f"{self.title} takes an API key: there is no consent, and no token")
+
+    @property
+    def api_key(self) -> ApiKey:
+        """What its key is kept under, and how it is verified; LookupError of an OAuth vendor."""
+        if isinstance(self.auth, ApiKey):
+            return self.auth
+        raise LookupError(f"{self.title} is connected by consent: it takes no API key")
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name; LookupError names those there are."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        known = ", ".join(stream.name for stream in self.streams)
+        raise LookupError(f"{self.title} has no stream {name!r}; it has: {known}")
+
+
+def column(path: str, type: str = "text") -> Column:
+    """`column("properties.amount", "numeric")`: a column found at that path of the record."""
+    return Column(tuple(path.split(".")), type)

@@ -1,0 +1,321 @@
+"""Gmail: a mailbox's messages, threads and labels, and the history of their changes (API v1).
+
+https://developers.google.com/workspace/gmail/api/guides/sync
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+from connectors import (
+    Account,
+    BrokenConnectionError,
+    Checkpoint,
+    CheckpointExpiredError,
+    Connector,
+    ConnectorError,
+    Context,
+    ContractError,
+    OAuth2,
+    Page,
+    RateLimit,
+    RateLimitedError,
+    Reader,
+    Record,
+    Request,
+    Response,
+    Stream,
+    SyncType,
+    column,
+)
+from connectors._paging import LAPSED, ask, rows_of
+from connectors._versions import integer
+
+USER = "/users/me"
+PAGE = 500
+# Details are fetched and handed on so many at a time: a message may have some megabytes.
+DETAILS = 50
+# Quota units that a call costs.
+PROFILE, HISTORY, LABELS, MESSAGES, THREAD = 1, 2, 1, 5, 10
+
+RATE_REASONS = frozenset(
+    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
+)
+# The operator's Cloud project, not the mailbox.
+PROJECT_REASONS = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
+SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+
+
+def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: str) -> Stream:
+    """Messages or threads: listed once, then derived from the history.
+
+    `changed` names the field of a message, in the history, that says what to fetch again.
+    """
+    path = f"{USER}/{name}"
+
+    def fetch(ids: Sequence[str]) -> tuple[Request, ...]:
+        return tuple(
+            Request.get(
+                f"{path}/{quote(one, safe='')}", params={"format": detail}, cost=cost, expect=(404,)
+            )
+            for one in ids
+        )
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        if "history_id" in at:
+            yield from _delta(at, fetch, changed)
+        else:
+            yield from _backfill(path, name, at, fetch)
+
+    return Stream(
+        name=name,
+        title=title,
+        read=read,
+        version=integer("historyId"),
+        columns={
+            "snippet": column("snippet"),
+            "history_id": column("historyId", "bigint"),
+            **(MESSAGE if name == "messages" else {}),
+        },
+    )
+
+
+MESSAGE = {
+    "thread_id": column("threadId"),
+    "label_ids": column("labelIds", "jsonb"),
+    "internal_date_ms": column("internalDate", "bigint"),
+    "size_bytes": column("sizeEstimate", "bigint"),
+    "mime_type": column("payload.mimeType"),
+    "headers": column("payload.headers", "jsonb"),
+}
+
+
+def _backfill(
+    path: str, records: str, at: Checkpoint, fetch: Callable[[Sequence[str]], tuple[Request, ...]]
+) -> Reader:
+    start, page = at.get("start"), at.get("page")
+    if start is None:
+        # Taken before the listing: what happens meanwhile is in the history after it.
+        start = (yield from _profile())["historyId"]
+    known = page is None
+    while True:
+        # Trash and spam are labels: without them a message would vanish here, not in the history.
+        params: dict[str, Any] = {"maxResults": PAGE, "includeSpamTrash": True}
+        if page is not None:
+            params["pageToken"] = page
+        cost = MESSAGES if records == "messages" else THREAD
+        response = yield from ask(Request.get(path, params=params, cost=cost), resumed=not known)
+        ids = [row["id"] for row in rows_of(response, records, sparse=True)]
+        here = Checkpoint(start=start, page=page) if page else Checkpoint(start=start)
+        page, known = response.json.get("nextPageToken"), True
+        after = Checkpoint(start=start, page=page) if page else Checkpoint(history_id=start)
+        yield from _details(ids, fetch, here, after)
+        if not page:
+            return
+
+
+def _details(
+    ids: Sequence[str],
+    fetch: Callable[[Sequence[str]], tuple[Request, ...]],
+    here: Checkpoint,
+    after: Checkpoint,
+    deleted: Sequence[str] = (),
+) -> Reader:
+    """The records of those ids, in pages; only the last of them moves the checkpoint."""
+    for first in range(0, len(ids), DETAILS):
+        chunk = ids[first : first + DETAILS]
+        responses = yield fetch(chunk)
+        gone = [one for one, answer in zip(chunk, responses, strict=True) if answer.status == 404]
+        found = [answer.json for answer in responses if answer.status != 404]
+        if first + DETAILS >= len(ids):
+            yield Page(found, after, deleted=[*deleted, *gone])
+        else:
+            yield Page(found, here, deleted=gone)
+    if not ids:
+        yield Page((), after, deleted=deleted)
+
+
+def _delta(
+    at: Checkpoint, fetch: Callable[[Sequence[str]], tuple[Request, ...]], changed: str
+) -> Reader:
+    start, page = at["history_id"], at.get("page")
+    while True:
+        response = yield _history(start, page)
+        if response.status == 404:
+            raise CheckpointExpiredError("Gmail no longer keeps the history that far back")
+        if response.status != 200:
+            start, page = at["history_id"], None  # only the page has lapsed
+            continue
+        ids: dict[str, None] = {}
+        deleted: dict[str, None] = {}
+        for kind, message in _changes(rows_of(response, "history", sparse=True)):
+            one = message[changed]
+            gone = kind == "messagesDeleted" and changed == "id"
+            (deleted if gone else ids)[one] = None
+        here = _position(start, page)
+        page = response.json.get("nextPageToken")
+        after = _position(start, page) if page else _position(response.json["historyId"], None)
+        alive = [one for one in ids if one not in deleted]
+        yield from _details(alive, fetch, here, after, deleted=list(deleted))
+        if not page:
+            return
+
+
+def _changes(records: list[Record]) -> Iterator[tuple[str, Record]]:
+    """Each change of a message: its kind, and the message as far as the history shows it."""
+    for record in records:
+        for kind in ("messagesAdded", "messagesDeleted", "labelsAdded", "labelsRemoved"):
+            for change in record.get(kind, ()):
+                yield kind, change["message"]
+
+
+def history(at: Checkpoint, context: Context) -> Reader:
+    """The changes of the mailbox from our first read on. A gap that Gmail no longer knows stays."""
+    start, page = at.get("history_id"), at.get("page")
+    fresh = start is None
+    if start is None:
+        start = (yield from _profile())["historyId"]
+        yield Page((), _position(start, None))
+    while True:
+        response = yield _history(start, page)
+        if response.status == 404 and fresh:
+            raise ContractError("Gmail does not know the history position it has just given")
+        if response.status == 404:
+            start, page, fresh = (yield from _profile())["historyId"], None, True
+            yield Page((), _position(start, None))
+            continue
+        if response.status != 200:
+            page = None
+            continue
+        page = response.json.get("nextPageToken")
+        after = _position(start, page) if page else _position(response.json["historyId"], None)
+        yield Page(rows_of(response, "history", sparse=True), after)
+        if not page:
+            return
+
+
+def labels(at: Checkpoint, context: Context) -> Reader:
+    """All labels, in one answer; what a label counts is not in it."""
+    response = yield Request.get(f"{USER}/labels", cost=LABELS)
+    yield Page(rows_of(response, "labels", sparse=True), Checkpoint())
+
+
+def _history(start: str, page: str | None) -> Request:
+    params: dict[str, Any] = {"startHistoryId": start, "maxResults": PAGE}
+    if page is None:
+        return Request.get(f"{USER}/history", params=params, cost=HISTORY, expect=(404,))
+    params["pageToken"] = page
+    return Request.get(f"{USER}/history", params=params, cost=HISTORY, expect=LAPSED)
+
+
+def _position(start: str, page: str | None) -> Checkpoint:
+    return Checkpoint(history_id=start, page=page) if page else Checkpoint(history_id=start)
+
+
+def _profile() -> Generator[Request, Response, Record]:
+    response = yield Request.get(f"{USER}/profile", cost=PROFILE)
+    profile: Record = response.json
+    return profile
+
+
+def classify(response: Response) -> ConnectorError | None:
+    """Google says 403 for too many calls, too, and for a project without the API."""
+    if response.status != 403:
+        return None
+    reasons = set(_reasons(response.json))
+    if reasons & RATE_REASONS:
+        # No answer says how long: back off.
+        return RateLimitedError("Gmail asks us to wait (403)", retry_after=timedelta())
+    if reasons & PROJECT_REASONS:
+        return ContractError("the Gmail API is not enabled in our Google Cloud project")
+    if reasons & SCOPE_REASONS:
+        return BrokenConnectionError("Gmail was not allowed when this mailbox was connected")
+    return None
+
+
+def _reasons(body: Any) -> Iterator[str]:
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return
+    for name in ("errors", "details"):
+        for item in error.get(name) or ():
+            if isinstance(item, dict) and isinstance(item.get("reason"), str):
+                yield item["reason"]
+
+
+def identify(
+    answer: Mapping[str, Any], callback: Mapping[str, str]
+) -> Generator[Request, Response, tuple[Account, ...]]:
+    """The mailbox; its address is compared without regard to case."""
+    address = (yield from _profile())["emailAddress"]
+    return (Account(address.lower(), name=address),)
+
+
+connector = Connector(
+    name="gmail",
+    title="Gmail",
+    sync_type=SyncType.HYBRID,
+    base_url="https://gmail.googleapis.com/gmail/v1",
+    auth=OAuth2(
+        env="GOOGLE",
+        authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
+        token_url="https://oauth2.googleapis.com/token",  # noqa: S106
+        revoke_url="https://oauth2.googleapis.com/revoke",
+        revoke_body="token",
+        scopes=("https://www.googleapis.com/auth/gmail.readonly", "openid", "email"),
+        why={
+            "https://www.googleapis.com/auth/gmail.readonly": "messages, threads, labels, history",
+            "openid": "to tell one person's mailbox from another's",
+            "email": "to name the mailbox to people",
+        },
+        pkce=True,
+        # Without consent a second grant comes without a refresh token.
+        authorize_params={
+            "access_type": "offline",
+            "prompt": "consent",
+            "include_granted_scopes": "true",
+        },
+        lapses_after=timedelta(days=180),
+    ),
+    rate_limits=(
+        # In quota units; what a project created since 2026-05-01 gets for each mailbox.
+        RateLimit(6_000, per=timedelta(minutes=1)),
+        RateLimit(1_200_000, per=timedelta(minutes=1), scope="app"),
+    ),
+    identify=identify,
+    classify=classify,
+    concurrency=8,
+    streams=(
+        mailbox_stream("messages", title="Messages", detail="full", cost=MESSAGES, changed="id"),
+        Stream(
+            name="history",
+            title="History",
+            read=history,
+            version=integer("id"),
+            append_only=True,
+            columns={
+                "messages": column("messages", "jsonb"),
+                "messages_added": column("messagesAdded", "jsonb"),
+                "messages_deleted": column("messagesDeleted", "jsonb"),
+                "labels_added": column("labelsAdded", "jsonb"),
+                "labels_removed": column("labelsRemoved", "jsonb"),
+            },
+        ),
+        Stream(
+            name="labels",
+            title="Labels",
+            read=labels,
+            snapshot=True,
+            columns={
+                "name": column("name"),
+                "type": column("type"),
+                "message_list_visibility": column("messageListVisibility"),
+                "label_list_visibility": column("labelListVisibility"),
+            },
+        ),
+        mailbox_stream(
+            "threads", title="Threads", detail="minimal", cost=THREAD, changed="threadId"
+        ),
+    ),
+)

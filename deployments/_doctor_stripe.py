@@ -1,0 +1,111 @@
+"""Stripe, for billing: its variables by their form, the key by a call of Stripe's own library."""
+
+import asyncio
+import re
+
+import stripe
+
+from deployments._doctor_row import Row, State
+from settings import Settings
+
+AREA = "stripe"
+SECONDS = 10
+DASHBOARD = "copy it from https://dashboard.stripe.com/apikeys"
+FORMS = {
+    "STRIPE_SECRET_KEY": (re.compile(r"[sr]k_(test|live)_\w{8,}"), DASHBOARD),
+    "STRIPE_PUBLISHABLE_KEY": (re.compile(r"pk_(test|live)_\w{8,}"), DASHBOARD),
+    "STRIPE_WEBHOOK_SECRET": (
+        re.compile(r"whsec_\S{8,}"),
+        "it is shown with the endpoint at https://dashboard.stripe.com/webhooks",
+    ),
+    **{
+        f"STRIPE_PRICE_ID_{tier}": (
+            re.compile(r"price_\w+"),
+            f"the id of the price of {tier}, which begins with price_",
+        )
+        for tier in ("SOLO", "TEAM", "ENTERPRISE")
+    },
+}
+
+
+async def billing(settings: Settings) -> list[Row]:
+    """Nothing set is all right; what is set has to work."""
+    values = {name: _text(settings, name) for name in FORMS}
+    if not any(values.values()):
+        found = "not set: tiers are set with atom-sync tenants set-tier"
+        return [Row(AREA, "billing", State.OPTIONAL, found, required=False)]
+    rows = [_form(name, value) for name, value in values.items()]
+    secret, public = values["STRIPE_SECRET_KEY"], values["STRIPE_PUBLISHABLE_KEY"]
+    if secret and public and _mode(secret) != _mode(public):
+        found = "one key is of test mode, the other of live mode"
+        rows.append(Row(AREA, "mode", State.WRONG, found, DASHBOARD))
+    if secret and rows[0].state is State.OK:
+        prices = [value for name, value in values.items() if "PRICE" in name and value]
+        rows += await asyncio.to_thread(_ask, secret, prices, settings.stripe_api_base)
+    return rows
+
+
+def _form(name: str, value: str) -> Row:
+    pattern, remedy = FORMS[name]
+    if not value:
+        return Row(AREA, name, State.MISSING, "not set", remedy)
+    if not pattern.fullmatch(value):
+        return Row(AREA, name, State.WRONG, "it does not look like one", remedy)
+    mode = _mode(value)
+    return Row(AREA, name, State.OK, f"of {mode} mode" if mode else "set")
+
+
+def _mode(key: str) -> str:
+    found = re.match(r"[a-z]+_(test|live)_", key)
+    return found[1] if found else ""
+
+
+def _ask(key: str, prices: list[str], address: str) -> list[Row]:
+    client = stripe.StripeClient(
+        key,
+        base_addresses={"api": address},
+        http_client=stripe.RequestsClient(timeout=SECONDS),
+        max_network_retries=0,
+    )
+    try:
+        client.v1.balance.retrieve()
+        rows = [Row(AREA, "key", State.OK, f"{address} accepts it")]
+    except stripe.PermissionError:
+        # A restricted key that may not see the balance is a key all the same.
+        rows = [Row(AREA, "key", State.OK, f"{address} knows it, as a restricted key")]
+    except stripe.StripeError as error:
+        return [_refused("key", error, address, "make another key in the dashboard")]
+    for price in prices:
+        try:
+            found = client.v1.prices.retrieve(price)
+        except stripe.StripeError as error:
+            remedy = "compare the STRIPE_PRICE_ID_ variables with the product catalogue, by mode"
+            rows.append(_refused(price, error, address, remedy))
+            continue
+        if not found.active:
+            remedy = "activate it, or set another"
+            rows.append(Row(AREA, price, State.WRONG, "it is archived", remedy))
+    return rows
+
+
+def _refused(what: str, error: stripe.StripeError, address: str, remedy: str) -> Row:
+    """Stripe's own messages quote a part of the key, so they are left out."""
+    match error:
+        case stripe.AuthenticationError():
+            found = "Stripe does not accept the key"
+        case stripe.APIConnectionError():
+            found = f"{address} cannot be reached: nothing could be verified"
+            remedy = "look at the network, and try again"
+        case stripe.InvalidRequestError():
+            found = f"Stripe does not know it ({error.code or error.http_status})"
+        case _:
+            found = f"Stripe answers {error.http_status or 'nothing'}: nothing could be verified"
+            remedy = "try again"
+    return Row(AREA, what, State.WRONG, found, remedy)
+
+
+def _text(settings: Settings, name: str) -> str:
+    value = getattr(settings, name.lower())
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else str(value.get_secret_value())

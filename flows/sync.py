@@ -1,0 +1,219 @@
+"""The unit everybody sees: one connection synced, as the tasks refresh -> fetch -> persist."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from prefect import flow, get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed
+
+from connectors import BrokenConnectionError, ConnectorError, Context, Stream, load
+from connectors._client import Client
+from deployments.runtime import Runtime
+from deployments.triggers import run_name, run_tags
+from flows._artifact import publish
+from flows._reading import LEASE_TTL, Batch, Reading, renewed, store
+from flows._runtime import runtime
+from settings import SettingsError
+from storage import StorageError, checkpoints, connections, leases, runs
+
+TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
+
+
+@flow(name="sync", persist_result=False, validate_parameters=True)
+async def sync(
+    connection_id: UUID,
+    trigger: str = "manual",
+    streams: list[str] | None = None,
+    full: bool = False,
+) -> State[None]:
+    """Bring one connection's records up to date.
+
+    Reads every stream from its checkpoint (or only `streams`); `full` reads everything again and
+    removes what the vendor no longer has. Ends Failed with a message a tenant may read.
+    """
+    async with runtime() as shared:
+        try:
+            connection = await connections.get(shared.database, connection_id)
+            await _introduce(connection, trigger)
+            chosen = _chosen(connection, streams)
+        except (StorageError, LookupError) as error:
+            return Failed(message=str(error))
+        if connection.status != "active":
+            return Failed(message=_why_not(connection))
+        lease = await leases.acquire(
+            shared.database,
+            connection_id=connection.id,
+            tenant_id=connection.tenant_id,
+            kind="sync",
+            holder=shared.settings.atom_worker,
+            ttl=LEASE_TTL,
+        )
+        if lease is None:
+            return Completed(
+                name="Skipped", message=f"{connection} is already being synced by another run"
+            )
+        async with renewed(shared.database, lease):
+            return await _sync(shared, connection, lease, chosen, trigger=trigger, full=full)
+
+
+async def _sync(
+    shared: Runtime,
+    connection: connections.Connection,
+    lease: leases.Lease,
+    streams: Sequence[Stream],
+    *,
+    trigger: str,
+    full: bool,
+) -> State[None]:
+    """The three tasks under a lease, and what is written down about them."""
+    run = await runs.start(shared.database, connection, trigger=trigger, flow_run_id=_flow_run_id())
+    reading = await _reading(shared, connection, streams, full=full)
+    stopped = False
+    problem: ConnectorError | StorageError | SettingsError | None = None
+    try:
+        await refresh(shared, connection)
+        stopped = await _move(shared, lease, reading)
+        problem = reading.broken
+    except (ConnectorError, StorageError, SettingsError) as error:
+        problem = error
+    finally:
+        await reading.close()
+    failures = {name: o.error for name, o in reading.outcomes.items() if o.error is not None}
+    message = str(problem) if problem else "; ".join(f"{n}: {e}" for n, e in failures.items())
+    with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
+        await runs.finish(
+            shared.database,
+            run,
+            connection,
+            outcomes=reading.outcomes,
+            requests=reading.requests,
+            error=message or None,
+            broken=isinstance(problem, BrokenConnectionError),
+            stopped=stopped,
+        )
+        await publish(shared.database, connection, reading, message)
+    if message:
+        return Failed(message=f"{connection}: {message}")
+    if stopped:
+        return Cancelled(message="stopped between two batches; the next sync goes on from there")
+    return Completed(message=f"{connection}: {_summary(reading)}")
+
+
+async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
+    """Fetch the next batch while the former is stored. True if told to stop in between."""
+    storing: asyncio.Task[None] | None = None
+    try:
+        while True:
+            batch = await fetch(reading)
+            if storing is not None:
+                await storing
+            storing = asyncio.create_task(persist(shared, lease, batch, reading))
+            if batch.last or await runs.stopping(shared.database, shared.settings.atom_worker):
+                await storing
+                return not batch.last
+    finally:
+        if storing is not None and not storing.done():
+            storing.cancel()
+            await asyncio.gather(storing, return_exceptions=True)
+
+
+@task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+async def refresh(shared: Runtime, connection: connections.Connection) -> None:
+    """Make sure that the access token lasts; what it is never leaves the process."""
+    await shared.access_token(connection)
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+async def fetch(reading: Reading) -> Batch:
+    """Read the next batch from the vendor."""
+    return await reading.batch()
+
+
+@task(persist_result=False, cache_policy=NO_CACHE, task_run_name="persist · {batch}")
+async def persist(shared: Runtime, lease: leases.Lease, batch: Batch, reading: Reading) -> None:
+    """Store a batch and its checkpoints in one transaction."""
+    await store(shared.database, lease, reading.integration, batch, reading.outcomes)
+
+
+def _token_source(
+    shared: Runtime, connection: connections.Connection
+) -> Callable[[bool], Awaitable[str]]:
+    """The access token for each request, read from the database at most once a minute."""
+    held, read_at = "", -TOKEN_HELD_SECONDS
+
+    async def token(refused: bool) -> str:
+        nonlocal held, read_at
+        if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
+            held = await shared.access_token(connection, refused=held if refused else None)
+            read_at = time.monotonic()
+        return held
+
+    return token
+
+
+async def _reading(
+    shared: Runtime, connection: connections.Connection, streams: Sequence[Stream], *, full: bool
+) -> Reading:
+    connector = load(connection.integration)
+    client = Client(
+        connector,
+        transport=shared.transport,
+        account_id=connection.account_id,
+        config=connection.config,
+        token=_token_source(shared, connection),
+        budget=shared.budget,
+    )
+    async with shared.database.transaction(connection.tenant_id) as session:
+        saved = await checkpoints.load(session, connection.id)
+    context = Context(
+        now=shared.transport.clock.now(), account_id=connection.account_id, config=connection.config
+    )
+    return Reading(client, context, streams, saved, full=full)
+
+
+async def _introduce(connection: connections.Connection, trigger: str) -> None:
+    """Name and tag a run that was started by hand in the Prefect UI as those we start."""
+    context = FlowRunContext.get()
+    name, tags = run_name(connection, trigger), run_tags(connection, trigger)
+    if context is None or context.flow_run is None:
+        return
+    missing = set(tags) - set(context.flow_run.tags)
+    if context.flow_run.name != name or missing:
+        async with get_client() as client:
+            await client.update_flow_run(
+                context.flow_run.id, name=name, tags=sorted({*context.flow_run.tags, *tags})
+            )
+    get_run_logger().info("syncing %s", connection)
+
+
+def _chosen(connection: connections.Connection, names: Sequence[str] | None) -> Sequence[Stream]:
+    connector = load(connection.integration)
+    return [connector.stream(name) for name in names] if names else connector.streams
+
+
+def _flow_run_id() -> UUID | None:
+    context = FlowRunContext.get()
+    return context.flow_run.id if context and context.flow_run else None
+
+
+def _why_not(connection: connections.Connection) -> str:
+    remedy = {
+        "needs_reauth": "its tenant must connect it again",
+        "paused": "resume it first",
+        "revoked": "its tenant took the authorisation back; connect it again",
+    }[connection.status]
+    reason = f" ({connection.status_reason})" if connection.status_reason else ""
+    return f"{connection} is {connection.status}{reason}: {remedy}"
+
+
+def _summary(reading: Reading) -> str:
+    outcomes = reading.outcomes.values()
+    changed = sum(outcome.inserted + outcome.updated for outcome in outcomes)
+    deleted = sum(outcome.deleted for outcome in outcomes)
+    return f"{changed:,} records changed, {deleted:,} deleted, {reading.requests:,} requests"

@@ -1,0 +1,101 @@
+"""The vendors on loopback: an application that, as far as a client can tell, *is* them.
+
+A vendor's address `https://HOST/PATH` is served at `{origin}/HOST/PATH`, and also at `/PATH` when
+the Host header is HOST. State lives in memory, data comes from a seed, all times from one clock,
+and `{origin}/_control` orders changes and misbehaviour.
+
+Adding a vendor
+---------------
+A module without underscore, `sandbox/<slug>.py`, that exports one value, found by file name::
+
+
+    vendor = Vendor(
+        name="acme", title="Acme", base_url="https://api.acme.example/v1",
+        auth=OAuth(                          # two vendors may hold the same value: one server,
+            name="acme",                     # the same accounts and tokens for both
+            client_id="...", client_secret="...",
+            authorize=(("acme.example", "/authorize"),), token=(("api.acme.example", "/token"),),
+            scopes=("read",), new_account=lambda random: ("id", "name for people"), ...),
+        routes=(Route("GET", "api.acme.example", "/v1/things/{id}", thing), ...),
+        streams=("things",),                 # the names of the facts file
+        mutable={"things": ("add", "change", "delete")},
+        new=new, store=store, apply=apply, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
+    )
+
+* The OAuth routes are the kernel's own: do not list them among `routes`. See `OAuth` for the rules
+  it takes; `answer(issue)` shapes a token answer, `refuse(refusal, call)` an error.
+* A vendor of API keys has an `OAuth` without places (`authorize=(), token=()`): its keys are access
+  tokens of a long life, from `POST /_control/<slug>/grant`.
+* `thing(call: Call) -> Response` is a plain function: the body is read, the token checked, the
+  limits counted before. `call.state` is what `new` made for the account of the token;
+  `call.params`, `.query` (multi), `.json()`, `.form()`, `.headers`, `.clock`, `.origin`, `.grant`,
+  `.desk` (the OAuth server). Links in answers come from `call.url(host, path, query)`. Raise
+  `Answer(response)` to answer from a depth. A `Route(open=True)` needs no token; of its `scopes`
+  the token needs one.
+* `new(seed: Seed) -> state`: an account's data, any object of yours, made from `seed.random` and
+  `seed.clock` alone; `seed.size` is about the length of the biggest stream, 0 makes it empty.
+* `store(state, stream) -> {id: record}`: the live records only, each exactly as the API gives it
+  when every field is asked for.
+* `apply(state, change: Change) -> id`: carries out an ordered add, change or delete (the id exists,
+  the kernel checked), sets `change.record`, fills the rest from `change.random`, with all the
+  vendor's consequences: times, sequence numbers, delta logs. A change must really change something.
+  Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done.
+* `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
+  vendor's form. `trouble.kind` says which; the 429 carries the `Limit` that was hit, or None.
+  `call.grant` may be None there.
+* `limits`: `Limit(name, amount, per_seconds, cost=lambda call: 1)`, sliding, for each account; a
+  cost of 0 leaves the call out. `rate_headers(usages)` makes the headers of every counted answer.
+* `expire_checkpoints(state)`: where the vendor has delta positions. `controls`: further ones,
+  `{"name": f}` with `f(states_by_account_id, body) -> dict`, at `POST /_control/<slug>/name`.
+* `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
+  store. `call.inner(call)` answers a request that came inside another (a part of a batch).
+* `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from starlette.applications import Starlette
+
+from sandbox._app import build
+from sandbox._control import description
+from sandbox._serve import run, serve
+from sandbox._world import World
+
+__all__ = ["create_app", "describe", "names", "serve", "start"]
+
+
+def names() -> tuple[str, ...]:
+    """The integrations there are, by file name."""
+    found = (module.name for module in iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def create_app(integrations: Sequence[str] | None = None, *, seed: int = 1) -> Starlette:
+    """The sandbox of those integrations (all, when None); LookupError names those there are."""
+
+    chosen = names() if integrations is None else tuple(integrations)
+    for name in chosen:
+        if name not in names():
+            raise LookupError(f"no integration {name!r}; there are: {', '.join(names())}")
+    vendors = [import_module(f"sandbox.{name}").vendor for name in chosen]
+    return build(World(vendors, seed))
+
+
+def describe(app: Starlette, origin: str) -> dict[str, Any]:
+    """For each vendor: where a client is pointed at, the app's client, tokens that work."""
+
+    return description(app.state.world, origin)
+
+
+@contextlib.contextmanager
+def start(
+    integrations: Sequence[str] | None = None, port: int = 0, *, seed: int = 1
+) -> Iterator[str]:
+    """A sandbox in a thread of its own for as long as the block lasts; gives its origin."""
+
+    with run(create_app(integrations, seed=seed), port) as origin:
+        yield origin

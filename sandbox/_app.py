@@ -1,0 +1,205 @@
+"""The ASGI side: finds the vendor's route, checks token and limits, answers or misbehaves."""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sandbox import _control
+from sandbox._faults import GARBAGE, KINDS, TROUBLES, Fault, due, pause, send_half, send_huge
+from sandbox._vendor import Answer, Call, Kind, Route, Trouble, Vendor, reply
+from sandbox._world import World, shown_query
+
+GZIP_FROM = 1024
+
+
+def build(world: World) -> Starlette:
+    """The application over that world; `app.state.world` is it."""
+    control: ASGIApp = _control.app(world)
+
+    async def root(scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "").partition(":")[0].lower()
+        path: str = scope["path"]
+        if host in world.hosts:
+            await _serve(world, host, path, scope, receive, send)
+        elif path == "/_control" or path.startswith("/_control/"):
+            await control(scope, receive, send)
+        elif (first := path.split("/", 2)[1].lower()) in world.hosts:
+            rest = path[len(first) + 1 :] or "/"
+            await _serve(world, first, rest, scope, receive, send)
+        else:
+            body = {"error": f"no vendor host {first!r} here", "hosts": world.hosts}
+            await reply(body, 404)(scope, receive, send)
+
+    app = Starlette(routes=[Mount("/", app=root)])
+    app.state.world = world
+    return app
+
+
+def origin_of(scope: Scope, hosts: tuple[str, ...]) -> str:
+    """Where the client finds this sandbox, for links: its Host unless that is a vendor's."""
+    host = Headers(scope=scope).get("host", "")
+    if not host or host.partition(":")[0].lower() in hosts:
+        name, port = scope.get("server") or ("127.0.0.1", 80)
+        host = f"{name}:{port}"
+    return f"{scope['scheme']}://{host}"
+
+
+async def _serve(
+    world: World, host: str, path: str, scope: Scope, receive: Receive, send: Send
+) -> None:
+    request = Request(scope, receive)
+    names, _, _ = _match(world, host, path, scope["method"])
+    vendor = world.vendors[names[0]]
+    call = Call(
+        method=scope["method"],
+        host=host,
+        path=path,
+        params={},
+        query=QueryParams(parse_qsl(scope["query_string"].decode("latin-1"), True)),
+        headers=request.headers,
+        body=await request.body(),
+        origin=origin_of(scope, world.hosts),
+        clock=world.clock,
+        desk=world.desk(vendor),
+        inner=lambda part: _respond(world, part, tuple(TROUBLES))[0],
+    )
+    response, fault = _respond(world, call, KINDS)
+    await _send(world, response, fault, scope, receive, send)
+
+
+def _respond(world: World, call: Call, kinds: tuple[str, ...]) -> tuple[Response, Fault | None]:
+    """The answer to a call, logged, and the ordered fault of those kinds that it falls under."""
+    names, route, params = _match(world, call.host, call.path, call.method)
+    vendor = world.vendors[names[0]]
+    call = replace(call, params=params, vendor=vendor.name)
+    fault = next((f for name in names if (f := due(world.faults[name], call.path, kinds))), None)
+    response, call = _answer(world, vendor, route, call, fault)
+    _log(world, names, route, call, response.status_code)
+    return response, fault
+
+
+def _match(
+    world: World, host: str, path: str, method: str
+) -> tuple[tuple[str, ...], Route | None, Mapping[str, str]]:
+    other: tuple[str, ...] = ()
+    for names, route in world.routes(host):
+        found = route.pattern.fullmatch(path)
+        if found and route.method == method:
+            return names, route, found.groupdict()
+        if found:
+            other = names
+    if other:
+        return other, None, {"": "method"}
+    return world.routes(host)[-1][0], None, {}
+
+
+def _answer(
+    world: World, vendor: Vendor, route: Route | None, call: Call, fault: Fault | None
+) -> tuple[Response, Call]:
+    """The answer, and the call with its grant once its token is known."""
+    token = bearer(call)
+    held = call.desk.access(token) if token and (route is None or not route.open) else None
+    if held:
+        call = replace(call, grant=held.grant)
+    try:
+        if fault and fault.kind in TROUBLES:
+            return vendor.trouble(fault.trouble(), call), call
+        if fault and fault.kind in ("garbage", "huge"):
+            return HTMLResponse(GARBAGE), call
+        if route is None:
+            known = "" in call.params
+            kind = Kind.METHOD_NOT_ALLOWED if known else Kind.NOT_FOUND
+            return vendor.trouble(Trouble(kind=kind), call), call
+        if route.open:
+            return route.handler(call), call
+        return _guarded(world, vendor, route, call), call
+    except Answer as answer:
+        return answer.response, call
+
+
+def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Response:
+    if call.grant is None:
+        detail = "token" if bearer(call) else "missing"
+        return vendor.trouble(Trouble(kind=Kind.UNAUTHORIZED, detail=detail), call)
+    if route.scopes and not set(route.scopes) & set(call.grant.scopes):
+        return vendor.trouble(Trouble(kind=Kind.FORBIDDEN, detail=route.scopes[0]), call)
+    usages, hit = world.meters[vendor.name].take(call)
+    if hit:
+        response = vendor.trouble(Trouble(kind=Kind.RATE_LIMITED, limit=hit), call)
+    else:
+        try:
+            response = route.handler(call)
+        except Answer as answer:
+            response = answer.response
+    for name, value in vendor.rate_headers(usages).items():
+        response.headers[name] = value
+    return response
+
+
+def bearer(call: Call) -> str:
+    """The access token of the Authorization header, or nothing."""
+    scheme, _, value = call.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
+def _log(
+    world: World, names: tuple[str, ...], route: Route | None, call: Call, status: int
+) -> None:
+    path = call.path
+    if route and "token" in call.params:
+        path = route.path
+    entry = {
+        "at": call.clock.now().isoformat(),
+        "method": call.method,
+        "host": call.host,
+        "path": path,
+        "query": shown_query(call.query),
+        "status": status,
+        "account": call.grant.account_id if call.grant else None,
+    }
+    for name in names:
+        world.logs[name].add(entry)
+
+
+async def _send(
+    world: World,
+    response: Response,
+    fault: Fault | None,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    kind = fault.kind if fault else ""
+    if (
+        fault
+        and kind in ("hang", "slow")
+        and not await pause(fault.seconds, world.stopping, receive)
+    ):
+        return
+    if kind == "hang":
+        response = HTMLResponse("<h1>504 Gateway Time-out</h1>", 504)
+    if fault and kind == "huge":
+        await send_huge(fault.bytes, scope, receive, send)
+        return
+    _compress(response, Headers(scope=scope))
+    if kind == "cut":
+        await send_half(response, send)
+    else:
+        await response(scope, receive, send)
+
+
+def _compress(response: Response, asked: Headers) -> None:
+    """Vendors compress what is worth it for a client that takes it."""
+    if "gzip" not in asked.get("accept-encoding", "") or len(response.body) < GZIP_FROM:
+        return
+    response.body = gzip.compress(bytes(response.body), compresslevel=1)
+    response.headers["content-encoding"] = "gzip"
+    response.headers["content-length"] = str(len(response.body))

@@ -1,0 +1,277 @@
+"""The controls under `/_control`: what a test or a demo orders, in JSON."""
+
+import json
+from collections.abc import Awaitable, Callable
+from math import isfinite
+from random import Random
+from typing import Any, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from sandbox._faults import order
+from sandbox._vendor import Change, Json, RefusedError, Vendor, reply
+from sandbox._world import DEFAULT_SIZE, World, granted
+
+# So many records of a stream, or changes at once, are what a sandbox in memory can bear.
+MOST = 1_000_000
+OPS = ("add", "change", "delete")
+
+Control: TypeAlias = Callable[[World, Request, Json], Json]
+
+
+def app(world: World) -> Router:
+    """The controls of that world."""
+
+    def at(path: str, method: str, control: Control) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await _run(control, world, request)
+
+        endpoint_: Callable[[Request], Awaitable[Response]] = endpoint
+        return Route(f"/_control{path}", endpoint_, methods=[method])
+
+    return Router(
+        [
+            at("", "GET", lambda world, request, body: description(world, _origin(request))),
+            at("/clock", "POST", _clock),
+            at("/{vendor}/accounts", "GET", _accounts),
+            at("/{vendor}/accounts", "POST", _add_account),
+            at("/{vendor}/store", "GET", _store),
+            at("/{vendor}/records/{stream}", "POST", _record),
+            at("/{vendor}/mutate", "POST", _mutate),
+            at("/{vendor}/grant", "POST", _grant),
+            at("/{vendor}/tokens", "POST", _tokens),
+            at("/{vendor}/expire_checkpoints", "POST", _expire_checkpoints),
+            at("/{vendor}/faults", "POST", _add_fault),
+            at("/{vendor}/faults", "DELETE", _clear_faults),
+            at("/{vendor}/limits", "POST", _limits),
+            at("/{vendor}/requests", "GET", _requests),
+            at("/{vendor}/requests", "DELETE", _clear_requests),
+            at("/{vendor}/{control}", "POST", _own),
+        ],
+        default=_nothing,
+    )
+
+
+def description(world: World, origin: str) -> Json:
+    """For each vendor, all that a client needs to be pointed at this sandbox."""
+    return {name: _describe(world, vendor, origin) for name, vendor in world.vendors.items()}
+
+
+async def _run(control: Control, world: World, request: Request) -> Response:
+    try:
+        return reply(control(world, request, _body(await request.body())))
+    except RefusedError as error:
+        return reply({"error": str(error)}, error.status)
+
+
+def _body(raw: bytes) -> Json:
+    try:
+        body = json.loads(raw or b"{}")
+    except ValueError as error:
+        raise RefusedError("the body is not JSON", status=400) from error
+    if not isinstance(body, dict):
+        raise RefusedError("the body must be a JSON object", status=400)
+    return body
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    body = {"error": f"no control {scope['method']} {scope['path']}; see GET /_control"}
+    await reply(body, 404)(scope, receive, send)
+
+
+def _origin(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _describe(world: World, vendor: Vendor, origin: str) -> Json:
+    account_id, tokens = world.newcomer(vendor)
+    auth = vendor.auth
+    places = {"authorize_url": auth.authorize, "token_url": auth.token, "revoke_url": auth.revoke}
+    return {
+        "title": vendor.title,
+        "base_url": vendor.base_url.replace("https://", f"{origin}/", 1),
+        **{
+            name: f"{origin}/{found[0][0]}{found[0][1]}" if found else None
+            for name, found in places.items()
+        },
+        "client_id": auth.client_id,
+        "client_secret": auth.client_secret,
+        "access_token": tokens["access_token"],
+        "refresh_token": tokens.get("refresh_token"),
+        "account_id": account_id,
+        "streams": list(vendor.streams),
+        **vendor.extras(account_id, origin),
+    }
+
+
+def _vendor(world: World, request: Request) -> Vendor:
+    return world.vendor(request.path_params["vendor"])
+
+
+def _state(world: World, vendor: Vendor, account_id: object) -> Any:
+    return world.account(vendor, str(account_id or "")).state[vendor.name]
+
+
+def _number(body: Json, name: str, default: float) -> float:
+    value = body.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise RefusedError(f"{name} must be a number", status=400)
+    return value
+
+
+def _size(body: Json, name: str, default: int) -> int:
+    number = int(_number(body, name, default))
+    if not 0 <= number <= MOST:
+        raise RefusedError(f"{name} must be from 0 to {MOST:,}", status=400)
+    return number
+
+
+def _clock(world: World, request: Request, body: Json) -> Json:
+    seconds = _number(body, "advance", 0)
+    if seconds < 0:
+        raise RefusedError("the clock goes forward only", status=400)
+    world.clock.advance(seconds)
+    return {"now": world.clock.now().isoformat()}
+
+
+def _accounts(world: World, request: Request, body: Json) -> Json:
+    accounts = world.desk(_vendor(world, request)).accounts.values()
+    return {"accounts": [{"id": account.id, "name": account.name} for account in accounts]}
+
+
+def _add_account(world: World, request: Request, body: Json) -> Json:
+    account = world.add_account(
+        world.desk(_vendor(world, request)),
+        size=_size(body, "size", DEFAULT_SIZE),
+        account_id=str(body["id"]) if "id" in body else None,
+        seed=int(_number(body, "seed", 0)) if "seed" in body else None,
+    )
+    return {"id": account.id, "name": account.name}
+
+
+def _store(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
+    state = _state(world, vendor, request.query_params.get("account"))
+    return {"streams": {stream: vendor.store(state, stream) for stream in vendor.streams}}
+
+
+def _record(world: World, request: Request, body: Json) -> Json:
+    vendor, stream = _vendor(world, request), request.path_params["stream"]
+    state = _state(world, vendor, request.query_params.get("account"))
+    if stream not in vendor.mutable:
+        known = ", ".join(vendor.mutable)
+        raise RefusedError(f"{vendor.name} has no stream {stream!r} to change; it has: {known}")
+    op, record_id = body.get("op"), body.get("id")
+    if op not in vendor.mutable[stream]:
+        known = ", ".join(vendor.mutable[stream])
+        raise RefusedError(f"{stream} has no op {op!r}; it has: {known}", status=400)
+    if op != "add" and str(record_id) not in vendor.store(state, stream):
+        raise RefusedError(f"{stream} has no live record {record_id!r}")
+    record = body.get("record") or {}
+    if not isinstance(record, dict):
+        raise RefusedError("record must be an object of the fields to set", status=400)
+    known_id = None if record_id is None else str(record_id)
+    change = Change(stream, op, known_id, record, Random(world.clock.time()))
+    return {"id": vendor.apply(state, change)}
+
+
+def _mutate(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
+    state = _state(world, vendor, body.get("account"))
+    if not vendor.mutable:
+        raise RefusedError(f"{vendor.name} has nothing to change")
+    random = Random(int(_number(body, "seed", world.clock.time())))
+    alterable = vendor.alterable or vendor.store
+    live = {stream: list(alterable(state, stream)) for stream in vendor.mutable}
+    changes = []
+    for _ in range(_size(body, "count", 10)):
+        stream = random.choice(sorted(vendor.mutable))
+        ops = [op for op in OPS if op in vendor.mutable[stream]]
+        op = random.choice(ops if live[stream] else [op for op in ops if op == "add"] or [None])
+        if op is None:
+            continue
+        chosen = None if op == "add" else random.choice(live[stream])
+        record_id = vendor.apply(state, Change(stream, op, chosen, {}, random))
+        if op == "add":
+            live[stream].append(record_id)
+        elif op == "delete":
+            live[stream].remove(record_id)
+        changes.append({"op": op, "stream": stream, "id": record_id})
+    return {"changes": changes}
+
+
+def _grant(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
+    account, desk = world.account(vendor, str(body.get("account", ""))), world.desk(vendor)
+    scopes = body.get("scopes") or granted(vendor)
+    if isinstance(scopes, str) or not all(isinstance(scope, str) for scope in scopes):
+        raise RefusedError("scopes must be a list of texts", status=400)
+    grant = desk.open(account.id, scopes)
+    answer = desk.issue(grant, desk.refresh_token(grant), refreshed=False, call=None)
+    return {**answer, **vendor.auth.callback(account), "account_id": account.id}
+
+
+def _tokens(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
+    account, op = world.account(vendor, str(body.get("account", ""))), body.get("op")
+    if op == "expire":
+        world.desk(vendor).expire(account.id)
+    elif op == "revoke":
+        world.desk(vendor).end(account.id)
+    else:
+        raise RefusedError(f"tokens have no op {op!r}; they have: expire, revoke", status=400)
+    return {"account": account.id, "op": op}
+
+
+def _expire_checkpoints(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
+    if vendor.expire_checkpoints is None:
+        raise RefusedError(f"{vendor.name} hands out no delta positions")
+    vendor.expire_checkpoints(_state(world, vendor, body.get("account")))
+    return {"account": str(body["account"])}
+
+
+def _add_fault(world: World, request: Request, body: Json) -> Json:
+    vendor, fault = _vendor(world, request), order(body)
+    world.faults[vendor.name].append(fault)
+    return {"id": fault.id}
+
+
+def _clear_faults(world: World, request: Request, body: Json) -> Json:
+    faults = world.faults[_vendor(world, request).name]
+    cleared = len(faults)
+    faults.clear()
+    return {"cleared": cleared}
+
+
+def _limits(world: World, request: Request, body: Json) -> Json:
+    scale = _number(body, "scale", 1)
+    if scale <= 0:
+        raise RefusedError("scale must be above 0", status=400)
+    world.meters[_vendor(world, request).name].scale = scale
+    return {"scale": scale}
+
+
+def _requests(world: World, request: Request, body: Json) -> Json:
+    log = world.logs[_vendor(world, request).name]
+    return {"total": log.total, "by_path": dict(log.by_path), "log": list(log.entries)}
+
+
+def _clear_requests(world: World, request: Request, body: Json) -> Json:
+    log = world.logs[_vendor(world, request).name]
+    cleared = log.total
+    log.clear()
+    return {"cleared": cleared}
+
+
+def _own(world: World, request: Request, body: Json) -> Json:
+    """A control that only this vendor has."""
+    vendor, name = _vendor(world, request), request.path_params["control"]
+    if name not in vendor.controls:
+        known = ", ".join(vendor.controls) or "none of its own"
+        raise RefusedError(f"{vendor.name} has no control {name!r}; it has: {known}")
+    accounts = world.desk(vendor).accounts.values()
+    states = {account.id: account.state[vendor.name] for account in accounts}
+    return vendor.controls[name](states, body)

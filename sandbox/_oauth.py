@@ -1,0 +1,371 @@
+"""An OAuth 2 server under a vendor's rules: codes, tokens, rotation, revocation.
+
+Vendors that hold the same `OAuth` value share one server: its accounts, its client, its grants.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Literal, Never, TypeAlias
+
+from starlette.responses import Response
+
+from sandbox._clock import Clock
+from sandbox._vendor import Account, Answer, Call, Json, reply
+
+CODE_TTL = 600.0
+
+Place: TypeAlias = tuple[str, str]  # host, path
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the OAuth server says no. `cause` tells apart what one `error` code lumps together:
+    client, grant_type, request, code, redirect_uri, verifier, refresh_token, token, scope.
+    """
+
+    error: str
+    cause: str
+    description: str
+
+
+def refuse(refusal: Refusal, call: Call) -> Response:
+    """RFC 6749's own form; a vendor with another gives its `OAuth.refuse`."""
+    status = 401 if refusal.error == "invalid_client" else 400
+    body = {"error": refusal.error, "error_description": refusal.description}
+    return reply(body, status, {"cache-control": "no-store"})
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a refresh gives a new refresh token, and how long the former one still works.
+
+    never: the same for good. daily: a new value when the present one is older than a day.
+    always: a new one with each use. `ttl` counts from a token's issue or its last use.
+    """
+
+    kind: Literal["never", "daily", "always"] = "never"
+    grace: timedelta = timedelta(0)
+    ttl: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OAuth:
+    """A vendor's rules. The first place of each tuple is the one that `describe` names.
+
+    `scopes` may hold patterns (`https://www.googleapis.com/auth/*`). `new_account` makes up an id
+    and a name; ids given by a control must match `account_pattern` in full. `offline` says from
+    the authorize parameters, and whether it is the first consent, if a refresh token is given.
+    `callback` adds to the parameters of the redirect back. Revoking a token ends its consent, with
+    `revoke_ends_all` every consent of the account. `reconnect_replaces`: a new one ends the former.
+    `refresh_cap`: of more live refresh tokens of one account the oldest dies. `widens` says from
+    the authorize parameters if the scopes of the account's earlier consents are granted as well.
+    """
+
+    name: str
+    client_id: str
+    client_secret: str
+    authorize: tuple[Place, ...]
+    token: tuple[Place, ...]
+    scopes: tuple[str, ...]
+    new_account: Callable[[Random], tuple[str, str]]
+    account_pattern: str = r"\S+"
+    revoke: tuple[Place, ...] = ()
+    revoke_needs_client: bool = True
+    revoke_refuses_unknown: bool = False
+    revoke_status: int = 200
+    revoke_ends_all: bool = False
+    scope_separator: str = " "
+    client_auth: Literal["body", "basic", "either"] = "body"
+    pkce: Literal["ignored", "optional", "required"] = "optional"
+    takes_json: bool = False
+    access_ttl: timedelta = timedelta(hours=1)
+    rotation: Rotation = Rotation()
+    access_prefix: str = ""
+    refresh_prefix: str = ""
+    reconnect_replaces: bool = False
+    refresh_cap: int | None = None
+    widens: Callable[[Mapping[str, str]], bool] = lambda params: False
+    offline: Callable[[Mapping[str, str], bool], bool] = lambda params, first_time: True
+    answer: Callable[["Issue"], Json] = lambda issue: issue.body()
+    refuse: Callable[[Refusal, Call], Response] = refuse
+    callback: Callable[[Account], Mapping[str, str]] = lambda account: {}
+
+
+@dataclass
+class Grant:
+    """One consent of one account: what its tokens may do, until it ends."""
+
+    account_id: str
+    scopes: tuple[str, ...]
+    created_at: float
+    ended: bool = False
+
+
+@dataclass
+class Token:
+    """An access or refresh token that was handed out."""
+
+    value: str
+    grant: Grant
+    issued_at: float
+    dies_at: float | None
+
+    def works(self, now: float) -> bool:
+        return not self.grant.ended and (self.dies_at is None or now < self.dies_at)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an authorization code stands for."""
+
+    grant: Grant
+    redirect_uri: str
+    challenge: str
+    offline: bool
+    dies_at: float
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A token answer before a vendor shapes it. `refresh_token` is None when none is given."""
+
+    auth: OAuth
+    account: Account
+    grant: Grant
+    access_token: str
+    refresh_token: str | None
+    refreshed: bool
+    call: Call | None
+
+    def body(self) -> Json:
+        """RFC 6749's own form."""
+        refresh = {"refresh_token": self.refresh_token} if self.refresh_token else {}
+        return {
+            "access_token": self.access_token,
+            "token_type": "bearer",
+            "expires_in": int(self.auth.access_ttl.total_seconds()),
+            "scope": self.auth.scope_separator.join(self.grant.scopes),
+            **refresh,
+        }
+
+
+@dataclass
+class Desk:
+    """The live side of one OAuth server: its accounts, and every token it gave out."""
+
+    auth: OAuth
+    clock: Clock
+    accounts: dict[str, Account] = field(default_factory=dict)
+    grants: list[Grant] = field(default_factory=list)
+    codes: dict[str, Code] = field(default_factory=dict)
+    access_tokens: dict[str, Token] = field(default_factory=dict)
+    refresh_tokens: dict[str, Token] = field(default_factory=dict)
+
+    def open(self, account_id: str, scopes: Iterable[str], *, beside: bool = False) -> Grant:
+        """A new consent; at some vendors it ends the account's earlier ones, unless `beside`."""
+        if self.auth.reconnect_replaces and not beside:
+            self.end(account_id)
+        grant = Grant(account_id, tuple(scopes), self.clock.time())
+        self.grants.append(grant)
+        return grant
+
+    def code(self, grant: Grant, redirect_uri: str, challenge: str, *, offline: bool) -> str:
+        value = secrets.token_urlsafe(24)
+        dies_at = self.clock.time() + CODE_TTL
+        self.codes[value] = Code(grant, redirect_uri, challenge, offline, dies_at)
+        return value
+
+    def issue(
+        self, grant: Grant, refresh: Token | None, *, refreshed: bool, call: Call | None
+    ) -> Json:
+        """A new access token beside that refresh token, as the vendor answers it."""
+        now = self.clock.time()
+        access = Token(
+            self.auth.access_prefix + secrets.token_urlsafe(48),
+            grant,
+            now,
+            now + self.auth.access_ttl.total_seconds(),
+        )
+        self.access_tokens[access.value] = access
+        return self.auth.answer(
+            Issue(
+                self.auth,
+                self.accounts[grant.account_id],
+                grant,
+                access.value,
+                refresh.value if refresh else None,
+                refreshed,
+                call,
+            )
+        )
+
+    def refresh_token(self, grant: Grant) -> Token:
+        """A new refresh token of the grant."""
+        now, ttl = self.clock.time(), self.auth.rotation.ttl
+        value = self.auth.refresh_prefix + secrets.token_urlsafe(48)
+        if self.auth.refresh_cap:
+            self._make_room(grant.account_id, self.auth.refresh_cap)
+        token = Token(value, grant, now, now + ttl.total_seconds() if ttl else None)
+        self.refresh_tokens[value] = token
+        return token
+
+    def access(self, value: str) -> Token | None:
+        """The access token of that value if it works."""
+        return self._working(self.access_tokens, value)
+
+    def refresh(self, value: str) -> Token | None:
+        """The refresh token of that value if it works."""
+        return self._working(self.refresh_tokens, value)
+
+    def rotate(self, used: Token) -> Token:
+        """The refresh token that goes out with a refresh: the one used, or its successor."""
+        now, rotation = self.clock.time(), self.auth.rotation
+        young = rotation.kind == "daily" and now - used.issued_at < 86_400
+        if rotation.kind == "never" or young:
+            if rotation.ttl:
+                used.dies_at = now + rotation.ttl.total_seconds()
+            return used
+        successor = self._successor(used)
+        if successor is None:
+            successor = self.refresh_token(used.grant)
+            used.dies_at = now + rotation.grace.total_seconds()
+        return successor
+
+    def expire(self, account_id: str) -> None:
+        """The account's access tokens stop working now."""
+        now = self.clock.time()
+        for token in self.access_tokens.values():
+            if token.grant.account_id == account_id:
+                token.dies_at = now
+
+    def end(self, account_id: str) -> None:
+        """Every consent of the account ends, as when its user removes the app."""
+        for grant in self.grants:
+            if grant.account_id == account_id:
+                grant.ended = True
+
+    def _make_room(self, account_id: str, cap: int) -> None:
+        now = self.clock.time()
+        live = [
+            token
+            for token in self.refresh_tokens.values()
+            if token.grant.account_id == account_id and token.works(now)
+        ]
+        for oldest in live[: max(0, len(live) - cap + 1)]:
+            oldest.dies_at = now
+
+    def _working(self, tokens: Mapping[str, Token], value: str) -> Token | None:
+        token = tokens.get(value)
+        return token if token and token.works(self.clock.time()) else None
+
+    def _successor(self, used: Token) -> Token | None:
+        """Within the grace time a second use of the former token gives the same new one again."""
+        if not self.auth.rotation.grace:
+            return None
+        later = [
+            token
+            for token in self.refresh_tokens.values()
+            if token.grant is used.grant and token.issued_at > used.issued_at
+        ]
+        return later[-1] if later else None
+
+
+def check_client(call: Call, fields: Mapping[str, str]) -> None:
+    """The client's id and secret, where the vendor wants them; Answer when they are not."""
+    auth = call.desk.auth
+    scheme, _, basic = call.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic" and auth.client_auth in ("basic", "either"):
+        try:
+            given = base64.b64decode(basic, validate=True).decode().partition(":")[::2]
+        except ValueError:
+            given = ("", "")
+    elif auth.client_auth in ("body", "either"):
+        given = (fields.get("client_id", ""), fields.get("client_secret", ""))
+    else:
+        given = ("", "")
+    known = hmac.compare_digest(given[0].encode(), auth.client_id.encode())
+    proven = hmac.compare_digest(given[1].encode(), auth.client_secret.encode())
+    if not (known and proven):
+        no(call, "invalid_client", "client", "the client's id or secret is wrong or missing")
+
+
+def fields_of(call: Call) -> dict[str, str]:
+    """The fields of a token or revoke request, from a form or, where allowed, from JSON."""
+    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = call.json() if kind == "application/json" and call.desk.auth.takes_json else None
+    if isinstance(body, dict):
+        return {name: str(value) for name, value in body.items()}
+    return call.form() if kind == "application/x-www-form-urlencoded" else {}
+
+
+def token(call: Call) -> Response:
+    """The token endpoint."""
+    fields = fields_of(call)
+    check_client(call, fields)
+    match fields.get("grant_type", ""):
+        case "authorization_code":
+            body = _exchange(call, fields)
+        case "refresh_token":
+            body = _refresh(call, fields)
+        case "":
+            no(call, "invalid_request", "request", "grant_type is missing")
+        case other:
+            no(call, "unsupported_grant_type", "grant_type", f"grant type {other!r} is not served")
+    return reply(body, headers={"cache-control": "no-store", "pragma": "no-cache"})
+
+
+def revoke(call: Call) -> Response:
+    """The revocation endpoint: the token's whole grant ends."""
+    desk, fields = call.desk, fields_of(call) or dict(call.query)
+    if desk.auth.revoke_needs_client:
+        check_client(call, fields)
+    value = fields.get("token", "")
+    if not value:
+        no(call, "invalid_request", "request", "token is missing")
+    found = desk.refresh(value) or desk.access(value)
+    if found and desk.auth.revoke_ends_all:
+        desk.end(found.grant.account_id)
+    elif found:
+        found.grant.ended = True
+    elif desk.auth.revoke_refuses_unknown:
+        no(call, "invalid_token", "token", "the token is not known or no longer valid")
+    return Response(status_code=desk.auth.revoke_status)
+
+
+def no(call: Call, error: str, cause: str, description: str) -> Never:
+    """Answers in the vendor's own OAuth error form."""
+    raise Answer(call.desk.auth.refuse(Refusal(error, cause, description), call))
+
+
+def _exchange(call: Call, fields: Mapping[str, str]) -> Json:
+    desk = call.desk
+    # A code is spent by its first use, whatever comes of it.
+    code = desk.codes.pop(fields.get("code", ""), None)
+    if code is None or code.grant.ended or call.clock.time() >= code.dies_at:
+        no(call, "invalid_grant", "code", "the authorization code is unknown, used or too old")
+    if fields.get("redirect_uri", "") != code.redirect_uri:
+        no(call, "invalid_grant", "redirect_uri", "redirect_uri is not that of the authorization")
+    if code.challenge and challenge(fields.get("code_verifier", "")) != code.challenge:
+        no(call, "invalid_grant", "verifier", "code_verifier does not fit the challenge")
+    refresh = desk.refresh_token(code.grant) if code.offline else None
+    return desk.issue(code.grant, refresh, refreshed=False, call=call)
+
+
+def _refresh(call: Call, fields: Mapping[str, str]) -> Json:
+    desk, value = call.desk, fields.get("refresh_token", "")
+    used = desk.refresh(value)
+    if used is None:
+        no(call, "invalid_grant", "refresh_token", "the refresh token is unknown, dead or revoked")
+    return desk.issue(used.grant, desk.rotate(used), refreshed=True, call=call)
+
+
+def challenge(verifier: str) -> str:
+    """The S256 challenge of a PKCE verifier (RFC 7636)."""
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

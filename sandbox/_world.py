@@ -1,0 +1,149 @@
+"""The sandbox's memory: accounts, tokens, orders for faults, and what was asked of it."""
+
+import asyncio
+import re
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from starlette.datastructures import QueryParams
+
+from sandbox._clock import Clock
+from sandbox._consent import routes as oauth_routes
+from sandbox._faults import Fault
+from sandbox._limits import Meter
+from sandbox._oauth import Desk, Grant
+from sandbox._vendor import Account, Json, RefusedError, Route, Seed, Vendor
+
+DEFAULT_SIZE = 250
+LOG_LENGTH = 10_000
+# Parameters that hold a secret: their values never reach the request log.
+SECRET = frozenset(
+    ["access_token", "client_secret", "code", "code_verifier", "hapikey", "refresh_token", "token"]
+)
+
+
+@dataclass
+class Log:
+    """The requests a vendor had; the newest are kept whole, all are counted."""
+
+    total: int = 0
+    by_path: Counter[str] = field(default_factory=Counter)
+    entries: deque[Json] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
+
+    def add(self, entry: Json) -> None:
+        self.total += 1
+        self.by_path[entry["path"]] += 1
+        self.entries.append(entry)
+
+    def clear(self) -> None:
+        self.total = 0
+        self.by_path.clear()
+        self.entries.clear()
+
+
+def shown_query(query: QueryParams) -> Json:
+    """A query for the log: secrets blotted out, a repeated name as a list."""
+    shown: Json = {}
+    for name in query:
+        values = ["…" if name in SECRET else value for value in query.getlist(name)]
+        shown[name] = values[0] if len(values) == 1 else values
+    return shown
+
+
+class World:
+    """All the state of one sandbox."""
+
+    def __init__(self, vendors: Iterable[Vendor], seed: int) -> None:
+        self.clock = Clock()
+        self.seed = seed
+        self.vendors = {vendor.name: vendor for vendor in vendors}
+        self.desks: dict[str, Desk] = {}
+        for vendor in self.vendors.values():
+            self.desks.setdefault(vendor.auth.name, Desk(vendor.auth, self.clock))
+        self.faults: dict[str, list[Fault]] = {name: [] for name in self.vendors}
+        self.logs = {name: Log() for name in self.vendors}
+        self.meters = {
+            name: Meter(self.clock, vendor.limits) for name, vendor in self.vendors.items()
+        }
+        self.stopping = asyncio.Event()
+        self._newcomers: dict[str, tuple[Grant, Json]] = {}
+        self._routes: dict[str, list[tuple[tuple[str, ...], Route]]] = {}
+        self._add_routes()
+        for desk in self.desks.values():
+            self.add_account(desk, size=DEFAULT_SIZE)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(self._routes)
+
+    def routes(self, host: str) -> list[tuple[tuple[str, ...], Route]]:
+        """A host's routes, each with the vendors it belongs to."""
+        return self._routes[host]
+
+    def vendor(self, name: str) -> Vendor:
+        if name not in self.vendors:
+            raise RefusedError(f"no vendor {name!r}; there are: {', '.join(self.vendors)}")
+        return self.vendors[name]
+
+    def desk(self, vendor: Vendor) -> Desk:
+        return self.desks[vendor.auth.name]
+
+    def account(self, vendor: Vendor, account_id: str) -> Account:
+        accounts = self.desk(vendor).accounts
+        if account_id not in accounts:
+            known = ", ".join(accounts)
+            raise RefusedError(f"{vendor.name} has no account {account_id!r}; it has: {known}")
+        return accounts[account_id]
+
+    def add_account(
+        self, desk: Desk, *, size: int, account_id: str | None = None, seed: int | None = None
+    ) -> Account:
+        """A new account of every vendor of that OAuth server, filled from the seed."""
+        number = len(desk.accounts)
+        base = self.seed if seed is None else seed
+        made_up, name = desk.auth.new_account(Random(f"{base}:{desk.auth.name}:{number}"))
+        account = Account(account_id or made_up, name)
+        if not re.fullmatch(desk.auth.account_pattern, account.id):
+            wanted = desk.auth.account_pattern
+            raise RefusedError(f"account id {account.id!r} does not match {wanted}", status=400)
+        if account.id in desk.accounts:
+            raise RefusedError(f"there is an account {account.id!r} already", status=409)
+        for vendor in self.vendors.values():
+            if vendor.auth.name == desk.auth.name:
+                random = Random(f"{base}:{vendor.name}:{account.id}")
+                account.state[vendor.name] = vendor.new(
+                    Seed(account.id, account.name, random, self.clock, size)
+                )
+        desk.accounts[account.id] = account
+        return account
+
+    def newcomer(self, vendor: Vendor) -> tuple[str, Json]:
+        """The default account's id and a token answer whose access token works."""
+        desk = self.desk(vendor)
+        known = self._newcomers.get(vendor.auth.name)
+        if known and desk.access(known[1]["access_token"]):
+            return known[0].account_id, known[1]
+        if known and not known[0].ended:
+            grant = known[0]
+        else:
+            # To be shown what there is must end nobody's consent.
+            grant = desk.open(next(iter(desk.accounts)), granted(vendor), beside=True)
+        answer = desk.issue(grant, desk.refresh_token(grant), refreshed=False, call=None)
+        self._newcomers[vendor.auth.name] = grant, answer
+        return grant.account_id, answer
+
+    def _add_routes(self) -> None:
+        for desk in self.desks.values():
+            sharing = tuple(v.name for v in self.vendors.values() if v.auth.name == desk.auth.name)
+            for route in oauth_routes(desk.auth):
+                self._routes.setdefault(route.host, []).append((sharing, route))
+        for vendor in self.vendors.values():
+            for route in vendor.routes:
+                self._routes.setdefault(route.host, []).append(((vendor.name,), route))
+
+
+def granted(vendor: Vendor) -> tuple[str, ...]:
+    """Every scope that a grant without a browser gets: those that are no pattern."""
+    return tuple(scope for scope in vendor.auth.scopes if "*" not in scope)

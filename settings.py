@@ -1,0 +1,258 @@
+"""What an operator sets: one class, read from the environment and from `.env`."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connectors import load
+from connectors._oauth import OAuthApp
+from deployments.variables import apps
+from storage.vault import Vault, VaultError
+
+CALLBACK_PATH = "/api/integrations/callback"
+STRIPE_API = "https://api.stripe.com"
+
+
+# Set for the processes that `up` and `demo` start: they were given all they need to know.
+SUPERVISED = "ATOM_SUPERVISED"
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed; the message names the variable and the remedy."""
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
+        raise ValueError(
+            "it should look like postgresql://user:password@host:5432/atom_saas?sslmode=require"
+        )
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("it should look like redis://:password@host:6379/0")
+    return value
+
+
+def _encryption_keys(value: SecretStr) -> SecretStr:
+    try:
+        Vault.parse(value.get_secret_value())
+    except VaultError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("it should look like http://127.0.0.1:4200/api")
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Settings(BaseSettings):
+    """Everything atom-sync reads from its surroundings. Empty counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    atom_home: Path = Field(
+        default=Path(".atom"), description="Folder for embedded servers, logs and the key file."
+    )
+    atom_schema: str = Field(
+        default="public",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="PostgreSQL schema that holds our tables.",
+    )
+    atom_worker: str = Field(
+        default="local", description="Name under which this machine's flow runs are told to stop."
+    )
+    atom_sandbox_url: HttpUrl | None = Field(
+        default=None, description="Speak to sandboxed vendors there, never to the real ones."
+    )
+    database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
+        default=None, description="PostgreSQL 16 or newer, as the hosting company gives it."
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        default=None, description="Redis, for rate budgets: nothing that may not be lost."
+    )
+    encryption_keys: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = Field(
+        default=None,
+        description="Master keys of 32 bytes in base64, comma separated, newest first.",
+    )
+    prefect_api_url: HttpUrl | None = Field(
+        default=None, description="Your own Prefect server; unset, `up` and `demo` start one."
+    )
+    prefect_api_database_connection_url: SecretStr | None = Field(
+        default=None, description="Prefect's own database, if not `prefect` beside ours."
+    )
+    prefect_server_api_auth_string: SecretStr | None = Field(
+        default=None,
+        description="`user:password` that the Prefect server asks its callers for.",
+    )
+    prefect_api_auth_string: SecretStr | None = Field(
+        default=None, description="The same, as workers and the web process send it."
+    )
+
+    nextauth_url: HttpUrl | None = Field(
+        default=None, description="Our public address, as browsers and vendors reach it."
+    )
+    connect_return_hosts: str | None = Field(
+        default=None,
+        description="Hosts that a connect page may lead back to besides NEXTAUTH_URL's own, "
+        "comma separated.",
+    )
+    nextauth_secret: SecretStr | None = Field(
+        default=None, description="Signs OAuth states and cookies; 32 characters or more."
+    )
+    jwt_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs the API's tokens (HS256); `new,former` while it is being changed.",
+    )
+    smtp_host: str | None = Field(
+        default=None, description="Mail server, `host` or `host:port`; 587 if it names none."
+    )
+    smtp_user: str | None = Field(default=None, description="Its user.")
+    smtp_pass: SecretStr | None = Field(default=None, description="Its password.")
+    from_email: str | None = Field(default=None, description="Sender of mails to tenants.")
+
+    stripe_secret_key: SecretStr | None = Field(
+        default=None, description="The platform's key, for billing: `sk_live_…` or `sk_test_…`."
+    )
+    stripe_publishable_key: str | None = Field(
+        default=None, description="Its public counterpart, of the same mode: `pk_live_…`."
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs billing events; while it is empty, they are refused."
+    )
+    stripe_price_id_solo: str | None = Field(default=None, description="The price of SOLO.")
+    stripe_price_id_team: str | None = Field(default=None, description="The price of TEAM.")
+    stripe_price_id_enterprise: str | None = Field(
+        default=None, description="The price of ENTERPRISE."
+    )
+
+    microsoft_tenant_id: str = Field(
+        default="common", description="Whose users may consent: `common`, or one directory's id."
+    )
+    shopify_scopes: str | None = Field(
+        default=None,
+        description="Comma separated; unset, what is needed. Nothing here is ever written.",
+    )
+
+    @model_validator(mode="after")
+    def _a_kept_database_needs_kept_keys(self) -> Self:
+        if self.database_url is not None and self.encryption_keys is None:
+            raise ValueError(
+                "ENCRYPTION_KEYS is required with DATABASE_URL; make one: openssl rand -base64 32"
+            )
+        return self
+
+    @property
+    def home(self) -> Path:
+        return self.atom_home.expanduser().resolve()
+
+    def app(self, integration: str) -> OAuthApp:
+        """The operator's OAuth app for an integration; SettingsError names what is missing."""
+        names = variables_of(integration)
+        values = {name: getattr(self, name.lower()) for name in names}
+        if values[names[2]] is None and self.nextauth_url:
+            values[names[2]] = SecretStr(f"{self.nextauth_url}{CALLBACK_PATH}")
+        if missing := [name for name in names if values[name] is None]:
+            raise SettingsError(
+                f"{load(integration).title} is not configured: set {', '.join(missing)} in .env"
+            )
+        client_id, client_secret, callback = (values[name].get_secret_value() for name in names)
+        return OAuthApp(client_id=client_id, client_secret=client_secret, redirect_uri=callback)
+
+    def environment(self) -> dict[str, str]:
+        """These settings as variables for a child process; what is unset stays away."""
+        return {
+            name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in self
+            if value is not None
+        }
+
+    @property
+    def stripe_api_base(self) -> str:
+        """Where Stripe's own library sends its calls: into the sandbox, where there is one."""
+        if self.atom_sandbox_url is None:
+            return STRIPE_API
+        return f"{self.atom_sandbox_url}/{urlsplit(STRIPE_API).netloc}"
+
+    def prefect_database_url(self, database_url: str) -> str:
+        """Where Prefect keeps its runs: the `prefect` database beside ours, unless set."""
+        if self.prefect_api_database_connection_url is not None:
+            return self.prefect_api_database_connection_url.get_secret_value()
+        return asyncpg_url(database_url, database="prefect")
+
+
+def variables_of(integration: str) -> tuple[str, str, str]:
+    """The operator's variables of an integration: client id, client secret, callback address."""
+    auth = load(integration).oauth
+    client_id, secret = auth.variables or (f"{auth.env}_CLIENT_ID", f"{auth.env}_CLIENT_SECRET")
+    return client_id, secret, f"{auth.env}_CALLBACK_URL"
+
+
+@cache
+def _complete() -> type[Settings]:
+    """Settings with the variables of every registration, so that adding a connector adds its."""
+    fields: dict[str, Any] = {
+        variable.lower(): (SecretStr | None, None)
+        for app in apps()
+        for variable in app.variables()
+        if variable.lower() not in Settings.model_fields
+    }
+    return create_model("Settings", __base__=Settings, **fields)
+
+
+def read(**given: Any) -> Settings:
+    """The settings, or one SettingsError that names every variable that is wrong."""
+    if SUPERVISED in os.environ:
+        given.setdefault("_env_file", None)
+    try:
+        return _complete()(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explained(e) for e in error.errors())) from None
+
+
+def untouched(atom_home: Path) -> Settings:
+    """The defaults, whatever the environment and `.env` say: for the demo."""
+    defaults = {name: field.default for name, field in _complete().model_fields.items()}
+    return read(_env_file=None, **defaults | {"atom_home": atom_home})
+
+
+def _explained(error: Mapping[str, Any]) -> str:
+    variable = ".".join(str(part) for part in error["loc"]).upper()
+    problem = str(error["msg"]).removeprefix("Value error, ")
+    return f"{variable}: {problem}" if variable else problem
+
+
+def asyncpg_url(url: str, *, database: str) -> str:
+    """A libpq URL in the form that Prefect's asyncpg reads, pointed at another database.
+
+    asyncpg's SQLAlchemy dialect calls `sslmode` `ssl` and knows none of libpq's other options.
+    """
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    options = {"ssl": given["sslmode"]} if "sslmode" in given else {}
+    options |= {name: given[name] for name in ("host", "port") if name in given}
+    query = f"?{urlencode(options, quote_via=quote, safe='/')}" if options else ""
+    return f"postgresql+asyncpg://{parts.netloc}/{database}{query}"

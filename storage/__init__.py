@@ -1,0 +1,28 @@
+"""What we remember: tables, transactions, secrets, records, leases and checkpoints."""
+
+from storage._errors import (
+    DatabaseUnavailableError,
+    LeaseLostError,
+    NotFoundError,
+    RefusedError,
+    SchemaError,
+    StorageError,
+)
+from storage.database import Database
+from storage.migrate import Migrated, check, migrate
+from storage.models import Status, Tier
+
+__all__ = [
+    "Database",
+    "DatabaseUnavailableError",
+    "LeaseLostError",
+    "Migrated",
+    "NotFoundError",
+    "RefusedError",
+    "SchemaError",
+    "Status",
+    "StorageError",
+    "Tier",
+    "check",
+    "migrate",
+]

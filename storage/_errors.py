@@ -1,0 +1,37 @@
+"""What goes wrong with what we remember, grouped by who must act.
+
+StorageError
+  x DatabaseUnavailableError       nobody acts: the database is away, or has no connection to spare
+  x LeaseLostError                 nobody acts: another process took the work over, this one leaves
+  x NotFoundError                  the caller: there is no such tenant, connection or setting
+  x RefusedError                   we act: PostgreSQL does not take what we wrote
+  x SchemaError                    the operator: migrate, or run the SQL that `.remedy` holds
+"""
+
+
+class StorageError(Exception):
+    """Anything storage can fail with; `str()` of it holds no secret."""
+
+
+class DatabaseUnavailableError(StorageError):
+    """PostgreSQL does not answer, went away, or has no connection to spare: try again later."""
+
+
+class LeaseLostError(StorageError):
+    """The lease is over, or another holder has it; nothing of this transaction may be kept."""
+
+
+class RefusedError(StorageError):
+    """PostgreSQL refused a statement of ours; its words, which may quote a row, are left out."""
+
+
+class NotFoundError(StorageError):
+    """There is no such thing; the message names what there is."""
+
+
+class SchemaError(StorageError):
+    """The database is not in a state to work with; `remedy` is the SQL to run, if SQL helps."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(f"{message}\n\n{remedy}" if remedy else message)
+        self.remedy = remedy

@@ -1,0 +1,130 @@
+"""Rows: what a page's records and deletions become before they are written. No I/O."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from connectors import ContractError, Page, Record, Stream
+
+BIGINT = 2**63
+# An entry of a B-tree has at most 2,704 bytes; ours holds the connection and the stream too.
+LONGEST_KEY = 2_000
+HASH_BYTES = 16
+NO_CONTENT = b"{}"
+
+# What jsonb cannot hold: NUL, and surrogates that have no partner.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Row(NamedTuple):
+    """A record, or its deletion, ready to be written."""
+
+    record_id: str
+    data: bytes
+    version: int | None
+    observed_at: datetime
+    content_hash: bytes
+    deleted: bool
+
+
+def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
+    """The rows of a page; ContractError for a record that cannot be stored as it is."""
+    made = [_row(stream, record, observed_at) for record in page.records]
+    nothing = _hash(NO_CONTENT)
+    for key in page.deleted:
+        made.append(Row(_key(stream, key), NO_CONTENT, None, observed_at, nothing, True))
+    return made
+
+
+def _row(stream: Stream, record: Record, observed_at: datetime) -> Row:
+    try:
+        found = record[stream.key] if isinstance(stream.key, str) else stream.key(record)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ContractError(f"{stream.name}: a record came without its key") from error
+    key = _key(stream, found)
+    try:
+        version = stream.version(record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ContractError(f"{stream.name}: record {key!r} has no readable version") from error
+    if version is not None and not (type(version) is int and -BIGINT <= version < BIGINT):
+        raise ContractError(f"{stream.name}: record {key!r} has a version that is not a bigint")
+    data = _json(stream, key, record)
+    return Row(key, data, version, observed_at, _hash(data), False)
+
+
+def _key(stream: Stream, value: object) -> str:
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise ContractError(f"{stream.name}: a record came without its key, or with an empty one")
+    if not value.isascii() or "\x00" in value:
+        value = _UNSTORABLE.sub("\ufffd", value)
+    if len(value.encode()) > LONGEST_KEY:
+        raise ContractError(f"{stream.name}: the key {value[:40]!r}… is too long")
+    return value
+
+
+def _json(stream: Stream, key: str, record: Record) -> bytes:
+    """The record as JSON with sorted keys, so that equal content is equal text."""
+    try:
+        data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # A lone surrogate, an integer beyond 64 bits, or something that is not JSON.
+        return _slow_json(stream, key, record)
+    if rb"\u0000" in data:
+        return _slow_json(stream, key, record)
+    # orjson writes NaN and infinity as null.
+    if b"null" in data and not _is_finite(record):
+        raise ContractError(f"{stream.name}: record {key!r} holds a number that is not finite")
+    # Copied to size: orjson shrinks a block of 8 KB, and its rest is lost while the text lives.
+    return bytes(memoryview(data))
+
+
+def _slow_json(stream: Stream, key: str, record: Record) -> bytes:
+    try:
+        return json.dumps(
+            _storable(record),
+            allow_nan=False,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            sort_keys=True,
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ContractError(f"{stream.name}: record {key!r} cannot be stored as JSON") from error
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_storable(name): _storable(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(held) for held in value]
+    return value
+
+
+def _is_finite(value: object) -> bool:
+    held: Iterable[object]
+    if isinstance(value, dict):
+        held = value.values()
+    elif isinstance(value, list | tuple):
+        held = value
+    else:
+        return not isinstance(value, float) or math.isfinite(value)
+    for each in held:
+        kind = type(each)
+        if kind is str or each is None or kind is int or kind is bool:
+            continue  # most of any record, which would take a call each
+        if not _is_finite(each):
+            return False
+    return True
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=HASH_BYTES).digest()

@@ -1,0 +1,106 @@
+"""Checkpoints: how far each stream of a connection has been read, and its scan under way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from connectors import Checkpoint
+from storage.models import CheckpointRow, Seen
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A stream's progress. `scan_id` is set while a full scan of it is under way."""
+
+    state: Checkpoint
+    scan_id: UUID | None
+    scan_started_at: datetime | None
+    dirty_generation: int
+    last_synced_at: datetime | None
+
+
+async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
+    """What is saved of each stream that was ever read."""
+    found = await session.scalars(
+        select(CheckpointRow).where(CheckpointRow.connection_id == connection_id)
+    )
+    return {
+        row.stream: Saved(
+            Checkpoint(row.state),
+            row.scan_id,
+            row.scan_started_at,
+            row.dirty_generation,
+            row.last_synced_at,
+        )
+        for row in found
+    }
+
+
+async def save(
+    session: AsyncSession,
+    *,
+    tenant_id: UUID,
+    connection_id: UUID,
+    stream: str,
+    state: Mapping[str, Any],
+    done: bool,
+) -> None:
+    """Saves progress; `done` says that the stream was read to its end, and its scan is over."""
+    changes: dict[str, Any] = {"state": dict(state), "updated_at": func.now()}
+    if done:
+        changes |= {"last_synced_at": func.now(), "scan_id": None, "scan_started_at": None}
+    await _put(session, tenant_id, connection_id, stream, changes)
+
+
+async def begin_scan(
+    session: AsyncSession,
+    *,
+    tenant_id: UUID,
+    connection_id: UUID,
+    stream: str,
+    scan_id: UUID,
+    started_at: datetime,
+) -> None:
+    """Starts a full scan from the beginning; what older ones had seen is forgotten.
+
+    `started_at` is of the clock that observes records: it tells what the scan cannot have seen.
+    """
+    await session.execute(
+        delete(Seen)
+        .where(
+            Seen.connection_id == connection_id,
+            Seen.scan_id.in_(
+                select(CheckpointRow.scan_id).where(
+                    CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream
+                )
+            ),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    changes = {
+        "state": {},
+        "scan_id": scan_id,
+        "scan_started_at": started_at,
+        "updated_at": func.now(),
+    }
+    await _put(session, tenant_id, connection_id, stream, changes)
+
+
+async def _put(
+    session: AsyncSession,
+    tenant_id: UUID,
+    connection_id: UUID,
+    stream: str,
+    changes: dict[str, Any],
+) -> None:
+    await session.execute(
+        insert(CheckpointRow)
+        .values(tenant_id=tenant_id, connection_id=connection_id, stream=stream, **changes)
+        .on_conflict_do_update(index_elements=["connection_id", "stream"], set_=changes)
+    )

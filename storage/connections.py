@@ -1,0 +1,170 @@
+"""Connections: a tenant's authorised links to accounts at vendors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storage import tenants
+from storage._errors import NotFoundError
+from storage.database import Database
+from storage.models import Connection as ConnectionRow
+from storage.models import Status, Tier
+from storage.models import Tenant as TenantRow
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A tenant's link to one account, with what is worth knowing of the tenant."""
+
+    id: UUID
+    grant_id: UUID
+    tenant_id: UUID
+    tenant_slug: str
+    tier: Tier
+    integration: str
+    account_id: str
+    account_name: str
+    config: Mapping[str, Any]
+    status: Status
+    status_reason: str | None
+    last_synced_at: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.tenant_slug}/{self.integration}"
+
+
+async def get(database: Database, connection_id: UUID) -> Connection:
+    async with database.dispatching() as session:
+        row = (await session.execute(_query().where(ConnectionRow.id == connection_id))).first()
+    if row is None:
+        raise NotFoundError(absent(connection_id))
+    return _connection(row)
+
+
+def absent(connection_id: UUID) -> str:
+    """What is said of a connection that is not there, or not for who asks."""
+    return f"there is no connection {connection_id}: it was removed"
+
+
+async def find(
+    database: Database, tenant_slug: str, integration: str, account_id: str | None = None
+) -> Connection:
+    """A tenant's connection to an integration; where it has several, the account tells which."""
+    tenant = await tenants.by_slug(database, tenant_slug)
+    async with database.dispatching() as session:
+        found = await session.execute(_query().where(ConnectionRow.tenant_id == tenant.id))
+        having = [_connection(row) for row in found]
+    of_integration = [each for each in having if each.integration == integration]
+    if not of_integration:
+        known = tenants.listed(sorted({each.integration for each in having}))
+        raise NotFoundError(f"{tenant_slug} has no connection to {integration!r}; it has: {known}")
+    chosen = [each for each in of_integration if account_id in (None, each.account_id)]
+    if len(chosen) != 1:
+        accounts = tenants.listed(sorted(each.account_id for each in of_integration))
+        problem = "several accounts" if account_id is None else f"no account {account_id!r}"
+        raise NotFoundError(f"{tenant_slug} has {problem} at {integration}; it has: {accounts}")
+    return chosen[0]
+
+
+async def listing(database: Database) -> list[Connection]:
+    """Every connection of every tenant, in the order of tenants and integrations."""
+    query = _query().order_by(TenantRow.slug, ConnectionRow.integration, ConnectionRow.account_id)
+    async with database.dispatching() as session:
+        return [_connection(row) for row in await session.execute(query)]
+
+
+async def of_tenant(
+    database: Database,
+    tenant_id: UUID,
+    *,
+    integration: str | None = None,
+    status: Status | None = None,
+) -> list[Connection]:
+    """A tenant's connections, in the order of integrations."""
+    query = _query().where(ConnectionRow.tenant_id == tenant_id)
+    if integration is not None:
+        query = query.where(ConnectionRow.integration == integration)
+    if status is not None:
+        query = query.where(ConnectionRow.status == status)
+    query = query.order_by(ConnectionRow.integration, ConnectionRow.account_id)
+    async with database.dispatching() as session:
+        return [_connection(row) for row in await session.execute(query)]
+
+
+async def pause(database: Database, connection_id: UUID) -> Connection:
+    """No more syncs until it is resumed. One that waits for its tenant stays as it is."""
+    return await _switch(database, connection_id, Status.ACTIVE, Status.PAUSED)
+
+
+async def resume(database: Database, connection_id: UUID) -> Connection:
+    """What was paused is due at once."""
+    return await _switch(
+        database, connection_id, Status.PAUSED, Status.ACTIVE, next_due_at=func.now()
+    )
+
+
+async def _switch(
+    database: Database, connection_id: UUID, former: Status, status: Status, **more: Any
+) -> Connection:
+    async with database.dispatching() as session:
+        await session.execute(
+            update(ConnectionRow)
+            .where(ConnectionRow.id == connection_id, ConnectionRow.status == former)
+            .values(status=status, status_reason=None, **more)
+            .execution_options(synchronize_session=False)
+        )
+    return await get(database, connection_id)
+
+
+async def set_status(
+    session: AsyncSession, connection_id: UUID, status: str, reason: str | None = None
+) -> None:
+    await _change(session, connection_id, status=Status(status), status_reason=reason)
+
+
+async def mark_synced(session: AsyncSession, connection_id: UUID) -> None:
+    """A sync went through: earlier failures no longer matter."""
+    await _change(session, connection_id, last_synced_at=func.now(), failures=0, status_reason=None)
+
+
+async def mark_failed(session: AsyncSession, connection_id: UUID, reason: str) -> None:
+    """A sync failed in a way that may pass; the connection stays as active as it was."""
+    await _change(session, connection_id, failures=ConnectionRow.failures + 1, status_reason=reason)
+
+
+async def _change(session: AsyncSession, connection_id: UUID, **values: Any) -> None:
+    await session.execute(
+        update(ConnectionRow)
+        .where(ConnectionRow.id == connection_id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _query() -> Select[tuple[ConnectionRow, str, str]]:
+    return select(ConnectionRow, TenantRow.slug, TenantRow.tier).join(
+        TenantRow, TenantRow.id == ConnectionRow.tenant_id
+    )
+
+
+def _connection(found: Row[tuple[ConnectionRow, str, str]]) -> Connection:
+    row, slug, tier = found
+    return Connection(
+        id=row.id,
+        grant_id=row.grant_id,
+        tenant_id=row.tenant_id,
+        tenant_slug=slug,
+        tier=Tier(tier),
+        integration=row.integration,
+        account_id=row.account_id,
+        account_name=row.account_name,
+        config=row.config,
+        status=Status(row.status),
+        status_reason=row.status_reason,
+        last_synced_at=row.last_synced_at,
+    )

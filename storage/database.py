@@ -1,0 +1,151 @@
+"""Transactions: each takes a plain role, names its tenant, and commits at its end.
+
+Superusers and owners of tables are not bound by row-level security, so no statement of ours runs as
+the user that logged in.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from storage._errors import DatabaseUnavailableError
+
+# What a URL may leave out. A server that vanished without a word is noticed within a minute.
+CONNECT_OPTIONS = {
+    "application_name": "atom-sync",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+# PostgreSQL's codes for "not now": connection failures, lost races (a deadlock, a serialization
+# failure), too many connections, shutdown and start.
+_UNAVAILABLE_CODES = ("08", "40", "53300", "57P01", "57P02", "57P03", "57P04", "57P05")
+
+_BEGIN = text(
+    "SELECT set_config('role', :role, true), set_config('search_path', :path, true),"
+    " set_config('app.tenant_id', :tenant_id, true)"
+)
+
+
+class Database:
+    """One pool of connections to PostgreSQL; a process has one of these."""
+
+    def __init__(self, engine: AsyncEngine, schema: str) -> None:
+        self._engine = engine
+        self._path = search_path(schema)
+        self.schema = schema
+
+    @classmethod
+    def connect(
+        cls, url: str, *, schema: str = "public", pool_size: int = 5, max_overflow: int = 5
+    ) -> Self:
+        """Takes the URL as hosting companies give it: libpq itself reads it."""
+        return cls(engine(url, pool_size=pool_size, max_overflow=max_overflow), schema)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    def transaction(self, tenant_id: UUID) -> AbstractAsyncContextManager[AsyncSession]:
+        """One tenant's rows: nothing of another tenant is seen or written."""
+        return self._as("atom_tenant", str(tenant_id))
+
+    def dispatching(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """What is due, for all tenants; neither secrets nor records."""
+        return self._as("atom_dispatch")
+
+    def receiving(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Which connections an account has, and the inbox; for what receives webhooks."""
+        return self._as("atom_ingress")
+
+    def owning(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Everything: for making tenants, and for the operator's own commands."""
+        return self._as("atom_owner")
+
+    @asynccontextmanager
+    async def _as(self, role: str, tenant_id: str = "") -> AsyncIterator[AsyncSession]:
+        try:
+            session = await self._begin(role, tenant_id)
+            async with session:
+                yield session
+                await session.commit()
+        except (DBAPIError, psycopg.Error, PoolTimeoutError) as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+
+    async def _begin(self, role: str, tenant_id: str) -> AsyncSession:
+        values = {"role": role, "path": self._path, "tenant_id": tenant_id}
+        session = AsyncSession(self._engine, expire_on_commit=False)
+        try:
+            await session.execute(_BEGIN, values)
+        except DBAPIError as error:
+            await session.close()
+            if not error.connection_invalidated:
+                raise
+            # A pooled connection had died unnoticed, and with it went the whole pool: the next
+            # one is new. Cheaper than asking every connection first whether it is alive.
+            await session.execute(_BEGIN, values)
+        return session
+
+
+async def postgres(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
+    """The psycopg connection below a session, in the same transaction: for COPY."""
+    raw = await (await session.connection()).get_raw_connection()
+    if not isinstance(raw.driver_connection, psycopg.AsyncConnection):
+        raise TypeError("the engine does not speak through psycopg")
+    return raw.driver_connection
+
+
+def engine(url: str, **options: Any) -> AsyncEngine:
+    """SQLAlchemy's engine on a URL that only libpq has read, so every libpq parameter works."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # libpq's own message may quote a part of the password.
+        raise DatabaseUnavailableError(
+            "the database's URL cannot be read;"
+            " it should look like postgresql://user:password@host:5432/name?sslmode=require"
+        ) from None
+    conninfo = make_conninfo(url, **{**CONNECT_OPTIONS, **given})
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        # No prepared statements: they do not survive a pooler in transaction mode.
+        return await psycopg.AsyncConnection.connect(conninfo, prepare_threshold=None)
+
+    return create_async_engine("postgresql+psycopg://", async_creator=connect, **options)
+
+
+def search_path(schema: str) -> str:
+    """The schema, then temporary tables, and nothing else."""
+    return '"{}", pg_temp'.format(schema.replace('"', '""'))
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether the database went away, rather than refused what was asked."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig if isinstance(error.orig, Exception) else error
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(_UNAVAILABLE_CODES)
+
+
+def unavailable(error: Exception) -> DatabaseUnavailableError:
+    if isinstance(error, PoolTimeoutError):
+        return DatabaseUnavailableError("every database connection of this process is in use")
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    lines = str(cause).strip().splitlines() or ["no reason given"]
+    return DatabaseUnavailableError(f"the database is unavailable: {lines[0]}")

@@ -1,0 +1,216 @@
+"""Consents: the token set that a tenant's authorisation gave, and the connections it serves."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from connectors import Account, BrokenConnectionError
+from connectors._oauth import Tokens
+from storage import notices, tenant_settings
+from storage.database import Database
+from storage.models import Connection, Grant, OAuthLog, Status
+from storage.vault import Vault
+
+
+async def connect(
+    database: Database,
+    vault: Vault,
+    *,
+    tenant_id: UUID,
+    integration: str,
+    tokens: Tokens,
+    accounts: Sequence[Account],
+    label: str | None = None,
+    owe_backfill: bool = False,
+) -> list[UUID]:
+    """Store a consent and its connections, whose ids are returned in the order of the accounts.
+
+    An account that is connected already gets the new tokens, and is active again if it waited for
+    them. An account that is not gets a grant of its own, under the `label` if that one is free.
+    A backfill that is owed is committed with the connection, and started by who finds it.
+    """
+    if not accounts:
+        raise BrokenConnectionError(
+            f"this authorisation covers no account of {integration}: "
+            "connect as a user who may see one"
+        )
+    async with database.transaction(tenant_id) as session:
+        # Two consents at once would both find the same setting free.
+        line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
+        await session.execute(select(func.pg_advisory_xact_lock(line)))
+        known = await _known(session, tenant_id, integration)
+        key = tenant_settings.tokens_key(integration, label)
+        grant = await _grant(session, tenant_id, integration, key, known, accounts)
+        same = any(known[a.id].grant_id == grant.id for a in accounts if a.id in known)
+        kept: Mapping[str, Any] = {}
+        if same and tokens.refresh_token is None:
+            # Some vendors give a refresh token with the first consent only.
+            kept = (
+                await tenant_settings.get_json(session, vault, tenant_id, grant.setting_key) or {}
+            )
+        await put_tokens(session, vault, grant, tokens, kept=kept, at=datetime.now(UTC))
+        grant.refresh_id = grant.refresh_started_at = None
+        links = [_link(session, grant, account, known.get(account.id)) for account in accounts]
+        if owe_backfill:
+            for link in links:
+                link.backfill_owed_at = func.clock_timestamp()
+        await session.flush()
+        await _leave_out(session, grant, [link.id for link in links])
+        await notices.cancel(session, grant.id)
+        await _drop_unused(session, tenant_id, integration)
+        session.add(_log_entry(grant, accounts))
+        return [link.id for link in links]
+
+
+def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
+    return OAuthLog(
+        tenant_id=grant.tenant_id,
+        grant_id=grant.id,
+        integration=grant.integration,
+        event="connect",
+        message=f"connected {', '.join(account.name or account.id for account in accounts)}",
+        detail={"accounts": [account.id for account in accounts]},
+    )
+
+
+async def put_tokens(
+    session: AsyncSession,
+    vault: Vault,
+    grant: Grant,
+    tokens: Tokens,
+    *,
+    kept: Mapping[str, Any],
+    at: datetime,
+) -> None:
+    """Seal a token answer over what is `kept` of a former one, such as its refresh token."""
+    value = {**kept, **tokens.extra, "access_token": tokens.access_token}
+    value["expires_at"] = tokens.expires_at.isoformat() if tokens.expires_at else None
+    if tokens.refresh_token:
+        value["refresh_token"] = tokens.refresh_token
+    if tokens.scope:
+        value["scope"] = list(tokens.scope)
+    await tenant_settings.put_json(session, vault, grant.tenant_id, grant.setting_key, value)
+    grant.refreshed_at, grant.expires_at = at, tokens.expires_at
+
+
+async def need_consent(session: AsyncSession, grant: Grant, reason: str) -> None:
+    """The grant is over: what it served waits for the tenant to connect again, who is told so."""
+    broken = await session.scalars(
+        update(Connection)
+        .where(Connection.grant_id == grant.id, Connection.status == Status.ACTIVE)
+        .values(status=Status.NEEDS_REAUTH, status_reason=reason)
+        .returning(Connection.id)
+    )
+    if broken.all():
+        await notices.announce(
+            session,
+            tenant_id=grant.tenant_id,
+            grant_id=grant.id,
+            integration=grant.integration,
+            reason=reason,
+        )
+
+
+async def restore(session: AsyncSession, grant: Grant) -> None:
+    """The grant works after all: what waited for a new one is active again."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.grant_id == grant.id, Connection.status == Status.NEEDS_REAUTH)
+        .values(status=Status.ACTIVE, status_reason=None)
+    )
+    await notices.cancel(session, grant.id)
+
+
+async def _known(session: AsyncSession, tenant_id: UUID, integration: str) -> dict[str, Connection]:
+    found = await session.scalars(
+        select(Connection).where(
+            Connection.tenant_id == tenant_id, Connection.integration == integration
+        )
+    )
+    return {connection.account_id: connection for connection in found}
+
+
+async def _grant(
+    session: AsyncSession,
+    tenant_id: UUID,
+    integration: str,
+    key: str,
+    known: Mapping[str, Connection],
+    accounts: Sequence[Account],
+) -> Grant:
+    """The grant to hold the tokens: never one that serves other accounts only.
+
+    A sync under way for such an account would go on with tokens of this one. All the grants are
+    locked, before any connection is: refreshes lock in that order, too.
+    """
+    found = await session.scalars(
+        select(Grant)
+        .where(Grant.tenant_id == tenant_id, Grant.integration == integration)
+        .order_by(Grant.id)
+        .with_for_update(key_share=True)
+    )
+    grants = {grant.id: grant for grant in found}
+    for account in accounts:
+        if account.id in known:
+            return grants[known[account.id].grant_id]
+    serving = {connection.grant_id for connection in known.values()}
+    if any(grant.setting_key == key and grant.id in serving for grant in grants.values()):
+        key = f"{key}:{accounts[0].id}"
+    for grant in grants.values():
+        if grant.setting_key == key:
+            return grant
+    grant = Grant(tenant_id=tenant_id, integration=integration, setting_key=key)
+    session.add(grant)
+    await session.flush()
+    return grant
+
+
+def _link(
+    session: AsyncSession, grant: Grant, account: Account, connection: Connection | None
+) -> Connection:
+    if connection is None:
+        connection = Connection(
+            tenant_id=grant.tenant_id,
+            integration=grant.integration,
+            account_id=account.id,
+            config={},
+            next_due_at=func.now(),
+        )
+        session.add(connection)
+    elif connection.status in (Status.NEEDS_REAUTH, Status.REVOKED):
+        connection.status, connection.status_reason = Status.ACTIVE, None
+        connection.failures, connection.next_due_at = 0, func.now()
+    connection.grant_id = grant.id
+    connection.account_name = account.name
+    connection.config = {**connection.config, **account.config}
+    return connection
+
+
+async def _leave_out(session: AsyncSession, grant: Grant, covered: Sequence[UUID]) -> None:
+    """Connections that the grant served and no longer covers must not use its new tokens."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.grant_id == grant.id, Connection.id.not_in(covered))
+        .values(
+            status=Status.REVOKED,
+            status_reason="the latest authorisation does not cover this account: connect it again",
+        )
+    )
+
+
+async def _drop_unused(session: AsyncSession, tenant_id: UUID, integration: str) -> None:
+    """A grant whose accounts all moved to another is forgotten, its tokens with it."""
+    used = select(Connection.grant_id).where(Connection.tenant_id == tenant_id)
+    unused = await session.scalars(
+        delete(Grant)
+        .where(
+            Grant.tenant_id == tenant_id, Grant.integration == integration, Grant.id.not_in(used)
+        )
+        .returning(Grant.setting_key)
+    )
+    for key in unused.all():
+        await tenant_settings.delete(session, tenant_id, key)

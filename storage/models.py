@@ -1,0 +1,392 @@
+"""The tables. Row-level security, roles and grants on them are in the migrations."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage._base import Base as Base
+from storage._base import of_connection, one_of
+
+# What `oauth_log` tells of: consents, tokens, and each time that a secret left us.
+OAUTH_EVENTS = (
+    "connect", "refresh", "failure", "revoke", "disconnect", "token", "reveal", "notice",
+)  # fmt: skip
+
+
+class Tier(StrEnum):
+    """What a tenant pays for: how often its connections sync."""
+
+    FREE = "FREE"
+    SOLO = "SOLO"
+    TEAM = "TEAM"
+    ENTERPRISE = "ENTERPRISE"
+
+
+class Status(StrEnum):
+    """Whether a connection syncs, and if not, who can change that."""
+
+    ACTIVE = "active"
+    NEEDS_REAUTH = "needs_reauth"
+    PAUSED = "paused"
+    REVOKED = "revoked"
+
+
+class Tenant(Base):
+    __tablename__ = "tenants"
+    __table_args__ = (one_of("tier", Tier),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    contact_email: Mapped[str | None]
+    tier: Mapped[str]
+    stripe_customer_id: Mapped[str | None] = mapped_column(unique=True)
+    stripe_subscription_id: Mapped[str | None] = mapped_column(unique=True)
+    # Wrapped by a master key. Deferred: only atom_tenant and atom_owner may read it.
+    data_key: Mapped[bytes | None] = mapped_column(deferred=True, deferred_raiseload=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TenantSetting(Base):
+    __tablename__ = "tenant_settings"
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True
+    )
+    setting_key: Mapped[str] = mapped_column(primary_key=True)
+    setting_value: Mapped[str]
+    encrypted: Mapped[bool] = mapped_column(server_default=text("true"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Grant(Base):
+    __tablename__ = "grants"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "setting_key"),
+        UniqueConstraint("id", "tenant_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    integration: Mapped[str]
+    setting_key: Mapped[str]
+    refresh_id: Mapped[UUID | None]
+    refresh_started_at: Mapped[datetime | None]
+    refreshed_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Connection(Base):
+    __tablename__ = "connections"
+    __table_args__ = (
+        ForeignKeyConstraint(["grant_id", "tenant_id"], ["grants.id", "grants.tenant_id"]),
+        UniqueConstraint("tenant_id", "integration", "account_id"),
+        UniqueConstraint("id", "tenant_id"),
+        one_of("status", Status),
+        Index(None, "grant_id"),
+        Index(None, "integration", "account_id"),
+        Index(None, "integration", "next_due_at"),
+        Index(
+            "connections_backfill_owed_idx",
+            "backfill_owed_at",
+            postgresql_where=text("backfill_owed_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    grant_id: Mapped[UUID]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    integration: Mapped[str]
+    account_id: Mapped[str]
+    account_name: Mapped[str] = mapped_column(server_default="")
+    config: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    status: Mapped[str] = mapped_column(server_default=Status.ACTIVE)
+    status_reason: Mapped[str | None]
+    next_due_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    last_synced_at: Mapped[datetime | None]
+    # A backfill that Prefect has not taken yet; written together with the connection.
+    backfill_owed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Lease(Base):
+    __tablename__ = "leases"
+    __table_args__ = (of_connection(), one_of("kind", ("sync", "event")))
+
+    connection_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime | None]
+    holder: Mapped[str | None]
+
+
+class CheckpointRow(Base):
+    __tablename__ = "checkpoints"
+    __table_args__ = (of_connection(),)
+
+    connection_id: Mapped[UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    state: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    scan_id: Mapped[UUID | None]
+    scan_started_at: Mapped[datetime | None]
+    dirty_generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_synced_at: Mapped[datetime | None]
+
+
+class RecordRow(Base):
+    __tablename__ = "records"
+    __table_args__ = (
+        of_connection(),
+        {"postgresql_partition_by": "LIST (stream)"},
+    )
+
+    # The partition fixes the stream, so the primary key leads with what tells rows apart in it.
+    connection_id: Mapped[UUID] = mapped_column(primary_key=True)
+    record_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    stream: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    tenant_id: Mapped[UUID]
+    data: Mapped[dict[str, Any]]
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    observed_at: Mapped[datetime]
+    content_hash: Mapped[bytes]
+    deleted_at: Mapped[datetime | None]
+
+
+class Seen(Base):
+    __tablename__ = "seen"
+    __table_args__ = (of_connection(),)
+
+    connection_id: Mapped[UUID] = mapped_column(primary_key=True)
+    scan_id: Mapped[UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    record_id: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    tenant_id: Mapped[UUID]
+
+
+class Event(Base):
+    __tablename__ = "events"
+    __table_args__ = (
+        of_connection(),
+        # One delivery about an account that two tenants connected is an event for each.
+        UniqueConstraint("integration", "event_id", "connection_id"),
+        Index(
+            "events_pending_idx", "connection_id", "id", postgresql_where=text("applied_at IS NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    integration: Mapped[str]
+    event_id: Mapped[str]
+    connection_id: Mapped[UUID]
+    tenant_id: Mapped[UUID]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    applied_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    error: Mapped[str | None]
+
+
+class Watch(Base):
+    __tablename__ = "watches"
+    __table_args__ = (
+        of_connection(),
+        UniqueConstraint("connection_id", "vendor_id"),
+        Index(None, "expires_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    vendor_id: Mapped[str]
+    resource: Mapped[str]
+    state: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Drain(Base):
+    __tablename__ = "drains"
+
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    alive_until: Mapped[datetime | None]
+
+
+class OAuthLog(Base):
+    __tablename__ = "oauth_log"
+    __table_args__ = (
+        one_of("event", OAUTH_EVENTS),
+        Index(None, "tenant_id", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    # No foreign key: the log outlives the grant.
+    grant_id: Mapped[UUID | None]
+    integration: Mapped[str]
+    event: Mapped[str]
+    message: Mapped[str] = mapped_column(server_default="")
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class ConnectSession(Base):
+    """A link by which a tenant's browser may connect accounts; only its hash is stored."""
+
+    __tablename__ = "connect_sessions"
+    __table_args__ = (
+        UniqueConstraint("id", "tenant_id"),
+        Index(None, "expires_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    integration: Mapped[str | None]
+    label: Mapped[str | None]
+    return_url: Mapped[str | None]
+    # The browser that opened the link, by the hash of its cookie; no other may use it after.
+    browser_hash: Mapped[bytes | None]
+    bound_at: Mapped[datetime | None]
+    # What the page tells next: how the last thing went that was done on it.
+    note: Mapped[dict[str, Any] | None]
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OAuthState(Base):
+    """A browser that was sent to a vendor, and may come back once."""
+
+    __tablename__ = "oauth_states"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["session_id", "tenant_id"],
+            ["connect_sessions.id", "connect_sessions.tenant_id"],
+            ondelete="CASCADE",
+        ),
+        Index(None, "session_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID]
+    session_id: Mapped[UUID]
+    integration: Mapped[str]
+    nonce_hash: Mapped[bytes] = mapped_column(unique=True)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    # Sealed: tokens and accounts of a consent whose accounts are still to be chosen.
+    held: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Revocation(Base):
+    """A token that was taken out of use here, and is still to be given back to the vendor."""
+
+    __tablename__ = "revocations"
+    __table_args__ = (Index(None, "next_attempt_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    # No foreign key: a purge removes the grant.
+    grant_id: Mapped[UUID]
+    integration: Mapped[str]
+    account_ids: Mapped[list[str]] = mapped_column(JSONB)
+    sealed_token: Mapped[str]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Notice(Base):
+    """A break that its tenant is to be told of: one row from the break until it is mended."""
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["grant_id", "tenant_id"], ["grants.id", "grants.tenant_id"], ondelete="CASCADE"
+        ),
+        one_of("outcome", ("sent", "logged", "refused", "put_off", "cancelled")),
+        Index(
+            "notices_open_idx", "grant_id", unique=True, postgresql_where=text("ended_at IS NULL")
+        ),
+        Index(None, "grant_id", "tenant_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID]
+    grant_id: Mapped[UUID]
+    integration: Mapped[str]
+    reason: Mapped[str]
+    broke_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # How often the tenant was told, and when it is to be told next; never, where that is null.
+    told: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    claim_id: Mapped[UUID | None]
+    claimed_until: Mapped[datetime | None]
+    # Of the telling that is due, in a row.
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    outcome: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+
+class SyncRun(Base):
+    __tablename__ = "sync_runs"
+    __table_args__ = (
+        of_connection(),
+        Index(None, "connection_id", "started_at"),
+        Index("sync_runs_running_idx", "started_at", postgresql_where=text("ended_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    trigger: Mapped[str]
+    flow_run_id: Mapped[UUID | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    status: Mapped[str] = mapped_column(server_default="running")
+    message: Mapped[str] = mapped_column(server_default="")
+    streams: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    requests: Mapped[int] = mapped_column(server_default=text("0"))
+    seconds: Mapped[float | None]
+
+
+class Installation(Base):
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    key_fingerprints: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Worker(Base):
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    stopping_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,357 @@
+"""Records: how rows are merged with those that are there, counted, and swept after a full scan.
+
+Push and poll write the same rows in any order, so every row carries the vendor's version, if there
+is one, and when it was observed. A write wins with a greater version, or with an equal or unknown
+version and a later observation; a tombstone falls only to a greater version or to a read made
+after it. Equal content is not rewritten.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storage._errors import SchemaError
+from storage._rows import HASH_BYTES, Row, rows
+from storage.database import Database, postgres
+from storage.models import CheckpointRow, RecordRow
+
+__all__ = ["Count", "Row", "Written", "counts", "rows", "sweep", "write"]
+
+ROWS_PER_CHUNK = 1_000
+
+# Pieces of COPY's binary format. Every value follows its length, which is -1 for NULL; jsonb is a
+# version number and the JSON text, and times are counted from 2000.
+_SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_END = struct.pack(">h", -1)
+_KEY = struct.Struct(">hi").pack
+_DATA = struct.Struct(">ib").pack
+_VERSION = struct.Struct(">iq").pack
+_NO_VERSION = struct.pack(">i", -1)
+_REST = struct.Struct(f">iqi{HASH_BYTES}si?").pack
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Cursor: TypeAlias = psycopg.AsyncCursor[Any]
+Values: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write changed: the number of live rows grows by `inserted` less `deleted`."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+
+
+_STAGE = sql.SQL(
+    """
+    CREATE TEMP TABLE IF NOT EXISTS atom_batch (
+        record_id text COLLATE "C", data jsonb, version bigint, observed_at timestamptz,
+        content_hash bytea, deleted boolean
+    ) ON COMMIT DROP
+    """
+)
+
+_COPY = sql.SQL("COPY pg_temp.atom_batch FROM STDIN (FORMAT BINARY)")
+
+_SEE = sql.SQL(
+    """
+    INSERT INTO seen (scan_id, stream, record_id, connection_id, tenant_id)
+    SELECT %(scan_id)s, %(stream)s, record_id, %(connection_id)s, %(tenant_id)s
+    FROM pg_temp.atom_batch WHERE NOT deleted
+    ON CONFLICT DO NOTHING
+    """
+)
+
+# `new` takes the place of `old`: the merge rule, and something of it would change.
+_LIVE_WINS = sql.SQL(
+    """
+    (
+        {new}.version > {old}.version IS TRUE
+        OR {new}.observed_at > {old}.observed_at AND (
+            {old}.deleted_at IS NOT NULL OR coalesce({new}.version = {old}.version, true)
+        )
+    ) AND (
+        {old}.deleted_at IS NOT NULL
+        OR {new}.content_hash <> {old}.content_hash
+        OR coalesce({new}.version <> {old}.version, true)
+    )
+    """
+)
+
+# Of a read and a deletion that were observed at once, the deletion is the later news.
+_TOMBSTONE_WINS = sql.SQL(
+    """
+    CASE WHEN {old}.deleted_at IS NULL THEN
+        {new}.version > {old}.version IS TRUE
+        OR {new}.observed_at >= {old}.observed_at
+            AND coalesce({new}.version = {old}.version, true)
+    ELSE {new}.observed_at > {old}.observed_at
+    END
+    """
+)
+
+# Read before the upsert, and apart from it: an upsert locks, and so writes, also the rows it then
+# leaves as they are, and through a partitioned table it does not tell an insert from an update.
+# LIMIT makes it look each key up: of a table without statistics, as during a backfill, a join would
+# rather read all rows of the connection, for every batch.
+_COMPARE = sql.SQL(
+    """
+    SELECT count(*), count(*) FILTER (WHERE {wins} AND r.deleted_at IS NOT NULL),
+        count(*) FILTER (WHERE {wins} AND r.deleted_at IS NULL),
+        count(*) FILTER (
+            WHERE {wins} AND r.deleted_at IS NULL AND b.content_hash <> r.content_hash
+        ),
+        coalesce(array_agg(b.record_id) FILTER (WHERE ({wins}) IS NOT TRUE), '{{}}')
+    FROM pg_temp.atom_batch b CROSS JOIN LATERAL (
+        SELECT version, observed_at, content_hash, deleted_at FROM records
+        WHERE stream = %(stream)s AND connection_id = %(connection_id)s
+            AND record_id = b.record_id
+        LIMIT 1
+    ) r
+    WHERE b.deleted = %(deleted)s
+    """
+)
+
+_UPSERT = sql.SQL(
+    """
+    INSERT INTO records AS r (
+        connection_id, record_id, stream, tenant_id, data, version, observed_at, content_hash,
+        deleted_at
+    )
+    SELECT %(connection_id)s, record_id, %(stream)s, %(tenant_id)s, data, version, observed_at,
+        content_hash, CASE WHEN deleted THEN now() END
+    FROM pg_temp.atom_batch
+    WHERE deleted = %(deleted)s AND record_id <> ALL (%(stays)s)
+    ON CONFLICT (connection_id, record_id, stream) DO UPDATE SET {changes} WHERE {wins}
+    """
+)
+
+_SWEEP = sql.SQL(
+    """
+    UPDATE records r SET deleted_at = now(), observed_at = %(started_at)s
+    WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND deleted_at IS NULL
+        AND observed_at < %(started_at)s
+        AND NOT EXISTS (
+            SELECT FROM seen s
+            WHERE s.connection_id = %(connection_id)s AND s.scan_id = %(scan_id)s
+                AND s.stream = %(stream)s AND s.record_id = r.record_id
+        )
+    """
+)
+
+_FORGET = sql.SQL(
+    "DELETE FROM seen WHERE connection_id = %(connection_id)s AND scan_id = %(scan_id)s"
+)
+
+_EXCLUDED = sql.Identifier("excluded")
+_LIVE = (
+    _COMPARE.format(wins=_LIVE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r"))),
+    _UPSERT.format(
+        wins=_LIVE_WINS.format(new=_EXCLUDED, old=sql.Identifier("r")),
+        changes=sql.SQL(
+            """
+            data = excluded.data, content_hash = excluded.content_hash, deleted_at = NULL,
+            version = coalesce(excluded.version, r.version),
+            observed_at = greatest(excluded.observed_at, r.observed_at)
+            """
+        ),
+    ),
+)
+_TOMBSTONES = (
+    _COMPARE.format(wins=_TOMBSTONE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r"))),
+    _UPSERT.format(
+        wins=_TOMBSTONE_WINS.format(new=_EXCLUDED, old=sql.Identifier("r")),
+        changes=sql.SQL(
+            """
+            deleted_at = coalesce(r.deleted_at, excluded.deleted_at),
+            version = greatest(excluded.version, r.version),
+            observed_at = greatest(excluded.observed_at, r.observed_at)
+            """
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Met:
+    """What a merge met: rows it found, and of those it went over, the buried and the standing."""
+
+    found: int
+    buried: int
+    standing: int
+    changed: int
+
+
+async def write(
+    session: AsyncSession,
+    turn: AbstractAsyncContextManager[object] | None = None,
+    /,
+    *,
+    stream: str,
+    connection_id: UUID,
+    tenant_id: UUID,
+    rows: Sequence[Row],
+    scan_id: UUID | None = None,
+) -> Written:
+    """Merges rows into the stream; with `scan_id`, notes that the scan has seen them.
+
+    `turn` is held while rows are sent: what would keep the event loop busy can wait for it.
+    """
+    live, tombstones = _deduplicated(rows)
+    if not rows:
+        return Written()
+    values = {
+        "stream": stream,
+        "connection_id": connection_id,
+        "tenant_id": tenant_id,
+        "scan_id": scan_id,
+    }
+    inserted = updated = deleted = 0
+    async with (await postgres(session)).cursor() as cursor:
+        await cursor.execute(_STAGE)
+        await cursor.execute("TRUNCATE pg_temp.atom_batch")
+        async with turn or nullcontext(), cursor.copy(_COPY) as copy:
+            for chunk in _binary([*live, *tombstones]):
+                await copy.write(chunk)
+        if scan_id is not None:
+            await cursor.execute(_SEE, values)
+        if live:
+            met = await _merge(cursor, _LIVE, {**values, "deleted": False}, len(live))
+            inserted, updated = len(live) - met.found + met.buried, met.changed
+        if tombstones:
+            met = await _merge(cursor, _TOMBSTONES, {**values, "deleted": True}, len(tombstones))
+            deleted = met.standing
+    return Written(inserted, updated, deleted, len(rows) - inserted - updated - deleted)
+
+
+async def _merge(
+    cursor: Cursor, statements: tuple[sql.Composed, sql.Composed], values: Values, size: int
+) -> _Met:
+    compare, upsert = statements
+    await cursor.execute(compare, values)
+    *counts, stays = await cursor.fetchone() or (0, 0, 0, 0, [])
+    if len(stays) < size:
+        try:
+            await cursor.execute(upsert, {**values, "stays": stays})
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name is not None:
+                raise
+            # Not chained: PostgreSQL's own message quotes the row.
+            raise SchemaError(
+                f"the stream {values['stream']} has no table yet: run `atom-sync migrate`"
+            ) from None
+    return _Met(*counts)
+
+
+def _deduplicated(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """One row a key, of the records and of the deletions, in the order of their keys.
+
+    One upsert cannot meet a key twice; and whoever writes locks rows in the same order.
+    """
+    best: tuple[dict[str, Row], dict[str, Row]] = {}, {}
+    for row in rows:
+        of_kind = best[row.deleted]
+        other = of_kind.setdefault(row.record_id, row)
+        if other is not row and _beats(row, other):
+            of_kind[row.record_id] = row
+    live, tombstones = (sorted(found.values(), key=lambda row: row.record_id) for found in best)
+    return live, tombstones
+
+
+def _beats(row: Row, other: Row) -> bool:
+    if row.version is None or other.version is None or row.version == other.version:
+        return row.observed_at > other.observed_at
+    return row.version > other.version
+
+
+def _binary(rows: Sequence[Row]) -> Iterator[bytes]:
+    """COPY's binary format: there is nothing to escape, and PostgreSQL has nothing to look for.
+
+    https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-BINARY-FORMAT
+    """
+    yield _SIGNATURE
+    at, microseconds = None, 0
+    for start in range(0, len(rows), ROWS_PER_CHUNK):
+        parts: list[bytes] = []
+        for record_id, data, version, observed_at, content_hash, deleted in rows[
+            start : start + ROWS_PER_CHUNK
+        ]:
+            if observed_at is not at:  # one time serves the rows of a page
+                at, microseconds = observed_at, (observed_at - _EPOCH) // _MICROSECOND
+            key = record_id.encode()
+            parts += (
+                _KEY(6, len(key)),
+                key,
+                _DATA(len(data) + 1, 1),
+                data,
+                _NO_VERSION if version is None else _VERSION(8, version),
+                _REST(8, microseconds, HASH_BYTES, content_hash, 1, deleted),
+            )
+        yield b"".join(parts)
+    yield _END
+
+
+async def sweep(
+    session: AsyncSession,
+    *,
+    stream: str,
+    connection_id: UUID,
+    tenant_id: UUID,
+    scan_id: UUID,
+    started_at: datetime,
+) -> int:
+    """Ends a scan: what it did not see, and nobody else since it began, is gone."""
+    values = {
+        "stream": stream,
+        "connection_id": connection_id,
+        "tenant_id": tenant_id,
+        "scan_id": scan_id,
+        "started_at": started_at,
+    }
+    async with (await postgres(session)).cursor() as cursor:
+        await cursor.execute(_SWEEP, values)
+        swept = cursor.rowcount
+        await cursor.execute(_FORGET, values)
+    return swept
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many records a connection's stream has, and when it was last read to its end."""
+
+    rows: int
+    last_synced_at: datetime | None
+
+
+async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
+    """Of every tenant's connections and their streams, these by the connector's name for them."""
+    live = (
+        select(RecordRow.connection_id, RecordRow.stream, func.count().label("rows"))
+        .where(RecordRow.deleted_at.is_(None))
+        .group_by(RecordRow.connection_id, RecordRow.stream)
+    )
+    progress = select(
+        CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at
+    )
+    async with database.owning() as session:
+        rows = {
+            (connection_id, stream.partition(".")[2]): count
+            for connection_id, stream, count in await session.execute(live)
+        }
+        synced = {
+            (connection_id, stream): last_synced_at
+            for connection_id, stream, last_synced_at in await session.execute(progress)
+        }
+    return {key: Count(rows.get(key, 0), synced.get(key)) for key in rows | synced}

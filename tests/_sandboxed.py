@@ -1,0 +1,125 @@
+"""A tenant's connection to a sandboxed vendor, made as for real, and the comparison with it."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
+
+import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
+import psycopg
+
+from connectors import load
+from connectors._budget import Budget
+from connectors._client import Transport
+from connectors._oauth import authorize_url, exchange, identify
+from settings import Settings, variables_of
+from storage import connections, grants, tenants
+from storage.database import Database
+from storage.vault import Vault
+
+INTEGRATIONS = ["gmail", "hubspot", "quickbooks"]
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # pragma: allowlist secret
+
+
+def environment(origin: str, database_url: str, redis_url: str, names: list[str]) -> dict[str, str]:
+    """What an operator would set for these integrations of this sandbox."""
+    described = httpx.get(f"{origin}/_control").json()
+    values = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "ENCRYPTION_KEYS": KEY,
+        "ATOM_SANDBOX_URL": origin,
+    }
+    for name in names:
+        client_id, client_secret, callback = variables_of(name)
+        values[client_id] = described[name]["client_id"]
+        values[client_secret] = described[name]["client_secret"]
+        values[callback] = "http://127.0.0.1/api/integrations/callback"
+    return values
+
+
+@dataclass(frozen=True)
+class Sandboxed:
+    """The sandbox, our database, and what a test orders of the one or asks of the other."""
+
+    origin: str
+    settings: Settings
+    database: Database
+    database_url: str
+
+    def control(self, method: str, path: str, body: Any = None, **query: str) -> Any:
+        answer = httpx.request(
+            method, f"{self.origin}/_control{path}", json=body, params=query, timeout=30
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    async def connect(
+        self, integration: str, *, tenant: str = "acme", size: int = 40, account: str | None = None
+    ) -> connections.Connection:
+        """Consent on the vendor's page, exchange the code, store the connection."""
+        connector, app = load(integration), self.settings.app(integration)
+        if account is None:
+            account = str(self.control("POST", f"/{integration}/accounts", {"size": size})["id"])
+        page = authorize_url(connector.oauth, app, state="s").replace("https://", f"{self.origin}/")
+        answer = httpx.post(page, data={"decision": "allow", "account": account})
+        callback = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+        transport, budget = Transport(sandbox_url=self.origin), Budget(None)
+        try:
+            granted = await exchange(
+                connector, app, code=callback["code"], transport=transport, budget=budget
+            )
+            accounts = await identify(
+                connector, granted, callback, transport=transport, budget=budget
+            )
+        finally:
+            await transport.close()
+            await budget.aclose()
+        owner = await tenants.create(self.database, slug=tenant, name=tenant, tier="TEAM")
+        (connection_id,) = await grants.connect(
+            self.database, Vault.parse(KEY), tenant_id=owner.id, integration=integration,
+            tokens=granted, accounts=accounts,
+        )  # fmt: skip
+        return await connections.get(self.database, connection_id)
+
+    def stored(self, connection: connections.Connection) -> dict[str, dict[str, Any]]:
+        """Our live records, by plain SQL: {stream: {id: record}}."""
+        found: dict[str, dict[str, Any]] = {}
+        with psycopg.connect(self.database_url) as sql:
+            rows = sql.execute(
+                "SELECT stream, record_id, data FROM records"
+                " WHERE connection_id = %s AND deleted_at IS NULL",
+                (connection.id,),
+            )
+            for stream, record_id, data in rows:
+                found.setdefault(stream.partition(".")[2], {})[record_id] = data
+        return found
+
+    def vendor(self, connection: connections.Connection) -> dict[str, dict[str, Any]]:
+        """The sandbox's own live records: {stream: {id: record}}, streams that have any."""
+        path = f"/{connection.integration}/store"
+        streams = self.control("GET", path, account=connection.account_id)["streams"]
+        return {stream: held for stream, held in streams.items() if held}
+
+    def change(self, connection: connections.Connection, count: int, seed: int = 1) -> None:
+        self.control(
+            "POST", f"/{connection.integration}/mutate",
+            {"account": connection.account_id, "count": count, "seed": seed},
+        )  # fmt: skip
+
+    def fault(self, integration: str, kind: str, **options: Any) -> None:
+        self.control("POST", f"/{integration}/faults", {"kind": kind, **options})
+
+    def one(self, query: str, *values: object) -> Any:
+        """The single value of a query, as the superuser."""
+        with psycopg.connect(self.database_url) as sql:
+            row = sql.execute(query, values).fetchone()
+        return row[0] if row else None
+
+    def run(self, statement: str) -> None:
+        """A statement without an answer, as the superuser."""
+        with psycopg.connect(self.database_url) as sql:
+            sql.execute(statement)
+
+    def connection_status(self, connection_id: UUID) -> str:
+        return str(self.one("SELECT status FROM connections WHERE id = %s", connection_id))

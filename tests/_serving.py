@@ -1,0 +1,35 @@
+"""Our own HTTP surface on a port of loopback, in the test's loop: asked over real HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they are the test runner's
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    """The app's origin, for as long as the block lasts."""
+    config = uvicorn.Config(
+        app, port=0, access_log=False, log_config=None, lifespan="on", timeout_graceful_shutdown=2
+    )
+    server = _Server(config)
+    serve = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            if serve.done():
+                serve.result()
+                raise RuntimeError("the application did not start")
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await serve

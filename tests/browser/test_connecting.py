@@ -1,0 +1,124 @@
+"""A person connects accounts in a real browser, without a script on any page."""
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+from playwright.async_api import Page, expect
+
+from tests._connecting import Connecting
+
+
+async def consent(page: Page, account: str, decision: str = "Allow") -> None:
+    """What a person does on the vendor's own page."""
+    await page.locator(f'input[name="account"][value="{account}"]').check()
+    await page.get_by_role("button", name=decision).click()
+
+
+async def press(page: Page, words: str) -> None:
+    await page.get_by_role("button", name=words, exact=True).click()
+
+
+async def picture(page: Page, name: str) -> None:
+    """For the README, from what was just tested; kept with `SCREENSHOTS=docs`."""
+    folder = os.environ.get("SCREENSHOTS")
+    path = Path(folder) / f"connect-{name}.png" if folder else None
+    shot = await page.screenshot(path=path, full_page=True, animations="disabled")
+    assert shot
+
+
+async def test_connect_consent_connected(page: Page, ours: Connecting, acme: UUID) -> None:
+    account = ours.account("hubspot")
+    await page.goto(ours.url(acme))
+    await expect(page.get_by_role("heading", name="Connect your apps")).to_be_visible()
+    await picture(page, "list")
+    await press(page, "Connect HubSpot")
+    await expect(page.get_by_role("heading", name="Allow access?")).to_be_visible()
+    await consent(page, account)
+    await expect(page.get_by_role("status")).to_contain_text("HubSpot is connected")
+    await expect(page.locator("#hubspot .state").first).to_have_text("Connected")
+    await picture(page, "connected")
+    (row,) = ours.rows("SELECT account_id, status FROM connections")
+    assert row == {"account_id": account, "status": "active"}
+
+
+async def test_denial_is_told_and_connects_nothing(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    account = ours.account("quickbooks")
+    await page.goto(ours.url(acme, integration="quickbooks"))
+    await press(page, "Connect QuickBooks Online")
+    await consent(page, account, "Deny")
+    await expect(page.get_by_role("alert")).to_contain_text("You did not allow access")
+    await picture(page, "denied")
+    assert ours.rows("SELECT 1 FROM connections") == []
+
+
+async def test_reconnecting_mends_what_needs_attention(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    account = ours.account("gmail")
+    await page.goto(ours.url(acme, integration="gmail"))
+    await press(page, "Connect Gmail")
+    await consent(page, account)
+    await expect(page.get_by_role("status")).to_contain_text("Gmail is connected")
+    ours.rows(
+        "UPDATE connections SET status = 'needs_reauth',"
+        " status_reason = 'Gmail no longer accepts this authorisation (invalid_grant)'"
+    )
+    await page.reload()
+    await expect(page.locator("#gmail .state").first).to_have_text("Needs attention")
+    await picture(page, "attention")
+    await press(page, "Reconnect Gmail")
+    await consent(page, account)
+    await expect(page.locator("#gmail .state").first).to_have_text("Connected")
+    assert ours.rows("SELECT status FROM connections") == [{"status": "active"}]
+
+
+async def test_an_api_key_is_entered_and_shown_masked(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    key = ours.described("openai")["access_token"]
+    await page.goto(ours.url(acme, integration="openai"))
+    field = page.get_by_label("API key")
+    await field.fill("sk-mistyped-0123456789")
+    await press(page, "Connect OpenAI")
+    await expect(page.get_by_role("alert")).to_contain_text("does not know this key")
+    await field.fill(key)
+    await press(page, "Connect OpenAI")
+    await expect(page.get_by_role("status")).to_contain_text("stored, encrypted")
+    await expect(page.locator("#openai code")).to_have_text(f"…{key[-4:]}")
+    assert key not in await page.content()
+    await picture(page, "key")
+
+
+async def test_disconnecting_asks_first_and_tells_the_vendor(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    account = ours.account("hubspot")
+    await page.goto(ours.url(acme, integration="hubspot"))
+    await press(page, "Connect HubSpot")
+    await consent(page, account)
+    await page.locator("#hubspot summary").click()
+    await picture(page, "disconnect")
+    await page.get_by_label("Also delete the data").check()
+    await page.locator("#hubspot .danger").click()
+    await expect(page.get_by_role("status")).to_contain_text("HubSpot is disconnected")
+    await expect(page.locator("#hubspot .state").first).to_have_text("Not connected")
+    assert ours.rows("SELECT 1 FROM connections") == []
+    assert ours.rows("SELECT event FROM oauth_log ORDER BY id DESC LIMIT 1") == [
+        {"event": "revoke"}
+    ]
+
+
+async def test_the_page_is_read_on_a_phone_and_by_keyboard(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await page.goto(ours.url(acme))
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 360
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent.trim()") == "Connect Gmail"
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Allow access?")).to_be_visible()

@@ -1,0 +1,147 @@
+"""Real PostgreSQL and Redis for every test; only vendors and the clock are ever played."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_RESULTS_PERSIST_BY_DEFAULT,
+    temporary_settings,
+)
+from psycopg import sql
+
+import sandbox
+from connectors import all_connectors
+from deployments import _postgres, _redis, local
+from settings import asyncpg_url, read
+from storage.database import Database
+from storage.migrate import migrate
+from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A folder that PostgreSQL's own user may pass through, also when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="atom-test-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(home: Path) -> Iterator[_postgres.Postgres]:
+    server = _postgres.start(home, options=("fsync=off", "full_page_writes=off"))
+    yield server
+    server.stop()
+
+
+def _create_database(server: _postgres.Postgres, template: str = "template0") -> str:
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres: _postgres.Postgres) -> str:
+    """A fresh, empty database, as its superuser."""
+    return postgres.url(_create_database(postgres))
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: _postgres.Postgres) -> str:
+    """A migrated database that each test gets a copy of."""
+    name = _create_database(postgres)
+    await migrate(postgres.url(name), connectors=all_connectors())
+    return name
+
+
+@pytest.fixture
+def database_url(postgres: _postgres.Postgres, template: str) -> str:
+    """A fresh, migrated database."""
+    return postgres.url(_create_database(postgres, template))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    connected = Database.connect(database_url)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture(scope="session")
+def _redis_server(home: Path) -> Iterator[str]:
+    process = _redis.start(home, home / "redis.log")
+    yield _redis.url_of(home)
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def redis_url(_redis_server: str) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(_redis_server) as client:
+        client.flushall()
+    return _redis_server
+
+
+@pytest.fixture(scope="session")
+def prefect_database(postgres: _postgres.Postgres) -> str:
+    """Prefect's own database, for tests that look at what reached it."""
+    return postgres.url(_create_database(postgres))
+
+
+@pytest.fixture(scope="session")
+def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
+    """A real Prefect server; flows called in a test run against it."""
+    local.prepare(home)
+    name = prefect_database.partition("?")[0].rpartition("/")[2]
+    settings = read(
+        _env_file=None,
+        atom_home=home,
+        database_url=prefect_database,
+        encryption_keys=KEY,
+        prefect_api_database_connection_url=asyncpg_url(prefect_database, database=name),
+    )
+    services = local.Services(settings, lambda line: None)
+    services.start_prefect()
+    url = services.settings.prefect_api_url
+    assert url is not None
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
+        yield url
+    services.stop()
+
+
+@pytest.fixture(scope="session")
+def origin() -> Iterator[str]:
+    with sandbox.start() as address:
+        yield address
+
+
+@pytest.fixture
+async def world(
+    origin: str,
+    database: Database,
+    database_url: str,
+    redis_url: str,
+    prefect_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> AsyncIterator[Sandboxed]:
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(origin, database_url, redis_url, INTEGRATIONS).items():
+        monkeypatch.setenv(name, value)
+    made = Sandboxed(origin, read(), database, database_url)
+    for name in INTEGRATIONS:
+        made.control("POST", f"/{name}/limits", {"scale": 1000})
+    yield made
+    for name in INTEGRATIONS:
+        made.control("DELETE", f"/{name}/faults")

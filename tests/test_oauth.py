@@ -1,0 +1,313 @@
+"""Token calls against a made-up authorisation server on loopback."""
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from connectors import (
+    Account,
+    BrokenConnectionError,
+    Connector,
+    ConnectorError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    Request,
+    load,
+)
+from connectors._budget import Budget
+from connectors._client import Transport
+from connectors._oauth import (
+    OAuthApp,
+    Tokens,
+    authorize_url,
+    exchange,
+    identify,
+    refresh,
+    revoke,
+)
+from tests._vendor import Answer, PlayedClock, Vendor, made_up, serve
+
+APP = OAuthApp("client-1", "canary-secret", "https://atom.test/callback")
+GOOD = {"access_token": "canary-access", "refresh_token": "canary-refresh", "expires_in": 1800}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Vendor]:
+    with serve(Vendor()) as vendor:
+        yield vendor
+
+
+@pytest.fixture
+def vendor(served: Vendor) -> Vendor:
+    served.reset()
+    return served
+
+
+class Calls:
+    """Token calls with what they all need."""
+
+    def __init__(self, transport: Transport, clock: PlayedClock) -> None:
+        self.clock = clock
+        self.means: dict[str, Any] = {
+            "transport": transport,
+            "budget": Budget(None, clock=clock),
+        }
+
+    async def refresh(self, connector: Connector) -> Tokens:
+        return await refresh(
+            connector, APP, refresh_token="canary-old", account_id="acme", **self.means
+        )
+
+
+@pytest.fixture
+async def calls(vendor: Vendor) -> AsyncIterator[Calls]:
+    clock = PlayedClock()
+    transport = Transport(sandbox_url=vendor.origin, clock=clock, timeout=timedelta(seconds=1))
+    yield Calls(transport, clock)
+    await transport.close()
+
+
+def with_auth(**changes: Any) -> Connector:
+    connector = made_up()
+    return replace(connector, auth=replace(connector.oauth, **changes))
+
+
+def form(body: bytes) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(body.decode()).items()}
+
+
+def test_the_tenant_is_sent_to_consent_with_state_scopes_and_a_challenge() -> None:
+    auth = replace(made_up().oauth, authorize_params={"access_type": "offline"})
+    url = authorize_url(auth, APP, state="s/1", code_verifier="v" * 43)
+    query = form(urlsplit(url).query.encode())
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(b"v" * 43).digest()).decode().rstrip("=")
+    assert url.startswith("https://made-up.test/authorize?")
+    assert query == {
+        "response_type": "code",
+        "client_id": "client-1",
+        "redirect_uri": "https://atom.test/callback",
+        "scope": "read offline",
+        "state": "s/1",
+        "access_type": "offline",
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    assert "code_challenge" not in authorize_url(auth, APP, state="s")
+
+
+async def test_a_code_is_exchanged_for_tokens(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(body={**GOOD, "scope": "read offline", "hub_id": 7}))
+    tokens = await exchange(
+        made_up(), APP, code="canary-code", code_verifier="v" * 43, **calls.means
+    )
+    call = vendor.calls[0]
+    assert (call.host, call.path) == ("made-up.test", "/token")
+    assert form(call.body) == {
+        "grant_type": "authorization_code",
+        "redirect_uri": "https://atom.test/callback",
+        "code": "canary-code",
+        "code_verifier": "v" * 43,
+        "client_id": "client-1",
+        "client_secret": "canary-secret",
+    }
+    assert tokens.access_token == "canary-access"
+    assert tokens.refresh_token == "canary-refresh"
+    assert tokens.expires_at == calls.clock.at + timedelta(minutes=30)
+    assert tokens.scope == ("read", "offline")
+    assert tokens.extra["hub_id"] == 7
+    assert "access_token" not in tokens.extra
+    assert "canary" not in repr(tokens)
+    assert "canary" not in repr(APP)
+
+
+async def test_a_basic_client_sends_its_secret_in_the_header(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(body=GOOD))
+    await calls.refresh(with_auth(client_auth="basic", token_headers={"x-more": "1"}))
+    call = vendor.calls[0]
+    credentials = base64.b64encode(b"client-1:canary-secret").decode()
+    assert call.headers["authorization"] == f"Basic {credentials}"
+    assert call.headers["accept"] == "application/json"
+    assert call.headers["x-more"] == "1"
+    assert form(call.body) == {"grant_type": "refresh_token", "refresh_token": "canary-old"}
+
+
+async def test_an_answer_without_a_lifetime_has_the_vendors_usual_one(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={"access_token": "a"}))
+    tokens = await calls.refresh(with_auth(access_token_ttl=timedelta(minutes=5)))
+    assert tokens.expires_at == calls.clock.at + timedelta(minutes=5)
+    assert tokens.refresh_token is None
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+async def test_a_grant_that_is_over_breaks_the_connection(
+    status: int, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(status, body={"error": "invalid_grant", "error_description": "canary"}))
+    with pytest.raises(BrokenConnectionError, match="invalid_grant") as caught:
+        await calls.refresh(made_up())
+    assert "canary" not in str(caught.value)
+    assert len(vendor.calls) == 1
+
+
+async def test_hubspots_former_form_of_a_bad_refresh_token_is_known(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(400, body={"status": "BAD_REFRESH_TOKEN", "message": "canary"}))
+    with pytest.raises(BrokenConnectionError, match="BAD_REFRESH_TOKEN"):
+        await calls.refresh(load("hubspot"))
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "redirect_uri_mismatch"])
+async def test_an_app_that_is_set_up_wrong_is_the_operators_affair(
+    code: str, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(401, body={"error": code}))
+    with pytest.raises(ContractError, match="MADE_UP_CLIENT_ID"):
+        await calls.refresh(made_up())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(400, body={"error": {"nested": "canary"}}),
+        Answer(404, raw=b"<html>canary"),
+        Answer(200, body={"token_type": "bearer"}),
+        Answer(200, body={"access_token": ""}),
+        Answer(200, body=["canary"]),
+        Answer(400, body={"error": "canary code 123"}),
+    ],
+)
+async def test_any_other_answer_is_a_contract_error(
+    answer: Answer, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(answer)
+    with pytest.raises(ContractError) as caught:
+        await calls.refresh(made_up())
+    assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(500), Answer(cut=True, body=GOOD), Answer(hang=1.2, body=GOOD)]
+)
+async def test_a_token_for_one_use_is_never_sent_twice(
+    answer: Answer, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(answer, Answer(body=GOOD))
+    with pytest.raises(ProviderUnavailableError):
+        await calls.refresh(with_auth(rotates=True))
+    assert len(vendor.calls) == 1
+
+
+async def test_a_token_that_stays_good_is_sent_again(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(500), Answer(503), Answer(body=GOOD))
+    await calls.refresh(made_up())
+    assert len(vendor.calls) == 3
+
+
+async def test_a_429_closes_the_budget_of_token_calls(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(429, headers={"retry-after": "900"}))
+    for _ in range(2):
+        with pytest.raises(RateLimitedError) as caught:
+            await calls.refresh(made_up())
+        assert caught.value.retry_after == timedelta(minutes=15)
+    assert len(vendor.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "signed"),
+    [
+        (
+            "rfc7009",
+            b"token=canary-old&token_type_hint=refresh_token&client_id=client-1"
+            b"&client_secret=canary-secret",
+            False,
+        ),
+        ("token", b"token=canary-old", False),
+    ],
+)
+async def test_a_token_is_revoked_in_the_vendors_form(
+    kind: str, content: bytes, signed: bool, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(204, raw=b""))
+    await revoke(with_auth(revoke_body=kind), APP, token="canary-old", **calls.means)
+    assert vendor.calls[0].path == "/revoke"
+    assert vendor.calls[0].body == content
+    assert ("authorization" in vendor.calls[0].headers) is signed
+
+
+async def test_quickbooks_is_told_in_json(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(200, raw=b""))
+    await revoke(load("quickbooks"), APP, token="canary-old", **calls.means)
+    assert vendor.calls[0].body == b'{"token": "canary-old"}'
+    assert vendor.calls[0].headers["content-type"] == "application/json"
+    assert vendor.calls[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_a_token_that_the_vendor_no_longer_knows_counts_as_revoked(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(400, body={"error": "invalid_token"}))
+    await revoke(made_up(), APP, token="canary-old", **calls.means)
+    vendor.answers.clear()
+    vendor.will(Answer(401, body={"error": "invalid_client"}))
+    with pytest.raises(ContractError):
+        await revoke(made_up(), APP, token="canary-old", **calls.means)
+
+
+async def test_accounts_are_found_from_the_answer_or_by_a_call(
+    vendor: Vendor, calls: Calls
+) -> None:
+    tokens = Tokens("canary-access", None, None, (), {"team": 5})
+    found = await identify(made_up(), tokens, {}, **calls.means)
+    assert found == (Account("5"),)
+
+    def by_call(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Any:
+        response = yield Request.get("/me")
+        return (Account(response.json["id"], config={"code": callback["region"]}),)
+
+    vendor.will(Answer(body={"id": "42"}))
+    asked = made_up(identify=by_call)
+    found = await identify(asked, tokens, {"region": "eu"}, **calls.means)
+    assert found == (Account("42", config={"code": "eu"}),)
+    assert vendor.calls[0].headers["authorization"] == "Bearer canary-access"
+    with pytest.raises(ContractError, match="KeyError"):
+        await identify(asked, tokens, {}, **calls.means)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_grant_that_cannot_read_is_broken_from_the_start(
+    status: int, vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(status, body={}))
+    tokens = Tokens("canary-access", None, None, (), {})
+    with pytest.raises(BrokenConnectionError):
+        await identify(load("gmail"), tokens, {}, **calls.means)
+    assert len(vendor.calls) == 1
+
+
+async def test_a_company_that_the_browser_names_must_open_to_the_token(
+    vendor: Vendor, calls: Calls
+) -> None:
+    tokens = Tokens("canary-access", "r", None, (), {})
+    quickbooks = load("quickbooks")
+    vendor.will(Answer(body={"QueryResponse": {}}))
+    found = await identify(quickbooks, tokens, {"realmId": "310687"}, **calls.means)
+    assert found[0].id == "310687"
+    assert vendor.calls[0].path == "/v3/company/310687/query"
+    vendor.answers.clear()
+    fault = {"fault": {"error": [{"code": "3100"}], "type": "SERVICE"}}
+    vendor.will(Answer(403, body=fault))
+    with pytest.raises(BrokenConnectionError):
+        await identify(quickbooks, tokens, {"realmId": "310688"}, **calls.means)
+    for realm in ("", "../1", "1/2", "١٢"):
+        with pytest.raises(ConnectorError, match="realmId"):
+            await identify(quickbooks, tokens, {"realmId": realm}, **calls.means)

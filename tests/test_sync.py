@@ -1,0 +1,279 @@
+"""A sync, as a data engineer meets it: run, killed, stopped, refused; always the vendor's rows."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+
+from flows.sync import sync
+from storage import connections, leases, runs
+from tests._sandboxed import INTEGRATIONS, Sandboxed
+
+
+async def synced(connection: connections.Connection, **options: Any) -> State[Any]:
+    state: State[Any] = await sync(connection.id, return_state=True, **options)
+    return state
+
+
+@pytest.mark.parametrize("integration", INTEGRATIONS)
+async def test_tables_equal_the_vendor_after_a_backfill_and_after_changes(
+    world: Sandboxed, integration: str
+) -> None:
+    connection = await world.connect(integration)
+    state = await synced(connection)
+    assert state.is_completed(), state.message
+    assert world.stored(connection) == world.vendor(connection)
+    for round_ in range(3):
+        world.change(connection, 40, seed=round_)
+        state = await synced(connection)
+        assert state.is_completed(), state.message
+        assert world.stored(connection) == world.vendor(connection)
+
+
+@pytest.mark.parametrize("integration", INTEGRATIONS)
+async def test_a_sync_with_nothing_new_changes_nothing(world: Sandboxed, integration: str) -> None:
+    connection = await world.connect(integration)
+    await synced(connection)
+    await synced(connection)
+    before = world.one("SELECT sum(xmin::text::bigint) FROM records WHERE version IS NOT NULL")
+    state = await synced(connection)
+    assert "0 records changed, 0 deleted" in (state.message or "")
+    after = world.one("SELECT sum(xmin::text::bigint) FROM records WHERE version IS NOT NULL")
+    assert before == after
+
+
+async def test_full_removes_what_the_vendor_no_longer_has(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    await synced(connection)
+    ghost = "insert into records select connection_id, '999999', stream, tenant_id, data, version,"
+    ghost += (
+        " observed_at, content_hash, null from records where stream = 'hubspot.contacts' limit 1"
+    )
+    ghost += " returning record_id"
+    assert world.one(ghost) == "999999"
+    await synced(connection)
+    assert "999999" in world.stored(connection)["contacts"]
+    state = await synced(connection, full=True)
+    assert "1 deleted" in (state.message or "")
+    assert world.stored(connection) == world.vendor(connection)
+    assert world.one("SELECT count(*) FROM seen") == 0
+
+
+async def test_an_expired_checkpoint_restarts_by_itself_and_finds_the_deletes(
+    world: Sandboxed,
+) -> None:
+    connection = await world.connect("gmail")
+    await synced(connection)
+    world.change(connection, 40)
+    world.control("POST", "/gmail/expire_checkpoints", {"account": connection.account_id})
+    state = await synced(connection)
+    assert state.is_completed(), state.message
+    stored, vendor = world.stored(connection), world.vendor(connection)
+    for stream in ("messages", "threads", "labels"):
+        assert stored[stream] == vendor[stream]
+
+
+async def test_a_stream_that_fails_leaves_the_others_going(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    world.fault("hubspot", "garbage", count=100, path="/companies")
+    state = await synced(connection)
+    assert state.is_failed()
+    assert "companies: HubSpot answered with text/html instead of JSON" in (state.message or "")
+    stored, vendor = world.stored(connection), world.vendor(connection)
+    assert "companies" not in stored
+    assert {name: stored[name] for name in stored} == {
+        n: vendor[n] for n in vendor if n != "companies"
+    }
+    world.control("DELETE", "/hubspot/faults")
+    assert (await synced(connection)).is_completed()
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_revoked_grant_asks_for_reconnection_and_is_not_retried(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    world.control("POST", "/hubspot/tokens", {"account": connection.account_id, "op": "revoke"})
+    state = await synced(connection)
+    assert state.is_failed()
+    assert world.connection_status(connection.id) == "needs_reauth"
+    world.control("DELETE", "/hubspot/requests")
+    state = await synced(connection)
+    assert "needs_reauth" in (state.message or "")
+    assert "connect it again" in (state.message or "")
+    assert world.control("GET", "/hubspot/requests")["total"] == 0
+
+
+async def test_an_expired_token_is_refreshed_once_in_mid_read(world: Sandboxed) -> None:
+    connection = await world.connect("quickbooks")
+    world.control("POST", "/quickbooks/tokens", {"account": connection.account_id, "op": "expire"})
+    world.control("DELETE", "/quickbooks/requests")
+    assert (await synced(connection)).is_completed()
+    log = world.control("GET", "/quickbooks/requests")["log"]
+    assert sum("/tokens/bearer" in entry["path"] for entry in log) == 1
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_paused_connection_is_not_synced(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    async with world.database.transaction(connection.tenant_id) as session:
+        await connections.set_status(session, connection.id, "paused", "by the tenant")
+    state = await synced(connection)
+    assert state.is_failed()
+    assert "is paused (by the tenant): resume it first" in (state.message or "")
+
+
+async def test_an_unknown_connection_is_named(world: Sandboxed) -> None:
+    unknown = uuid4()
+    state: State[Any] = await sync(unknown, return_state=True)
+    assert state.is_failed()
+    assert str(unknown) in (state.message or "")
+
+
+async def test_an_unknown_stream_is_answered_with_those_there_are(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    state = await synced(connection, streams=["contracts"])
+    assert state.is_failed()
+    assert "no stream 'contracts'; it has: contacts" in (state.message or "")
+
+
+async def test_only_the_chosen_streams_are_read(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    await synced(connection, streams=["deals"])
+    assert set(world.stored(connection)) == {"deals"}
+
+
+async def test_the_second_of_two_syncs_leaves_saying_so(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot", size=200)
+    world.fault("hubspot", "slow", seconds=1, count=2)
+    first, second = await asyncio.gather(synced(connection), synced(connection))
+    skipped = first if first.name == "Skipped" else second
+    assert {first.name, second.name} == {"Completed", "Skipped"}
+    assert "already being synced" in (skipped.message or "")
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_holder_whose_lease_was_taken_cannot_commit(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    world.fault("hubspot", "slow", seconds=2, path="/contacts")
+    running = asyncio.create_task(synced(connection))
+    await asyncio.sleep(1)
+    world.one("UPDATE leases SET epoch = epoch + 1 RETURNING epoch")
+    state = await running
+    assert state.is_failed()
+    assert world.stored(connection) == {}
+    world.one("UPDATE leases SET expires_at = now() RETURNING 1")
+    assert (await synced(connection)).is_completed()
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_database_that_goes_away_ends_the_run_and_loses_nothing(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot", size=200)
+    world.fault("hubspot", "slow", seconds=1, path="/tickets")
+    running = asyncio.create_task(synced(connection))
+    await asyncio.sleep(1)
+    server, name = _server_of(world)
+    with psycopg.connect(server, autocommit=True) as sql:
+        sql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        sql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        state = await running
+        sql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert state.is_failed()
+    assert "the database is unavailable" in (state.message or "")
+    world.one("UPDATE leases SET expires_at = now() RETURNING 1")
+    assert (await synced(connection)).is_completed()
+    assert world.stored(connection) == world.vendor(connection)
+
+
+def _server_of(world: Sandboxed) -> tuple[str, str]:
+    """The address of another database on the same server, and the name of ours."""
+    name = world.database_url.partition("?")[0].rpartition("/")[2]
+    return world.database_url.replace(f"/{name}?", "/postgres?"), name
+
+
+async def test_a_stop_is_heeded_between_batches_and_the_next_sync_goes_on(
+    world: Sandboxed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows._reading.BATCH_RECORDS", 50)
+    connection = await world.connect("hubspot", size=400)
+    await runs.request_stop(world.database, "local")
+    state = await synced(connection)
+    assert state.is_cancelled()
+    some = len(world.stored(connection)["contacts"])
+    assert 0 < some < len(world.vendor(connection)["contacts"])
+    await runs.clear_stop(world.database, "local")
+    assert (await synced(connection)).is_completed()
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_run_carries_the_names_people_look_for(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    await synced(connection, trigger="schedule")
+    run_id = UUID(str(world.one("SELECT flow_run_id FROM sync_runs")))
+    async with get_client() as client:
+        (run,) = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        )
+        tasks = await client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        )
+    assert run.name == "hubspot · acme · schedule"
+    assert {"tenant:acme", "integration:hubspot", "tier:TEAM", "trigger:schedule"} <= set(run.tags)
+    assert [name.partition(" ")[0].partition("-")[0] for name in sorted(t.name for t in tasks)] == [
+        "fetch",
+        "persist",
+        "refresh",
+    ]
+
+
+async def test_the_artifact_is_written_only_when_something_changed(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    await synced(connection)
+    async with get_client() as client:
+        key = f"sync-hubspot-acme-{connection.id.hex[:8]}"
+        artifact = await _artifact(client, key)
+        assert "contacts" in str(artifact.data)
+        await synced(connection)
+        await synced(connection)
+        assert (await _artifact(client, key)).latest_id == artifact.latest_id
+        world.change(connection, 10)
+        await synced(connection)
+        assert (await _artifact(client, key)).latest_id != artifact.latest_id
+
+
+async def _artifact(client: Any, key: str) -> Any:
+    from prefect.client.schemas.filters import (
+        ArtifactCollectionFilter,
+        ArtifactCollectionFilterKey,
+    )
+
+    found = await client.read_latest_artifacts(
+        artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key]))
+    )
+    assert len(found) == 1
+    return found[0]
+
+
+async def test_the_sync_lease_is_given_back(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot")
+    await synced(connection)
+    lease = await leases.acquire(
+        world.database,
+        connection_id=connection.id,
+        tenant_id=connection.tenant_id,
+        kind="sync",
+        holder="test",
+        ttl=leases_ttl(),
+    )
+    assert lease is not None
+
+
+def leases_ttl() -> Any:
+    from flows._reading import LEASE_TTL
+
+    return LEASE_TTL

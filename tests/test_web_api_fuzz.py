@@ -1,0 +1,108 @@
+"""The API's own description turned against it: whatever it is sent, it never answers with a 5xx."""
+
+import asyncio
+from random import Random
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.errors import InvalidSchema
+from schemathesis.core.result import Err, Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from settings import Settings, read
+from storage.connections import Connection
+from storage.database import Database
+from tests._sandboxed import Sandboxed, environment
+from tests._web import EVERYTHING, JWT_SECRET, claims, serving_api, token
+
+Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 10
+# Nothing starts a run, so that it is refused as the description says.
+NEEDS_PREFECT = "/api/connections/{connection_id}/sync"
+
+
+def _settings(origin: str, database_url: str, redis_url: str) -> Settings:
+    given = environment(origin, database_url, redis_url, ["hubspot"])
+    return read(
+        _env_file=None,
+        jwt_secret=JWT_SECRET,
+        nextauth_url="http://127.0.0.1:3000",
+        nextauth_secret="canary-nextauth-secret-of-enough-characters",  # pragma: allowlist secret
+        **{name.lower(): value for name, value in given.items()},
+    )
+
+
+async def test_whatever_it_is_sent_it_answers_as_described_and_never_with_a_5xx(
+    origin: str, database: Database, database_url: str, redis_url: str
+) -> None:
+    chosen = _settings(origin, database_url, redis_url)
+    hubspot = await Sandboxed(origin, chosen, database, database_url).connect("hubspot", size=3)
+    async with serving_api(chosen) as api:
+        document = (await api.get("/openapi.json")).json()
+        schema = schemathesis.openapi.from_dict(document)
+        operations = [_of(found) for found in schema.get_all_operations()]
+        # What ends things comes last.
+        operations.sort(key=lambda operation: (operation.method == "delete", operation.label))
+        assert len(operations) >= 18
+        for operation in operations:
+            await asyncio.to_thread(_send, operation, str(api.http.base_url), hubspot)
+
+
+def _of(found: Ok[Operation] | Err[InvalidSchema]) -> Operation:
+    if isinstance(found, Err):
+        raise found.err()
+    return found.ok()
+
+
+def _send(operation: Operation, origin: str, hubspot: Connection) -> None:
+    known = {
+        "tenant_id": str(hubspot.tenant_id),
+        "connection_id": str(hubspot.id),
+        "key": "OPENAI_API_KEY",
+        "stream": "contacts",
+    }
+    random = Random(operation.label)
+
+    @seed(20261123)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def send(case: Case[Any]) -> None:
+        # Half of what is asked for exists; each time it is another who asks, for the rates' sake.
+        for name in known.keys() & (case.path_parameters or {}).keys():
+            if random.random() < 0.5:
+                case.path_parameters[name] = known[name]
+        bearer = token(claims(uuid4(), f"admin {EVERYTHING} tokens:read keys:read"))
+        response = case.call(
+            base_url=origin,
+            session=session,
+            headers={"authorization": f"Bearer {bearer}"},
+            timeout=30,
+        )
+        if operation.path == NEEDS_PREFECT and response.status_code == 503:
+            return
+        case.validate_response(response, checks=CHECKS)
+
+    with requests.Session() as session:
+        send()

@@ -1,0 +1,139 @@
+"""What comes of a consent: tokens and accounts, kept as connections with the backfill they owe."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connectors import Account, BrokenConnectionError, Connector, ConnectorError, load
+from connectors._hosts import check_account
+from connectors._oauth import Tokens, exchange, identify
+from deployments.runtime import Runtime
+from storage import grants
+from storage.connect_sessions import Session
+from storage.oauth_log import record
+from web._state import Signer, State
+
+# What vendors name in an error answer (RFC 6749 and OpenID Connect, and some of their own).
+SAID_NO = frozenset({"access_denied", "user_cancelled_login", "user_cancelled_authorize"})
+ADMINISTRATOR = frozenset(
+    {"admin_policy_enforced", "org_internal", "consent_required", "interaction_required"}
+)
+UNAVAILABLE = frozenset({"server_error", "temporarily_unavailable"})
+# Scopes that only say who the person is; vendors answer them under other names, or not at all.
+IDENTITY = frozenset({"openid", "email", "profile", "offline_access"})
+
+
+async def tokens_of(
+    shared: Runtime, signer: Signer, state: State, callback: Mapping[str, str]
+) -> tuple[Tokens, tuple[Account, ...]]:
+    """The tokens for a callback's code, and the accounts that they open."""
+    connector = load(state.integration)
+    tokens = await exchange(
+        connector,
+        shared.settings.app(state.integration),
+        code=callback["code"],
+        code_verifier=signer.code_verifier(state.nonce) if connector.oauth.pkce else None,
+        transport=shared.transport,
+        budget=shared.budget,
+    )
+    try:
+        accounts = await identify(
+            connector, tokens, callback, transport=shared.transport, budget=shared.budget
+        )
+    except BrokenConnectionError as error:
+        if missing := missing_scopes(connector, tokens):
+            listed = ", ".join(missing)
+            raise BrokenConnectionError(f"not everything was allowed: {listed}") from error
+        raise
+    for account in accounts:
+        check_account(connector, account)
+    return tokens, accounts
+
+
+async def finish(
+    shared: Runtime,
+    session: Session,
+    integration: str,
+    tokens: Tokens,
+    accounts: Sequence[Account],
+) -> dict[str, Any]:
+    """Store the consent, its backfill owed; what the page tells of it."""
+    connector = load(integration)
+    await grants.connect(
+        shared.database,
+        shared.vault,
+        tenant_id=session.tenant_id,
+        integration=integration,
+        tokens=tokens,
+        accounts=accounts,
+        label=session.label,
+        owe_backfill=True,
+    )
+    names = ", ".join(account.name or account.id for account in accounts)
+    text = f"{connector.title} is connected: {names}. Its data is being read now."
+    if missing := missing_scopes(connector, tokens):
+        return note(
+            "doubt",
+            f"{text} Not everything was allowed: {', '.join(missing)}. What needs these cannot be "
+            "read; to change that, reconnect and allow all.",
+        )
+    return note("done", text)
+
+
+async def failed(
+    shared: Runtime, session: Session, integration: str, outcome: str, text: str
+) -> dict[str, Any]:
+    """A consent that came to nothing: logged, and told on the page."""
+    async with shared.database.transaction(session.tenant_id) as transaction:
+        record(
+            transaction,
+            tenant_id=session.tenant_id,
+            grant_id=None,
+            integration=integration,
+            event="failure",
+            outcome=outcome,
+            message=text,
+        )
+    return note("problem", text)
+
+
+def note(kind: str, text: str) -> dict[str, Any]:
+    return {"kind": kind, "text": text}
+
+
+def refusal(connector: Connector, code: str) -> str:
+    """A vendor's `error=` in words; the code itself only where it can be nothing but a code."""
+    title = connector.title
+    if code in SAID_NO:
+        return f"You did not allow access at {title}, so nothing was connected."
+    if code in ADMINISTRATOR:
+        return (
+            f"{title} wants an administrator of your organisation to allow this app first. "
+            "Nothing was connected."
+        )
+    if code in UNAVAILABLE:
+        return f"{title} cannot answer right now. Nothing was connected; try again in some minutes."
+    named = f" ({code})" if code.replace("_", "").isalnum() and code.isascii() else ""
+    return (
+        f"{title} did not accept our request{named[:60]}, so nothing was connected. Whoever runs "
+        f"this service has to look at how its app is registered at {title}."
+    )
+
+
+def mishap(connector: Connector, error: ConnectorError) -> str:
+    """An exchange that failed, in words."""
+    return f"{connector.title} could not be connected: {error}. Nothing was stored; try again."
+
+
+def missing_scopes(connector: Connector, tokens: Tokens) -> list[str]:
+    """What was asked for and not given; an answer that names no scopes gave them all."""
+    if not tokens.scope:
+        return []
+    given = {scope.lower() for scope in tokens.scope}
+    # Some vendors answer a scope's last part only, others its full address.
+    given |= {scope.rpartition("/")[2] for scope in given}
+    wanted = [scope for scope in connector.oauth.scopes if scope not in IDENTITY]
+    return [
+        scope
+        for scope in wanted
+        if scope.lower() not in given and scope.lower().rpartition("/")[2] not in given
+    ]

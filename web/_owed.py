@@ -1,0 +1,83 @@
+"""What the database says is still to be done: backfills for Prefect, tokens to give back.
+
+Each is committed before it is tried, so a process that dies or a server that is away loses none.
+Several processes may do this at once: Prefect takes a run's key once, and a revocation is claimed.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from deployments.runtime import Runtime
+from deployments.triggers import PrefectUnavailableError, started_sync
+from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting
+from web._desk import desk
+
+EVERY = 2.0
+log = logging.getLogger("atom-sync.owed")
+
+
+@asynccontextmanager
+async def kept(runtime: Runtime, every: float = EVERY) -> AsyncIterator[Callable[[], None]]:
+    """Looks every few seconds, and at once when the function that it gives is called."""
+    wake = asyncio.Event()
+    task = asyncio.create_task(_keep(runtime, wake, every))
+    try:
+        yield wake.set
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def start_backfills(runtime: Runtime) -> int:
+    """Ask Prefect for every backfill that is owed; how many it took."""
+    owed = await backfills.owed(runtime.database)
+    for connection, at in owed:
+        await started_sync(
+            runtime.settings,
+            connection,
+            trigger="connect",
+            idempotency_key=f"backfill:{connection.id}:{at.isoformat()}",
+        )
+        await backfills.taken(runtime.database, connection.id, at)
+    return len(owed)
+
+
+async def _keep(runtime: Runtime, wake: asyncio.Event, every: float) -> None:
+    said: dict[str, str] = {}
+    while True:
+        for job in (_backfills, _revocations, _sweep):
+            try:
+                await job(runtime)
+            except (PrefectUnavailableError, DatabaseUnavailableError) as error:
+                trouble = str(error)
+            except Exception as error:
+                # A fault of ours in one job must not end the others. Its text may hold anything.
+                trouble = f"failed: {type(error).__name__}"
+            else:
+                said.pop(job.__name__, None)
+                continue
+            # Once, not every few seconds for as long as it lasts.
+            if said.get(job.__name__) != trouble:
+                said[job.__name__] = trouble
+                log.warning("%s: %s", job.__name__.strip("_"), trouble)
+        try:
+            await asyncio.wait_for(wake.wait(), every)
+        except TimeoutError:
+            continue
+        wake.clear()
+
+
+async def _backfills(runtime: Runtime) -> None:
+    if started := await start_backfills(runtime):
+        log.info("%d backfills started", started)
+
+
+async def _revocations(runtime: Runtime) -> None:
+    if tried := await disconnecting.revoke_due(desk(runtime)):
+        log.info("%d vendors were told of a disconnected account", tried)
+
+
+async def _sweep(runtime: Runtime) -> None:
+    await connect_sessions.sweep(runtime.database)

@@ -1,0 +1,13 @@
+"""The JSON API for the SaaS's backend, by subject."""
+
+from fastapi import APIRouter
+
+from web._problems import responses
+from web.api import connections, health, records, secrets, settings, tenants
+
+router = APIRouter(responses=responses(401, 403, 413, 422, 429, 503))
+for subject in (tenants, connections, records, settings, secrets):
+    router.include_router(subject.router)
+health_router = health.router
+
+__all__ = ["health_router", "router"]

@@ -1,0 +1,119 @@
+"""Tenants: the operator makes and changes them, a tenant's own token reads its own."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage import Tier, erasure, tenants
+from web._auth import Caller, Scope, Shared, needs
+from web._desk import desk
+from web._problems import Problem, responses
+from web.api._fields import Email, Limit, Line, Listed, Slug, TenantId
+
+router = APIRouter(prefix="/api/tenants", tags=["tenants"])
+# For each account; whoever deletes a tenant of many waits for all of them.
+VENDOR_WAIT = timedelta(seconds=2)
+Operator = Annotated[Caller, needs(Scope.ADMIN)]
+
+
+class NewTenant(BaseModel):
+    """What a tenant starts with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: Slug = Field(description="Its name in links, tags and commands.", examples=["acme"])
+    name: Line = Field(examples=["Acme Inc."])
+    tier: Tier = Tier.FREE
+    contact_email: Email | None = Field(
+        default=None,
+        description="Who is told when a connection needs its tenant.",
+        examples=["ops@acme.example"],
+    )
+
+
+class TenantChange(BaseModel):
+    """Only what is given changes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Line | None = Field(default=None, examples=["Acme Ltd."])
+    tier: Tier | None = Field(default=None, examples=["TEAM"])
+    contact_email: Email | None = None
+
+
+class Tenant(BaseModel):
+    """A customer of the SaaS."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    slug: str = Field(examples=["acme"])
+    name: str = Field(examples=["Acme Inc."])
+    tier: Tier
+    contact_email: str | None
+
+
+async def visible(shared: Shared, caller: Caller, tenant_id: UUID) -> tenants.Tenant:
+    """The tenant, if the caller may act for it; else it is as if there were none."""
+    caller.must_act_for(tenant_id, tenants.absent(tenant_id))
+    return await tenants.get(shared.database, tenant_id)
+
+
+@router.get("", summary="All tenants, by slug")
+async def list_tenants(
+    shared: Shared,
+    caller: Operator,
+    limit: Limit = 100,
+    cursor: Annotated[Slug | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Listed[Tenant]:
+    found = await tenants.page(shared.database, after=cursor or "", limit=limit + 1)
+    more = found[limit - 1].slug if len(found) > limit else None
+    return Listed(items=[Tenant.model_validate(one) for one in found[:limit]], next_cursor=more)
+
+
+@router.post("", status_code=201, summary="Create a tenant", responses=responses(409))
+async def create_tenant(shared: Shared, caller: Operator, given: NewTenant) -> Tenant:
+    made = await tenants.add(
+        shared.database, given.slug, given.name, given.tier, given.contact_email
+    )
+    if made is None:
+        raise Problem(409, f"there is a tenant {given.slug!r} already")
+    return Tenant.model_validate(made)
+
+
+@router.get("/{tenant_id}", summary="One tenant", responses=responses(404))
+async def read_tenant(
+    shared: Shared, caller: Annotated[Caller, needs(Scope.TENANTS_READ)], tenant_id: TenantId
+) -> Tenant:
+    return Tenant.model_validate(await visible(shared, caller, tenant_id))
+
+
+@router.patch("/{tenant_id}", summary="Change name, tier or contact", responses=responses(404))
+async def change_tenant(
+    shared: Shared, caller: Operator, tenant_id: TenantId, given: TenantChange
+) -> Tenant:
+    found = await tenants.get(shared.database, tenant_id)
+    if given.tier is not None:
+        found = await tenants.set_tier(shared.database, found.slug, given.tier)
+    named = given.model_dump(include={"name", "contact_email"}, exclude_unset=True)
+    if "name" in named and named["name"] is None:
+        raise Problem(422, "body.name: a tenant has a name")
+    if named:
+        found = await tenants.change(shared.database, tenant_id, **named)
+    return Tenant.model_validate(found)
+
+
+@router.delete(
+    "/{tenant_id}",
+    status_code=204,
+    summary="Delete a tenant, its data and its secrets",
+    description="Its authorisations are given back to the vendors first, as far as these answer.",
+    responses=responses(404),
+)
+async def delete_tenant(shared: Shared, caller: Operator, tenant_id: TenantId) -> Response:
+    found = await tenants.get(shared.database, tenant_id)
+    await erasure.part_with(desk(shared), found.slug, wait=VENDOR_WAIT)
+    return Response(status_code=204)

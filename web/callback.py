@@ -1,0 +1,125 @@
+"""Where vendors send browsers back to: both addresses that apps are registered with."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from starlette.datastructures import QueryParams
+from starlette.responses import RedirectResponse
+
+from connectors import Connector, ConnectorError, load
+from settings import SettingsError
+from storage import connect_sessions
+from storage.connect_sessions import Held, Session
+from web._consent import failed, finish, mishap, note, refusal, tokens_of
+from web._pages import HEADERS, PageError, PageRoute
+from web._state import State
+from web._visit import Visit, Visiting
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+MAX_VALUE = 4_000
+
+
+@router.get("/api/integrations/callback")
+async def callback(visit: Visiting) -> Response:
+    """An answer whose state says which integration it is of."""
+    return await _returned(visit, None)
+
+
+@router.get("/api/integrations/{integration}/callback")
+async def callback_of(
+    integration: Annotated[str, Path(max_length=60)], visit: Visiting
+) -> Response:
+    """An answer at an integration's own address, or that of the vendor's app (`google`)."""
+    return await _returned(visit, integration)
+
+
+async def _returned(visit: Visit, named: str | None) -> Response:
+    values = _values(visit.request.query_params)
+    state = _state(visit, values, named)
+    shared = visit.shared
+    session = await connect_sessions.redeem(
+        shared.database,
+        tenant_id=state.tenant_id,
+        state_id=state.id,
+        nonce=state.nonce,
+        integration=state.integration,
+        browser=visit.known_browser(),
+    )
+    visit.request.state.tenant_id = str(session.tenant_id)
+    connector = load(state.integration)
+    if "error" in values:
+        text = refusal(connector, values["error"])
+        told = await failed(shared, session, state.integration, "denied", text)
+    elif not values.get("code"):
+        text = f"{connector.title} sent no authorisation, so nothing was connected. Try again."
+        told = await failed(shared, session, state.integration, "no_code", text)
+    else:
+        return await _granted(visit, session, connector, state, values)
+    return await _seen(visit, session, told)
+
+
+async def _granted(
+    visit: Visit, session: Session, connector: Connector, state: State, values: Mapping[str, str]
+) -> Response:
+    """The person said yes: exchange the code, and connect what it opens."""
+    shared = visit.shared
+    try:
+        tokens, accounts = await tokens_of(shared, visit.signer, state, values)
+        if len(accounts) > 1:
+            held = Held(state.integration, tokens, accounts)
+            await connect_sessions.hold(shared.database, shared.vault, session, state.id, held)
+            where = f"/connect/{session.id}/accounts/{state.id}"
+            return RedirectResponse(where, 303, HEADERS)
+        told = await finish(shared, session, state.integration, tokens, accounts)
+    except ConnectorError as error:
+        text = mishap(connector, error)
+        told = await failed(shared, session, state.integration, "exchange", text)
+    except SettingsError:
+        told = note("problem", f"{connector.title} cannot be connected here any more.")
+    else:
+        visit.request.app.state.wake_owed()
+    return await _seen(visit, session, told)
+
+
+async def _seen(visit: Visit, session: Session, told: dict[str, str]) -> Response:
+    await connect_sessions.put_note(visit.shared.database, session, told)
+    return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
+
+
+def _state(visit: Visit, values: Mapping[str, str], named: str | None) -> State:
+    """The state that we signed for this browser, and for the integration that the path names."""
+    if "state" not in values and values.get("error"):
+        raise PageError(
+            400,
+            "Nothing was connected",
+            "The vendor ended this without saying what it belongs to. Go back and start again.",
+        )
+    state = visit.signer.open_state(values.get("state", ""), visit.known_browser())
+    if state is None or not _is_at_home(state, named):
+        raise PageError(
+            400,
+            "Nothing was connected",
+            "This answer does not belong to anything that was begun in this browser. "
+            "Go back to where you came from and start again.",
+        )
+    return state
+
+
+def _is_at_home(state: State, named: str | None) -> bool:
+    """One app may serve several integrations; its callback is then called by the app's name."""
+    try:
+        auth = load(state.integration).oauth
+    except LookupError:
+        return False
+    return named is None or named.lower() in (state.integration, auth.env.lower())
+
+
+def _values(query: QueryParams) -> dict[str, str]:
+    """The parameters; one that stands there twice means different things to different readers."""
+    pairs = query.multi_items()
+    values = dict(pairs)
+    if len(values) != len(pairs) or any(len(value) > MAX_VALUE for value in values.values()):
+        raise PageError(400, "Nothing was connected", "The vendor's answer cannot be read.")
+    return values

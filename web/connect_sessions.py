@@ -1,0 +1,102 @@
+"""`POST /api/connect-sessions`: the SaaS's backend asks for a link, and sends a browser there."""
+
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from connectors import load
+from storage import NotFoundError, connect_sessions, tenants
+from storage.database import Database
+from storage.tenants import Tenant
+from web import _return_url
+from web._auth import Caller, Scope, Shared, needs
+from web._problems import Problem, responses
+from web._state import Signer
+
+router = APIRouter(tags=["connecting"])
+
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}$")]
+
+
+class NewConnectSession(BaseModel):
+    """What a link is to be for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: str = Field(pattern=r"^[A-Za-z0-9_-]{1,63}$", description="The tenant's id or slug.")
+    integration: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9_]{1,63}$",
+        description="Only this one; the page lists all if not given.",
+    )
+    label: Label | None = Field(
+        default=None, description="Tells a second authorisation of one integration apart."
+    )
+    return_url: str = Field(
+        max_length=_return_url.MAX_LENGTH,
+        description="Where the page leads back to: https, at NEXTAUTH_URL's host or one of "
+        "CONNECT_RETURN_HOSTS.",
+    )
+
+
+class ConnectLink(BaseModel):
+    """A link for one browser."""
+
+    url: str = Field(description="Send the browser there; it opens once.")
+    expires_at: datetime = Field(description="Until then it must be opened.")
+
+    @classmethod
+    def of(cls, own_url: str, secret: str, expires_at: datetime) -> Self:
+        return cls(url=f"{own_url}/connect/{secret}", expires_at=expires_at)
+
+
+@router.post(
+    "/api/connect-sessions", status_code=201, responses=responses(401, 403, 404, 422, 429, 503)
+)
+async def create_connect_session(
+    wanted: NewConnectSession,
+    shared: Shared,
+    caller: Annotated[Caller, needs(Scope.CONNECTIONS_WRITE)],
+) -> ConnectLink:
+    """A single-use link by which a person connects accounts in a browser, within ten minutes."""
+    Signer.of(shared.settings)  # a link that could not be used is not handed out
+    tenant = await _tenant(shared.database, caller, wanted.tenant)
+    if wanted.integration is not None:
+        _must_be_known(wanted.integration)
+    try:
+        return_url = _return_url.checked(wanted.return_url, shared.settings)
+    except ValueError as error:
+        raise Problem(422, f"return_url: {error}") from error
+    made, secret = await connect_sessions.create(
+        shared.database,
+        tenant.id,
+        integration=wanted.integration,
+        label=wanted.label,
+        return_url=return_url,
+    )
+    return ConnectLink.of(shared.settings.nextauth_url or "", secret, made.expires_at)
+
+
+async def _tenant(database: Database, caller: Caller, name: str) -> Tenant:
+    """The tenant of that id or slug, as if others than the caller's own were not there."""
+    absent = f"there is no tenant {name!r}"
+    try:
+        tenant_id = UUID(name)
+    except ValueError:
+        try:
+            tenant_id = (await tenants.by_slug(database, name)).id
+        except NotFoundError:
+            # Not that error: it names other tenants.
+            raise NotFoundError(absent) from None
+    caller.must_act_for(tenant_id, absent)
+    return await tenants.get(database, tenant_id)
+
+
+def _must_be_known(integration: str) -> None:
+    try:
+        load(integration)
+    except LookupError as error:
+        raise Problem(422, f"integration: {error}") from error
