@@ -33,6 +33,19 @@ from connectors._types import (
     Verdict,
     column,
 )
+from connectors._webhooks import (
+    Delivery,
+    Effect,
+    Event,
+    Proof,
+    Refused,
+    Reply,
+    Wanted,
+    Watch,
+    Watched,
+    Webhook,
+    one_resource,
+)
 
 __all__ = [
     "Account",
@@ -45,13 +58,19 @@ __all__ = [
     "ConnectorError",
     "Context",
     "ContractError",
+    "Delivery",
+    "Effect",
+    "Event",
     "OAuth2",
     "Page",
+    "Proof",
     "ProviderUnavailableError",
     "RateLimit",
     "RateLimitedError",
     "Reader",
     "Record",
+    "Refused",
+    "Reply",
     "Request",
     "Response",
     "RetryableError",
@@ -59,9 +78,14 @@ __all__ = [
     "Stream",
     "SyncType",
     "Verdict",
+    "Wanted",
+    "Watch",
+    "Watched",
+    "Webhook",
     "all_connectors",
     "column",
     "load",
+    "one_resource",
 ]
 
 

@@ -4,9 +4,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from connectors._errors import ConnectorError
+
+if TYPE_CHECKING:
+    from connectors._webhooks import Watch, Webhook
 
 Record: TypeAlias = dict[str, Any]
 Params: TypeAlias = Mapping[str, str | int | bool | Sequence[str]]
@@ -97,6 +100,9 @@ class Stream:
     `snapshot` says that every read is a complete listing: what it did not show is gone.
     `append_only` says that records are never taken back: a full read, which sees only what the
     vendor still keeps, deletes nothing.
+    `fetch` reads records of these keys again, for events that hold no record; what the vendor does
+    not have comes out as deleted. `window` is the checkpoint from which all that changed since a
+    time is read; without it a gap in what we were told is closed by the stream's usual delta.
     """
 
     name: str
@@ -106,6 +112,8 @@ class Stream:
     columns: Mapping[str, "Column"] = field(default_factory=dict)
     snapshot: bool = False
     append_only: bool = False
+    fetch: Callable[[Sequence[str], Context], Reader] | None = None
+    window: Callable[[datetime], Checkpoint] | None = None
     title: str = ""
 
 
@@ -209,7 +217,7 @@ class Connector:
     `hosts` are those a token may be sent to, besides the host of `base_url`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
-    what it is.
+    what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed.
     """
 
     name: str
@@ -226,6 +234,8 @@ class Connector:
     hosts: tuple[str, ...] = ()
     concurrency: int = 4
     variables: Mapping[str, str] = field(default_factory=dict)
+    webhook: "Webhook | None" = None
+    watch: "Watch | None" = None
 
     @property
     def oauth(self) -> OAuth2:

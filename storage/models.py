@@ -105,6 +105,7 @@ class Connection(Base):
         Index(None, "grant_id"),
         Index(None, "integration", "account_id"),
         Index(None, "integration", "next_due_at"),
+        Index(None, "watches_due_at"),
         Index(
             "connections_backfill_owed_idx",
             "backfill_owed_at",
@@ -126,6 +127,8 @@ class Connection(Base):
     last_synced_at: Mapped[datetime | None]
     # A backfill that Prefect has not taken yet; written together with the connection.
     backfill_owed_at: Mapped[datetime | None]
+    # When its watches at the vendor are to be looked after next.
+    watches_due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -143,7 +146,14 @@ class Lease(Base):
 
 class CheckpointRow(Base):
     __tablename__ = "checkpoints"
-    __table_args__ = (of_connection(),)
+    __table_args__ = (
+        of_connection(),
+        Index(
+            "checkpoints_dirty_idx",
+            "connection_id",
+            postgresql_where=text("dirty_generation > read_generation"),
+        ),
+    )
 
     connection_id: Mapped[UUID] = mapped_column(primary_key=True)
     stream: Mapped[str] = mapped_column(primary_key=True)
@@ -151,7 +161,9 @@ class CheckpointRow(Base):
     state: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     scan_id: Mapped[UUID | None]
     scan_started_at: Mapped[datetime | None]
+    # How often something was said to have changed, and up to which of these it has been read.
     dirty_generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    read_generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_synced_at: Mapped[datetime | None]
 
@@ -193,8 +205,13 @@ class Event(Base):
         # One delivery about an account that two tenants connected is an event for each.
         UniqueConstraint("integration", "event_id", "connection_id"),
         Index(
-            "events_pending_idx", "connection_id", "id", postgresql_where=text("applied_at IS NULL")
+            "events_pending_idx",
+            "connection_id",
+            "id",
+            postgresql_where=text("applied_at IS NULL AND failed_at IS NULL"),
         ),
+        Index("events_applied_idx", "applied_at", postgresql_where=text("applied_at IS NOT NULL")),
+        Index("events_failed_idx", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -208,6 +225,9 @@ class Event(Base):
     applied_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     error: Mapped[str | None]
+    # When it is tried again, and when it was given up.
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    failed_at: Mapped[datetime | None]
 
 
 class Watch(Base):
@@ -216,6 +236,8 @@ class Watch(Base):
         of_connection(),
         UniqueConstraint("connection_id", "vendor_id"),
         Index(None, "expires_at"),
+        Index(None, "vendor_id"),
+        one_of("status", ("active", "retiring", "refused")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -226,6 +248,32 @@ class Watch(Base):
     state: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    status: Mapped[str] = mapped_column(server_default="active")
+    # What its deliveries are proven by, under the tenant's key.
+    sealed_secret: Mapped[str | None]
+    renew_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+
+
+class Gap(Base):
+    """A time in which we may not have been told of changes; a read of just that time closes it."""
+
+    __tablename__ = "gaps"
+    __table_args__ = (
+        of_connection(),
+        Index("gaps_open_idx", "due_at", postgresql_where=text("closed_at IS NULL")),
+        Index(None, "connection_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    streams: Mapped[list[str]] = mapped_column(JSONB)
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    reason: Mapped[str]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    closed_at: Mapped[datetime | None]
 
 
 class Drain(Base):

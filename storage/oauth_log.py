@@ -74,7 +74,7 @@ def record_refresh(
     refresh_id: UUID | None,
     **more: str | float,
 ) -> None:
-    """A refresh, or a failure of one; what waits for it finds the row by its `refresh_id`."""
+    """A refresh, or a failure of one; rows of one attempt share its `refresh_id`."""
     if refresh_id:
         more["refresh_id"] = str(refresh_id)
     record(
@@ -100,20 +100,21 @@ def record_failure(
 
 
 async def failure_of(
-    session: AsyncSession, grant: Grant, waited_for: UUID | None
+    session: AsyncSession, grant: Grant, asked_for: timedelta
 ) -> ConnectorError | None:
-    """How the refresh that we waited for failed, if it did: its failure is ours, too."""
-    if waited_for is None or waited_for == grant.refresh_id:
+    """How a refresh failed that ended while we asked, if one did: its failure is ours, too."""
+    if grant.refresh_id is not None:
         return None
     found = await session.scalar(
         select(OAuthLog)
         .where(
             OAuthLog.tenant_id == grant.tenant_id,
-            OAuthLog.at > func.now() - timedelta(minutes=10),
-            OAuthLog.detail["refresh_id"].astext == str(waited_for),
+            OAuthLog.at > func.clock_timestamp() - asked_for,
+            OAuthLog.grant_id == grant.id,
             OAuthLog.event == "failure",
             OAuthLog.detail["outcome"].astext.in_(FAILURES),
         )
+        .order_by(OAuthLog.id.desc())
         .limit(1)
     )
     if found is None:

@@ -59,11 +59,8 @@ class _Wanted:
     ahead: timedelta
 
 
-@dataclass(frozen=True)
 class _Busy:
     """Another process is at it."""
-
-    refresh_id: UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,22 +100,21 @@ async def access_token(
     # Grants that were made together would otherwise all come due together.
     wanted = _Wanted(refused, renewed_after, ahead * _spread(1.0, 1.3))
     clock = asyncio.get_running_loop().time
-    give_up_at = clock() + patience.total_seconds()
-    waited_for: UUID | None = None
+    asked_at = clock()
+    give_up_at = asked_at + patience.total_seconds()
     pause = POLL
     while True:
         try:
-            found = await _to_its_end(renewal.attempt(wanted, waited_for))
+            found = await _to_its_end(renewal.attempt(wanted, asked_at))
         except RateLimitedError as error:
             wait = max(1.0, error.retry_after.total_seconds()) * _spread(1.0, 1.1)
             if clock() + wait > give_up_at:
                 raise
             await transport.clock.sleep(wait)
-            waited_for = None
+            asked_at = clock()
             continue
         if isinstance(found, str):
             return found
-        waited_for = found.refresh_id if found else None
         if clock() > give_up_at:
             raise ProviderUnavailableError(
                 "the access token is being refreshed by others, and that takes too long"
@@ -141,15 +137,18 @@ class _Renewal:
     timeout: timedelta
     find: Callable[[str], Connector]
 
-    async def attempt(self, wanted: _Wanted, waited_for: UUID | None) -> str | _Busy | None:
-        """The token, or who else is refreshing it; None when it is to be looked at once more."""
-        found = await self._look(wanted, waited_for)
+    async def attempt(self, wanted: _Wanted, asked_at: float) -> str | _Busy | None:
+        """The token, or that others are refreshing it; None: it is to be looked at once more.
+
+        Who began to ask, by the loop's clock, before a refresh failed does not repeat it.
+        """
+        found = await self._look(wanted, asked_at)
         if isinstance(found, ConnectorError):
             raise found
         return await self._carry_out(found) if isinstance(found, _Claim) else found
 
     async def _look(
-        self, wanted: _Wanted, waited_for: UUID | None
+        self, wanted: _Wanted, asked_at: float
     ) -> str | _Busy | _Claim | ConnectorError:
         """The first transaction. Nothing is locked unless there is something to refresh."""
         async with self.database.transaction(self.tenant_id) as session:
@@ -158,11 +157,12 @@ class _Renewal:
                 if held and _usable(held, grant, wanted, self.transport.clock.now()):
                     token: str = held["access_token"]
                     return token
-                if failure := await failure_of(session, grant, waited_for):
+                asked_for = timedelta(seconds=asyncio.get_running_loop().time() - asked_at)
+                if failure := await failure_of(session, grant, asked_for):
                     return failure
                 age = await _age_of_intent(session, grant)
                 if grant.refresh_id and age is not None and age < 2 * self.timeout:
-                    return _Busy(grant.refresh_id)
+                    return _Busy()
             return await self._claim(session, grant, held, age)
 
     async def _read(

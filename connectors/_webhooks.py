@@ -1,0 +1,190 @@
+"""What a vendor sends us, how it is proven, and what it asks us to do. Values and pure functions.
+
+A delivery is one HTTP call of a vendor to our address. It holds events, each about one connection.
+A watch is a subscription of ours at the vendor that ends unless it is renewed or replaced.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from connectors._types import Context, Record, Request, Response
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A vendor's call as it came.
+
+    `url` is our public address as the vendor calls it, query and all. `headers` have lower-case
+    names; `body` is raw: signatures are over its bytes.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the vendor wants to read as the answer."""
+
+    body: str = ""
+    content_type: str = "text/plain"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Effect(StrEnum):
+    """What an event asks for."""
+
+    RECORD = "record"  # it holds the record: store it
+    READ = "read"  # the record of that key changed: read it again
+    DELETED = "deleted"  # the record of that key is gone
+    HINT = "hint"  # something changed in these streams: read what is new
+    REVOKED = "revoked"  # the authorisation was taken back
+    RENEW = "renew"  # the vendor asks for its watch to be renewed now
+    LOST = "lost"  # the vendor has dropped the watch
+    MISSED = "missed"  # the vendor could not tell us everything: read what is new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened, about one account or one watch of ours.
+
+    `id` is the same for each delivery of the event, and no other has it. RECORD, READ and DELETED
+    are of the one stream in `streams`; HINT and MISSED may name several, and none means all that
+    the webhook covers. `at` is when it happened by the vendor's clock: what a RECORD or a DELETED
+    tells was true then. `token` is a secret that the vendor echoes.
+    """
+
+    id: str
+    type: str
+    effect: Effect
+    account_id: str = ""
+    watch_id: str = ""
+    streams: tuple[str, ...] = ()
+    key: str = ""
+    record: Record | None = field(default=None, repr=False)
+    at: datetime | None = None
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What deliveries are proven by.
+
+    `secrets` are the operator's (the current one and, while it rotates, the former) or the one of
+    an event's watch; `keys` is the JWK set of `Webhook.keys_url`; `variables` are the connector's,
+    as the operator set them.
+    """
+
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+# Raises SignatureError unless the vendor sent the delivery. See `connectors._signatures`.
+Verify: TypeAlias = Callable[[Delivery, Proof], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """How a vendor's deliveries are proven and read.
+
+    `secret` names the operator's variable whose value (`new,former`) proves them; while it is empty
+    the address answers 404. Without a name every watch has a secret of its own: `verify_event`
+    proves each event by the secret of its watch, or the address itself holds the secret
+    (`addressed`). `keys_url` is where the vendor publishes the keys that it signs with.
+
+    `handshake` answers calls that only prove our address, before anything is verified (None: it is
+    none of those). `events` reads a proven delivery; a type that is of no interest gives no event.
+    `reply` is the answer to a proven delivery, once its events are stored. `covers` names the
+    streams whose every change comes as an event. `setup` says to the operator what to do at the
+    vendor, in a sentence.
+    """
+
+    events: Callable[[Delivery], Sequence[Event]]
+    covers: tuple[str, ...]
+    secret: str = ""
+    verify: Verify | None = None
+    verify_event: Callable[[Delivery, Event, str], None] | None = None
+    addressed: bool = False
+    keys_url: str = ""
+    handshake: Callable[[Delivery], Reply | None] = lambda delivery: None
+    reply: Callable[[Delivery], Reply] = lambda delivery: Reply()
+    setup: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A watch that is to be made or renewed.
+
+    `id` is ours and new for each watch, for vendors that let the caller choose; `address` is where
+    it shall deliver to, `secret` what it shall echo or sign with.
+    """
+
+    id: str
+    resource: str
+    address: str
+    secret: str = field(repr=False)
+    lifetime: timedelta
+    context: Context
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A watch as the vendor made it. `state` is what renewing and deleting it need (JSON values);
+    `secret` one that the vendor made up, in place of ours."""
+
+    vendor_id: str
+    expires_at: datetime | None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The vendor gives this account no watch: it is polled instead, and asked again in a week."""
+
+    reason: str
+
+
+Watching: TypeAlias = Generator[Request, Response, Watched | Refused]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """A vendor-side subscription of ours: what is watched, and how watches are made and ended.
+
+    `resources` yields Requests and returns the names of what is to be watched, such as a calendar's
+    id; `streams` are those that a resource's events are about. A watch is renewed at half its
+    `lifetime`, by `renew`, or, where that is None, replaced: a new one is made, both stand for
+    `overlap`, and the former is deleted. `renew` of a watch that the vendor no longer knows raises
+    CheckpointExpiredError, and a new one is made. `delete` of such a one is no error.
+    `needs` names the operator's variables without which there is no watch.
+    """
+
+    resources: Callable[[Context], Generator[Request, Response, Sequence[str]]]
+    create: Callable[[Wanted], Watching]
+    delete: Callable[[Watched, Context], Generator[Request, Response, None]]
+    streams: Callable[[str], tuple[str, ...]]
+    lifetime: timedelta
+    renew: Callable[[Wanted, Watched], Watching] | None = None
+    overlap: timedelta = timedelta(minutes=5)
+    needs: tuple[str, ...] = ()
+
+
+def one_resource(name: str) -> Callable[[Context], Generator[Request, Response, Sequence[str]]]:
+    """Of a vendor whose watch is for the account as a whole."""
+
+    def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+        yield from ()
+        return (name,)
+
+    return resources
