@@ -70,6 +70,12 @@ def database_url(postgres: _postgres.Postgres, template: str) -> str:
     return postgres.url(_create_database(postgres, template))
 
 
+@pytest.fixture(scope="module")
+def shared_database_url(postgres: _postgres.Postgres, template: str) -> str:
+    """One migrated database for all tests of a module, which keep to tenants of their own."""
+    return postgres.url(_create_database(postgres, template))
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     connected = Database.connect(database_url)
