@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors import load
-from connectors._oauth import OAuthApp
+from connectors._oauth import OAuthApp, settings_in
 from deployments.variables import apps
 from storage.vault import Vault, VaultError
 
@@ -150,7 +150,9 @@ class Settings(BaseSettings):
     )
 
     microsoft_tenant_id: str = Field(
-        default="common", description="Whose users may consent: `common`, or one directory's id."
+        default="common",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$",
+        description="Whose users may consent: `common`, or one directory's id.",
     )
     shopify_scopes: str | None = Field(
         default=None,
@@ -180,7 +182,13 @@ class Settings(BaseSettings):
                 f"{load(integration).title} is not configured: set {', '.join(missing)} in .env"
             )
         client_id, client_secret, callback = (values[name].get_secret_value() for name in names)
-        return OAuthApp(client_id=client_id, client_secret=client_secret, redirect_uri=callback)
+        placed = settings_in(load(integration).oauth)
+        return OAuthApp(
+            client_id=client_id,
+            client_secret=client_secret,
+            redirect_uri=callback,
+            settings={name: str(getattr(self, name.lower())) for name in placed},
+        )
 
     def environment(self) -> dict[str, str]:
         """These settings as variables for a child process; what is unset stays away."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import (  # type: ignore[import-untyped]
@@ -49,15 +49,17 @@ OPERATOR_ERRORS = frozenset(
 _CLIENT_AUTH = {"body": "client_secret_post", "basic": "client_secret_basic"}
 FORM = "application/x-www-form-urlencoded"
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,40}")
+_SETTING = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
 @dataclass(frozen=True)
 class OAuthApp:
-    """Our app as it is registered at a vendor."""
+    """Our app as it is registered at a vendor; `settings` are those that stand in its URLs."""
 
     client_id: str
     client_secret: str = field(repr=False)
     redirect_uri: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,20 @@ class Tokens:
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+def settings_in(auth: OAuth2) -> tuple[str, ...]:
+    """The operator's settings that stand in the vendor's URLs."""
+    urls = (auth.authorize_url, auth.token_url, auth.revoke_url or "")
+    return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
+
+
+def _filled(auth: OAuth2, app: OAuthApp, url: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        given = app.settings[match[1]]
+        return quote(auth.instead.get(given, given), safe="")
+
+    return _SETTING.sub(value, url)
+
+
 def authorize_url(
     auth: OAuth2, app: OAuthApp, *, state: str, code_verifier: str | None = None
 ) -> str:
@@ -82,7 +98,7 @@ def authorize_url(
             "code_challenge_method": "S256",
         }
     url: str = prepare_grant_uri(
-        auth.authorize_url,
+        _filled(auth, app, auth.authorize_url),
         app.client_id,
         "code",
         redirect_uri=app.redirect_uri,
@@ -200,6 +216,7 @@ class _Call:
     ) -> Response:
         """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
         auth, title = self.connector.oauth, self.connector.title
+        url = _filled(auth, self.app, url)
         check_host(title, url, (auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])))
         headers = {
             "accept": "application/json",
@@ -238,6 +255,8 @@ def _refusal(connector: Connector, response: Response, what: str) -> ConnectorEr
     title = connector.title
     if code is None and 200 <= response.status < 300:
         return None
+    if isinstance(response.json, dict) and (told := connector.oauth.explain(response.json)):
+        return told
     if code is None:
         return ContractError(f"{title} refused a {what} ({response.status}) and did not say why")
     if code in connector.oauth.refused:

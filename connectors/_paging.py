@@ -123,10 +123,15 @@ def link_pages(
 
 
 def next_url_pages(
-    request: Request, *, records: str, url: str, begin: Begin = _nothing, then: Then = _all_again
+    request: Request,
+    *,
+    records: str,
+    url: str | tuple[str, ...],
+    begin: Begin = _nothing,
+    then: Then = _all_again,
 ) -> Read:
-    """Follows the URL that each answer holds at `url`."""
-    path = tuple(url.split("."))
+    """Follows the URL that each answer holds at `url`: a path, its names as a tuple if dotted."""
+    path = url if isinstance(url, tuple) else tuple(url.split("."))
     return _followed(request, records, lambda response: find(response.json, path), begin, then)
 
 

@@ -155,10 +155,13 @@ Identify: TypeAlias = Callable[
 class OAuth2:
     """A vendor's OAuth 2 rules. `env` prefixes the operator's variables: HUBSPOT_CLIENT_ID …
 
-    `variables` names those of client id and secret where the vendor's own words are others, and
-    `console` is where the operator registers the app. `why` says what each scope is needed for.
-    `grace` is how long a refresh token still works after a newer one was issued; `lapses_after` how
-    long an unused one lives. `refused` are token-endpoint error codes that mean the grant is over.
+    The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `instead` says which values
+    of these this integration replaces. `variables` names those of client id and secret where the
+    vendor's own words are others, and `console` is where the operator registers the app. `why` says
+    what each scope is needed for. `grace` is how long a refresh token still works after a newer one
+    was issued; `lapses_after` how long an unused one lives. `refused` are error codes of the token
+    endpoint that mean the grant is over. `explain` reads the vendor's own form of a refusal, the
+    parameters of a callback or the body of a token answer: an error, or None for the default.
     """
 
     env: str
@@ -176,6 +179,8 @@ class OAuth2:
     lapses_after: timedelta | None = None
     access_token_ttl: timedelta = timedelta(hours=1)
     refused: frozenset[str] = frozenset({"invalid_grant"})
+    explain: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None
+    instead: Mapping[str, str] = field(default_factory=dict)
     variables: tuple[str, str] | None = None
     console: str = ""
     why: Mapping[str, str] = field(default_factory=dict)

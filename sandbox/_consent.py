@@ -46,7 +46,7 @@ def ask(call: Call) -> Response:
     )
     listed = "".join(f"<li><code>{escape(scope)}</code></li>" for scope in scopes)
     where = escape(urlsplit(call.query["redirect_uri"]).netloc)
-    return _page(
+    return page(
         "Allow access?",
         f"<p>The app <strong>{escape(desk.auth.client_id)}</strong> at <strong>{where}</strong> "
         f"asks for access to an account:</p><ul>{listed}</ul>"
@@ -62,10 +62,12 @@ def decide(call: Call) -> Response:
     desk, form, query = call.desk, call.form(), call.query
     state = {"state": query["state"]} if "state" in query else {}
     if form.get("decision") == "deny":
-        return _back(call, {"error": "access_denied", **state})
+        return back(call, {"error": "access_denied", **state})
     account = desk.accounts.get(form.get("account", ""))
     if form.get("decision") != "allow" or account is None:
-        return _page("Nothing was decided", "<p>Pick an account, then Allow or Deny.</p>", 400)
+        return page("Nothing was decided", "<p>Pick an account, then Allow or Deny.</p>", 400)
+    if refused := desk.auth.admit(call, account, scopes):
+        return refused
     earlier = [g for g in desk.grants if g.account_id == account.id and not g.ended]
     if desk.auth.widens(dict(query)):
         scopes = list(dict.fromkeys([*scopes, *(scope for g in earlier for scope in g.scopes)]))
@@ -75,7 +77,7 @@ def decide(call: Call) -> Response:
         query.get("code_challenge", "") if desk.auth.pkce != "ignored" else "",
         offline=desk.auth.offline(dict(query), not earlier),
     )
-    return _back(call, {"code": code, **state, **desk.auth.callback(account)})
+    return back(call, {"code": code, **state, **desk.auth.callback(account)})
 
 
 def _check(call: Call) -> list[str]:
@@ -83,20 +85,20 @@ def _check(call: Call) -> list[str]:
     auth, query = call.desk.auth, call.query
     target = urlsplit(query.get("redirect_uri", ""))
     if query.get("client_id") != auth.client_id:
-        raise Answer(_page("Unknown app", "<p>No app has this client_id.</p>", 400))
+        raise Answer(page("Unknown app", "<p>No app has this client_id.</p>", 400))
     if target.scheme not in ("http", "https") or not target.netloc or target.fragment:
-        raise Answer(_page("Bad address", "<p>redirect_uri is not a web address.</p>", 400))
+        raise Answer(page("Bad address", "<p>redirect_uri is not a web address.</p>", 400))
     state = {"state": query["state"]} if "state" in query else {}
     if query.get("response_type", "code") != "code":
-        raise Answer(_back(call, {"error": "unsupported_response_type", **state}))
+        raise Answer(back(call, {"error": "unsupported_response_type", **state}))
     weak = auth.pkce == "required" and "code_challenge" not in query
     plain = "code_challenge" in query and query.get("code_challenge_method") != "S256"
     if auth.pkce != "ignored" and (weak or plain):
-        raise Answer(_back(call, {"error": "invalid_request", **state}))
+        raise Answer(back(call, {"error": "invalid_request", **state}))
     asked = query.get("scope", "").replace(auth.scope_separator, " ").split()
     more = query.get("optional_scope", "").replace(auth.scope_separator, " ").split()
     if not asked or not all(_known(auth, scope) for scope in asked):
-        raise Answer(_back(call, {"error": "invalid_scope", **state}))
+        raise Answer(back(call, {"error": "invalid_scope", **state}))
     return [*asked, *(scope for scope in more if _known(auth, scope) and scope not in asked)]
 
 
@@ -104,13 +106,15 @@ def _known(auth: OAuth, scope: str) -> bool:
     return any(fnmatchcase(scope, known) for known in auth.scopes)
 
 
-def _back(call: Call, answer: Mapping[str, str]) -> Response:
+def back(call: Call, answer: Mapping[str, str]) -> Response:
+    """Sends the browser to the app's address, with those parameters."""
     target = call.query["redirect_uri"]
     joint = "&" if urlsplit(target).query else "?"
     return RedirectResponse(f"{target}{joint}{urlencode(answer)}", 302)
 
 
-def _page(title: str, body: str, status: int = 200) -> Response:
+def page(title: str, body: str, status: int = 200) -> Response:
+    """What a person reads at the OAuth server."""
     return HTMLResponse(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -7,16 +7,16 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
-from typing import Literal, Never, TypeAlias
+from typing import Any, Literal, Never, TypeAlias
 
 from starlette.responses import Response
 
 from sandbox._clock import Clock
-from sandbox._vendor import Account, Answer, Call, Json, reply
+from sandbox._vendor import Account, Answer, Call, Json, Seed, reply
 
 CODE_TTL = 600.0
 
@@ -46,10 +46,11 @@ class Rotation:
     """When a refresh gives a new refresh token, and how long the former one still works.
 
     never: the same for good. daily: a new value when the present one is older than a day.
-    always: a new one with each use. `ttl` counts from a token's issue or its last use.
+    always: a new one with each use. beside: the same, but the former lives on. `ttl` counts from a
+    token's issue or its last use.
     """
 
-    kind: Literal["never", "daily", "always"] = "never"
+    kind: Literal["never", "daily", "always", "beside"] = "never"
     grace: timedelta = timedelta(0)
     ttl: timedelta | None = None
 
@@ -65,6 +66,9 @@ class OAuth:
     `revoke_ends_all` every consent of the account. `reconnect_replaces`: a new one ends the former.
     `refresh_cap`: of more live refresh tokens of one account the oldest dies. `widens` says from
     the authorize parameters if the scopes of the account's earlier consents are granted as well.
+    `admit` answers in place of a code where the account may not consent to the scopes. `shared`
+    makes what all vendors of the server keep of an account together: it is `Seed.shared`, and
+    stands in the account's state under the server's name.
     """
 
     name: str
@@ -95,6 +99,10 @@ class OAuth:
     answer: Callable[["Issue"], Json] = lambda issue: issue.body()
     refuse: Callable[[Refusal, Call], Response] = refuse
     callback: Callable[[Account], Mapping[str, str]] = lambda account: {}
+    admit: Callable[[Call, Account, Sequence[str]], Response | None] = lambda call, who, scopes: (
+        None
+    )
+    shared: Callable[[Seed], Any] | None = None
 
 
 @dataclass
@@ -226,6 +234,8 @@ class Desk:
     def rotate(self, used: Token) -> Token:
         """The refresh token that goes out with a refresh: the one used, or its successor."""
         now, rotation = self.clock.time(), self.auth.rotation
+        if rotation.kind == "beside":
+            return self.refresh_token(used.grant)
         young = rotation.kind == "daily" and now - used.issued_at < 86_400
         if rotation.kind == "never" or young:
             if rotation.ttl:

@@ -67,13 +67,15 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Seed:
-    """What a new account's data is made from. `size` is about the length of its biggest stream."""
+    """What a new account's data is made from. `size` is about the length of its biggest stream;
+    `shared` is what the vendors of its OAuth server keep of it together."""
 
     account_id: str
     name: str
     random: Random
     clock: Clock
     size: int
+    shared: Any = None
 
 
 @dataclass(frozen=True)

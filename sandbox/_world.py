@@ -110,12 +110,17 @@ class World:
             raise RefusedError(f"account id {account.id!r} does not match {wanted}", status=400)
         if account.id in desk.accounts:
             raise RefusedError(f"there is an account {account.id!r} already", status=409)
+
+        def seed_of(name: str) -> Seed:
+            random = Random(f"{base}:{name}:{account.id}")
+            shared = account.state.get(desk.auth.name)
+            return Seed(account.id, account.name, random, self.clock, size, shared)
+
+        if desk.auth.shared:
+            account.state[desk.auth.name] = desk.auth.shared(seed_of(desk.auth.name))
         for vendor in self.vendors.values():
             if vendor.auth.name == desk.auth.name:
-                random = Random(f"{base}:{vendor.name}:{account.id}")
-                account.state[vendor.name] = vendor.new(
-                    Seed(account.id, account.name, random, self.clock, size)
-                )
+                account.state[vendor.name] = vendor.new(seed_of(vendor.name))
         desk.accounts[account.id] = account
         return account
 
@@ -139,9 +144,12 @@ class World:
             sharing = tuple(v.name for v in self.vendors.values() if v.auth.name == desk.auth.name)
             for route in oauth_routes(desk.auth):
                 self._routes.setdefault(route.host, []).append((sharing, route))
+        owners: dict[Route, tuple[str, ...]] = {}
         for vendor in self.vendors.values():
             for route in vendor.routes:
-                self._routes.setdefault(route.host, []).append(((vendor.name,), route))
+                owners[route] = (*owners.get(route, ()), vendor.name)
+        for route, names in owners.items():
+            self._routes.setdefault(route.host, []).append((names, route))
 
 
 def granted(vendor: Vendor) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from deployments.runtime import Runtime
 from storage import grants
 from storage.connect_sessions import Session
 from storage.oauth_log import record
+from web._pages import sentence
 from web._state import Signer, State
 
 # What vendors name in an error answer (RFC 6749 and OpenID Connect, and some of their own).
@@ -100,9 +101,11 @@ def note(kind: str, text: str) -> dict[str, Any]:
     return {"kind": kind, "text": text}
 
 
-def refusal(connector: Connector, code: str) -> str:
+def refusal(connector: Connector, callback: Mapping[str, str]) -> str:
     """A vendor's `error=` in words; the code itself only where it can be nothing but a code."""
-    title = connector.title
+    title, code = connector.title, callback["error"]
+    if explained := connector.oauth.explain(callback):
+        return f"{sentence(explained)} Nothing was connected."
     if code in SAID_NO:
         return f"You did not allow access at {title}, so nothing was connected."
     if code in ADMINISTRATOR:

@@ -50,7 +50,7 @@ async def _returned(visit: Visit, named: str | None) -> Response:
     visit.request.state.tenant_id = str(session.tenant_id)
     connector = load(state.integration)
     if "error" in values:
-        text = refusal(connector, values["error"])
+        text = refusal(connector, values)
         told = await failed(shared, session, state.integration, "denied", text)
     elif not values.get("code"):
         text = f"{connector.title} sent no authorisation, so nothing was connected. Try again."

@@ -1,0 +1,254 @@
+"""What Microsoft's integrations share: one app for all of them, Graph's errors, paging and deltas.
+
+https://learn.microsoft.com/graph/overview
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from connectors import (
+    Account,
+    BrokenConnectionError,
+    Checkpoint,
+    CheckpointExpiredError,
+    ConnectorError,
+    Context,
+    ContractError,
+    OAuth2,
+    Page,
+    ProviderUnavailableError,
+    RateLimitedError,
+    Reader,
+    Record,
+    Request,
+    Response,
+)
+from connectors._paging import LAPSED, Read, next_url_pages, rows_of
+from connectors._versions import find
+
+GRAPH = "https://graph.microsoft.com/v1.0"
+LOGIN = "https://login.microsoftonline.com/{MICROSOFT_TENANT_ID}/oauth2/v2.0"
+NEXT, DELTA = "@odata.nextLink", "@odata.deltaLink"
+# The directory that personal accounts are in.
+PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
+UNUSED = timedelta(days=90)
+
+IDENTITY = {
+    "offline_access": "to keep reading when nobody is there: without it access ends after an hour",
+    "openid": "to tell one person's account from another's",
+    "profile": "to tell one person's account from another's",
+    "User.Read": "to name the account to people",
+}
+
+# What the numbers behind AADSTS mean to who has to act. A number not listed goes by its OAuth code.
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+CONSENT = (
+    "the person, or where their organisation wants it an administrator, has to allow our app first"
+)
+ADMINISTRATOR = "an administrator of the organisation has to allow our app first"
+REFUSALS = {
+    65001: CONSENT,
+    90093: ADMINISTRATOR,
+    90094: ADMINISTRATOR,
+    90095: ADMINISTRATOR,
+    50105: "an administrator of the organisation has not assigned our app to this person",
+    50173: "the authorisation was revoked when the password was changed",
+    50057: "the account is disabled",
+    50076: "the organisation now wants a second factor: the person has to sign in again",
+    50079: "the organisation now wants a second factor: the person has to sign in again",
+    70008: "the authorisation has lapsed: it was not used for too long",
+    700082: "the authorisation has lapsed: it was not used for too long",
+    700084: "the authorisation has lapsed: our app is registered as a single-page one",
+}
+_AADSTS = re.compile(r"AADSTS(\d{4,9})")
+
+# Codes of Graph's errors; each workload spells them in its own way, so they are compared in lower
+# case. Not by its code but by where it comes: OneDrive's of an account without a drive.
+THROTTLED = frozenset({"toomanyrequests", "activitylimitreached", "applicationthrottled"})
+NO_LICENCE = frozenset({"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi"})
+# Only the first is sure to come with 410 (2026-11): others were seen with 400 and 404 as well.
+RESYNC = frozenset(
+    {
+        "resyncrequired",
+        "resyncchangesapplydifferences",
+        "resyncchangesuploaddifferences",
+        "syncstatenotfound",
+        "syncstateinvalid",
+    }
+)
+
+
+def auth(scopes: Mapping[str, str], *, instead: Mapping[str, str] | None = None) -> OAuth2:
+    """The rules of Microsoft's authorisation server, for those scopes, each with its reason.
+
+    All integrations are one app, and a consent adds to those before it: whoever connects a second
+    one is asked for its own scopes only. Each keeps tokens of its own. `instead` replaces what an
+    operator's MICROSOFT_TENANT_ID may say and the integration cannot serve.
+    """
+    why = {**IDENTITY, **scopes}
+    return OAuth2(
+        env="MICROSOFT",
+        authorize_url=f"{LOGIN}/authorize",
+        token_url=f"{LOGIN}/token",
+        scopes=tuple(why),
+        why=why,
+        console="https://entra.microsoft.com, App registrations",
+        pkce=True,
+        authorize_params={"response_mode": "query"},
+        # A new refresh token comes with each refresh, and the former stays good for its own life.
+        rotates=True,
+        grace=UNUSED,
+        lapses_after=UNUSED,
+        refused=frozenset(
+            {"invalid_grant", "interaction_required", "consent_required", "login_required"}
+        ),
+        explain=explain,
+        instead=instead or {},
+    )
+
+
+def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+    """Who has to act, of a refused consent (a callback) or of a refused token call (its body)."""
+    if answer.get("error") == "temporarily_unavailable":
+        return ProviderUnavailableError("Microsoft cannot answer now (temporarily_unavailable)")
+    for number in _numbers(answer):
+        if number in REFUSALS:
+            return BrokenConnectionError(f"Microsoft: {REFUSALS[number]} (AADSTS{number})")
+    return None
+
+
+def _numbers(answer: Mapping[str, Any]) -> list[int]:
+    codes = answer.get("error_codes")
+    if isinstance(codes, list):
+        return [code for code in codes if isinstance(code, int)]
+    # A callback has no list: the number opens its description.
+    found = _AADSTS.match(str(answer.get("error_description", "")))
+    return [int(found[1])] if found else []
+
+
+def classify(title: str) -> Callable[[Response], ConnectorError | None]:
+    """Reads Graph's error form; the rest goes by status."""
+
+    def classified(response: Response) -> ConnectorError | None:
+        status, code = response.status, code_of(response)
+        if status < 400:
+            return None
+        waits = status in (503, 509) and "retry-after" in response.headers
+        if status == 429 or waits or code in THROTTLED:
+            return RateLimitedError(f"{title} asks us to wait ({status})", retry_after=timedelta())
+        if code in NO_LICENCE:
+            return no_licence(title)
+        if status == 403:
+            return BrokenConnectionError(
+                f"{title} does not allow this (403): the person, or an administrator of their "
+                "organisation, took back a permission or never gave it"
+            )
+        return None
+
+    return classified
+
+
+def no_licence(title: str) -> BrokenConnectionError:
+    """Of an account that Microsoft knows and that has no such product."""
+    return BrokenConnectionError(
+        f"this account has no {title}: it has no licence for it, or it is not set up yet"
+    )
+
+
+def code_of(response: Response) -> str:
+    """The code of an error answer, in lower case; empty where it has none."""
+    code = find(response.json, ("error", "code"))
+    return code.lower() if isinstance(code, str) else ""
+
+
+def me(
+    answer: Mapping[str, Any], callback: Mapping[str, str]
+) -> Generator[Request, Response, tuple[Account, ...]]:
+    """Who consented. The settings hold their directory, which events name as `tenantId`."""
+    asked = {"$select": "id,displayName,mail,userPrincipalName"}
+    found = (yield Request.get("/me", params=asked)).json
+    name = found.get("mail") or found.get("userPrincipalName") or found.get("displayName") or ""
+    return (Account(found["id"], name=name, config={"tenant_id": directory(answer)}),)
+
+
+def directory(answer: Mapping[str, Any]) -> str:
+    """The directory (tid) that a token answer's id_token names.
+
+    It came straight from the token endpoint over TLS, so its signature proves nothing more.
+    """
+    body = str(answer["id_token"]).split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return str(claims["tid"])
+
+
+def listing(request: Request, **options: Any) -> Read:
+    """Reads a collection from page to page; `begin` and `then` as in `connectors._paging`."""
+    return next_url_pages(request, records="value", url=(NEXT,), **options)
+
+
+def delta_stream(request: Request, *, gone: Callable[[Record], bool] | None = None) -> Read:
+    """Reads a delta function: all there is at first, then what changed since the last round.
+
+    The checkpoint is the link that comes next, whether it leads on or opens the next round.
+    `gone` tells a delete from a record.
+    """
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        link = at.get("link")
+        while True:
+            response = yield from follow(request, link)
+            records, deleted = changes(response, gone or is_removed)
+            ended = DELTA in response.json
+            link = onward(response, link)
+            yield Page(records, Checkpoint(link=link), deleted=deleted)
+            if ended:
+                return
+
+    return read
+
+
+def follow(request: Request, link: str | None) -> Generator[Request, Response, Response]:
+    """The answer to a delta's first request, or to a link that it gave.
+
+    A link that Graph no longer knows is an expired checkpoint, with 410 and its relatives alike;
+    the address that some of them name starts the same enumeration that ours does.
+    """
+    if link is None:
+        return (yield request)
+    # A link stands for path and parameters alike; headers are not in it.
+    asked = replace(request, path=link, params={}, expect=(*request.expect, *LAPSED, 409))
+    response: Response = yield asked
+    status, code = response.status, code_of(response)
+    if code in RESYNC or (status in LAPSED and status not in request.expect):
+        raise CheckpointExpiredError("Microsoft no longer knows where this delta stood")
+    if status >= 400 and status not in request.expect:
+        raise ContractError(f"Microsoft refused to go on with a delta ({status})")
+    return response
+
+
+def changes(response: Response, gone: Callable[[Record], bool]) -> tuple[list[Record], list[str]]:
+    """Records and the ids of deletes. What occurs several times counts as it occurs last."""
+    latest: dict[str, Record] = {}
+    for row in rows_of(response, "value"):
+        latest.pop(row["id"], None)
+        latest[row["id"]] = row
+    kept = [row for row in latest.values() if not gone(row)]
+    return kept, [key for key, row in latest.items() if gone(row)]
+
+
+def is_removed(row: Record) -> bool:
+    """Whether a delta's row says that it is gone."""
+    return "@removed" in row
+
+
+def onward(response: Response, here: str | None) -> str:
+    """The link after this answer. One with neither is no end: it would be taken for complete."""
+    link = response.json.get(NEXT) or response.json[DELTA]
+    if link == here and NEXT in response.json:
+        raise ContractError("Microsoft's delta does not go on: its next page is this one")
+    return str(link)
