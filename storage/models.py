@@ -38,6 +38,11 @@ class Tier(StrEnum):
     TEAM = "TEAM"
     ENTERPRISE = "ENTERPRISE"
 
+    @property
+    def rank(self) -> int:
+        """The higher, the more is paid."""
+        return list(Tier).index(self)
+
 
 class Status(StrEnum):
     """Whether a connection syncs, and if not, who can change that."""

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage._errors import NotFoundError
 from storage.database import Database
+from storage.models import Connection, Status, Tier
 from storage.models import Tenant as TenantRow
-from storage.models import Tier
 
 # A slug stands in `TENANT/INTEGRATION`, in tags and in URLs.
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -111,11 +111,37 @@ async def all(database: Database) -> list[Tenant]:
 
 
 async def set_tier(database: Database, slug: str, tier: str) -> Tenant:
-    """The one way by which a tier changes."""
-    changed = update(TenantRow).where(TenantRow.slug == slug)
+    """The tenant, on another tier from now on."""
     async with database.owning() as session:
-        await session.execute(changed.values(tier=Tier(tier), updated_at=func.now()))
+        tenant = await _by_slug(session, slug)
+        await change_tier(session, tenant.id, Tier(tier))
         return await _by_slug(session, slug)
+
+
+async def change_tier(session: AsyncSession, tenant_id: UUID, tier: Tier) -> bool:
+    """The one way by which a tier changes, by hand and by billing; False if it is that already.
+
+    On a higher one, whatever waits for a slot of the former is due at once. On a lower one each
+    connection keeps the slot it waits for, and the new interval counts from there.
+    """
+    row = await session.get(TenantRow, tenant_id, with_for_update={"key_share": True})
+    if row is None or row.tier == tier:
+        return False
+    rises = tier.rank > Tier(row.tier).rank
+    row.tier, row.updated_at = tier, func.now()
+    await session.flush()
+    if rises:
+        await session.execute(
+            update(Connection)
+            .where(
+                Connection.tenant_id == tenant_id,
+                Connection.status == Status.ACTIVE,
+                Connection.next_due_at > func.now(),
+            )
+            .values(next_due_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
+    return True
 
 
 async def delete(database: Database, slug: str) -> bool:

@@ -61,6 +61,35 @@ async def test_a_tier_changes_in_one_way_alone(database: Database) -> None:
         await tenants.set_tier(database, "acne", "FREE")
 
 
+async def test_what_waits_for_a_slot_is_due_at_once_on_a_higher_tier_alone(
+    database: Database,
+) -> None:
+    stocked, other = await stock(database, "acme"), await stock(database, "other")
+
+    async def waiting(tier: str, status: str = "active") -> bool:
+        async with database.owning() as session:
+            await session.execute(
+                text("UPDATE connections SET next_due_at = now() + interval '5 days', status = :s"),
+                {"s": status},
+            )
+        await tenants.set_tier(database, "acme", tier)
+        async with database.owning() as session:
+            due = dict(
+                tuple(row)
+                for row in await session.execute(
+                    text("SELECT id, next_due_at <= now() FROM connections")
+                )
+            )
+        assert due[other.connection_id] is False
+        return not due[stocked.connection_id]
+
+    assert await waiting("SOLO")  # lower: it was TEAM
+    assert not await waiting("ENTERPRISE")
+    assert await waiting("ENTERPRISE")  # no change
+    assert await waiting("FREE")
+    assert await waiting("TEAM", "paused")
+
+
 @pytest.mark.parametrize("slug", ["", "a/b", "A", "-a", "a b", "a\n", "x" * 64])
 async def test_a_slug_that_could_not_stand_in_a_url_is_refused(
     database: Database, slug: str
