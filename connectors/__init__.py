@@ -9,6 +9,7 @@ from connectors._errors import (
     CheckpointExpiredError,
     ConnectorError,
     ContractError,
+    NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
     RetryableError,
@@ -31,6 +32,7 @@ from connectors._types import (
     Stream,
     SyncType,
     Verdict,
+    Whole,
     column,
 )
 from connectors._webhooks import (
@@ -61,6 +63,7 @@ __all__ = [
     "Delivery",
     "Effect",
     "Event",
+    "NotAllowedError",
     "OAuth2",
     "Page",
     "Proof",
@@ -82,6 +85,7 @@ __all__ = [
     "Watch",
     "Watched",
     "Webhook",
+    "Whole",
     "all_connectors",
     "column",
     "load",

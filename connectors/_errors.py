@@ -5,6 +5,7 @@ ConnectorError                     its message is safe to show a tenant: no toke
     + RateLimitedError             .retry_after
     + ProviderUnavailableError     5xx, time-outs, DNS, answers cut short
   x BrokenConnectionError          the tenant acts: reconnect
+  x NotAllowedError                the tenant acts: allow what one stream needs; the others go on
   x ContractError                  we act: the vendor changed, or we are wrong
   x SignatureError                 refuse the delivery, store nothing
   x CheckpointExpiredError         nobody acts: the stream is read again from its start
@@ -35,6 +36,10 @@ class ProviderUnavailableError(RetryableError):
 
 class BrokenConnectionError(ConnectorError):
     """The vendor refuses our authorisation; only the tenant can give a new one."""
+
+
+class NotAllowedError(ConnectorError):
+    """The grant works, but does not cover this; the tenant may reconnect and allow it."""
 
 
 class ContractError(ConnectorError):

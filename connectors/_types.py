@@ -1,6 +1,6 @@
 """What a connector is made of: values, and generators that do no I/O."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -76,12 +76,24 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """All that there is under a prefix of keys: what was seen there before `at`, and is not among
+    these keys, is gone. So go the children of a parent that is gone, and those that are told of
+    only by being listed no more."""
+
+    prefix: str
+    keys: Collection[str]
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Page:
     """Records and deletes that were read, and the checkpoint that is true once they are stored."""
 
     records: Sequence[Record]
     checkpoint: Checkpoint
     deleted: Sequence[str] = ()
+    whole: Sequence[Whole] = ()
 
 
 # A reader yields a Request and is sent its Response, or yields a tuple of Requests (which may

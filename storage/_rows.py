@@ -23,7 +23,10 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Row(NamedTuple):
-    """A record, or its deletion, ready to be written."""
+    """A record, or its deletion, ready to be written.
+
+    With `kept` it is the deletion of all keys that begin with its `record_id`, but for those.
+    """
 
     record_id: str
     data: bytes
@@ -31,6 +34,7 @@ class Row(NamedTuple):
     observed_at: datetime
     content_hash: bytes
     deleted: bool
+    kept: frozenset[str] | None = None
 
 
 def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
@@ -39,6 +43,10 @@ def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
     nothing = _hash(NO_CONTENT)
     for key in page.deleted:
         made.append(Row(_key(stream, key), NO_CONTENT, None, observed_at, nothing, True))
+    for whole in page.whole:
+        kept = frozenset(_key(stream, key) for key in whole.keys)
+        prefix = _key(stream, whole.prefix)
+        made.append(Row(prefix, NO_CONTENT, None, whole.at, nothing, True, kept))
     return made
 
 

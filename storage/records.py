@@ -3,7 +3,8 @@
 Push and poll write the same rows in any order, so every row carries the vendor's version, if there
 is one, and when it was observed. A write wins with a greater version, or with an equal or unknown
 version and a later observation; a tombstone falls only to a greater version or to a read made
-after it. Equal content is not rewritten.
+after it. Equal content is not rewritten. A listing of all keys under a prefix buries the others
+that were observed before it.
 """
 
 import struct
@@ -151,6 +152,36 @@ _SWEEP = sql.SQL(
     """
 )
 
+# One statement for the listings of a batch: there may be one for each of its rows. LATERAL makes it
+# look each range of keys up, as LIMIT does in _COMPARE.
+_BURY = sql.SQL(
+    """
+    UPDATE records r SET deleted_at = now(), observed_at = gone.at
+    FROM (
+        SELECT found.record_id, max(w.at) AS at
+        FROM unnest(%(prefixes)s::text[], %(ends)s::text[], %(times)s::timestamptz[])
+            WITH ORDINALITY AS w (prefix, ending, at, number)
+        CROSS JOIN LATERAL (
+            SELECT record_id FROM records
+            WHERE stream = %(stream)s AND connection_id = %(connection_id)s
+                AND record_id >= w.prefix COLLATE "C" AND record_id < w.ending COLLATE "C"
+                AND deleted_at IS NULL AND observed_at < w.at
+            OFFSET 0
+        ) found
+        WHERE NOT EXISTS (
+            SELECT FROM unnest(%(owners)s::bigint[], %(kept)s::text[]) AS k (number, record_id)
+            WHERE k.number = w.number AND k.record_id = found.record_id
+        ) AND NOT EXISTS (
+            SELECT FROM pg_temp.atom_batch b
+            WHERE b.record_id = found.record_id AND NOT b.deleted AND b.observed_at >= w.at
+        )
+        GROUP BY found.record_id
+    ) gone
+    WHERE r.stream = %(stream)s AND r.connection_id = %(connection_id)s
+        AND r.record_id = gone.record_id
+    """
+)
+
 _FORGET = sql.SQL(
     "DELETE FROM seen WHERE connection_id = %(connection_id)s AND scan_id = %(scan_id)s"
 )
@@ -209,7 +240,8 @@ async def write(
 
     `turn` is held while rows are sent: what would keep the event loop busy can wait for it.
     """
-    live, tombstones = _deduplicated(rows)
+    wholes = [row for row in rows if row.kept is not None]
+    live, tombstones = _deduplicated([row for row in rows if row.kept is None])
     if not rows:
         return Written()
     values = {
@@ -233,7 +265,24 @@ async def write(
         if tombstones:
             met = await _merge(cursor, _TOMBSTONES, {**values, "deleted": True}, len(tombstones))
             deleted = met.standing
-    return Written(inserted, updated, deleted, len(rows) - inserted - updated - deleted)
+        unchanged = len(rows) - len(wholes) - inserted - updated - deleted
+        if wholes:
+            await cursor.execute(_BURY, {**values, **_ranges(wholes)})
+            deleted += cursor.rowcount
+    return Written(inserted, updated, deleted, unchanged)
+
+
+def _ranges(wholes: Sequence[Row]) -> Values:
+    """The ranges of keys that were listed, and what is kept of each, as arrays."""
+    kept = [(n, key) for n, row in enumerate(wholes, start=1) for key in row.kept or ()]
+    return {
+        "prefixes": [row.record_id for row in wholes],
+        # Of a prefix's keys none is greater: it is the last character that there is.
+        "ends": [row.record_id + "\U0010ffff" for row in wholes],
+        "times": [row.observed_at for row in wholes],
+        "owners": [number for number, _ in kept],
+        "kept": [key for _, key in kept],
+    }
 
 
 async def _merge(
@@ -285,7 +334,7 @@ def _binary(rows: Sequence[Row]) -> Iterator[bytes]:
     at, microseconds = None, 0
     for start in range(0, len(rows), ROWS_PER_CHUNK):
         parts: list[bytes] = []
-        for record_id, data, version, observed_at, content_hash, deleted in rows[
+        for record_id, data, version, observed_at, content_hash, deleted, _ in rows[
             start : start + ROWS_PER_CHUNK
         ]:
             if observed_at is not at:  # one time serves the rows of a page

@@ -74,6 +74,11 @@ class Shelf:
             former = self.rows.get(record_id)
             version = former[0] if former else None
             self.rows[record_id] = (version, observed_at, None)
+        for whole in page.whole:
+            for record_id, (version, seen_at, _) in self.rows.items():
+                under = record_id.startswith(whole.prefix) and record_id not in whole.keys
+                if under and seen_at < whole.at:
+                    self.rows[record_id] = (version, whole.at, None)
 
     @property
     def records(self) -> dict[str, Any]:
