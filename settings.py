@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors import load
 from connectors._oauth import OAuthApp, settings_in
+from deployments.tiers import Intervals, read_intervals
 from deployments.variables import apps
 from storage.vault import Vault, VaultError
 
@@ -64,6 +65,11 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _sync_intervals(value: str) -> str:
+    read_intervals(value)
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -97,6 +103,10 @@ class Settings(BaseSettings):
     encryption_keys: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = Field(
         default=None,
         description="Master keys of 32 bytes in base64, comma separated, newest first.",
+    )
+    sync_intervals: Annotated[str, AfterValidator(_sync_intervals)] = Field(
+        default="",
+        description="What differs from the tiers' own intervals (docs/scheduling.md).",
     )
     prefect_api_url: HttpUrl | None = Field(
         default=None, description="Your own Prefect server; unset, `up` and `demo` start one."
@@ -166,6 +176,11 @@ class Settings(BaseSettings):
                 "ENCRYPTION_KEYS is required with DATABASE_URL; make one: openssl rand -base64 32"
             )
         return self
+
+    @property
+    def intervals(self) -> Intervals:
+        """How often each tier's connections sync."""
+        return read_intervals(self.sync_intervals)
 
     @property
     def home(self) -> Path:

@@ -233,6 +233,8 @@ class Connector:
     RateLimitedError with a `retry_after` of zero means that the vendor did not say how long.
     `hosts` are those a token may be sent to, besides the host of `base_url`.
     `concurrency` bounds the requests of one connection that are under way at once.
+    `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
+    asks for, or allows.
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
     what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed.
     """
@@ -250,6 +252,7 @@ class Connector:
     params: Params = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     concurrency: int = 4
+    floor: timedelta = timedelta(0)
     variables: Mapping[str, str] = field(default_factory=dict)
     webhook: "Webhook | None" = None
     watch: "Watch | None" = None

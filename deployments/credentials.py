@@ -49,6 +49,11 @@ GROUPS = (
         ),
     ),
     Group(
+        "Tiers",
+        "How often a tenant's connections sync; docs/scheduling.md has the table.",
+        ("sync_intervals",),
+    ),
+    Group(
         "Prefect",
         "Unset, `atom-sync up` starts a server that only this machine reaches.",
         (
@@ -90,6 +95,7 @@ EXAMPLES = {
     "database_url": "postgresql://user:password@host:5432/atom_saas?sslmode=require",
     "redis_url": "rediss://:password@host:6379/0",
     "nextauth_url": "https://app.example.com",
+    "sync_intervals": "TEAM.PULL=30m, FREE.PUSH=2w",
     "smtp_host": "smtp.example.com:587",
     "from_email": "no-reply@example.com",
 }
