@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     atom_worker: str = Field(
         default="local", description="Name under which this machine's flow runs are told to stop."
     )
+    atom_drain_shards: int = Field(
+        default=1, ge=1, le=64, description="How many drains apply events side by side."
+    )
+    atom_drain_linger_seconds: int = Field(
+        default=600, ge=1, description="How long a drain waits for more events before it leaves."
+    )
     atom_sandbox_url: HttpUrl | None = Field(
         default=None, description="Speak to sandboxed vendors there, never to the real ones."
     )

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from connectors._body import parse_json
 from connectors._types import Context, Record, Request, Response
 
 
@@ -27,6 +28,11 @@ class Delivery:
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     received_at: datetime
+
+    @property
+    def json(self) -> Any:
+        """The body's value, None of an empty one; ValueError where it is not JSON."""
+        return parse_json(self.body)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,14 @@ GROUPS = (
     Group(
         "This machine",
         "Everything has a default that works on one machine.",
-        ("atom_home", "atom_schema", "atom_worker", "atom_sandbox_url"),
+        (
+            "atom_home",
+            "atom_schema",
+            "atom_worker",
+            "atom_drain_shards",
+            "atom_drain_linger_seconds",
+            "atom_sandbox_url",
+        ),
     ),
     Group(
         "Database and Redis",

@@ -15,6 +15,7 @@ from settings import Settings
 from storage import connections
 
 MANUAL_SYNC = "sync/manual"
+DRAIN = "drain-events/webhooks"
 
 
 class PrefectUnavailableError(Exception):
@@ -82,6 +83,24 @@ async def started_sync(
     except (httpx.HTTPError, PrefectException) as error:
         raise PrefectUnavailableError("the Prefect server takes no runs now; try again") from error
     return run.id
+
+
+async def started_drain(settings: Settings, shard: int, *, idempotency_key: str) -> FlowRun:
+    """The run of `drain_events` under that key; PrefectUnavailableError if there is none."""
+    if settings.prefect_api_url is None:
+        raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
+    try:
+        async with PrefectClient(settings.prefect_api_url) as client:
+            deployment = await client.read_deployment_by_name(DRAIN)
+            return await client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters={"shard": shard},
+                name=f"events · shard {shard}",
+                tags=["trigger:webhook"],
+                idempotency_key=idempotency_key,
+            )
+    except (httpx.HTTPError, PrefectException) as error:
+        raise PrefectUnavailableError("the Prefect server takes no runs now; try again") from error
 
 
 async def follow(

@@ -60,6 +60,8 @@ class Part:
     """Consecutive pages of one stream, and the checkpoint that is true once they are stored.
 
     `begins` marks the first part of a full scan; `done` the last part of a stream's read.
+    `generation` says up to which hint such a read goes. What is read of a window only (`aside`)
+    leaves the stream's checkpoint where it was.
     """
 
     stream: Stream
@@ -69,6 +71,8 @@ class Part:
     done: bool = False
     scan: "Scan | None" = None
     begins: bool = False
+    generation: int = 0
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class Reading:
         "_started",
         "_streams",
         "_turn",
+        "_windows",
         "broken",
         "outcomes",
     )
@@ -125,8 +130,11 @@ class Reading:
         streams: Sequence[Stream],
         saved: Mapping[str, checkpoints.Saved],
         *,
-        full: bool,
+        full: bool = False,
+        windows: Mapping[str, Checkpoint] | None = None,
     ) -> None:
+        """`windows` holds, for streams of which only a part is to be read, where it begins."""
+        self._windows = windows or {}
         self._client = client
         self._context = context
         self._streams = streams
@@ -182,6 +190,11 @@ class Reading:
 
     async def _read(self, stream: Stream) -> AsyncGenerator[Part, None]:
         saved = self._saved.get(stream.name)
+        if (window := self._windows.get(stream.name)) is not None:
+            with suppress(CheckpointExpiredError):  # then all since the checkpoint is read
+                async for part in self._read_from(stream, window, None, begins=False, aside=True):
+                    yield part
+                return
         state, scan = (saved.state, _scan_of(saved)) if saved else (Checkpoint(), None)
         whole = stream.snapshot or (self._full and not stream.append_only)
         begins = whole and scan is None and saved is not None
@@ -196,8 +209,15 @@ class Reading:
                 yield part
 
     async def _read_from(
-        self, stream: Stream, state: Checkpoint, scan: Scan | None, *, begins: bool
+        self,
+        stream: Stream,
+        state: Checkpoint,
+        scan: Scan | None,
+        *,
+        begins: bool,
+        aside: bool = False,
     ) -> AsyncGenerator[Part, None]:
+        saved = self._saved.get(stream.name)
         held: Part | None = None  # the last page is known as such only when the reader has ended
         reader = stream.read(state, self._context)
         async for page, observed_at in self._client.read(reader):
@@ -211,13 +231,15 @@ class Reading:
                 checkpoint=page.checkpoint,
                 scan=scan,
                 begins=begins,
+                aside=aside,
             )
             begins = False
         if held is None:
             raise ContractError(f"the reader of {stream.name} ended without a page")
         yield Part(
             stream=stream, rows=held.rows, checkpoint=held.checkpoint, scan=scan,
-            begins=held.begins, done=True,
+            begins=held.begins, done=True, aside=aside,
+            generation=saved.dirty_generation if saved else 0,
         )  # fmt: skip
 
     def _new_scan(self) -> Scan:
@@ -293,9 +315,15 @@ async def _store(
                     session, stream=f"{integration}.{name}", scan_id=part.scan.id,
                     started_at=part.scan.started_at, **ids,
                 )  # fmt: skip
-            await checkpoints.save(
-                session, stream=name, state=part.checkpoint, done=part.done, **ids
-            )
+            if not part.aside:
+                await checkpoints.save(
+                    session, stream=name, state=part.checkpoint, done=part.done, **ids
+                )
+                if part.done and part.generation:
+                    await checkpoints.mark_read(
+                        session, connection_id=lease.connection_id, stream=name,
+                        generation=part.generation,
+                    )  # fmt: skip
             counted.append((outcomes[name], written, swept, part))
     return counted
 
@@ -314,6 +342,8 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
                 done=part.done,
                 scan=part.scan,
                 begins=last.begins,
+                generation=part.generation,
+                aside=part.aside,
             )
         else:
             joined.append(part)

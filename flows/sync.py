@@ -1,8 +1,7 @@
 """The unit everybody sees: one connection synced, as the tasks refresh -> fetch -> persist."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -12,17 +11,16 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from connectors import BrokenConnectionError, ConnectorError, Context, Stream, load
-from connectors._client import Client
+from connectors import BrokenConnectionError, ConnectorError, Stream, load
 from deployments.runtime import Runtime
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
+from flows._clients import client_of
+from flows._hints import follow
 from flows._reading import LEASE_TTL, Batch, Reading, renewed, store
 from flows._runtime import runtime
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
-
-TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
 
 
 @flow(name="sync", persist_result=False, validate_parameters=True)
@@ -59,7 +57,11 @@ async def sync(
                 name="Skipped", message=f"{connection} is already being synced by another run"
             )
         async with renewed(shared.database, lease):
-            return await _sync(shared, connection, lease, chosen, trigger=trigger, full=full)
+            state = await _sync(shared, connection, lease, chosen, trigger=trigger, full=full)
+        if state.is_completed():
+            # What was said to have changed while the lease was ours, nobody else has read.
+            await follow(shared, [connection])
+        return state
 
 
 async def _sync(
@@ -141,39 +143,12 @@ async def persist(shared: Runtime, lease: leases.Lease, batch: Batch, reading: R
     await store(shared.database, lease, reading.integration, batch, reading.outcomes)
 
 
-def _token_source(
-    shared: Runtime, connection: connections.Connection
-) -> Callable[[bool], Awaitable[str]]:
-    """The access token for each request, read from the database at most once a minute."""
-    held, read_at = "", -TOKEN_HELD_SECONDS
-
-    async def token(refused: bool) -> str:
-        nonlocal held, read_at
-        if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
-            held = await shared.access_token(connection, refused=held if refused else None)
-            read_at = time.monotonic()
-        return held
-
-    return token
-
-
 async def _reading(
     shared: Runtime, connection: connections.Connection, streams: Sequence[Stream], *, full: bool
 ) -> Reading:
-    connector = load(connection.integration)
-    client = Client(
-        connector,
-        transport=shared.transport,
-        account_id=connection.account_id,
-        config=connection.config,
-        token=_token_source(shared, connection),
-        budget=shared.budget,
-    )
     async with shared.database.transaction(connection.tenant_id) as session:
         saved = await checkpoints.load(session, connection.id)
-    context = Context(
-        now=shared.transport.clock.now(), account_id=connection.account_id, config=connection.config
-    )
+    client, context = client_of(shared, connection)
     return Reading(client, context, streams, saved, full=full)
 
 

@@ -72,7 +72,7 @@ def _key(stream: Stream, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ContractError(f"{stream.name}: a record came without its key, or with an empty one")
     if not value.isascii() or "\x00" in value:
-        value = _UNSTORABLE.sub("\ufffd", value)
+        value = stored_text(value)
     if len(value.encode()) > LONGEST_KEY:
         raise ContractError(f"{stream.name}: the key {value[:40]!r}… is too long")
     return value
@@ -109,12 +109,25 @@ def _slow_json(stream: Stream, key: str, record: Record) -> bytes:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
+        return stored_text(value)
     if isinstance(value, dict):
         return {_storable(name): _storable(held) for name, held in value.items()}
     if isinstance(value, list | tuple):
         return [_storable(held) for held in value]
     return value
+
+
+def stored_text(value: str) -> str:
+    """A text as PostgreSQL can hold it: without NUL and without lone surrogates."""
+    return _UNSTORABLE.sub("\ufffd", value)
+
+
+def stored_json(value: Any) -> str:
+    """Any JSON value as text that jsonb takes; ValueError for what is none."""
+    try:
+        return json.dumps(_storable(value), allow_nan=False, ensure_ascii=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not JSON, or nested too deeply") from error
 
 
 def _is_finite(value: object) -> bool:

@@ -1,12 +1,12 @@
 """Checkpoints: how far each stream of a connection has been read, and its scan under way."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -56,6 +56,63 @@ async def save(
     if done:
         changes |= {"last_synced_at": func.now(), "scan_id": None, "scan_started_at": None}
     await _put(session, tenant_id, connection_id, stream, changes)
+
+
+async def mark_dirty(
+    session: AsyncSession, *, tenant_id: UUID, connection_id: UUID, streams: Iterable[str]
+) -> None:
+    """Something changed in these streams: they are to be read, whatever is being read of them."""
+    for stream in sorted(set(streams)):
+        await session.execute(
+            insert(CheckpointRow)
+            .values(
+                tenant_id=tenant_id, connection_id=connection_id, stream=stream, dirty_generation=1
+            )
+            .on_conflict_do_update(
+                index_elements=["connection_id", "stream"],
+                set_={"dirty_generation": CheckpointRow.dirty_generation + 1},
+            )
+        )
+
+
+async def mark_read(
+    session: AsyncSession, *, connection_id: UUID, stream: str, generation: int
+) -> None:
+    """All that was said up to that generation is read: it was the stream's before the read."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream)
+        .values(read_generation=generation, dirty_due_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def dirty(session: AsyncSession, connection_id: UUID) -> list[str]:
+    """The streams of which something was said that has not been read, and may be read now."""
+    found = await session.scalars(
+        select(CheckpointRow.stream)
+        .where(
+            CheckpointRow.connection_id == connection_id,
+            CheckpointRow.dirty_generation > CheckpointRow.read_generation,
+            or_(CheckpointRow.dirty_due_at.is_(None), CheckpointRow.dirty_due_at <= func.now()),
+        )
+        .order_by(CheckpointRow.stream)
+    )
+    return list(found)
+
+
+async def put_off(
+    session: AsyncSession, connection_id: UUID, streams: Iterable[str], wait: timedelta
+) -> None:
+    """Reading these failed: not at once again."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(
+            CheckpointRow.connection_id == connection_id, CheckpointRow.stream.in_(list(streams))
+        )
+        .values(dirty_due_at=func.now() + wait)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def begin_scan(

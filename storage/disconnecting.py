@@ -18,7 +18,7 @@ from connectors import _oauth as oauth
 from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import OAuthApp
-from storage import tenant_settings
+from storage import notices, tenant_settings
 from storage._errors import NotFoundError
 from storage.database import Database
 from storage.models import Connection, Grant, Revocation, Status
@@ -61,6 +61,7 @@ async def disconnect(
         revocation_id = None
         if not shared:
             revocation_id = await _take_tokens(session, desk.vault, grant)
+            await notices.cancel(session, grant.id)
         _record_end(session, grant, connection, purge=purge, shared=shared)
         if purge:
             await session.delete(connection)

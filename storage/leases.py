@@ -4,12 +4,13 @@ A process that stalled past its expiry may still believe that it holds the lease
 finds a greater epoch, and is refused. All times are the database's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import DateTime, func, or_, select, update
+from sqlalchemy import DateTime, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +18,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from storage._errors import LeaseLostError, NotFoundError
 from storage.database import Database
+from storage.models import Connection
 from storage.models import Lease as LeaseRow
 
 Kind: TypeAlias = Literal["sync", "event"]
@@ -70,6 +72,73 @@ async def acquire(
             .execution_options(synchronize_session=False)
         )
     return None if epoch is None else Lease(connection_id, tenant_id, kind, epoch, holder)
+
+
+async def acquire_all(
+    database: Database,
+    connection_ids: Sequence[UUID],
+    *,
+    kind: Kind,
+    holder: str,
+    ttl: timedelta,
+) -> list[Lease]:
+    """The leases of those connections that are free or have expired, in one short transaction."""
+    wanted = (
+        select(
+            Connection.id,
+            literal(kind),
+            Connection.tenant_id,
+            literal(1),
+            _NOW + ttl,
+            literal(holder),
+        )
+        .where(Connection.id.in_(connection_ids))
+        .order_by(Connection.id)
+    )
+    names = ["connection_id", "kind", "tenant_id", "epoch", "expires_at", "holder"]
+    taking = insert(LeaseRow).from_select(names, wanted)
+    async with database.dispatching() as session:
+        taken = await session.execute(
+            taking.on_conflict_do_update(
+                index_elements=["connection_id", "kind"],
+                set_={
+                    "epoch": LeaseRow.epoch + 1,
+                    "expires_at": taking.excluded.expires_at,
+                    "holder": taking.excluded.holder,
+                },
+                where=or_(LeaseRow.expires_at.is_(None), LeaseRow.expires_at <= _NOW),
+            ).returning(LeaseRow.connection_id, LeaseRow.tenant_id, LeaseRow.epoch)
+        )
+        return [Lease(id, tenant_id, kind, epoch, holder) for id, tenant_id, epoch in taken]
+
+
+async def renew_all(database: Database, held: Sequence[Lease], ttl: timedelta) -> None:
+    """Puts their expiry off; one that was lost is noticed by its holder's next commit."""
+    await _set_all(database, held, expires_at=_NOW + ttl)
+
+
+async def release_all(database: Database, held: Sequence[Lease]) -> None:
+    """Gives them back, except what another has by now."""
+    await _set_all(database, held, expires_at=None, holder=None)
+
+
+async def _set_all(database: Database, held: Sequence[Lease], **values: Any) -> None:
+    ours = tuple_(LeaseRow.connection_id, LeaseRow.kind, LeaseRow.epoch)
+    keys = sorted((each.connection_id, each.kind, each.epoch) for each in held)
+    locked = (
+        select(LeaseRow.connection_id, LeaseRow.kind)
+        .where(ours.in_(keys), LeaseRow.expires_at.is_not(None))
+        .order_by(LeaseRow.connection_id)
+        .with_for_update()
+        .cte()
+    )
+    async with database.dispatching() as session:
+        await session.execute(
+            update(LeaseRow)
+            .where(LeaseRow.connection_id == locked.c.connection_id, LeaseRow.kind == locked.c.kind)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
 
 
 async def renew(database: Database, lease: Lease, ttl: timedelta) -> None:

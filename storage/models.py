@@ -169,6 +169,8 @@ class CheckpointRow(Base):
     # How often something was said to have changed, and up to which of these it has been read.
     dirty_generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     read_generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # Not to be read again before: the last attempt failed.
+    dirty_due_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_synced_at: Mapped[datetime | None]
 
@@ -256,7 +258,11 @@ class Watch(Base):
     status: Mapped[str] = mapped_column(server_default="active")
     # What its deliveries are proven by, under the tenant's key.
     sealed_secret: Mapped[str | None]
+    # When it is renewed or replaced; ended at the vendor, if it is retiring; asked for again, if it
+    # was refused.
     renew_at: Mapped[datetime | None]
+    # When the vendor last said that it stands.
+    confirmed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     reason: Mapped[str | None]
 
 

@@ -27,7 +27,11 @@ RETRY_AFTER, MAX_RETRY_AFTER = timedelta(minutes=1), timedelta(hours=1)
 
 _BROKEN = (
     select(Connection.id)
-    .where(Connection.grant_id == Notice.grant_id, Connection.status == Status.NEEDS_REAUTH)
+    .where(
+        Connection.grant_id == Notice.grant_id,
+        # Revoked at the vendor; a tenant that disconnects by itself is told nothing.
+        Connection.status.in_((Status.NEEDS_REAUTH, Status.REVOKED)),
+    )
     .correlate(Notice)
     .exists()
 )
@@ -123,7 +127,7 @@ async def _described(session: AsyncSession, due: Sequence[Notice], claim_id: UUI
         select(Connection.grant_id, Connection.account_name, Connection.account_id)
         .where(
             Connection.grant_id.in_([notice.grant_id for notice in due]),
-            Connection.status == Status.NEEDS_REAUTH,
+            Connection.status.in_((Status.NEEDS_REAUTH, Status.REVOKED)),
         )
         .order_by(Connection.account_name, Connection.account_id)
     ):

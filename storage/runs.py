@@ -80,15 +80,17 @@ async def finish(
             .execution_options(synchronize_session=False)
         )
         if broken:
-            await _break(session, connection, error or "")
+            await break_off(session, connection, error or "")
         elif error:
             await connections.mark_failed(session, connection.id, error)
         elif not stopped:
             await connections.mark_synced(session, connection.id)
 
 
-async def _break(session: AsyncSession, connection: Connection, reason: str) -> None:
-    """The connection waits for its tenant, who is told so."""
+async def break_off(
+    session: AsyncSession, connection: Connection, reason: str, *, revoked: bool = False
+) -> None:
+    """The connection waits for its tenant, who is told so; `revoked` if the vendor told us."""
     # Not if the tenant has paused or renewed the connection while the sync was failing.
     broken = await session.scalar(
         update(ConnectionRow)
@@ -97,7 +99,7 @@ async def _break(session: AsyncSession, connection: Connection, reason: str) -> 
             ConnectionRow.grant_id == connection.grant_id,
             ConnectionRow.status == Status.ACTIVE,
         )
-        .values(status=Status.NEEDS_REAUTH, status_reason=reason)
+        .values(status=Status.REVOKED if revoked else Status.NEEDS_REAUTH, status_reason=reason)
         .returning(ConnectionRow.id)
         .execution_options(synchronize_session=False)
     )

@@ -1,4 +1,4 @@
-"""What the database says is still to be done: backfills for Prefect, tokens to give back.
+"""What the database says is still to be done: drains and backfills for Prefect, revocations.
 
 Each is committed before it is tried, so a process that dies or a server that is away loses none.
 Several processes may do this at once: Prefect takes a run's key once, and a revocation is claimed.
@@ -6,23 +6,43 @@ Several processes may do this at once: Prefect takes a run's key once, and a rev
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
 from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting
+from web._bridge import start_drains
 from web._desk import desk
 
 EVERY = 2.0
+# Drains are looked for more often, and however often events come, not more often than this.
+DRAINS_EVERY, DRAINS_PAUSE = 1.0, 0.25
 log = logging.getLogger("atom-sync.owed")
+
+Job = Callable[[Runtime], Awaitable[None]]
 
 
 @asynccontextmanager
 async def kept(runtime: Runtime, every: float = EVERY) -> AsyncIterator[Callable[[], None]]:
     """Looks every few seconds, and at once when the function that it gives is called."""
+    async with _repeated(runtime, (_backfills, _revocations, _sweep), every) as wake:
+        yield wake
+
+
+@asynccontextmanager
+async def drained(runtime: Runtime) -> AsyncIterator[Callable[[], None]]:
+    """Sees to it that a drain is alive while events wait; the function says that some came."""
+    async with _repeated(runtime, (_drains,), DRAINS_EVERY, DRAINS_PAUSE) as wake:
+        yield wake
+
+
+@asynccontextmanager
+async def _repeated(
+    runtime: Runtime, jobs: Sequence[Job], every: float, pause: float = 0.0
+) -> AsyncIterator[Callable[[], None]]:
     wake = asyncio.Event()
-    task = asyncio.create_task(_keep(runtime, wake, every))
+    task = asyncio.create_task(_repeat(runtime, jobs, wake, every, pause))
     try:
         yield wake.set
     finally:
@@ -44,10 +64,13 @@ async def start_backfills(runtime: Runtime) -> int:
     return len(owed)
 
 
-async def _keep(runtime: Runtime, wake: asyncio.Event, every: float) -> None:
+async def _repeat(
+    runtime: Runtime, jobs: Sequence[Job], wake: asyncio.Event, every: float, pause: float
+) -> None:
     said: dict[str, str] = {}
     while True:
-        for job in (_backfills, _revocations, _sweep):
+        for job in jobs:
+            name = getattr(job, "__name__", "").strip("_")
             try:
                 await job(runtime)
             except (PrefectUnavailableError, DatabaseUnavailableError) as error:
@@ -56,17 +79,22 @@ async def _keep(runtime: Runtime, wake: asyncio.Event, every: float) -> None:
                 # A fault of ours in one job must not end the others. Its text may hold anything.
                 trouble = f"failed: {type(error).__name__}"
             else:
-                said.pop(job.__name__, None)
+                said.pop(name, None)
                 continue
             # Once, not every few seconds for as long as it lasts.
-            if said.get(job.__name__) != trouble:
-                said[job.__name__] = trouble
-                log.warning("%s: %s", job.__name__.strip("_"), trouble)
+            if said.get(name) != trouble:
+                said[name] = trouble
+                log.warning("%s: %s", name, trouble)
+        await asyncio.sleep(pause)
         try:
             await asyncio.wait_for(wake.wait(), every)
         except TimeoutError:
             continue
         wake.clear()
+
+
+async def _drains(runtime: Runtime) -> None:
+    await start_drains(runtime)
 
 
 async def _backfills(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.runtime import opened
 from settings import Settings, read
-from web import _log, _owed, _problems, api, callback, connect, connect_sessions
+from web import _log, _owed, _problems, api, callback, connect, connect_sessions, webhooks
 from web._limits import BodyLimit
 from web._log import AccessLog
 
@@ -30,7 +30,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(chosen) as runtime:
             app.state.runtime = runtime
-            async with _owed.kept(runtime) as app.state.wake_owed:
+            async with (
+                _owed.kept(runtime) as app.state.wake_owed,
+                _owed.drained(runtime) as wake_drain,
+                webhooks.opened(runtime, wake_drain) as app.state.ingress,
+            ):
                 yield
 
     # Swagger UI from the wheel: this origin runs no script of anybody else's server.
@@ -48,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api.health_router)
     for pages in (connect_sessions, connect, callback):
         app.include_router(pages.router)
+    webhooks.install(app)
     _problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(AccessLog)  # the last one added is the outermost

@@ -26,7 +26,11 @@ STATEMENTS = (
     GRANT SELECT (id, integration, event_id, connection_id, tenant_id, type, received_at,
                   applied_at, attempts, error, due_at, failed_at) ON events TO atom_dispatch
     """,
-    "ALTER TABLE checkpoints ADD COLUMN read_generation bigint DEFAULT 0 NOT NULL",
+    """
+    ALTER TABLE checkpoints
+        ADD COLUMN read_generation bigint DEFAULT 0 NOT NULL,
+        ADD COLUMN dirty_due_at timestamptz
+    """,
     """
     CREATE INDEX checkpoints_dirty_idx ON checkpoints (connection_id)
         WHERE dirty_generation > read_generation
@@ -39,11 +43,13 @@ STATEMENTS = (
         ADD COLUMN status text DEFAULT 'active' NOT NULL,
         ADD COLUMN sealed_secret text,
         ADD COLUMN renew_at timestamptz,
+        ADD COLUMN confirmed_at timestamptz DEFAULT now() NOT NULL,
         ADD COLUMN reason text,
         ADD CONSTRAINT watches_status_check CHECK (status IN ('active', 'retiring', 'refused'))
     """,
     "CREATE INDEX ON watches (vendor_id)",
     "GRANT DELETE ON watches TO atom_dispatch",
+    "GRANT INSERT ON checkpoints TO atom_dispatch",
     "GRANT SELECT ON watches TO atom_ingress",
     "CREATE POLICY ingress ON watches TO atom_ingress USING (true)",
     """

@@ -1,0 +1,233 @@
+"""Events on their way into the tables: what is to be read for them, and the transaction of each.
+
+The events of a connection are applied together; one that has failed before goes alone, so that it
+cannot keep the others back. A group's rows, hints and marks commit together, under the event lease.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from connectors import (
+    BrokenConnectionError,
+    Checkpoint,
+    Connector,
+    ConnectorError,
+    Context,
+    Effect,
+    Page,
+    RateLimitedError,
+    RetryableError,
+    load,
+)
+from connectors._client import Client
+from deployments.runtime import Runtime
+from flows._clients import client_of
+from flows._hints import RETRY_AFTER
+from settings import SettingsError
+from storage import (
+    DatabaseUnavailableError,
+    LeaseLostError,
+    StorageError,
+    checkpoints,
+    connections,
+    inbox,
+    leases,
+    records,
+    runs,
+    watches,
+)
+from storage.inbox import Taken
+
+
+@dataclass(slots=True)
+class Group:
+    """Events that are applied in one transaction, and what came of reading for them."""
+
+    events: list[Taken]
+    rows: dict[str, list[records.Row]] = field(default_factory=dict)
+    hints: set[str] = field(default_factory=set)
+    failed: dict[int, str] = field(default_factory=dict)
+    put_off: list[int] = field(default_factory=list)
+
+    def add(self, stream: str, rows: Iterable[records.Row]) -> None:
+        self.rows.setdefault(stream, []).extend(rows)
+
+    def fail(self, events: Iterable[Taken], reason: str) -> None:
+        self.failed |= {event.id: reason for event in events}
+
+
+@dataclass(slots=True)
+class Work:
+    """A connection's events. `away` is why its vendor cannot be asked now, if that is so."""
+
+    connection: connections.Connection
+    lease: leases.Lease
+    groups: list[Group]
+    client: Client
+    context: Context
+    away: ConnectorError | StorageError | SettingsError | None = None
+    applied: int = 0
+    failed: int = 0
+    hinted: bool = False
+
+    @property
+    def events(self) -> int:
+        return sum(len(group.events) for group in self.groups)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the vendor has to be asked for something."""
+        connector = load(self.connection.integration)
+        return any(
+            event.effect is Effect.READ and connector.stream(event.streams[0]).fetch is not None
+            for group in self.groups
+            for event in group.events
+            if event.streams and event.streams[0] in {one.name for one in connector.streams}
+        )
+
+
+async def take(
+    shared: Runtime, linked: Sequence[connections.Connection], held: Sequence[leases.Lease]
+) -> list[Work]:
+    """The work of each connection whose event lease is held."""
+    by_id = {connection.id: connection for connection in linked}
+    taken = []
+    for lease in held:
+        connection = by_id[lease.connection_id]
+        async with shared.database.transaction(lease.tenant_id) as session:
+            await leases.hold(session, lease)
+            events = await inbox.take(session, lease.connection_id)
+        fresh = [event for event in events if event.attempts == 1]
+        groups = [Group([event]) for event in events if event.attempts > 1]
+        client, context = client_of(shared, connection)
+        taken.append(
+            Work(connection, lease, [*([Group(fresh)] if fresh else []), *groups], client, context)
+        )
+    return taken
+
+
+async def read(work: Work) -> None:
+    """Everything that the events ask for, as rows and hints; a failure is an event's own."""
+    for group in work.groups:
+        await _read(work, group)
+
+
+async def _read(work: Work, group: Group) -> None:
+    connector = load(work.connection.integration)
+    known = {stream.name for stream in connector.streams}
+    asked: dict[str, list[Taken]] = {}
+    for event in group.events:
+        if unknown := set(event.streams) - known:
+            group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
+        elif event.effect in (Effect.RECORD, Effect.DELETED):
+            _put(connector, group, event)
+        elif event.effect is Effect.READ:
+            asked.setdefault(event.streams[0], []).append(event)
+        elif event.effect in (Effect.HINT, Effect.MISSED, Effect.LOST):
+            group.hints.update(event.streams or covered(connector))
+    for name, events in asked.items():
+        await _fetch(work, group, name, events)
+
+
+def _put(connector: Connector, group: Group, event: Taken) -> None:
+    """What the event itself holds."""
+    stream = connector.stream(event.streams[0])
+    deleted = [event.key] if event.effect is Effect.DELETED else []
+    page = Page([] if deleted else [event.record or {}], Checkpoint(), deleted=deleted)
+    try:
+        group.add(stream.name, records.rows(stream, page, event.observed_at))
+    except ConnectorError as error:
+        group.fail([event], str(error))
+
+
+async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -> None:
+    """The records of those keys, read again; where a stream has no way to, its delta is due."""
+    stream = load(work.connection.integration).stream(name)
+    if stream.fetch is None:
+        group.hints.add(name)
+        return
+    keys = list(dict.fromkeys(event.key for event in events))
+    rows: list[records.Row] = []
+    try:
+        if work.away is not None:
+            raise work.away
+        async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
+            rows += records.rows(stream, page, observed_at)
+    except (RetryableError, BrokenConnectionError, StorageError, SettingsError) as error:
+        work.away = error
+        group.put_off += [event.id for event in events]
+    except ConnectorError as error:
+        group.fail(events, str(error))
+    else:
+        group.add(name, rows)
+
+
+def covered(connector: Connector) -> tuple[str, ...]:
+    return connector.webhook.covers if connector.webhook else ()
+
+
+async def store(shared: Runtime, work: Work) -> None:
+    """Commit what was read, group by group; what could not be is put off, or counted as failed."""
+    for group in work.groups:
+        try:
+            await _store(shared, work, group)
+        except (DBAPIError, psycopg.Error, StorageError) as error:
+            if isinstance(error, DatabaseUnavailableError | LeaseLostError):
+                raise
+            await _refused(shared, work, group, error)
+
+
+async def _store(shared: Runtime, work: Work, group: Group) -> None:
+    connection = work.connection
+    ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
+    left = {*group.failed, *group.put_off}
+    done = [event for event in group.events if event.id not in left]
+    async with shared.database.transaction(connection.tenant_id) as session:
+        await leases.hold(session, work.lease)
+        for name, rows in group.rows.items():
+            stream = f"{connection.integration}.{name}"
+            await records.write(session, stream=stream, rows=rows, **ids)
+        if group.hints:
+            await checkpoints.mark_dirty(session, streams=group.hints, **ids)
+        for event in done:
+            if event.effect is Effect.REVOKED:
+                title = load(connection.integration).title
+                reason = f"{title} says that the authorisation was taken back"
+                await runs.break_off(session, connection, reason, revoked=True)
+            elif event.effect in (Effect.RENEW, Effect.LOST):
+                await watches.told(
+                    session, connection.id, event.watch_id, lost=event.effect is Effect.LOST
+                )
+        await inbox.mark_applied(session, [event.id for event in done])
+        for event in group.events:
+            if event.id in group.failed:
+                await inbox.mark_failed(session, event, group.failed[event.id])
+        if work.away is not None and group.put_off:
+            await _put_off(session, work, group, work.away)
+    work.applied += len(done)
+    work.failed += len(group.failed)
+    work.hinted = work.hinted or bool(group.hints)
+
+
+async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) -> None:
+    """PostgreSQL does not take this group: each of its events goes alone the next time."""
+    # Its words may quote the row.
+    reason = str(error) if isinstance(error, StorageError) else "PostgreSQL does not take it"
+    async with shared.database.transaction(work.connection.tenant_id) as session:
+        await leases.hold(session, work.lease)
+        for event in group.events:
+            await inbox.mark_failed(session, event, group.failed.get(event.id, reason))
+    work.failed += len(group.events)
+
+
+async def _put_off(session: AsyncSession, work: Work, group: Group, error: Exception) -> None:
+    wait = RETRY_AFTER
+    if isinstance(error, RateLimitedError):
+        wait = max(error.retry_after, RETRY_AFTER / 8)
+    await inbox.put_off(session, group.put_off, wait, str(error))
+    if isinstance(error, BrokenConnectionError):
+        await runs.break_off(session, work.connection, str(error))

@@ -1,0 +1,43 @@
+"""The client that speaks to a vendor for one connection, with tokens from the database."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from connectors import Context, load
+from connectors._client import Client
+from deployments.runtime import Runtime
+from storage import connections
+
+TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
+
+
+def client_of(shared: Runtime, connection: connections.Connection) -> tuple[Client, Context]:
+    """The client, and what its readers are told of the run."""
+    client = Client(
+        load(connection.integration),
+        transport=shared.transport,
+        account_id=connection.account_id,
+        config=connection.config,
+        token=_token_source(shared, connection),
+        budget=shared.budget,
+    )
+    context = Context(
+        now=shared.transport.clock.now(), account_id=connection.account_id, config=connection.config
+    )
+    return client, context
+
+
+def _token_source(
+    shared: Runtime, connection: connections.Connection
+) -> Callable[[bool], Awaitable[str]]:
+    """The access token for each request, read from the database at most once a minute."""
+    held, read_at = "", -TOKEN_HELD_SECONDS
+
+    async def token(refused: bool) -> str:
+        nonlocal held, read_at
+        if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
+            held = await shared.access_token(connection, refused=held if refused else None)
+            read_at = time.monotonic()
+        return held
+
+    return token

@@ -1,0 +1,371 @@
+"""The inbox: events as they came, each until what it tells is in the tables.
+
+An event is stored before its vendor is answered, once for each connection that it is about. It is
+applied under the event lease of its connection, tried again when that fails, and set aside after
+some attempts. `NOTIFY` says that something came; it is only a hint, the table is what counts.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import BigInteger, DateTime, Text, Uuid
+
+from connectors import Effect, Event
+from storage._rows import stored_json, stored_text
+from storage.database import Database
+from storage.models import Event as EventRow
+
+CHANNEL = "atom_events"
+MAX_ATTEMPTS = 5
+# An attempt that failed is followed by another after so long, twice as long each time.
+RETRY_AFTER = timedelta(seconds=5)
+# So many of a connection's events are taken at once.
+TAKE = 500
+LONGEST_ID = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """An event as it came in. `connection_id` is given where address or watch told it."""
+
+    integration: str
+    event: Event
+    received_at: datetime
+    connection_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Received:
+    """Of those that arrived: how many are about a connection of ours, and how many rows are new."""
+
+    known: int = 0
+    new: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """An event that is to be applied now."""
+
+    id: int
+    type: str
+    effect: Effect
+    streams: tuple[str, ...]
+    key: str
+    watch_id: str
+    record: dict[str, Any] | None
+    at: datetime | None
+    received_at: datetime
+    attempts: int
+
+    @property
+    def observed_at(self) -> datetime:
+        """When what it tells was true: never later than it came, whatever the vendor's clock says.
+
+        So an event that was held up does not go over what was read after it happened.
+        """
+        return min(self.received_at, self.at) if self.at else self.received_at
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A connection that has something to be applied or read."""
+
+    connection_id: UUID
+    tenant_id: UUID
+    integration: str
+
+
+_RECEIVE = text(
+    """
+    WITH arrived AS (
+        SELECT * FROM unnest(:integrations, :accounts, :connections, :ids, :types, :data, :times)
+            WITH ORDINALITY
+            AS a (integration, account_id, connection_id, event_id, type, data, received_at, place)
+    ), met AS (
+        SELECT a.*, c.id AS of_connection, c.tenant_id
+        FROM arrived a JOIN connections c
+            ON c.integration = a.integration AND c.account_id = a.account_id
+        WHERE a.connection_id IS NULL AND c.status <> 'revoked'
+        UNION ALL
+        SELECT a.*, c.id, c.tenant_id
+        FROM arrived a JOIN connections c ON c.id = a.connection_id
+        WHERE c.integration = a.integration AND c.status <> 'revoked'
+            AND (a.account_id = '' OR c.account_id = a.account_id)
+    ), stored AS (
+        INSERT INTO events
+            (integration, event_id, connection_id, tenant_id, type, data, received_at)
+        SELECT integration, event_id, of_connection, tenant_id, type, data::jsonb, received_at
+        FROM met ORDER BY place
+        ON CONFLICT (integration, event_id, connection_id) DO NOTHING
+        RETURNING integration
+    ), told AS (
+        SELECT pg_notify(:channel, '') FROM (SELECT FROM stored LIMIT 1) AS some
+    )
+    SELECT m.integration, m.known, coalesce(s.new, 0), (SELECT count(*) FROM told)
+    FROM (SELECT integration, count(DISTINCT place) AS known FROM met GROUP BY integration) m
+    LEFT JOIN (SELECT integration, count(*) AS new FROM stored GROUP BY integration) s
+        USING (integration)
+    """
+).bindparams(
+    bindparam("integrations", type_=ARRAY(Text())),
+    bindparam("accounts", type_=ARRAY(Text())),
+    bindparam("connections", type_=ARRAY(Uuid())),
+    bindparam("ids", type_=ARRAY(Text())),
+    bindparam("types", type_=ARRAY(Text())),
+    bindparam("data", type_=ARRAY(Text())),
+    bindparam("times", type_=ARRAY(DateTime(timezone=True))),
+)
+
+
+async def receive(database: Database, arrivals: Sequence[Arrival]) -> dict[str, Received]:
+    """Store events in one transaction; what is there already, or about nobody, is left out.
+
+    What became of them, by integration.
+    """
+    values = {
+        "integrations": [each.integration for each in arrivals],
+        "accounts": [stored_text(each.event.account_id) for each in arrivals],
+        "connections": [each.connection_id for each in arrivals],
+        "ids": [_id_of(each.event) for each in arrivals],
+        "types": [stored_text(each.event.type)[:LONGEST_ID] for each in arrivals],
+        "data": [_data_of(each.event) for each in arrivals],
+        "times": [each.received_at for each in arrivals],
+        "channel": CHANNEL,
+    }
+    async with database.receiving() as session:
+        found = await session.execute(_RECEIVE, values)
+        return {integration: Received(known, new) for integration, known, new, _ in found}
+
+
+def _id_of(event: Event) -> str:
+    """The event's id; a digest of one that an index cannot hold."""
+    if len(event.id) <= LONGEST_ID:
+        return stored_text(event.id)
+    return "sha256:" + hashlib.sha256(event.id.encode(errors="replace")).hexdigest()
+
+
+def _data_of(event: Event) -> str:
+    data = {
+        "effect": event.effect,
+        "streams": list(event.streams),
+        "key": event.key,
+        "watch_id": event.watch_id,
+        "record": event.record,
+        "at": event.at.isoformat() if event.at else None,
+    }
+    return stored_json({name: value for name, value in data.items() if value})
+
+
+# What is pending of a connection that is active, and not being applied. ENTERPRISE comes first, but
+# a part of each claim goes to who has waited longest, and no tenant gets more than its share.
+_WAITING = text(
+    """
+    WITH pending AS (
+        SELECT connection_id, min(received_at) AS since FROM events
+        WHERE applied_at IS NULL AND failed_at IS NULL AND due_at <= now()
+        GROUP BY connection_id
+        UNION ALL
+        SELECT c.connection_id, c.updated_at FROM checkpoints c
+        WHERE dirty_generation > read_generation AND (dirty_due_at IS NULL OR dirty_due_at <= now())
+            AND NOT EXISTS (
+                SELECT FROM leases l WHERE l.connection_id = c.connection_id AND l.kind = 'sync'
+                    AND l.expires_at > now()
+            )
+    ), ranked AS (
+        SELECT c.id, c.tenant_id, c.integration, min(p.since) AS since,
+            t.tier = 'ENTERPRISE' AS first,
+            row_number() OVER (PARTITION BY c.tenant_id ORDER BY min(p.since)) AS of_tenant
+        FROM pending p
+        JOIN connections c ON c.id = p.connection_id
+        JOIN tenants t ON t.id = c.tenant_id
+        WHERE c.status = 'active'
+            AND get_byte(uuid_send(c.id), 15) % :shards = :shard
+            AND c.id <> ALL (:busy)
+            AND NOT EXISTS (
+                SELECT FROM leases l WHERE l.connection_id = c.id AND l.kind = 'event'
+                    AND l.expires_at > now()
+            )
+        GROUP BY c.id, c.tenant_id, c.integration, t.tier
+    ), placed AS (
+        SELECT *, row_number() OVER (PARTITION BY first ORDER BY since) AS place
+        FROM ranked WHERE of_tenant <= :share
+    )
+    SELECT id, tenant_id, integration FROM placed
+    ORDER BY (first AND place <= :reserved) DESC, since
+    LIMIT :most
+    """
+).bindparams(bindparam("busy", type_=ARRAY(Uuid())))
+
+
+async def waiting(
+    database: Database,
+    *,
+    shard: int = 0,
+    shards: int = 1,
+    busy: Sequence[UUID] = (),
+    most: int = 100,
+) -> list[Waiting]:
+    """Connections with events to apply or hints to follow, without those that are `busy`."""
+    values = {
+        "shard": shard,
+        "shards": shards,
+        "busy": list(busy),
+        "most": most,
+        "share": max(1, most // 4),
+        "reserved": most * 3 // 4,
+    }
+    async with database.dispatching() as session:
+        found = await session.execute(_WAITING, values)
+        return [Waiting(*row) for row in found]
+
+
+async def take(session: AsyncSession, connection_id: UUID) -> list[Taken]:
+    """A connection's events to apply now, each counted as attempted; in a tenant's transaction.
+
+    An event whose processes ended each time without a word is set aside here.
+    """
+    pending = (
+        EventRow.connection_id == connection_id,
+        EventRow.applied_at.is_(None),
+        EventRow.failed_at.is_(None),
+    )
+    await session.execute(
+        update(EventRow)
+        .where(*pending, EventRow.attempts >= MAX_ATTEMPTS)
+        .values(
+            failed_at=func.now(),
+            error=func.coalesce(
+                EventRow.error, "the process that applied it ended, each time, before it was done"
+            ),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    chosen = (
+        select(EventRow.id)
+        .where(*pending, EventRow.due_at <= func.now())
+        .order_by(EventRow.id)
+        .limit(TAKE)
+    )
+    found = await session.execute(
+        update(EventRow)
+        .where(EventRow.id.in_(chosen))
+        .values(attempts=EventRow.attempts + 1)
+        .returning(
+            EventRow.id, EventRow.type, EventRow.data, EventRow.received_at, EventRow.attempts
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return sorted((_taken(*row) for row in found), key=lambda each: each.id)
+
+
+def _taken(id: int, type: str, data: dict[str, Any], received_at: datetime, attempts: int) -> Taken:
+    at = data.get("at")
+    return Taken(
+        id=id,
+        type=type,
+        effect=Effect(data["effect"]),
+        streams=tuple(data.get("streams", ())),
+        key=data.get("key", ""),
+        watch_id=data.get("watch_id", ""),
+        record=data.get("record"),
+        at=datetime.fromisoformat(at) if at else None,
+        received_at=received_at,
+        attempts=attempts,
+    )
+
+
+async def mark_applied(session: AsyncSession, ids: Sequence[int]) -> None:
+    """Their effect is in this transaction."""
+    await _mark(session, ids, applied_at=func.now(), error=None)
+
+
+async def mark_failed(session: AsyncSession, event: Taken, reason: str) -> None:
+    """It is tried again later, or set aside if that was the last attempt."""
+    if event.attempts >= MAX_ATTEMPTS:
+        await _mark(session, [event.id], error=reason, failed_at=func.now())
+    else:
+        wait = RETRY_AFTER * 2 ** (event.attempts - 1)
+        await _mark(session, [event.id], error=reason, due_at=func.now() + wait)
+
+
+async def put_off(session: AsyncSession, ids: Sequence[int], wait: timedelta, reason: str) -> None:
+    """Nobody can apply them now: that is no attempt."""
+    await _mark(
+        session,
+        ids,
+        attempts=func.greatest(EventRow.attempts - 1, 0),
+        due_at=func.now() + wait,
+        error=reason,
+    )
+
+
+async def _mark(session: AsyncSession, ids: Sequence[int], **values: Any) -> None:
+    await session.execute(
+        update(EventRow)
+        .where(EventRow.id == func.any(bindparam("ids", list(ids), type_=ARRAY(BigInteger()))))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """An event that could not be applied, for whoever looks into it."""
+
+    id: int
+    tenant: str
+    integration: str
+    type: str
+    received_at: datetime
+    attempts: int
+    reason: str
+
+
+async def set_aside(database: Database, *, limit: int = 100) -> list[SetAside]:
+    """The events that were given up, the newest first."""
+    query = text(
+        """
+        SELECT e.id, t.slug AS tenant, e.integration, e.type, e.received_at, e.attempts,
+            coalesce(e.error, '') AS reason
+        FROM events e JOIN tenants t ON t.id = e.tenant_id
+        WHERE e.failed_at IS NOT NULL ORDER BY e.failed_at DESC LIMIT :limit
+        """
+    )
+    async with database.dispatching() as session:
+        return [SetAside(**row._mapping) for row in await session.execute(query, {"limit": limit})]
+
+
+async def retry(database: Database, ids: Sequence[int] | None = None) -> int:
+    """Events that were set aside are tried again, all of them if none is named; how many."""
+    query = text(
+        """
+        WITH again AS (
+            UPDATE events SET failed_at = NULL, attempts = 0, due_at = now()
+            WHERE failed_at IS NOT NULL AND (:every OR id = ANY (:ids)) RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM again), pg_notify(:channel, '')
+        """
+    ).bindparams(bindparam("ids", type_=ARRAY(BigInteger())))
+    values = {"every": ids is None, "ids": list(ids or ()), "channel": CHANNEL}
+    async with database.dispatching() as session:
+        return int((await session.execute(query, values)).one()[0])
+
+
+async def counts(database: Database) -> dict[str, int]:
+    """How many events are pending, and how many were set aside."""
+    pending = EventRow.applied_at.is_(None) & EventRow.failed_at.is_(None)
+    async with database.dispatching() as session:
+        return {
+            "pending": await session.scalar(select(func.count(EventRow.id)).where(pending)) or 0,
+            "failed": await session.scalar(
+                select(func.count(EventRow.id)).where(EventRow.failed_at.is_not(None))
+            )
+            or 0,
+        }

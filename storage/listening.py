@@ -1,0 +1,42 @@
+"""Hearing NOTIFY: a connection of its own, straight to PostgreSQL, for as long as it is needed.
+
+What is heard is a hint that comes sooner than the next look; a pooler in between that does not pass
+it on costs time, and nothing else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from storage.database import CONNECT_OPTIONS
+
+AGAIN = 2.0
+
+
+@asynccontextmanager
+async def listening(url: str, channel: str) -> AsyncIterator[asyncio.Event]:
+    """An event that is set whenever the channel is notified; who waits clears it first."""
+    heard = asyncio.Event()
+    task = asyncio.create_task(_listen(url, channel, heard))
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _listen(url: str, channel: str, heard: asyncio.Event) -> None:
+    conninfo = make_conninfo(url, **{**CONNECT_OPTIONS, **conninfo_to_dict(url)})
+    while True:
+        with suppress(psycopg.OperationalError):
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as session:
+                await session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                heard.set()  # what was notified before is heard now
+                async for _ in session.notifies():
+                    heard.set()
+        await asyncio.sleep(AGAIN)

@@ -1,0 +1,39 @@
+"""From the inbox to a flow run: when events wait and no drain is alive, Prefect is asked for one.
+
+The key of the run is made of the drain's generation, so that many who ask get one run. A run that
+cannot begin any more makes way for the next. While Prefect is away, events wait in the inbox.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from deployments.runtime import Runtime
+from deployments.triggers import started_drain
+from storage import drains
+
+# A run that was handed to a worker, and of which nothing was heard since, has died with it.
+BEGINS_WITHIN = timedelta(seconds=60)
+# One that runs says that it is alive within a few seconds.
+ALIVE_WITHIN = timedelta(seconds=30)
+
+
+async def start_drains(runtime: Runtime) -> int:
+    """Ask for the drains that are missing; how many."""
+    missing = await drains.missing(runtime.database, runtime.settings.atom_drain_shards)
+    for shard in missing:
+        key = f"drain:{shard.shard}:{shard.generation}"
+        run = await started_drain(runtime.settings, shard.shard, idempotency_key=key)
+        if _has_died(run, datetime.now(UTC)):
+            await drains.give_up(runtime.database, shard.shard, shard.generation)
+    return len(missing)
+
+
+def _has_died(run: FlowRun, now: datetime) -> bool:
+    state = run.state
+    if state is None or state.type == StateType.SCHEDULED:
+        return False  # a worker may still take it
+    if state.is_final():
+        return True
+    within = ALIVE_WITHIN if state.type == StateType.RUNNING else BEGINS_WITHIN
+    return now - state.timestamp > within
