@@ -29,8 +29,11 @@ _BROKEN = (
     select(Connection.id)
     .where(
         Connection.grant_id == Notice.grant_id,
-        # Revoked at the vendor; a tenant that disconnects by itself is told nothing.
-        Connection.status.in_((Status.NEEDS_REAUTH, Status.REVOKED)),
+        or_(
+            Connection.status == Status.NEEDS_REAUTH,
+            # At the vendor. Who disconnects here has another reason, and is told nothing.
+            and_(Connection.status == Status.REVOKED, Connection.status_reason == Notice.reason),
+        ),
     )
     .correlate(Notice)
     .exists()

@@ -218,7 +218,7 @@ async def test_a_connection_that_its_tenant_put_away_is_not_written_about(
     post: Post, mailbox: Mailbox, status: str
 ) -> None:
     await post.break_it()
-    post.rows("UPDATE connections SET status = %s", status)
+    post.rows("UPDATE connections SET status = %s, status_reason = 'by itself'", status)
     await post.send(mailbox)
     assert mailbox.arrived == []
     post.rows("UPDATE connections SET status = 'active'")
