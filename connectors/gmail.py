@@ -3,6 +3,7 @@
 https://developers.google.com/workspace/gmail/api/guides/sync
 """
 
+import base64
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,9 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    Delivery,
+    Effect,
+    Event,
     OAuth2,
     Page,
     RateLimit,
@@ -27,17 +31,25 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    Wanted,
+    Watch,
+    Watched,
+    Webhook,
     column,
+    one_resource,
 )
+from connectors._jwts import google_push_token
+from connectors._body import parse_json
 from connectors._paging import LAPSED, ask, rows_of
-from connectors._versions import integer
+from connectors._versions import EPOCH, MILLISECOND, integer
+from connectors._webhooks import Watching
 
 USER = "/users/me"
 PAGE = 500
 # Details are fetched and handed on so many at a time: a message may have some megabytes.
 DETAILS = 50
 # Quota units that a call costs.
-PROFILE, HISTORY, LABELS, MESSAGES, THREAD = 1, 2, 1, 5, 10
+PROFILE, HISTORY, LABELS, MESSAGES, THREAD, WATCH = 1, 2, 1, 5, 10, 100
 
 RATE_REASONS = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
@@ -244,6 +256,40 @@ def _reasons(body: Any) -> Iterator[str]:
                 yield item["reason"]
 
 
+def events(delivery: Delivery) -> tuple[Event, ...]:
+    """A push of Pub/Sub: that the mailbox changed. What changed is in the history after our own
+    position; the id that the push tells may be before or after it."""
+    message = delivery.json["message"]
+    data = message["data"].replace("-", "+").replace("_", "/")
+    told = parse_json(base64.b64decode(data + "=" * (-len(data) % 4)))
+    event = Event(
+        id=message["messageId"],
+        type="history",
+        effect=Effect.HINT,
+        account_id=told["emailAddress"].lower(),
+    )
+    return (event,)
+
+
+def watch_mailbox(wanted: Wanted, former: Watched | None = None) -> Watching:
+    """Asking again puts the end off: there is one watch for a mailbox. Google refuses a topic that
+    it may not publish to with a 403, which is the operator's to mend."""
+    topic = wanted.variables["GMAIL_PUBSUB_TOPIC"]
+    response = yield Request.post(
+        f"{USER}/watch", json={"topicName": topic}, cost=WATCH, expect=(403,)
+    )
+    if response.status == 403:
+        raise ContractError("Gmail does not take GMAIL_PUBSUB_TOPIC: Gmail must be its publisher")
+    ends = EPOCH + int(response.json["expiration"]) * MILLISECOND
+    return Watched(vendor_id=wanted.context.account_id, expires_at=ends)
+
+
+def stop_watching(
+    watched: Watched, context: Context
+) -> Generator[Request, Response, None]:
+    yield Request.post(f"{USER}/stop", cost=WATCH)
+
+
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
@@ -286,6 +332,30 @@ connector = Connector(
     identify=identify,
     classify=classify,
     concurrency=8,
+    variables={
+        "GMAIL_PUBSUB_TOPIC": "The Pub/Sub topic that Gmail publishes to: `projects/…/topics/…`.",
+        "GMAIL_PUBSUB_ACCOUNT": "The service account by which the topic's push subscription signs; "
+        "while it is empty, deliveries are refused.",
+        "GMAIL_PUBSUB_AUDIENCE": "The audience of that subscription, if it is not our address.",
+    },
+    webhook=Webhook(
+        secret="GMAIL_PUBSUB_ACCOUNT",
+        verify=google_push_token(account="GMAIL_PUBSUB_ACCOUNT", audience="GMAIL_PUBSUB_AUDIENCE"),
+        keys_url="https://www.googleapis.com/oauth2/v3/certs",
+        events=events,
+        covers=("messages", "history", "threads"),
+        setup="Make a Pub/Sub topic to which gmail-api-push@system.gserviceaccount.com may publish, "
+        "and a push subscription of it to this address that authenticates by a service account.",
+    ),
+    watch=Watch(
+        resources=one_resource("mailbox"),
+        create=watch_mailbox,
+        renew=watch_mailbox,
+        delete=stop_watching,
+        streams=lambda resource: ("messages", "history", "threads"),
+        lifetime=timedelta(days=7),
+        needs=("GMAIL_PUBSUB_TOPIC", "GMAIL_PUBSUB_ACCOUNT"),
+    ),
     streams=(
         mailbox_stream("messages", title="Messages", detail="full", cost=MESSAGES, changed="id"),
         Stream(

@@ -18,6 +18,9 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    Delivery,
+    Effect,
+    Event,
     OAuth2,
     Page,
     ProviderUnavailableError,
@@ -29,8 +32,10 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    Webhook,
     column,
 )
+from connectors._signatures import intuit_signature
 from connectors._versions import epoch_us, parse_time
 
 API = "https://quickbooks.api.intuit.com/v3/company"
@@ -266,6 +271,46 @@ def _faults(body: Any) -> Iterator[Mapping[str, Any]]:
                 yield from _faults(body[name])
 
 
+STREAM_OF = {
+    "customer": "customers",
+    "invoice": "invoices",
+    "payment": "payments",
+    "bill": "bills",
+    "account": "accounts",
+}
+
+
+def events(delivery: Delivery) -> Iterator[Event]:
+    """That an entity changed: CloudEvents, or the form before them (both are sent in 2026).
+
+    They tell ids only, and of a deletion there is nothing to read: change data capture tells both.
+    """
+    body = delivery.json
+    if isinstance(body, list):
+        for each in body:
+            entity = each["type"].split(".")[1]
+            yield from _hint(each["intuitaccountid"], each["type"], entity, each["id"])
+        return
+    for company in body["eventNotifications"]:
+        realm = company["realmId"]
+        for each in company["dataChangeEvent"]["entities"]:
+            told = [each["name"], each["id"], each["operation"], each["lastUpdated"]]
+            kind = f"{each['name']}.{each['operation']}"
+            yield from _hint(realm, kind, each["name"], ":".join([realm, *told]))
+
+
+def _hint(realm: str, kind: str, entity: str, event_id: str) -> Iterator[Event]:
+    stream = STREAM_OF.get(entity.lower())
+    if stream is not None:
+        yield Event(
+            id=event_id,
+            type=kind,
+            effect=Effect.HINT,
+            account_id=realm,
+            streams=(stream, "change_data_capture"),
+        )
+
+
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
@@ -372,6 +417,14 @@ connector = Connector(
         "QUICKBOOKS_WEBHOOK_SECRET": "The app's webhook verifier token; while it is empty, "
         "deliveries are refused."
     },
+    webhook=Webhook(
+        secret="QUICKBOOKS_WEBHOOK_SECRET",  # noqa: S106 - the name of the variable
+        verify=intuit_signature,
+        events=lambda delivery: tuple(events(delivery)),
+        covers=(*STREAM_OF.values(), "change_data_capture"),
+        setup="In the app's webhooks set this address, and tick every operation of customers, "
+        "invoices, payments, bills and accounts.",
+    ),
     streams=(
         Stream(
             name="change_data_capture",
