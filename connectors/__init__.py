@@ -14,6 +14,7 @@ from connectors._errors import (
     RateLimitedError,
     RetryableError,
     SignatureError,
+    UnknownKeyError,
 )
 from connectors._types import (
     Account,
@@ -80,6 +81,7 @@ __all__ = [
     "SignatureError",
     "Stream",
     "SyncType",
+    "UnknownKeyError",
     "Verdict",
     "Wanted",
     "Watch",

@@ -8,6 +8,7 @@ ConnectorError                     its message is safe to show a tenant: no toke
   x NotAllowedError                the tenant acts: allow what one stream needs; the others go on
   x ContractError                  we act: the vendor changed, or we are wrong
   x SignatureError                 refuse the delivery, store nothing
+    + UnknownKeyError              its vendor may have changed keys: read them again first
   x CheckpointExpiredError         nobody acts: the stream is read again from its start
 """
 
@@ -48,6 +49,11 @@ class ContractError(ConnectorError):
 
 class SignatureError(ConnectorError):
     """A delivery that the vendor did not sign."""
+
+
+class UnknownKeyError(SignatureError):
+    """It names a key that is not among the vendor's, as we last read them. Anyone can send such a
+    delivery: the keys are read again for it at most once in a while."""
 
 
 class CheckpointExpiredError(ConnectorError):
