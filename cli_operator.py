@@ -1,4 +1,4 @@
-"""The operator's commands: `doctor`, `keys`, `tenants`, `import`."""
+"""The operator's commands: `doctor`, `keys`, `tenants`, `events`, `import`."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from deployments import doctor as examination
 from deployments import local
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
-from storage import Tier, erasure, importing, rotation, tenants
+from storage import Tier, erasure, importing, inbox, rotation, tenants
 from storage import check as check_schema
 from storage.database import Database
 from storage.vault import Vault
@@ -31,6 +31,7 @@ VENDOR_WAIT = timedelta(seconds=5)
 
 keys = typer.Typer(help="The master keys that tenants' secrets are sealed under.")
 tenant_commands = typer.Typer(help="Tenants: who they are, and what they pay for.")
+event_commands = typer.Typer(help="What vendors' webhooks told us, and could not be applied.")
 imports = typer.Typer(help="Take over what another system has kept.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -42,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(doctor)
     app.add_typer(keys, name="keys")
     app.add_typer(tenant_commands, name="tenants")
+    app.add_typer(event_commands, name="events", invoke_without_command=True)
     app.add_typer(imports, name="import")
 
 
@@ -95,6 +97,58 @@ def _print_apps(rows: Iterable[examination.Row]) -> None:
         for scope, why in row.details["scopes"].items():
             line = f"  scope     {scope}  ({why})"
             out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@event_commands.callback()
+def events(
+    context: typer.Context,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List those that were set aside.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How many events wait, and how many were set aside after their last attempt."""
+    if context.invoked_subcommand is not None:
+        return
+    with local.attached(read()) as settings:
+        counted, aside = asyncio.run(_events(settings))
+    if as_json:
+        rows = [{**asdict(one), "received_at": one.received_at.isoformat()} for one in aside]
+        _print_json({**counted, "set_aside": rows if failed else None})
+        return
+    out.print(f"{counted['pending']:,} events wait, {counted['failed']:,} were set aside")
+    if failed and aside:
+        table = Table("event", "tenant", "integration", "type", "received", "attempts")
+        table.add_column("reason", overflow="fold")
+        for one in aside:
+            received = f"{one.received_at:%Y-%m-%d %H:%M:%S}"
+            told = (one.tenant, one.integration, one.type, received, one.attempts, one.reason)
+            table.add_row(str(one.id), *(_plain(str(value)) for value in told))
+        out.print(table)
+        out.print("try them again: atom-sync events retry [EVENT …]")
+
+
+async def _events(settings: Settings) -> tuple[dict[str, int], list[inbox.SetAside]]:
+    async with local.opened(settings) as database:
+        return await inbox.counts(database), await inbox.set_aside(database)
+
+
+@event_commands.command()
+def retry(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[EVENT]…")] = None,
+) -> None:
+    """Try events again that were set aside: those named, or all."""
+
+    async def again(settings: Settings) -> int:
+        async with local.opened(settings) as database:
+            return await inbox.retry(database, ids or None)
+
+    with local.attached(read()) as settings:
+        count = asyncio.run(again(settings))
+    out.print(f"{count:,} events are tried again")
+    if ids and count < len(ids):
+        err.print(f"{len(ids) - count:,} of those named are not set aside")
+        sys.exit(1)
 
 
 @keys.command()

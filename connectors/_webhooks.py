@@ -102,10 +102,10 @@ Verify: TypeAlias = Callable[[Delivery, Proof], None]
 class Webhook:
     """How a vendor's deliveries are proven and read.
 
-    `secret` names the operator's variable whose value (`new,former`) proves them; while it is empty
-    the address answers 404. Without a name every watch has a secret of its own: `verify_event`
-    proves each event by the secret of its watch, or the address itself holds the secret
-    (`addressed`). `keys_url` is where the vendor publishes the keys that it signs with.
+    `proven_by` names the operator's variable whose value (`new,former`) proves them; while it is
+    empty the address answers 404. Without a name every watch has a secret of its own, by which
+    `verify_event` proves each event, or the address itself holds the secret (`addressed`).
+    `keys_url` is where the vendor publishes the keys that it signs with.
 
     `handshake` answers calls that only prove our address, before anything is verified (None: it is
     none of those). `events` reads a proven delivery; a type that is of no interest gives no event.
@@ -116,7 +116,7 @@ class Webhook:
 
     events: Callable[[Delivery], Sequence[Event]]
     covers: tuple[str, ...]
-    secret: str = ""
+    proven_by: str = ""
     verify: Verify | None = None
     verify_event: Callable[[Delivery, Event, str], None] | None = None
     addressed: bool = False

@@ -38,8 +38,8 @@ from connectors import (
     column,
     one_resource,
 )
-from connectors._jwts import google_push_token
 from connectors._body import parse_json
+from connectors._jwts import google_push_token
 from connectors._paging import LAPSED, ask, rows_of
 from connectors._versions import EPOCH, MILLISECOND, integer
 from connectors._webhooks import Watching
@@ -284,9 +284,7 @@ def watch_mailbox(wanted: Wanted, former: Watched | None = None) -> Watching:
     return Watched(vendor_id=wanted.context.account_id, expires_at=ends)
 
 
-def stop_watching(
-    watched: Watched, context: Context
-) -> Generator[Request, Response, None]:
+def stop_watching(watched: Watched, context: Context) -> Generator[Request, Response, None]:
     yield Request.post(f"{USER}/stop", cost=WATCH)
 
 
@@ -339,13 +337,14 @@ connector = Connector(
         "GMAIL_PUBSUB_AUDIENCE": "The audience of that subscription, if it is not our address.",
     },
     webhook=Webhook(
-        secret="GMAIL_PUBSUB_ACCOUNT",
+        proven_by="GMAIL_PUBSUB_ACCOUNT",
         verify=google_push_token(account="GMAIL_PUBSUB_ACCOUNT", audience="GMAIL_PUBSUB_AUDIENCE"),
         keys_url="https://www.googleapis.com/oauth2/v3/certs",
         events=events,
         covers=("messages", "history", "threads"),
-        setup="Make a Pub/Sub topic to which gmail-api-push@system.gserviceaccount.com may publish, "
-        "and a push subscription of it to this address that authenticates by a service account.",
+        setup="Make a Pub/Sub topic to which gmail-api-push@system.gserviceaccount.com may "
+        "publish, and a push subscription of it to this address that authenticates by a service "
+        "account.",
     ),
     watch=Watch(
         resources=one_resource("mailbox"),

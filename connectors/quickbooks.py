@@ -35,7 +35,7 @@ from connectors import (
     Webhook,
     column,
 )
-from connectors._signatures import intuit_signature
+from connectors._signatures import hmac_signature
 from connectors._versions import epoch_us, parse_time
 
 API = "https://quickbooks.api.intuit.com/v3/company"
@@ -418,8 +418,8 @@ connector = Connector(
         "deliveries are refused."
     },
     webhook=Webhook(
-        secret="QUICKBOOKS_WEBHOOK_SECRET",  # noqa: S106 - the name of the variable
-        verify=intuit_signature,
+        proven_by="QUICKBOOKS_WEBHOOK_SECRET",
+        verify=hmac_signature("intuit-signature", encoding="base64"),
         events=lambda delivery: tuple(events(delivery)),
         covers=(*STREAM_OF.values(), "change_data_capture"),
         setup="In the app's webhooks set this address, and tick every operation of customers, "

@@ -221,7 +221,7 @@ class Plan:
 
 def configured(settings: "Settings", connector: Connector) -> bool:
     """Whether the operator has set what the integration's webhooks and watches need."""
-    needed = [connector.webhook.secret] if connector.webhook else []
+    needed = [connector.webhook.proven_by] if connector.webhook else []
     needed += connector.watch.needs if connector.watch else ()
     return all(getattr(settings, name.lower()) is not None for name in needed if name)
 

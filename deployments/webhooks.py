@@ -54,7 +54,7 @@ def connection_of(settings: Settings, given: str, *, proven: bool) -> UUID | Non
 def proof_of(settings: Settings, connector: Connector, keys: Mapping[str, object]) -> Proof:
     """What the operator has set; no secrets where the variable is empty."""
     values = variables_of(settings, connector)
-    name = connector.webhook.secret if connector.webhook else ""
+    name = connector.webhook.proven_by if connector.webhook else ""
     secrets = tuple(part.strip() for part in values.get(name, "").split(",") if part.strip())
     return Proof(secrets=secrets, keys=keys, variables=values)
 
@@ -62,8 +62,8 @@ def proof_of(settings: Settings, connector: Connector, keys: Mapping[str, object
 def variables_of(settings: Settings, connector: Connector) -> dict[str, str]:
     """The connector's variables that are set, its app's secret among them."""
     names = set(connector.variables)
-    if connector.webhook is not None and connector.webhook.secret:
-        names.add(connector.webhook.secret)
+    if connector.webhook is not None and connector.webhook.proven_by:
+        names.add(connector.webhook.proven_by)
     if connector.watch is not None:
         names.update(connector.watch.needs)
     found = {}
@@ -78,6 +78,6 @@ def is_enabled(settings: Settings, connector: Connector) -> bool:
     """Whether deliveries of this vendor are taken: an empty secret proves nothing."""
     if connector.webhook is None or isinstance(connector.auth, ApiKey):
         return False
-    if not connector.webhook.secret:
+    if not connector.webhook.proven_by:
         return True
     return bool(proof_of(settings, connector, {}).secrets)

@@ -106,7 +106,7 @@ _RECEIVE = text(
         ON CONFLICT (integration, event_id, connection_id) DO NOTHING
         RETURNING integration
     ), told AS (
-        SELECT pg_notify(:channel, '') FROM (SELECT FROM stored LIMIT 1) AS some
+        SELECT pg_notify(:channel, '') FROM (SELECT FROM stored LIMIT 1) AS any_new
     )
     SELECT m.integration, m.known, coalesce(s.new, 0), (SELECT count(*) FROM told)
     FROM (SELECT integration, count(DISTINCT place) AS known FROM met GROUP BY integration) m

@@ -36,7 +36,9 @@ def nobody(*given: Any) -> Any:
 
 
 CONTACTS, OWNERS = (Stream(name=n, read=nothing) for n in ("contacts", "owners"))
-WEBHOOK = Webhook(events=lambda delivery: (), covers=("contacts",), secret="MADE_UP_WEBHOOK_SECRET")
+WEBHOOK = Webhook(
+    events=lambda delivery: (), covers=("contacts",), proven_by="MADE_UP_WEBHOOK_SECRET"
+)
 WATCH = Watch(
     resources=one_resource("all"),
     create=nobody,
@@ -106,7 +108,9 @@ def test_the_schedule_ticks_as_often_as_any_of_its_connections_may_be_polled() -
 
 
 def test_what_the_operator_has_set_decides_whether_webhooks_work() -> None:
-    connector = made_up(webhook=Webhook(events=lambda delivery: (), covers=(), secret="JWT_SECRET"))
+    connector = made_up(
+        webhook=Webhook(events=lambda delivery: (), covers=(), proven_by="JWT_SECRET")
+    )
     unset, given = read(_env_file=None), read(_env_file=None, jwt_secret="x" * 32)
     assert not tiers.configured(unset, connector)
     assert tiers.configured(given, connector)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from connectors import Connector, ConnectorError, Delivery, SignatureError
+from connectors import Connector, ConnectorError, Delivery, UnknownKeyError
 from connectors._webhooks import Verify
 from deployments import webhooks
 from deployments.runtime import Runtime
@@ -40,10 +40,8 @@ class Proofs:
         keys = await self._keys_at(url, KEYS_SECONDS) if url else {}
         try:
             verify(delivery, webhooks.proof_of(settings, connector, keys))
-        except SignatureError:
-            newer = await self._keys_at(url, KEYS_AGAIN_SECONDS) if url else keys
-            if newer is keys:
-                raise
+        except UnknownKeyError:
+            newer = await self._keys_at(url, KEYS_AGAIN_SECONDS)
             verify(delivery, webhooks.proof_of(settings, connector, newer))
 
     async def watch(self, integration: str, vendor_id: str) -> Known | None:
