@@ -112,6 +112,8 @@ class Stream:
     `snapshot` says that every read is a complete listing: what it did not show is gone.
     `append_only` says that records are never taken back: a full read, which sees only what the
     vendor still keeps, deletes nothing.
+    `hides_deletes` says that neither its delta nor an event reliably tells what is gone: a full
+    read now and then finds it (`flows.sweep`).
     `fetch` reads records of these keys again, for events that hold no record; what the vendor does
     not have comes out as deleted. `window` is the checkpoint from which all that changed since a
     time is read; without it a gap in what we were told is closed by the stream's usual delta.
@@ -124,6 +126,7 @@ class Stream:
     columns: Mapping[str, "Column"] = field(default_factory=dict)
     snapshot: bool = False
     append_only: bool = False
+    hides_deletes: bool = False
     fetch: Callable[[Sequence[str], Context], Reader] | None = None
     window: Callable[[datetime], Checkpoint] | None = None
     title: str = ""

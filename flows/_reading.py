@@ -20,6 +20,7 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    RateLimitedError,
     Stream,
 )
 from connectors._client import Client
@@ -32,6 +33,8 @@ from storage import (
     records,
 )
 from storage.database import Database
+from storage.models import Failure
+from storage.runs import failure_of
 
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
@@ -49,6 +52,14 @@ class Outcome:
     pages: int = 0
     done: bool = False
     error: str | None = None
+    failure: Failure = Failure.OURS
+    wait: timedelta = timedelta()
+
+    def failed(self, error: ConnectorError) -> None:
+        """The stream could not be read to its end."""
+        self.error, self.failure = str(error), failure_of(error)
+        if isinstance(error, RateLimitedError):
+            self.wait = error.retry_after
 
     @property
     def changed(self) -> bool:
@@ -182,11 +193,11 @@ class Reading:
                 async for part in self._read(stream):
                     yield part
             except BrokenConnectionError as error:
-                outcome.error = str(error)
+                outcome.failed(error)
                 self.broken = error
                 return
             except ConnectorError as error:
-                outcome.error = str(error)
+                outcome.failed(error)
 
     async def _read(self, stream: Stream) -> AsyncGenerator[Part, None]:
         saved = self._saved.get(stream.name)

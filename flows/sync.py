@@ -1,8 +1,9 @@
 """The unit everybody sees: one connection synced, as the tasks refresh -> fetch -> persist."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger, task
@@ -11,16 +12,17 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from connectors import BrokenConnectionError, ConnectorError, Stream, load
+from connectors import ConnectorError, RateLimitedError, Stream, load
 from deployments.runtime import Runtime
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
 from flows._clients import client_of
 from flows._hints import follow
-from flows._reading import LEASE_TTL, Batch, Reading, renewed, store
+from flows._reading import LEASE_TTL, Batch, Outcome, Reading, renewed, store
 from flows._runtime import runtime
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
+from storage.models import Failure
 
 
 @flow(name="sync", persist_result=False, validate_parameters=True)
@@ -86,8 +88,8 @@ async def _sync(
         problem = error
     finally:
         await reading.close()
-    failures = {name: o.error for name, o in reading.outcomes.items() if o.error is not None}
-    message = str(problem) if problem else "; ".join(f"{n}: {e}" for n, e in failures.items())
+    failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
+    message = str(problem) if problem else "; ".join(f"{n}: {o.error}" for n, o in failed.items())
     with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
         await runs.finish(
             shared.database,
@@ -96,7 +98,8 @@ async def _sync(
             outcomes=reading.outcomes,
             requests=reading.requests,
             error=message or None,
-            broken=isinstance(problem, BrokenConnectionError),
+            failure=_failure(problem, failed.values()),
+            wait=_wait(problem, failed.values()),
             stopped=stopped,
         )
         await publish(shared.database, connection, reading, message)
@@ -165,6 +168,20 @@ async def _introduce(connection: connections.Connection, trigger: str) -> None:
                 context.flow_run.id, name=name, tags=sorted({*context.flow_run.tags, *tags})
             )
     get_run_logger().info("syncing %s", connection)
+
+
+def _failure(problem: Exception | None, failed: Collection[Outcome]) -> Failure:
+    """Who must act; of several reasons, what breakers and backing off need to know comes first."""
+    kinds = {runs.failure_of(problem)} if problem else {outcome.failure for outcome in failed}
+    return next((kind for kind in Failure if kind in kinds), Failure.OURS)
+
+
+def _wait(problem: Exception | None, failed: Collection[Outcome]) -> timedelta:
+    """How long the vendor asks us to wait, at the longest."""
+    waits = [outcome.wait for outcome in failed]
+    if isinstance(problem, RateLimitedError):
+        waits.append(problem.retry_after)
+    return max(waits, default=timedelta())
 
 
 def _chosen(connection: connections.Connection, names: Sequence[str] | None) -> Sequence[Stream]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -53,9 +53,12 @@ async def save(
 ) -> None:
     """Saves progress; `done` says that the stream was read to its end, and its scan is over."""
     changes: dict[str, Any] = {"state": dict(state), "updated_at": func.now()}
+    swept: dict[str, Any] = {}
     if done:
         changes |= {"last_synced_at": func.now(), "scan_id": None, "scan_started_at": None}
-    await _put(session, tenant_id, connection_id, stream, changes)
+        scanned = CheckpointRow.scan_id.is_not(None)
+        swept = {"swept_at": case((scanned, func.now()), else_=CheckpointRow.swept_at)}
+    await _put(session, tenant_id, connection_id, stream, changes, **swept)
 
 
 async def mark_dirty(
@@ -155,9 +158,12 @@ async def _put(
     connection_id: UUID,
     stream: str,
     changes: dict[str, Any],
+    **changes_of_old: Any,
 ) -> None:
     await session.execute(
         insert(CheckpointRow)
         .values(tenant_id=tenant_id, connection_id=connection_id, stream=stream, **changes)
-        .on_conflict_do_update(index_elements=["connection_id", "stream"], set_=changes)
+        .on_conflict_do_update(
+            index_elements=["connection_id", "stream"], set_={**changes, **changes_of_old}
+        )
     )

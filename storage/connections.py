@@ -2,19 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tenants
 from storage._errors import NotFoundError
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
-from storage.models import Status, Tier
+from storage.models import Failure, Status, Tier
 from storage.models import Tenant as TenantRow
+
+# After each sync that failed the next waits twice as long.
+RETRY_AFTER, MAX_RETRY_AFTER = timedelta(minutes=5), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -37,13 +51,32 @@ class Connection:
     def __str__(self) -> str:
         return f"{self.tenant_slug}/{self.integration}"
 
+    @classmethod
+    def of(cls, found: Row[tuple[ConnectionRow, str, str]]) -> "Connection":
+        """A row of `query`."""
+        row, slug, tier = found
+        return cls(
+            id=row.id,
+            grant_id=row.grant_id,
+            tenant_id=row.tenant_id,
+            tenant_slug=slug,
+            tier=Tier(tier),
+            integration=row.integration,
+            account_id=row.account_id,
+            account_name=row.account_name,
+            config=row.config,
+            status=Status(row.status),
+            status_reason=row.status_reason,
+            last_synced_at=row.last_synced_at,
+        )
+
 
 async def get(database: Database, connection_id: UUID) -> Connection:
     async with database.dispatching() as session:
-        row = (await session.execute(_query().where(ConnectionRow.id == connection_id))).first()
+        row = (await session.execute(query().where(ConnectionRow.id == connection_id))).first()
     if row is None:
         raise NotFoundError(absent(connection_id))
-    return _connection(row)
+    return Connection.of(row)
 
 
 def absent(connection_id: UUID) -> str:
@@ -57,8 +90,8 @@ async def find(
     """A tenant's connection to an integration; where it has several, the account tells which."""
     tenant = await tenants.by_slug(database, tenant_slug)
     async with database.dispatching() as session:
-        found = await session.execute(_query().where(ConnectionRow.tenant_id == tenant.id))
-        having = [_connection(row) for row in found]
+        found = await session.execute(query().where(ConnectionRow.tenant_id == tenant.id))
+        having = [Connection.of(row) for row in found]
     of_integration = [each for each in having if each.integration == integration]
     if not of_integration:
         known = tenants.listed(sorted({each.integration for each in having}))
@@ -73,9 +106,9 @@ async def find(
 
 async def listing(database: Database) -> list[Connection]:
     """Every connection of every tenant, in the order of tenants and integrations."""
-    query = _query().order_by(TenantRow.slug, ConnectionRow.integration, ConnectionRow.account_id)
+    listed = query().order_by(TenantRow.slug, ConnectionRow.integration, ConnectionRow.account_id)
     async with database.dispatching() as session:
-        return [_connection(row) for row in await session.execute(query)]
+        return [Connection.of(row) for row in await session.execute(listed)]
 
 
 async def of_tenant(
@@ -86,14 +119,14 @@ async def of_tenant(
     status: Status | None = None,
 ) -> list[Connection]:
     """A tenant's connections, in the order of integrations."""
-    query = _query().where(ConnectionRow.tenant_id == tenant_id)
+    chosen = query().where(ConnectionRow.tenant_id == tenant_id)
     if integration is not None:
-        query = query.where(ConnectionRow.integration == integration)
+        chosen = chosen.where(ConnectionRow.integration == integration)
     if status is not None:
-        query = query.where(ConnectionRow.status == status)
-    query = query.order_by(ConnectionRow.integration, ConnectionRow.account_id)
+        chosen = chosen.where(ConnectionRow.status == status)
+    chosen = chosen.order_by(ConnectionRow.integration, ConnectionRow.account_id)
     async with database.dispatching() as session:
-        return [_connection(row) for row in await session.execute(query)]
+        return [Connection.of(row) for row in await session.execute(chosen)]
 
 
 async def pause(database: Database, connection_id: UUID) -> Connection:
@@ -129,12 +162,60 @@ async def set_status(
 
 async def mark_synced(session: AsyncSession, connection_id: UUID) -> None:
     """A sync went through: earlier failures no longer matter."""
-    await _change(session, connection_id, last_synced_at=func.now(), failures=0, status_reason=None)
+    # One that nobody claimed may have mended what had been put off by a day.
+    mended = and_(
+        ConnectionRow.failures > 0,
+        ConnectionRow.claimed_due_at.is_(None),
+        ConnectionRow.next_due_at.is_not(None),
+    )
+    await _change(
+        session,
+        connection_id,
+        last_synced_at=func.now(),
+        failures=0,
+        failure=None,
+        status_reason=None,
+        claimed_due_at=None,
+        next_due_at=case(
+            (mended, func.least(ConnectionRow.next_due_at, func.now())),
+            else_=ConnectionRow.next_due_at,
+        ),
+    )
 
 
-async def mark_failed(session: AsyncSession, connection_id: UUID, reason: str) -> None:
-    """A sync failed in a way that may pass; the connection stays as active as it was."""
-    await _change(session, connection_id, failures=ConnectionRow.failures + 1, status_reason=reason)
+async def mark_failed(
+    session: AsyncSession,
+    connection_id: UUID,
+    reason: str,
+    *,
+    failure: Failure = Failure.OURS,
+    partly: bool = False,
+    wait: timedelta = timedelta(),
+) -> None:
+    """A sync failed in a way that may pass; the connection stays as active as it was.
+
+    It is tried again after a pause that doubles with each failure in a row, up to a day, and not
+    before `wait`; one that failed `partly` is due when it would have been.
+    """
+    pause = backoff(ConnectionRow.failures + 1)
+    again = func.greatest(ConnectionRow.next_due_at if partly else func.now() + pause,
+                          func.now() + wait)  # fmt: skip
+    await _change(
+        session,
+        connection_id,
+        failures=ConnectionRow.failures + 1,
+        failure=failure,
+        status_reason=reason,
+        claimed_due_at=None,
+        next_due_at=case((ConnectionRow.next_due_at.is_not(None), again)),
+    )
+
+
+def backoff(failures: ColumnElement[int]) -> ColumnElement[timedelta]:
+    """How long is waited after so many failures in a row."""
+    doublings = func.least(failures - 1, 30)
+    return func.least(literal(RETRY_AFTER) * func.power(2, doublings), MAX_RETRY_AFTER,
+                      type_=Interval())  # fmt: skip
 
 
 async def _change(session: AsyncSession, connection_id: UUID, **values: Any) -> None:
@@ -146,25 +227,8 @@ async def _change(session: AsyncSession, connection_id: UUID, **values: Any) -> 
     )
 
 
-def _query() -> Select[tuple[ConnectionRow, str, str]]:
+def query() -> Select[tuple[ConnectionRow, str, str]]:
+    """Connections with what `Connection.of` needs of their tenants."""
     return select(ConnectionRow, TenantRow.slug, TenantRow.tier).join(
         TenantRow, TenantRow.id == ConnectionRow.tenant_id
-    )
-
-
-def _connection(found: Row[tuple[ConnectionRow, str, str]]) -> Connection:
-    row, slug, tier = found
-    return Connection(
-        id=row.id,
-        grant_id=row.grant_id,
-        tenant_id=row.tenant_id,
-        tenant_slug=slug,
-        tier=Tier(tier),
-        integration=row.integration,
-        account_id=row.account_id,
-        account_name=row.account_name,
-        config=row.config,
-        status=Status(row.status),
-        status_reason=row.status_reason,
-        last_synced_at=row.last_synced_at,
     )

@@ -1,6 +1,6 @@
 """The tables. Row-level security, roles and grants on them are in the migrations."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
@@ -51,6 +51,16 @@ class Status(StrEnum):
     NEEDS_REAUTH = "needs_reauth"
     PAUSED = "paused"
     REVOKED = "revoked"
+
+
+class Failure(StrEnum):
+    """Why a sync failed, by who must act."""
+
+    BROKEN = "broken"  # the tenant: connect again
+    UNAVAILABLE = "unavailable"  # nobody: the vendor is away
+    RATE_LIMITED = "rate_limited"  # nobody: the vendor asks us to wait
+    CONTRACT = "contract"  # we: the vendor changed, or we are wrong
+    OURS = "ours"  # we: a setting, the database, a process that was killed
 
 
 class Tenant(Base):
@@ -107,6 +117,7 @@ class Connection(Base):
         UniqueConstraint("tenant_id", "integration", "account_id"),
         UniqueConstraint("id", "tenant_id"),
         one_of("status", Status),
+        one_of("failure", Failure),
         Index(None, "grant_id"),
         Index(None, "integration", "account_id"),
         Index(None, "integration", "next_due_at"),
@@ -128,7 +139,13 @@ class Connection(Base):
     status: Mapped[str] = mapped_column(server_default=Status.ACTIVE)
     status_reason: Mapped[str | None]
     next_due_at: Mapped[datetime | None]
+    # What `next_due_at` was when a dispatcher took it; null once that sync has ended.
+    claimed_due_at: Mapped[datetime | None]
+    # Syncs that failed in a row, and why the last one did.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
+    failure: Mapped[str | None]
+    # When it was reported as failing; null while it is not.
+    reported_at: Mapped[datetime | None]
     last_synced_at: Mapped[datetime | None]
     # A backfill that Prefect has not taken yet; written together with the connection.
     backfill_owed_at: Mapped[datetime | None]
@@ -173,6 +190,8 @@ class CheckpointRow(Base):
     dirty_due_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_synced_at: Mapped[datetime | None]
+    # When a read of everything last ended: up to then, deletes were found.
+    swept_at: Mapped[datetime | None]
 
 
 class RecordRow(Base):
@@ -418,6 +437,8 @@ class SyncRun(Base):
         of_connection(),
         Index(None, "connection_id", "started_at"),
         Index("sync_runs_running_idx", "started_at", postgresql_where=text("ended_at IS NULL")),
+        Index(None, "ended_at"),
+        one_of("failure", Failure),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -428,10 +449,40 @@ class SyncRun(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
     status: Mapped[str] = mapped_column(server_default="running")
+    failure: Mapped[str | None]
     message: Mapped[str] = mapped_column(server_default="")
     streams: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     requests: Mapped[int] = mapped_column(server_default=text("0"))
     seconds: Mapped[float | None]
+
+
+class SyncInterval(Base):
+    """How often a stream is polled, as the tier table says: what the view `freshness` compares to.
+
+    `every_watched` is for connections that have a live watch, where an integration needs watches.
+    """
+
+    __tablename__ = "sync_intervals"
+
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    tier: Mapped[str] = mapped_column(primary_key=True)
+    stream: Mapped[str] = mapped_column(primary_key=True)
+    every: Mapped[timedelta]
+    every_watched: Mapped[timedelta]
+
+
+class Breaker(Base):
+    """An integration that was found away as a whole: open until a probe comes through."""
+
+    __tablename__ = "breakers"
+
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    # How often it was opened in a row: the next probe waits longer.
+    trips: Mapped[int] = mapped_column(server_default=text("0"))
+    reason: Mapped[str] = mapped_column(server_default="")
 
 
 class Installation(Base):

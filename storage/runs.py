@@ -1,18 +1,34 @@
 """What each sync did, and the flag by which a worker's syncs are told to stop."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import Double, cast, func, select, update
+from sqlalchemy import Double, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
+from connectors import (
+    BrokenConnectionError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from storage import connections, notices
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
-from storage.models import Status, SyncRun, Worker
+from storage.models import Failure, Lease, Status, SyncRun, Worker
+
+LOST = "its process ended without a word"
+_FAILURES = (
+    (BrokenConnectionError, Failure.BROKEN),
+    (ProviderUnavailableError, Failure.UNAVAILABLE),
+    (RateLimitedError, Failure.RATE_LIMITED),
+    (ContractError, Failure.CONTRACT),
+)
 
 
 class Outcome(Protocol):
@@ -26,6 +42,8 @@ class Outcome(Protocol):
     def deleted(self) -> int: ...
     @property
     def pages(self) -> int: ...
+    @property
+    def done(self) -> bool: ...
     @property
     def error(self) -> str | None: ...
 
@@ -56,12 +74,14 @@ async def finish(
     outcomes: Mapping[str, Outcome],
     requests: int,
     error: str | None = None,
-    broken: bool = False,
+    failure: Failure = Failure.OURS,
+    wait: timedelta = timedelta(),
     stopped: bool = False,
 ) -> None:
     """Notes how a sync ended, on the run and on its connection.
 
-    `broken` says that only the tenant can repair it; `stopped`, that it was told to leave early.
+    `failure` says who must act on an `error`, and `wait` how long the vendor asked us to wait;
+    `stopped`, that it was told to leave early.
     """
     status = "failed" if error else "stopped" if stopped else "completed"
     took = func.extract("epoch", func.clock_timestamp() - SyncRun.started_at)
@@ -72,6 +92,7 @@ async def finish(
             .values(
                 ended_at=func.clock_timestamp(),
                 status=status,
+                failure=failure if error else None,
                 message=error or "",
                 streams={name: _told(outcome) for name, outcome in outcomes.items()},
                 requests=requests,
@@ -79,10 +100,13 @@ async def finish(
             )
             .execution_options(synchronize_session=False)
         )
-        if broken:
-            await break_off(session, connection, error or "")
+        if error and failure is Failure.BROKEN:
+            await break_off(session, connection, error)
         elif error:
-            await connections.mark_failed(session, connection.id, error)
+            partly = any(outcome.done for outcome in outcomes.values())
+            await connections.mark_failed(
+                session, connection.id, error, failure=failure, partly=partly, wait=wait
+            )
         elif not stopped:
             await connections.mark_synced(session, connection.id)
 
@@ -99,7 +123,12 @@ async def break_off(
             ConnectionRow.grant_id == connection.grant_id,
             ConnectionRow.status == Status.ACTIVE,
         )
-        .values(status=Status.REVOKED if revoked else Status.NEEDS_REAUTH, status_reason=reason)
+        .values(
+            status=Status.REVOKED if revoked else Status.NEEDS_REAUTH,
+            status_reason=reason,
+            failure=Failure.BROKEN,
+            claimed_due_at=None,
+        )
         .returning(ConnectionRow.id)
         .execution_options(synchronize_session=False)
     )
@@ -120,6 +149,49 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         "pages": outcome.pages,
         "error": outcome.error,
     }
+
+
+def failure_of(error: Exception) -> Failure:
+    """Who must act on what a sync failed with."""
+    for kind, failure in _FAILURES:
+        if isinstance(error, kind):
+            return failure
+    return Failure.OURS
+
+
+async def end_lost(database: Database) -> int:
+    """Ends the runs whose process is gone, as their leases tell; how many there were.
+
+    It counts as a failure of the connection: what kills its process each time must not do so at
+    every tick.
+    """
+    leased = select(Lease.epoch).where(
+        Lease.connection_id == SyncRun.connection_id,
+        Lease.kind == "sync",
+        Lease.expires_at > func.clock_timestamp(),
+    )
+    # A sync lease has one holder: of several unended runs only the newest can live.
+    newer = aliased(SyncRun)
+    superseded = select(newer.id).where(
+        newer.connection_id == SyncRun.connection_id, newer.started_at > SyncRun.started_at
+    )
+    async with database.dispatching() as session:
+        lost = await session.scalars(
+            update(SyncRun)
+            .where(SyncRun.ended_at.is_(None), or_(~leased.exists(), superseded.exists()))
+            .values(
+                ended_at=func.clock_timestamp(),
+                status="crashed",
+                failure=Failure.OURS,
+                message=LOST,
+            )
+            .returning(SyncRun.connection_id)
+            .execution_options(synchronize_session=False)
+        )
+        ids = list(lost)
+        for connection_id in set(ids):
+            await connections.mark_failed(session, connection_id, LOST)
+    return len(ids)
 
 
 async def request_stop(database: Database, worker: str) -> None:

@@ -25,7 +25,7 @@ from flows.notify import send_due
 from settings import Settings, SettingsError, read
 from storage import connections, grants, notices, reconnect_links, runs, tenants
 from storage.database import Database
-from storage.models import Grant, Tenant
+from storage.models import Failure, Grant, Tenant
 from tests._mailbox import PASSWORD, USER, Mailbox, certificate, smtp
 from tests._sandboxed import KEY
 from tests._stored import Stocked, stock
@@ -174,7 +174,13 @@ async def test_a_sync_that_finds_the_connection_broken_tells_it_too(
     run = await runs.start(post.database, connection, trigger="manual")
     for _ in range(2):
         await runs.finish(
-            post.database, run, connection, outcomes={}, requests=0, error=REASON, broken=True
+            post.database,
+            run,
+            connection,
+            outcomes={},
+            requests=0,
+            error=REASON,
+            failure=Failure.BROKEN,
         )
     await post.send(mailbox)
     assert len(mailbox.arrived) == 1

@@ -98,7 +98,7 @@ async def test_views_ask_for_the_readers_rights(database: Database) -> None:
     async with database.owning() as session:
         views = {name: asks for name, asks in await session.execute(query)}
     names = {f"{c.name}_{s.name}" for c in all_connectors() for s in c.streams}
-    assert views == dict.fromkeys(names, True)
+    assert views == dict.fromkeys({*names, "freshness"}, True)
 
 
 @pytest.mark.parametrize("table", [*OWNED, "hubspot_contacts"])
@@ -291,4 +291,6 @@ async def test_a_tenant_that_is_deleted_leaves_nothing_behind(
 
 def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     shared = set(Base.metadata.tables) - set(OWNED)
-    assert shared == {"tenants", "installation", "workers", "drains"}
+    assert shared == {
+        "tenants", "installation", "workers", "drains", "sync_intervals", "breakers",
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from connectors import Checkpoint
 from storage import NotFoundError, Status, Tier, checkpoints, connections, runs, tenants
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
+from storage.models import Failure
 from tests._stored import Stocked, at, stock
 
 
@@ -23,6 +24,7 @@ class Outcome:
     updated: int = 0
     deleted: int = 0
     pages: int = 1
+    done: bool = True
     error: str | None = None
 
 
@@ -246,7 +248,7 @@ async def test_a_sync_that_was_stopped_says_nothing_of_its_connection(database: 
 
 async def test_a_broken_connection_waits_for_its_tenant(database: Database) -> None:
     stocked = await stock(database)
-    run = await _ended(database, stocked, error="access was taken back", broken=True)
+    run = await _ended(database, stocked, error="access was taken back", failure=Failure.BROKEN)
     assert (run["status"], run["message"]) == ("failed", "access was taken back")
     found = await _get(database, stocked)
     assert (found.status, found.status_reason) == (Status.NEEDS_REAUTH, "access was taken back")
@@ -256,7 +258,7 @@ async def test_a_connection_that_was_paused_meanwhile_stays_paused(database: Dat
     stocked = await stock(database)
     async with database.dispatching() as session:
         await connections.set_status(session, stocked.connection_id, "paused", "by its tenant")
-    await _ended(database, stocked, error="access was taken back", broken=True)
+    await _ended(database, stocked, error="access was taken back", failure=Failure.BROKEN)
     found = await _get(database, stocked)
     assert (found.status, found.status_reason) == (Status.PAUSED, "by its tenant")
 
