@@ -6,9 +6,9 @@ https://learn.microsoft.com/graph/overview
 import base64
 import json
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from connectors import (
@@ -19,6 +19,7 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    NotAllowedError,
     OAuth2,
     Page,
     ProviderUnavailableError,
@@ -27,6 +28,7 @@ from connectors import (
     Record,
     Request,
     Response,
+    Whole,
 )
 from connectors._paging import LAPSED, Read, next_url_pages, rows_of
 from connectors._versions import find
@@ -67,6 +69,8 @@ REFUSALS = {
 }
 _AADSTS = re.compile(r"AADSTS(\d{4,9})")
 
+# How Graph answers for a parent that is gone, or that this person may not read any more.
+REFUSED = (403, 404)
 # Codes of Graph's errors; each workload spells them in its own way, so they are compared in lower
 # case. Not by its code but by where it comes: OneDrive's of an account without a drive.
 THROTTLED = frozenset({"toomanyrequests", "activitylimitreached", "applicationthrottled"})
@@ -144,7 +148,7 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
         if code in NO_LICENCE:
             return no_licence(title)
         if status == 403:
-            return BrokenConnectionError(
+            return NotAllowedError(
                 f"{title} does not allow this (403): the person, or an administrator of their "
                 "organisation, took back a permission or never gave it"
             )
@@ -191,38 +195,121 @@ def listing(request: Request, **options: Any) -> Read:
     return next_url_pages(request, records="value", url=(NEXT,), **options)
 
 
-def delta_stream(request: Request, *, gone: Callable[[Record], bool] | None = None) -> Read:
+def is_removed(row: Record) -> bool:
+    """Whether a delta's row says that it is gone."""
+    return "@removed" in row
+
+
+def delta_stream(
+    request: Request,
+    *,
+    gone: Callable[[Record], bool] = is_removed,
+    shape: Callable[[Record], Record] = lambda row: row,
+) -> Read:
     """Reads a delta function: all there is at first, then what changed since the last round.
 
     The checkpoint is the link that comes next, whether it leads on or opens the next round.
-    `gone` tells a delete from a record.
+    `gone` tells a delete from a record, `shape` makes of a row what is kept of it.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        link = at.get("link")
-        while True:
+        link, ended = at.get("link"), False
+        while not ended:
             response = yield from follow(request, link)
-            records, deleted = changes(response, gone or is_removed)
-            ended = DELTA in response.json
-            link = onward(response, link)
-            yield Page(records, Checkpoint(link=link), deleted=deleted)
-            if ended:
-                return
+            records, deleted = changes(response, gone)
+            link, ended = onward(response, link)
+            yield Page([shape(row) for row in records], Checkpoint(link=link), deleted=deleted)
 
     return read
 
 
+def delta_of_each(
+    parents: Callable[[Context], Generator[Any, Any, Sequence[str]]],
+    request: Callable[[str], Request],
+    *,
+    key: Callable[[str, str], str] = lambda parent, id: id,
+    shape: Callable[[str, Record], Record] = lambda parent, row: row,
+    prefix: Callable[[str], str] | None = None,
+    gone: Callable[[Record], bool] = is_removed,
+    alone: bool = False,
+) -> Read:
+    """Reads a delta function of each parent, such as a folder: one round through all of them.
+
+    `parents` yields Requests and returns the parents there are; `request` opens the delta of one
+    (403 and 404 mean that this parent is not to be read any more). `key` and `shape` make keys and
+    records from a parent and a row. Where keys begin with a `prefix` of their parent, what was read
+    of a parent that is gone goes with it. A link that has lapsed starts the whole stream over, or,
+    with `alone`, its parent only: for a vendor that tells of every delete in a record.
+    """
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        links: dict[str, str] = dict(at.get("links", {}))
+        todo, link = list(at.get("todo", ())), at.get("link")
+        if "todo" not in at:
+            present = yield from parents(context)
+            left = [parent for parent in links if parent not in present]
+            links = {parent: links[parent] for parent in links if parent in present}
+            todo = list(present)
+            yield Page((), _round(links, todo), whole=_emptied(left, prefix, context.now))
+        while todo:
+            parent, link = todo[0], link or links.get(todo[0])
+            try:
+                response = yield from follow(replace(request(parent), expect=REFUSED), link)
+            except CheckpointExpiredError:
+                if not alone:
+                    raise
+                links.pop(parent, None)
+                link = None
+                continue
+            if response.status in REFUSED:
+                links.pop(parent, None)
+                whole = _emptied((parent,), prefix, response.sent_at)
+                todo, link = todo[1:], None
+                yield Page((), _round(links, todo), whole=whole)
+                continue
+            records, deleted = changes(response, gone)
+            following, ended = onward(response, link)
+            if ended:
+                links[parent], todo, link = following, todo[1:], None
+            else:
+                link = following
+            yield Page(
+                [shape(parent, row) for row in records],
+                _round(links, todo, link),
+                deleted=[key(parent, id) for id in deleted],
+            )
+
+    return read
+
+
+def _round(links: Mapping[str, str], todo: Sequence[str], link: str | None = None) -> Checkpoint:
+    """Where a round stands: each parent's link, those that are still to be read, and the place in
+    the first of these. After the last one only the links remain, and the next round begins."""
+    here = Checkpoint(links=dict(links))
+    if todo:
+        here["todo"] = list(todo)
+    if link:
+        here["link"] = link
+    return here
+
+
+def _emptied(
+    parents: Sequence[str], prefix: Callable[[str], str] | None, at: datetime
+) -> list[Whole]:
+    return [Whole(prefix(parent), (), at) for parent in parents] if prefix else []
+
+
 def follow(request: Request, link: str | None) -> Generator[Request, Response, Response]:
-    """The answer to a delta's first request, or to a link that it gave.
+    """The answer to a delta's first request, or to a link that it gave, which costs 1.
 
     A link that Graph no longer knows is an expired checkpoint, with 410 and its relatives alike;
     the address that some of them name starts the same enumeration that ours does.
     """
     if link is None:
         return (yield request)
+    expect = (*request.expect, *LAPSED, 409)
     # A link stands for path and parameters alike; headers are not in it.
-    asked = replace(request, path=link, params={}, expect=(*request.expect, *LAPSED, 409))
-    response: Response = yield asked
+    response: Response = yield replace(request, path=link, params={}, expect=expect, cost=1)
     status, code = response.status, code_of(response)
     if code in RESYNC or (status in LAPSED and status not in request.expect):
         raise CheckpointExpiredError("Microsoft no longer knows where this delta stood")
@@ -241,14 +328,14 @@ def changes(response: Response, gone: Callable[[Record], bool]) -> tuple[list[Re
     return kept, [key for key, row in latest.items() if gone(row)]
 
 
-def is_removed(row: Record) -> bool:
-    """Whether a delta's row says that it is gone."""
-    return "@removed" in row
+def onward(response: Response, here: str | None) -> tuple[str, bool]:
+    """The link after this answer, and whether it opens the next round.
 
-
-def onward(response: Response, here: str | None) -> str:
-    """The link after this answer. One with neither is no end: it would be taken for complete."""
-    link = response.json.get(NEXT) or response.json[DELTA]
-    if link == here and NEXT in response.json:
+    An answer with neither link is no end: what it lacks would be taken for all there is.
+    """
+    following = response.json.get(NEXT)
+    if following is None:
+        return str(response.json[DELTA]), True
+    if following == here:
         raise ContractError("Microsoft's delta does not go on: its next page is this one")
-    return str(link)
+    return str(following), False

@@ -5,8 +5,7 @@ https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 """
 
 import hmac
-import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -67,7 +66,10 @@ def graph_webhook(*, means: Means, covers: tuple[str, ...]) -> Webhook:
     """
 
     def events(delivery: Delivery) -> Sequence[Event]:
-        found = (_event(delivery, one, means) for one in _notifications(delivery))
+        notifications = delivery.json["value"]
+        if not isinstance(notifications, list):
+            raise TypeError("notifications that are not a list")
+        found = [_event(delivery, one, means) for one in notifications]
         return [event for event in found if event is not None]
 
     return Webhook(
@@ -94,16 +96,6 @@ def verify_event(delivery: Delivery, event: Event, secret: str) -> None:
     """SignatureError unless the notification holds the secret of its watch."""
     if not secret or not hmac.compare_digest(event.token.encode(), secret.encode()):
         raise SignatureError("a notification does not hold the secret of its watch")
-
-
-def _notifications(delivery: Delivery) -> Iterator[Mapping[str, Any]]:
-    try:
-        found = json.loads(delivery.body)["value"]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise SignatureError("a delivery that is not one of Microsoft's notifications")
-    yield from found
 
 
 def _event(delivery: Delivery, notification: Mapping[str, Any], means: Means) -> Event | None:

@@ -40,7 +40,8 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
 * `apply(state, change: Change) -> id`: carries out an ordered add, change or delete (the id exists,
   the kernel checked), sets `change.record`, fills the rest from `change.random`, with all the
   vendor's consequences: times, sequence numbers, delta logs. A change must really change something.
-  Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done.
+  Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done, or went
+  with another record meanwhile: random changes pass over it.
 * `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
   vendor's form. `trouble.kind` says which; the 429 carries the `Limit` that was hit, or None.
   `call.grant` may be None there.

@@ -193,7 +193,11 @@ def _mutate(world: World, request: Request, body: Json) -> Json:
         if op is None:
             continue
         chosen = None if op == "add" else random.choice(live[stream])
-        record_id = vendor.apply(state, Change(stream, op, chosen, {}, random))
+        try:
+            record_id = vendor.apply(state, Change(stream, op, chosen, {}, random))
+        except RefusedError:
+            live[stream] = [id_ for id_ in live[stream] if id_ != chosen]
+            continue
         if op == "add":
             live[stream].append(record_id)
         elif op == "delete":

@@ -7,19 +7,24 @@ https://learn.microsoft.com/graph/delta-query-overview
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from starlette.responses import Response
 
+from sandbox._clock import Clock
 from sandbox._microsoft import GRAPH, invalid, link, problem
-from sandbox._vendor import Answer, Call, Json, reply
+from sandbox._vendor import Answer, Call, Json, RefusedError, reply
 
 NEXT, DELTA = "@odata.nextLink", "@odata.deltaLink"
 CONTEXT = f"https://{GRAPH}/v1.0/$metadata#"
 
 Shape: TypeAlias = Callable[[Json], Json]
+# After a token that names no page size.
+MOST_AT_ONCE = 200
+_CALLED_WITH = re.compile(r"\(token=.*\)$")
 _PAGE_SIZE = re.compile(r"\bodata\.maxpagesize\s*=\s*(\d+)")
 
 
@@ -31,6 +36,7 @@ class Entry:
     id: str
     shown: Json
     gone: bool
+    at: datetime
 
 
 @dataclass
@@ -40,6 +46,7 @@ class Feed:
     With `every` an item that changed twice occurs twice; else it occurs once, as it is now.
     """
 
+    clock: Clock
     every: bool = False
     entries: list[Entry] = field(default_factory=list)
     latest: dict[str, int] = field(default_factory=dict)
@@ -58,12 +65,17 @@ class Feed:
         """The item is gone; the stub is what is told of it."""
         self._add(id_, stub, gone=True)
 
+    def since(self, at: datetime) -> int:
+        """Where a client stands that knows all there was at a time."""
+        later = (entry.sequence for entry in self.entries if entry.at > at)
+        return next(later, self.position + 1) - 1
+
     def expire(self) -> None:
         """No token that was handed out works any more."""
         self.epoch += 1
 
     def _add(self, id_: str, shown: Json, *, gone: bool) -> None:
-        entry = Entry(self.position + 1, id_, dict(shown), gone)
+        entry = Entry(self.position + 1, id_, dict(shown), gone, self.clock.now())
         self.latest[id_] = entry.sequence
         self.entries.append(entry)
 
@@ -87,47 +99,81 @@ def delta(
     most: int,
     shape: Shape = lambda row: row,
     names: tuple[str, str] = ("$skiptoken", "$deltatoken"),
-    options: Callable[[], Json] = dict,
+    dated: bool = False,
 ) -> Response:
-    """A round of a delta function, page by page; its options are fixed in the first call and
-    travel in the token. `names` are the parameters that hold the token of a next and a delta link.
+    """A page of a delta function, of any collection that has a feed.
 
-    The second page of a round is empty and leads on, as Graph's pages may.
+    Options are fixed in the first call and travel in the token; `names` are the parameters that
+    hold it in next and delta links. The token may be `latest`, and a time where it is `dated`. The
+    second page of a round is empty and leads on, as Graph's pages may.
     """
-    token = next((call.query[name] for name in names if name in call.query), "")
-    if token:
-        at = _unpacked(call, token)
-        if at["e"] != feed.epoch:
-            raise Answer(lapsed(call, feed))
-    else:
-        start = feed.position
-        fixed = {"select": call.query.get("$select", ""), "size": page_size(call, default, most)}
-        at = {"e": feed.epoch, "s": 0, "b": start, "n": 0, "q": {**fixed, **options()}}
-    size = int(at["q"]["size"])
+    at = _position(call, feed, names, dated) or {
+        "s": 0,
+        "b": feed.position,
+        "q": {"select": call.query.get("$select", ""), "size": page_size(call, default, most)},
+    }
     waiting = list(feed.after(at["s"], baseline=at["b"]))
-    told = [] if at["n"] == 1 else waiting[:size]
-    here = told[-1].sequence if told else at["s"]
-    rows = [_selected(shape(e.shown), at["q"]["select"]) if not e.gone else e.shown for e in told]
+    told = [] if at.get("n") == 1 else waiting[: int(at["q"]["size"])]
+    rows = [e.shown if e.gone else _selected(shape(e.shown), at["q"]["select"]) for e in told]
     body: Json = {"@odata.context": f"{CONTEXT}{context}", "value": rows}
+    path = _CALLED_WITH.sub("()", call.path)
+    place = {"e": feed.epoch, "q": at["q"]}
     if len(told) < len(waiting):
-        more = {**at, "s": here, "n": at["n"] + 1}
-        body[NEXT] = link(call, call.path, {names[0]: _packed(more)})
+        here = told[-1].sequence if told else at["s"]
+        place |= {"s": here, "b": at["b"], "n": at.get("n", 0) + 1}
+        body[NEXT] = link(call, path, {names[0]: _packed(place)})
     else:
-        body[DELTA] = link(call, call.path, {names[1]: latest(feed, at["q"])})
+        place |= {"s": feed.position, "b": 0}
+        body[DELTA] = link(call, path, {names[1]: _packed(place)})
     return reply(body)
 
 
-def latest(feed: Feed, options: Json) -> str:
-    """The token of a client that knows all there is now."""
-    start = feed.position
-    return _packed({"e": feed.epoch, "s": start, "b": 0, "n": 0, "q": options})
+def _position(call: Call, feed: Feed, names: tuple[str, str], dated: bool) -> Json | None:
+    """Where the call's token stands; None where it has none."""
+    given = [call.query[name] for name in names if name in call.query]
+    token = call.params.get("token", next(iter(given), ""))
+    if not token:
+        return None
+    options = {"select": call.query.get("$select", ""), "size": MOST_AT_ONCE}
+    if token == "latest":
+        return {"s": feed.position, "b": 0, "q": options}
+    if dated and (moment := _moment(token)):
+        return {"s": feed.since(moment), "b": 0, "q": options}
+    found = _unpacked(call, token)
+    if found["e"] != feed.epoch:
+        raise Answer(lapsed(call, feed))
+    return found
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def lapsed(call: Call, feed: Feed) -> Response:
     """A token that is too old. With 410 comes the address of a fresh start."""
     status, code = feed.refusal
-    headers = {"location": link(call, call.path, {})} if status == 410 else {}
+    path = _CALLED_WITH.sub("()", call.path)
+    headers = {"location": link(call, path, {})} if status == 410 else {}
     return problem(call, status, code, "The sync state generation is not found.", headers)
+
+
+def resync(
+    feed_of: Callable[[Any], Feed],
+) -> Callable[[Mapping[str, Any], Json], Json]:
+    """A control: the status and code by which an account's lapsed tokens are refused."""
+
+    def ordered(states: Mapping[str, Any], body: Json) -> Json:
+        state, status = states.get(str(body.get("account", ""))), body.get("status")
+        if state is None or not isinstance(status, int) or not 400 <= status < 500:
+            raise RefusedError("name an account, and a status of 4xx", status=400)
+        feed_of(state).refusal = (status, str(body.get("code", "")))
+        return {"status": status, "code": str(body.get("code", ""))}
+
+    return ordered
 
 
 def listing(
@@ -173,7 +219,7 @@ def _selected(row: Json, names: str) -> Json:
     if not names:
         return row
     wanted = {"id", *names.split(",")}
-    return {key: value for key, value in row.items() if key in wanted or key.startswith("@")}
+    return {key: value for key, value in row.items() if key in wanted or key.startswith("@odata")}
 
 
 def _packed(value: Json) -> str:
@@ -181,8 +227,11 @@ def _packed(value: Json) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _unpacked(call: Call, token: str) -> Any:
+def _unpacked(call: Call, token: str) -> Json:
     try:
-        return json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except ValueError:
-        raise invalid(call, "The token is not valid.") from None
+        found = None
+    if not isinstance(found, dict):
+        raise invalid(call, "The token is not valid.")
+    return found
