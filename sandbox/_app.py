@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -15,7 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sandbox import _control
 from sandbox._faults import GARBAGE, KINDS, TROUBLES, Fault, due, pause, send_half, send_huge
 from sandbox._vendor import Answer, Call, Kind, Route, Trouble, Vendor, reply
+from sandbox._webhooks import Asking
 from sandbox._world import World, shown_query
+
+T = TypeVar("T")
 
 GZIP_FROM = 1024
 
@@ -69,19 +73,32 @@ async def _serve(
         origin=origin_of(scope, world.hosts),
         clock=world.clock,
         desk=world.desk(vendor),
-        inner=lambda part: _respond(world, part, tuple(TROUBLES))[0],
+        outbox=world.outboxes[vendor.name],
+        inner=lambda part: _unasked(_respond(world, part, tuple(TROUBLES)))[0],
     )
-    response, fault = _respond(world, call, KINDS)
+    response, fault = await world.post.answer(_respond(world, call, KINDS))
     await _send(world, response, fault, scope, receive, send)
 
 
-def _respond(world: World, call: Call, kinds: tuple[str, ...]) -> tuple[Response, Fault | None]:
+def _unasked(asking: Asking[T]) -> T:
+    """What comes of it when nobody can be asked: a call inside another calls nobody."""
+    try:
+        message = next(asking)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    raise LookupError(f"a part of a batch cannot call {message.url}")
+
+
+def _respond(
+    world: World, call: Call, kinds: tuple[str, ...]
+) -> Asking[tuple[Response, Fault | None]]:
     """The answer to a call, logged, and the ordered fault of those kinds that it falls under."""
     names, route, params = _match(world, call.host, call.path, call.method)
     vendor = world.vendors[names[0]]
     call = replace(call, params=params, vendor=vendor.name)
     fault = next((f for name in names if (f := due(world.faults[name], call.path, kinds))), None)
-    response, call = _answer(world, vendor, route, call, fault)
+    response, call = yield from _answer(world, vendor, route, call, fault)
     _log(world, names, route, call, response.status_code)
     return response, fault
 
@@ -103,7 +120,7 @@ def _match(
 
 def _answer(
     world: World, vendor: Vendor, route: Route | None, call: Call, fault: Fault | None
-) -> tuple[Response, Call]:
+) -> Asking[tuple[Response, Call]]:
     """The answer, and the call with its grant once its token is known."""
     token = bearer(call)
     held = call.desk.access(token) if token and (route is None or not route.open) else None
@@ -119,13 +136,18 @@ def _answer(
             kind = Kind.METHOD_NOT_ALLOWED if known else Kind.NOT_FOUND
             return vendor.trouble(Trouble(kind=kind), call), call
         if route.open:
-            return route.handler(call), call
-        return _guarded(world, vendor, route, call), call
+            return (yield from _handled(route, call)), call
+        return (yield from _guarded(world, vendor, route, call)), call
     except Answer as answer:
         return answer.response, call
 
 
-def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Response:
+def _handled(route: Route, call: Call) -> Asking[Response]:
+    answer = route.handler(call)
+    return answer if isinstance(answer, Response) else (yield from answer)
+
+
+def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Asking[Response]:
     if call.grant is None:
         detail = "token" if bearer(call) else "missing"
         return vendor.trouble(Trouble(kind=Kind.UNAUTHORIZED, detail=detail), call)
@@ -136,7 +158,7 @@ def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Response
         response = vendor.trouble(Trouble(kind=Kind.RATE_LIMITED, limit=hit), call)
     else:
         try:
-            response = route.handler(call)
+            response = yield from _handled(route, call)
         except Answer as answer:
             response = answer.response
     for name, value in vendor.rate_headers(usages).items():

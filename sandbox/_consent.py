@@ -68,7 +68,7 @@ def decide(call: Call) -> Response:
         return page("Nothing was decided", "<p>Pick an account, then Allow or Deny.</p>", 400)
     if refused := desk.auth.admit(call, account, scopes):
         return refused
-    earlier = [g for g in desk.grants if g.account_id == account.id and not g.ended]
+    earlier = desk.consents(account.id)
     if desk.auth.widens(dict(query)):
         scopes = list(dict.fromkeys([*scopes, *(scope for g in earlier for scope in g.scopes)]))
     code = desk.code(

@@ -1,7 +1,7 @@
 """The controls under `/_control`: what a test or a demo orders, in JSON."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import isfinite
 from random import Random
 from typing import Any, TypeAlias
@@ -10,15 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
+from sandbox import _orders
 from sandbox._faults import order
 from sandbox._vendor import Change, Json, RefusedError, Vendor, reply
+from sandbox._webhooks import Asking
 from sandbox._world import DEFAULT_SIZE, World, granted
 
 # So many records of a stream, or changes at once, are what a sandbox in memory can bear.
 MOST = 1_000_000
 OPS = ("add", "change", "delete")
 
-Control: TypeAlias = Callable[[World, Request, Json], Json]
+Control: TypeAlias = Callable[[World, Request, Json], Json | Asking[Json]]
 
 
 def app(world: World) -> Router:
@@ -40,6 +42,7 @@ def app(world: World) -> Router:
             at("/{vendor}/store", "GET", _store),
             at("/{vendor}/records/{stream}", "POST", _record),
             at("/{vendor}/mutate", "POST", _mutate),
+            at("/{vendor}/burst", "POST", _burst),
             at("/{vendor}/grant", "POST", _grant),
             at("/{vendor}/tokens", "POST", _tokens),
             at("/{vendor}/expire_checkpoints", "POST", _expire_checkpoints),
@@ -48,6 +51,11 @@ def app(world: World) -> Router:
             at("/{vendor}/limits", "POST", _limits),
             at("/{vendor}/requests", "GET", _requests),
             at("/{vendor}/requests", "DELETE", _clear_requests),
+            at("/{vendor}/webhook", "GET", _webhook),
+            at("/{vendor}/webhook", "POST", _set_webhook),
+            at("/{vendor}/deliveries", "GET", _deliveries),
+            at("/{vendor}/deliveries", "POST", _order_deliveries),
+            at("/{vendor}/deliveries", "DELETE", _clear_deliveries),
             at("/{vendor}/{control}", "POST", _own),
         ],
         default=_nothing,
@@ -61,7 +69,8 @@ def description(world: World, origin: str) -> Json:
 
 async def _run(control: Control, world: World, request: Request) -> Response:
     try:
-        return reply(control(world, request, _body(await request.body())))
+        answer = control(world, request, _body(await request.body()))
+        return reply(answer if isinstance(answer, dict) else await world.post.answer(answer))
     except RefusedError as error:
         return reply({"error": str(error)}, error.status)
 
@@ -102,6 +111,7 @@ def _describe(world: World, vendor: Vendor, origin: str) -> Json:
         "refresh_token": tokens.get("refresh_token"),
         "account_id": account_id,
         "streams": list(vendor.streams),
+        **({"webhook_secret": vendor.webhook.secret} if vendor.webhook else {}),
         **vendor.extras(account_id, origin),
     }
 
@@ -132,7 +142,7 @@ def _clock(world: World, request: Request, body: Json) -> Json:
     seconds = _number(body, "advance", 0)
     if seconds < 0:
         raise RefusedError("the clock goes forward only", status=400)
-    world.clock.advance(seconds)
+    world.advance(seconds)
     return {"now": world.clock.now().isoformat()}
 
 
@@ -178,20 +188,55 @@ def _record(world: World, request: Request, body: Json) -> Json:
 
 
 def _mutate(world: World, request: Request, body: Json) -> Json:
+    """Made-up changes of one account."""
     vendor = _vendor(world, request)
     state = _state(world, vendor, body.get("account"))
+    random = Random(int(_number(body, "seed", world.clock.time())))
+    change = _changer(vendor, state, _streams(vendor, body), random)
+    made = (change() for _ in range(_size(body, "count", 10)))
+    return {"changes": [each for each in made if each]}
+
+
+def _burst(world: World, request: Request, body: Json) -> Json:
+    """Made-up changes of many accounts (all, where none are named), in turn."""
+    vendor, accounts = _vendor(world, request), body.get("accounts")
+    if accounts is None:
+        accounts = list(world.desk(vendor).accounts)
+    if not isinstance(accounts, list) or not accounts:
+        raise RefusedError("accounts must be a list of ids", status=400)
+    streams, random = _streams(vendor, body), Random(int(_number(body, "seed", world.clock.time())))
+    changers = [
+        _changer(vendor, _state(world, vendor, account), streams, random)
+        for account in dict.fromkeys(map(str, accounts))
+    ]
+    count = _size(body, "count", len(changers))
+    made = sum(changers[number % len(changers)]() is not None for number in range(count))
+    return {"changes": made, "accounts": len(changers)}
+
+
+def _streams(vendor: Vendor, body: Json) -> list[str]:
+    """The streams to change: those named, or all that can be."""
+    named = body.get("streams", list(vendor.mutable))
     if not vendor.mutable:
         raise RefusedError(f"{vendor.name} has nothing to change")
-    random = Random(int(_number(body, "seed", world.clock.time())))
+    if not isinstance(named, list) or not named or not set(named) <= set(vendor.mutable):
+        raise RefusedError(f"streams must be of: {', '.join(vendor.mutable)}", status=400)
+    return sorted(named)
+
+
+def _changer(
+    vendor: Vendor, state: Any, streams: Sequence[str], random: Random
+) -> Callable[[], Json | None]:
+    """Makes one change at a time; None when what was drawn cannot be done."""
     alterable = vendor.alterable or vendor.store
-    live = {stream: list(alterable(state, stream)) for stream in vendor.mutable}
-    changes = []
-    for _ in range(_size(body, "count", 10)):
-        stream = random.choice(sorted(vendor.mutable))
+    live = {stream: list(alterable(state, stream)) for stream in streams}
+
+    def change() -> Json | None:
+        stream = random.choice(streams)
         ops = [op for op in OPS if op in vendor.mutable[stream]]
         op = random.choice(ops if live[stream] else [op for op in ops if op == "add"] or [None])
         if op is None:
-            continue
+            return None
         chosen = None if op == "add" else random.choice(live[stream])
         try:
             record_id = vendor.apply(state, Change(stream, op, chosen, {}, random))
@@ -202,8 +247,9 @@ def _mutate(world: World, request: Request, body: Json) -> Json:
             live[stream].append(record_id)
         elif op == "delete":
             live[stream].remove(record_id)
-        changes.append({"op": op, "stream": stream, "id": record_id})
-    return {"changes": changes}
+        return {"op": op, "stream": stream, "id": record_id}
+
+    return change
 
 
 def _grant(world: World, request: Request, body: Json) -> Json:
@@ -268,6 +314,26 @@ def _clear_requests(world: World, request: Request, body: Json) -> Json:
     cleared = log.total
     log.clear()
     return {"cleared": cleared}
+
+
+def _webhook(world: World, request: Request, body: Json) -> Json:
+    return _orders.shown_address(world.outbox(_vendor(world, request)))
+
+
+def _set_webhook(world: World, request: Request, body: Json) -> Asking[Json]:
+    return _orders.set_address(world.outbox(_vendor(world, request)), body)
+
+
+def _deliveries(world: World, request: Request, body: Json) -> Json:
+    return _orders.deliveries(world.outbox(_vendor(world, request)))
+
+
+def _order_deliveries(world: World, request: Request, body: Json) -> Json:
+    return _orders.order(world.outbox(_vendor(world, request)), body)
+
+
+def _clear_deliveries(world: World, request: Request, body: Json) -> Json:
+    return _orders.clear(world.outbox(_vendor(world, request)))
 
 
 def _own(world: World, request: Request, body: Json) -> Json:

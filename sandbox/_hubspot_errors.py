@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
-from sandbox._hubspot_portal import stamp
+from sandbox._hubspot_kinds import stamp
 from sandbox._vendor import Answer, Call, Kind, Trouble, reply
 
 ROLLING = "TEN_SECONDLY_ROLLING"

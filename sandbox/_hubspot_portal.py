@@ -3,48 +3,17 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from random import Random
-from typing import TypeAlias
 
 from sandbox._clock import Clock
 from sandbox._data import JOBS, PLACES, TOPICS, domain, firm, moment, person, phone, plain, sentence
+from sandbox._hubspot_kinds import PROPERTIES, Properties, modified, stamp
 from sandbox._vendor import Change, Json, RefusedError, Seed
 
-Properties: TypeAlias = dict[str, str | None]
-
-# Properties, and among them those that come without being named.
-PROPERTIES: dict[str, tuple[str, ...]] = {
-    "contacts": (
-        *("city", "company", "country", "createdate", "email", "firstname", "hs_lead_status"),
-        *("hs_object_id", "jobtitle", "lastmodifieddate", "lastname", "lifecyclestage", "phone"),
-        "website",
-    ),
-    "companies": (
-        *("annualrevenue", "city", "country", "createdate", "domain", "hs_lastmodifieddate"),
-        *("hs_object_id", "industry", "name", "numberofemployees", "phone"),
-    ),
-    "deals": (
-        *("amount", "closedate", "createdate", "dealname", "dealstage", "hs_lastmodifieddate"),
-        *("hs_object_id", "pipeline"),
-    ),
-    "tickets": (
-        *("content", "createdate", "hs_lastmodifieddate", "hs_object_id", "hs_pipeline"),
-        *("hs_pipeline_stage", "hs_ticket_priority", "subject"),
-    ),
-}
-DEFAULTS: dict[str, tuple[str, ...]] = {
-    "contacts": (
-        *("createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname"),
-    ),
-    "companies": ("createdate", "domain", "hs_lastmodifieddate", "hs_object_id", "name"),
-    "deals": PROPERTIES["deals"],
-    "tickets": PROPERTIES["tickets"],
-}
 # Live objects of each kind in an account of a given size.
 SHARES = {"contacts": 1.0, "companies": 0.25, "deals": 0.5, "tickets": 0.33, "owners": 0.05}
-SINGULAR = {"contacts": "contact", "companies": "company", "deals": "deal", "tickets": "ticket"}
 # What an object of the first kind may be tied to in a new account.
 TIES = (
     ("contacts", "companies"),
@@ -104,24 +73,16 @@ class Portal:
     tables: dict[str, Table]
     owners: dict[str, Json] = field(default_factory=dict)
     ties: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)
+    tell: Callable[[Json], None] = lambda what: None
     search_lag: timedelta = timedelta(0)
     found: dict[tuple[str, int, str], list[Item]] = field(default_factory=dict)
-
-
-def stamp(moment_: datetime) -> str:
-    """A time as HubSpot writes it."""
-    return moment_.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def modified(kind: str) -> str:
-    """Contacts alone have their own name for the property of the last change."""
-    return "lastmodifieddate" if kind == "contacts" else "hs_lastmodifieddate"
 
 
 def new(seed: Seed) -> Portal:
     """A portal filled from the seed; a few of its objects are archived already."""
     tables = {kind: Table(kind) for kind in PROPERTIES}
-    portal, random = Portal(seed.account_id, seed.clock, tables), seed.random
+    portal = Portal(seed.account_id, seed.clock, tables, tell=seed.tell)
+    random = seed.random
     for kind, table in tables.items():
         live = _length(kind, seed.size)
         count = live + ceil(live * ARCHIVED_SHARE)
@@ -161,6 +122,13 @@ def store(portal: Portal, stream: str) -> dict[str, Json]:
     return {item.id: record(item) for item in portal.tables[stream].after(0, archived=False)}
 
 
+def alterable(portal: Portal, stream: str) -> list[str]:
+    """The ids of what is live."""
+    if stream == "owners":
+        return [id_ for id_, owner in portal.owners.items() if not owner["archived"]]
+    return [item.id for item in portal.tables[stream].after(0, archived=False)]
+
+
 def apply(portal: Portal, change: Change) -> str:
     """An ordered add, change or delete."""
     fields = change.record.get("properties", change.record)
@@ -172,7 +140,7 @@ def apply(portal: Portal, change: Change) -> str:
         known = ", ".join(PROPERTIES[change.stream])
         raise RefusedError(f"{change.stream} has no {unknown}; it has: {known}", status=400)
     if change.op == "delete":
-        archive(portal, table.items[str(change.id)])
+        archive(portal, change.stream, table.items[str(change.id)])
         return str(change.id)
     given = {name: None if value is None else str(value) for name, value in fields.items()}
     if change.op == "change":
@@ -193,6 +161,7 @@ def create(portal: Portal, table: Table, given: Properties, random: Random) -> I
     if portal.search_lag:
         item.former.append((now, None))
     table.add(item)
+    tell(portal, table.kind, item, "creation", now, changed=_set(given))
     return item
 
 
@@ -203,18 +172,43 @@ def update(portal: Portal, table: Table, item: Item, given: Properties) -> None:
     if portal.search_lag:
         item.former = [past for past in item.former if past[0] > now - LONGEST_LAG]
         item.former.append((now, dict(item.properties)))
-    item.properties |= _written(given)
+    written = _written(given)
+    changed = {name: new for name, new in written.items() if item.properties[name] != new}
+    item.properties |= written
     item.properties |= {"hs_object_id": item.id, "createdate": stamp(item.created_at)}
     item.properties[modified(table.kind)] = stamp(now)
     item.updated_at = now
     table.revision += 1
+    if changed:
+        tell(portal, table.kind, item, "propertyChange", now, changed=changed)
 
 
-def archive(portal: Portal, item: Item) -> None:
+def archive(portal: Portal, kind: str, item: Item) -> None:
     """Takes the object out of every answer but those that ask for archived ones."""
-    item.archived_at = portal.clock.now()
+    item.archived_at = now = portal.clock.now()
     for table in portal.tables.values():
         table.revision += 1
+    tell(portal, kind, item, "deletion", now)
+
+
+def tell(
+    portal: Portal,
+    kind: str,
+    item: Item,
+    what: str,
+    at: datetime,
+    *,
+    changed: Properties | None = None,
+    **more: object,
+) -> None:
+    """What happened to an object, in the words of HubSpot's events."""
+    milliseconds = round(at.timestamp() * 1000)
+    told = {"kind": kind, "id": item.id, "what": what, "at": milliseconds}
+    portal.tell({**told, "changed": changed or {}, "more": more})
+
+
+def _set(given: Properties) -> Properties:
+    return {name: value for name, value in _written(given).items() if value is not None}
 
 
 def _written(given: Properties) -> Properties:
@@ -319,11 +313,13 @@ MAKERS: dict[str, Callable[[Random, datetime], Properties]] = {
 
 
 def _retouched(kind: str, item: Item, random: Random) -> Properties:
-    """A few properties set anew, now and then one emptied."""
+    """A few properties set anew, now and then one emptied; at least one to another value."""
     fresh = MAKERS[kind](random, item.created_at)
     fresh.pop("email", None)
     chosen = random.sample(sorted(fresh), k=random.randint(1, 3))
-    return {name: fresh[name] for name in chosen}
+    drawn = {name: fresh[name] for name in chosen}
+    same = all(item.properties[name] == value for name, value in drawn.items())
+    return _retouched(kind, item, random) if same else drawn
 
 
 def _add_owner(portal: Portal, created_at: datetime, given: Json, random: Random) -> str:

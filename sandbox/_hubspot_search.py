@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from sandbox._hubspot_portal import PROPERTIES, Item, Portal, Properties, Table
+from sandbox._hubspot_kinds import PROPERTIES, Properties
+from sandbox._hubspot_portal import Item, Portal, Table
 from sandbox._vendor import Json
 
 MAX_HITS = 10_000

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from sandbox._clock import Clock
 from sandbox._vendor import Account, Answer, Call, Json, Seed, reply
+from sandbox._watches import Watches
 
 CODE_TTL = 600.0
 
@@ -165,23 +166,32 @@ class Issue:
 
 @dataclass
 class Desk:
-    """The live side of one OAuth server: its accounts, and every token it gave out."""
+    """The live side of one OAuth server: its accounts, every token it gave out, and the watches
+    that were made with them."""
 
     auth: OAuth
     clock: Clock
     accounts: dict[str, Account] = field(default_factory=dict)
-    grants: list[Grant] = field(default_factory=list)
+    grants: dict[str, list[Grant]] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict)
     access_tokens: dict[str, Token] = field(default_factory=dict)
     refresh_tokens: dict[str, Token] = field(default_factory=dict)
+    watches: Watches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watches = Watches(self.clock)
 
     def open(self, account_id: str, scopes: Iterable[str], *, beside: bool = False) -> Grant:
         """A new consent; at some vendors it ends the account's earlier ones, unless `beside`."""
         if self.auth.reconnect_replaces and not beside:
             self.end(account_id)
         grant = Grant(account_id, tuple(scopes), self.clock.time())
-        self.grants.append(grant)
+        self.grants.setdefault(account_id, []).append(grant)
         return grant
+
+    def consents(self, account_id: str) -> list[Grant]:
+        """The account's consents that have not ended."""
+        return [grant for grant in self.grants.get(account_id, ()) if not grant.ended]
 
     def code(self, grant: Grant, redirect_uri: str, challenge: str, *, offline: bool) -> str:
         value = secrets.token_urlsafe(24)
@@ -256,9 +266,8 @@ class Desk:
 
     def end(self, account_id: str) -> None:
         """Every consent of the account ends, as when its user removes the app."""
-        for grant in self.grants:
-            if grant.account_id == account_id:
-                grant.ended = True
+        for grant in self.grants.get(account_id, ()):
+            grant.ended = True
 
     def _make_room(self, account_id: str, cap: int) -> None:
         now = self.clock.time()

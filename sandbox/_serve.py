@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
         app = self.config.app
         if isinstance(app, Starlette):
             world: World = app.state.world
-            world.stopping.set()
+            await world.close()
         await super().shutdown(sockets)
 
 

@@ -14,9 +14,11 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from sandbox._clock import Clock
+from sandbox._webhooks import Asking, Sender
 
 if TYPE_CHECKING:
     from sandbox._oauth import Desk, Grant, OAuth
+    from sandbox._outbox import Outbox
 
 Json: TypeAlias = dict[str, Any]
 Op: TypeAlias = Literal["add", "change", "delete"]
@@ -68,7 +70,8 @@ class Trouble:
 @dataclass(frozen=True)
 class Seed:
     """What a new account's data is made from. `size` is about the length of its biggest stream;
-    `shared` is what the vendors of its OAuth server keep of it together."""
+    `shared` is what the vendors of its OAuth server keep of it together. `tell` is for later: it
+    takes what happens in the account, for the vendor's `webhook`."""
 
     account_id: str
     name: str
@@ -76,6 +79,7 @@ class Seed:
     clock: Clock
     size: int
     shared: Any = None
+    tell: Callable[[Any], None] = lambda what: None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Call:
     origin: str
     clock: Clock
     desk: "Desk"
+    outbox: "Outbox"
     vendor: str = ""
     grant: "Grant | None" = None
     # Answers a request that came inside this one (a part of a batch) as if it had come alone:
@@ -152,6 +157,8 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Call], Response]
+# One that calls the app while its own call is still open.
+AskingHandler: TypeAlias = Callable[[Call], Asking[Response]]
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ class Route:
     method: str
     host: str
     path: str
-    handler: Handler
+    handler: Handler | AskingHandler
     open: bool = False
     scopes: tuple[str, ...] = ()
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
@@ -221,6 +228,7 @@ class Vendor:
     rate_headers: Callable[[Sequence[Usage]], Mapping[str, str]] = lambda usages: {}
     expire_checkpoints: Callable[[Any], None] | None = None
     controls: Mapping[str, Callable[[Mapping[str, Any], Json], Json]] = field(default_factory=dict)
+    webhook: Sender | None = None
     extras: Callable[[str, str], Json] = lambda account_id, origin: {}
 
 

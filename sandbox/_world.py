@@ -5,7 +5,9 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
+from typing import Any
 
 from starlette.datastructures import QueryParams
 
@@ -14,7 +16,10 @@ from sandbox._consent import routes as oauth_routes
 from sandbox._faults import Fault
 from sandbox._limits import Meter
 from sandbox._oauth import Desk, Grant
+from sandbox._outbox import Outbox
+from sandbox._post import Post
 from sandbox._vendor import Account, Json, RefusedError, Route, Seed, Vendor
+from sandbox._webhooks import SILENT
 
 DEFAULT_SIZE = 250
 LOG_LENGTH = 10_000
@@ -67,6 +72,8 @@ class World:
         self.meters = {
             name: Meter(self.clock, vendor.limits) for name, vendor in self.vendors.items()
         }
+        self.post = Post()
+        self.outboxes = {name: self._outbox(vendor) for name, vendor in self.vendors.items()}
         self.stopping = asyncio.Event()
         self._newcomers: dict[str, tuple[Grant, Json]] = {}
         self._routes: dict[str, list[tuple[tuple[str, ...], Route]]] = {}
@@ -89,6 +96,25 @@ class World:
 
     def desk(self, vendor: Vendor) -> Desk:
         return self.desks[vendor.auth.name]
+
+    def outbox(self, vendor: Vendor) -> Outbox:
+        """The sending side of a vendor that has one."""
+        if vendor.webhook is None:
+            raise RefusedError(f"{vendor.name} sends no webhooks")
+        return self.outboxes[vendor.name]
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock; what is due by then is sent."""
+        self.clock.advance(seconds)
+        for outbox in self.outboxes.values():
+            outbox.wake()
+
+    async def close(self) -> None:
+        """Lets go of hanging requests, and sends nothing any more."""
+        self.stopping.set()
+        for outbox in self.outboxes.values():
+            await outbox.close()
+        self.post.close()
 
     def account(self, vendor: Vendor, account_id: str) -> Account:
         accounts = self.desk(vendor).accounts
@@ -114,7 +140,8 @@ class World:
         def seed_of(name: str) -> Seed:
             random = Random(f"{base}:{name}:{account.id}")
             shared = account.state.get(desk.auth.name)
-            return Seed(account.id, account.name, random, self.clock, size, shared)
+            tell = partial(self._tell, desk, name, account.id)
+            return Seed(account.id, account.name, random, self.clock, size, shared, tell)
 
         if desk.auth.shared:
             account.state[desk.auth.name] = desk.auth.shared(seed_of(desk.auth.name))
@@ -138,6 +165,15 @@ class World:
         answer = desk.issue(grant, desk.refresh_token(grant), refreshed=False, call=None)
         self._newcomers[vendor.auth.name] = grant, answer
         return grant.account_id, answer
+
+    def _outbox(self, vendor: Vendor) -> Outbox:
+        desk, sender = self.desk(vendor), vendor.webhook or SILENT
+        return Outbox(self.clock, sender, self.post, desk.watches, desk.consents)
+
+    def _tell(self, desk: Desk, name: str, account_id: str, what: Any) -> None:
+        # How an account came to be is no news: it is known only once it is filled.
+        if account_id in desk.accounts and name in self.outboxes:
+            self.outboxes[name].tell(account_id, what)
 
     def _add_routes(self) -> None:
         for desk in self.desks.values():

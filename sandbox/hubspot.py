@@ -15,21 +15,19 @@ from starlette.responses import Response
 
 from sandbox._hubspot_auth import AUTH, AUTH_ROUTES, HOST
 from sandbox._hubspot_errors import ROLLING, SECONDLY, error, invalid, is_search, missing, trouble
+from sandbox._hubspot_events import SENDER
+from sandbox._hubspot_kinds import DEFAULTS, PROPERTIES, SINGULAR, modified, stamp
 from sandbox._hubspot_portal import (
-    DEFAULTS,
     LONGEST_LAG,
-    PROPERTIES,
-    SINGULAR,
     Item,
     Portal,
     Table,
+    alterable,
     apply,
     archive,
     create,
-    modified,
     new,
     record,
-    stamp,
     store,
     update,
 )
@@ -149,7 +147,7 @@ def archive_object(kind: str, call: Call) -> Response:
     if item is None:
         raise missing(kind, call.params["id"])
     if item.archived_at is None:
-        archive(call.state, item)
+        archive(call.state, kind, item)
     return Response(status_code=204)
 
 
@@ -386,6 +384,7 @@ vendor = Vendor(
     new=new,
     store=store,
     apply=apply,
+    alterable=alterable,
     trouble=trouble,
     limits=(
         Limit(ROLLING, 110, 10.0, lambda call: 0 if is_search(call) else 1),
@@ -393,4 +392,5 @@ vendor = Vendor(
     ),
     rate_headers=rate_headers,
     controls={"search_lag": search_lag},
+    webhook=SENDER,
 )
