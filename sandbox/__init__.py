@@ -52,6 +52,32 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
 * `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
   store. `call.inner(call)` answers a request that came inside another (a part of a batch).
 * `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`.
+
+Its webhook
+-----------
+`webhook=Sender(...)` says how the vendor tells an app what happened; see `sandbox._webhooks`::
+
+    webhook=Sender(
+        compose=compose, deadline=5.0, retry=again_after(60, 300, then=3600), batch=100,
+        notices=to_watches(concerns), acknowledges=lambda answered: answered.status == 200, ...)
+
+* The state keeps `seed.tell` and calls it with anything of the vendor's own whenever its data
+  changes, from a control or through the API alike. While a vendor has nobody to tell, this costs
+  next to nothing; what is told while `new` runs is not heard, nor of an account without consent.
+* `notices(event, outbox)` gives a `Notice` for each address that hears of it: the app's one
+  (`to_app`, the default; a control sets it), or those of watches (`to_watches`). It may make
+  several notices of one event, or none.
+* `compose(delivery) -> Message` makes the call: pure, signed as of `delivery.now` with the secret
+  of the address. It is asked again for each attempt. `event.id` and `delivery.id` stay the same,
+  `delivery.attempt` counts; `notice.number` counts the notices of an address.
+* Watches are made by the vendor's own API: the handler puts an `Address` with an `id` into
+  `call.desk.watches` (`add`, `get`, `of`, `remove`), with the secret it echoes or signs with, the
+  `grant` it ends with and when it expires. Vendors that share an OAuth server share them, too: put
+  into `about` what tells them apart. To go in one call, watches must be `together`.
+* A handler that calls the app while its own call is open is a generator: it yields a `Message`, is
+  sent what was `Answered`, and returns its Response. `handshake` does so for the app's address.
+* `call.outbox.tell(account_id, what, at=later)`: for what no change of data causes, such as the
+  first message of a new watch, or a warning before it ends.
 """
 
 import contextlib

@@ -242,7 +242,7 @@ def _changer(
             record_id = vendor.apply(state, Change(stream, op, chosen, {}, random))
         except RefusedError:
             live[stream] = [id_ for id_ in live[stream] if id_ != chosen]
-            continue
+            return None
         if op == "add":
             live[stream].append(record_id)
         elif op == "delete":

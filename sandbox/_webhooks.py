@@ -116,9 +116,17 @@ def to_app(event: Event, outbox: "Outbox") -> Iterable[Notice]:
     return [Notice(event=event, address=outbox.app)] if outbox.app else []
 
 
-def to_watches(event: Event, outbox: "Outbox") -> Iterable[Notice]:
-    """Every event goes to each live watch of its account."""
-    return [Notice(event=event, address=each) for each in outbox.watches.of(event.account_id)]
+def to_watches(
+    concerns: Callable[[Event, Address], bool],
+) -> Callable[[Event, "Outbox"], Iterable[Notice]]:
+    """An event goes to those live watches of its account that it concerns."""
+
+    def notices(event: Event, outbox: "Outbox") -> Iterable[Notice]:
+        for watch in outbox.watches.of(event.account_id):
+            if concerns(event, watch):
+                yield Notice(event=event, address=watch)
+
+    return notices
 
 
 def again_after(
