@@ -46,7 +46,8 @@ class Talk:
 def new(seed: Seed) -> Mailbox:
     """A mailbox filled from the seed. Its history begins now: of how it came to be it is silent."""
     random = seed.random
-    mailbox = Mailbox(seed.account_id, seed.name, seed.clock, Random(random.random()))
+    drawn = Random(random.random())
+    mailbox = Mailbox(seed.account_id, seed.name, seed.clock, drawn, tell=seed.tell)
     mailbox.labels = system_labels()
     if seed.size:
         for name in LABELS:

@@ -1,7 +1,7 @@
 """A Gmail mailbox in memory: messages, threads, labels, and the history of all that changed."""
 
 from bisect import bisect_right, insort
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -81,6 +81,7 @@ class Mailbox:
     last_label: int = 0
     watch: Json | None = None
     quota_status: int = 429
+    tell: Callable[[Json], None] = lambda what: None
 
 
 def issue(mailbox: Mailbox, at: float | None = None, *, gap: int | None = None) -> int:
@@ -196,6 +197,25 @@ def _note(mailbox: Mailbox, message: Message, changes: Json) -> None:
     changed = [{"id": message.id, "threadId": message.thread_id}]
     mailbox.records.append({"id": str(number), "messages": changed, **changes})
     mailbox.record_ids.append(number)
+    touched = {label for entry in changes.get("labelsRemoved", ()) for label in entry["labelIds"]}
+    if _is_watched(mailbox, touched.union(message.labels)):
+        mailbox.tell({"historyId": number})
+
+
+def live_watch(mailbox: Mailbox) -> Json | None:
+    """The mailbox's watch, unless there is none or it has ended."""
+    watch = mailbox.watch
+    return watch if watch and int(watch["expiration"]) > mailbox.clock.time() * 1000 else None
+
+
+def _is_watched(mailbox: Mailbox, labels: Collection[str]) -> bool:
+    """Whether a change of a message with these labels is notified."""
+    watch = live_watch(mailbox)
+    if watch is None:
+        return False
+    named = any(label in labels for label in watch["labelIds"])
+    includes = str(watch["labelFilterBehavior"]).lower() == "include"
+    return not watch["labelIds"] or named == includes
 
 
 def system_labels() -> dict[str, Json]:

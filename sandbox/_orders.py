@@ -33,6 +33,9 @@ def set_address(outbox: Outbox, body: Json) -> Asking[Json]:
     if target.scheme not in ("http", "https") or not target.hostname or target.fragment:
         raise RefusedError("url must be a web address", status=400)
     settings = {name: body.get(name, default) for name, default in sender.settings.items()}
+    for name, default in sender.settings.items():
+        if type(settings[name]) is not type(default):
+            raise RefusedError(f"{name} must be like {default!r}", status=400)
     secret = str(body.get("secret") or sender.secret)
     address = Address(url=str(url), secret=secret, about=settings)
     if sender.handshake:

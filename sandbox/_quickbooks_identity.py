@@ -1,17 +1,13 @@
 """Intuit's OAuth and OpenID side: token answers, discovery, keys, revocation, who the user is."""
 
-import base64
 import hashlib
-import json
 from datetime import timedelta
-from functools import cache
 from random import Random
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from starlette.responses import Response
 
 from sandbox._data import firm
+from sandbox._jwt import jwk, sign
 from sandbox._oauth import Issue, OAuth, Place, Refusal, Rotation, check_client, no
 from sandbox._quickbooks_answers import support_id
 from sandbox._vendor import Call, Json, Route, reply
@@ -28,7 +24,8 @@ SCOPES = (ACCOUNTING, "openid", "email")
 # 100 days and one, as published answers have it; rolling on with each new value.
 REFRESH_TTL = timedelta(seconds=8_726_400)
 HARD_TTL = timedelta(days=5 * 365)
-KEY_ID = "sandbox-1"
+# By which name the sandbox knows the key that Intuit signs with.
+KEY = "intuit"
 
 
 def token_answer(issue: Issue) -> Json:
@@ -93,10 +90,7 @@ def discovery(call: Call) -> Response:
 
 def keys(call: Call) -> Response:
     """The key that id tokens are signed with."""
-    numbers = _key().public_key().public_numbers()
-    key = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID}
-    key |= {name: _b64(_bytes(value)) for name, value in (("e", numbers.e), ("n", numbers.n))}
-    return reply({"keys": [key]}, headers=support_id())
+    return reply({"keys": [jwk(KEY)]}, headers=support_id())
 
 
 def revoke(call: Call) -> Response:
@@ -153,7 +147,6 @@ def _ends(issue: Issue, refresh_token: str) -> Json:
 
 def _id_token(issue: Issue, call: Call) -> str:
     now = int(call.clock.time())
-    head = {"kid": KEY_ID, "alg": "RS256"}
     claims = {
         "sub": _subject(issue.account.id),
         "aud": [issue.auth.client_id],
@@ -163,23 +156,8 @@ def _id_token(issue: Issue, call: Call) -> str:
         "iat": now,
         "exp": now + 3600,
     }
-    signed = ".".join(_b64(json.dumps(part).encode()) for part in (head, claims))
-    signature = _key().sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return f"{signed}.{_b64(signature)}"
+    return sign(KEY, claims)
 
 
 def _subject(realm: str) -> str:
     return hashlib.sha256(realm.encode()).hexdigest()[:32]
-
-
-@cache
-def _key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65_537, 2048)
-
-
-def _bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-def _b64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from starlette.responses import Response
 
-from sandbox import _gmail_history, _google
+from sandbox import _gmail_history, _gmail_push, _google
 from sandbox import _gmail_reading as reading
 from sandbox import _gmail_writing as writing
 from sandbox._gmail_letters import apply, new
-from sandbox._gmail_mailbox import Mailbox, alterable, expire, store
+from sandbox._gmail_mailbox import Mailbox, alterable, expire, live_watch, store
 from sandbox._google import AUTH, MAIL, SCOPE, exceeded, forbidden
 from sandbox._google_batch import batch
 from sandbox._vendor import Call, Json, Kind, Limit, RefusedError, Route, Trouble, Vendor
@@ -115,20 +115,16 @@ def quota_status(mailboxes: Mapping[str, Any], body: Json) -> Json:
 
 def watches(mailboxes: Mapping[str, Any], body: Json) -> Json:
     """The watch on each mailbox; None where there is none, or it has ended."""
-    return {
-        address: mailbox.watch
-        if mailbox.watch and int(mailbox.watch["expiration"]) > mailbox.clock.time() * 1000
-        else None
-        for address, mailbox in mailboxes.items()
-    }
+    return {address: live_watch(mailbox) for address, mailbox in mailboxes.items()}
 
 
 def extras(account_id: str, origin: str) -> Json:
-    """What a client of Google's SDK is told, and the topic that a watch may name."""
+    """What a client of Google's SDK is told; the topic that a watch may name, and who signs."""
     return {
         "api_endpoint": f"{origin}/{HOST}/",
         "batch_url": f"{origin}/{HOST}/batch/gmail/v1",
         "topic_name": writing.TOPIC,
+        "push_account": _gmail_push.ACCOUNT,
     }
 
 
@@ -137,7 +133,7 @@ vendor = Vendor(
     title="Gmail",
     base_url=f"https://{HOST}/gmail/v1",
     auth=AUTH,
-    routes=ROUTES,
+    routes=(*ROUTES, *_gmail_push.ROUTES),
     streams=("messages", "history", "labels", "threads"),
     mutable={"messages": ("add", "change", "delete"), "labels": ("add", "change", "delete")},
     new=new,
@@ -148,5 +144,6 @@ vendor = Vendor(
     limits=(Limit("units per minute per user", UNITS_A_MINUTE, 60.0, _cost),),
     expire_checkpoints=expire,
     controls={"quota_status": quota_status, "watches": watches},
+    webhook=_gmail_push.SENDER,
     extras=extras,
 )
