@@ -125,6 +125,12 @@ def stored_text(value: str) -> str:
 def stored_json(value: Any) -> str:
     """Any JSON value as text that jsonb takes; ValueError for what is none."""
     try:
+        text = orjson.dumps(value).decode()
+        if "\\u0000" not in text:
+            return text
+    except TypeError:
+        pass  # a lone surrogate, an integer beyond 64 bits, or something that is not JSON
+    try:
         return json.dumps(_storable(value), allow_nan=False, ensure_ascii=False)
     except (TypeError, RecursionError) as error:
         raise ValueError("not JSON, or nested too deeply") from error

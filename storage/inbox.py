@@ -15,10 +15,10 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.types import BigInteger, DateTime, Text, Uuid
+from sqlalchemy.types import BigInteger, Uuid
 
 from connectors import Effect, Event
-from storage._rows import stored_json, stored_text
+from storage._rows import stored_json
 from storage.database import Database
 from storage.models import Event as EventRow
 
@@ -85,9 +85,10 @@ class Waiting:
 _RECEIVE = text(
     """
     WITH arrived AS (
-        SELECT * FROM unnest(:integrations, :accounts, :connections, :ids, :types, :data, :times)
-            WITH ORDINALITY
-            AS a (integration, account_id, connection_id, event_id, type, data, received_at, place)
+        SELECT * FROM json_to_recordset(CAST(:arrived AS json)) AS a (
+            place integer, integration text, account_id text, connection_id uuid, event_id text,
+            type text, data jsonb, received_at timestamptz
+        )
     ), met AS (
         SELECT a.*, c.id AS of_connection, c.tenant_id
         FROM arrived a JOIN connections c
@@ -101,7 +102,7 @@ _RECEIVE = text(
     ), stored AS (
         INSERT INTO events
             (integration, event_id, connection_id, tenant_id, type, data, received_at)
-        SELECT integration, event_id, of_connection, tenant_id, type, data::jsonb, received_at
+        SELECT integration, event_id, of_connection, tenant_id, type, data, received_at
         FROM met ORDER BY place
         ON CONFLICT (integration, event_id, connection_id) DO NOTHING
         RETURNING integration
@@ -113,14 +114,6 @@ _RECEIVE = text(
     LEFT JOIN (SELECT integration, count(*) AS new FROM stored GROUP BY integration) s
         USING (integration)
     """
-).bindparams(
-    bindparam("integrations", type_=ARRAY(Text())),
-    bindparam("accounts", type_=ARRAY(Text())),
-    bindparam("connections", type_=ARRAY(Uuid())),
-    bindparam("ids", type_=ARRAY(Text())),
-    bindparam("types", type_=ARRAY(Text())),
-    bindparam("data", type_=ARRAY(Text())),
-    bindparam("times", type_=ARRAY(DateTime(timezone=True))),
 )
 
 
@@ -129,38 +122,40 @@ async def receive(database: Database, arrivals: Sequence[Arrival]) -> dict[str, 
 
     What became of them, by integration.
     """
-    values = {
-        "integrations": [each.integration for each in arrivals],
-        "accounts": [stored_text(each.event.account_id) for each in arrivals],
-        "connections": [each.connection_id for each in arrivals],
-        "ids": [_id_of(each.event) for each in arrivals],
-        "types": [stored_text(each.event.type)[:LONGEST_ID] for each in arrivals],
-        "data": [_data_of(each.event) for each in arrivals],
-        "times": [each.received_at for each in arrivals],
-        "channel": CHANNEL,
-    }
+    arrived = [_row(place, arrival) for place, arrival in enumerate(arrivals)]
+    values = {"arrived": stored_json(arrived), "channel": CHANNEL}
     async with database.receiving() as session:
         found = await session.execute(_RECEIVE, values)
         return {integration: Received(known, new) for integration, known, new, _ in found}
 
 
-def _id_of(event: Event) -> str:
-    """The event's id; a digest of one that an index cannot hold."""
-    if len(event.id) <= LONGEST_ID:
-        return stored_text(event.id)
-    return "sha256:" + hashlib.sha256(event.id.encode(errors="replace")).hexdigest()
-
-
-def _data_of(event: Event) -> str:
+def _row(place: int, arrival: Arrival) -> dict[str, Any]:
+    event = arrival.event
     data = {
         "effect": event.effect,
-        "streams": list(event.streams),
+        "streams": event.streams,
         "key": event.key,
         "watch_id": event.watch_id,
         "record": event.record,
         "at": event.at.isoformat() if event.at else None,
     }
-    return stored_json({name: value for name, value in data.items() if value})
+    return {
+        "place": place,
+        "integration": arrival.integration,
+        "account_id": event.account_id,
+        "connection_id": str(arrival.connection_id) if arrival.connection_id else None,
+        "event_id": _id_of(event),
+        "type": event.type[:LONGEST_ID],
+        "data": {name: value for name, value in data.items() if value},
+        "received_at": arrival.received_at.isoformat(),
+    }
+
+
+def _id_of(event: Event) -> str:
+    """The event's id; a digest of one that an index cannot hold."""
+    if len(event.id) <= LONGEST_ID:
+        return event.id
+    return "sha256:" + hashlib.sha256(event.id.encode(errors="replace")).hexdigest()
 
 
 # What is pending of a connection that is active, and not being applied. ENTERPRISE comes first, but

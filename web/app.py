@@ -52,10 +52,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api.health_router)
     for pages in (connect_sessions, connect, callback):
         app.include_router(pages.router)
-    webhooks.install(app)
     _problems.install(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(AccessLog)  # the last one added is the outermost
+    app.add_middleware(AccessLog)
+    app.add_middleware(webhooks.Gate)  # the last one added is the outermost
     return app
 
 

@@ -6,15 +6,17 @@ it were, for a vendor that is refused tries again and then gives us up.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl
 from uuid import UUID
 
-from fastapi import FastAPI
 from prometheus_client import Counter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import (
     Connector,
@@ -24,6 +26,7 @@ from connectors import (
     Reply,
     SignatureError,
     Webhook,
+    all_connectors,
     load,
 )
 from connectors._answers import SHAPE_ERRORS
@@ -33,13 +36,17 @@ from storage import DatabaseUnavailableError
 from storage.inbox import Arrival
 from web._coverage import Coverage
 from web._inbox import BusyError, Inbox
-from web._problems import Problem, answer
+from web._limits import MAX_DELIVERY
+from web._problems import Problem, answer, told
 from web._proofs import Proofs
 
 log = logging.getLogger("atom-sync.webhooks")
 DELIVERIES = Counter(
     "atom_webhook_deliveries", "Deliveries by what became of them.", ("integration", "outcome")
 )
+
+# A label of a metric is never a stranger's word.
+NAMES = frozenset(connector.name for connector in all_connectors())
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a fault
@@ -51,6 +58,15 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.response = response
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call to one of the vendors' addresses; `addressee` is what stands after the integration."""
+
+    integration: str
+    addressee: str
+    delivery: Delivery
+
+
 class Ingress:
     """What receiving deliveries takes, for as long as the process lives."""
 
@@ -60,17 +76,16 @@ class Ingress:
         self.coverage = coverage
         self.proofs = Proofs(runtime)
 
-    async def receive(self, request: Request) -> Response:
+    async def receive(self, call: Call) -> Response:
         """The answer to one call; everything that happened is counted under its outcome."""
-        integration = request.path_params["integration"]
         try:
-            connector, webhook = self._connector(integration)
-            outcome, reply = await self._received(request, connector, webhook)
+            connector, webhook = self._connector(call.integration)
+            outcome, reply = await self._received(call, connector, webhook)
         except _Refused as refused:
-            known = integration if refused.outcome != "unknown" else "unknown"
+            known = call.integration if refused.outcome != "unknown" else "unknown"
             DELIVERIES.labels(known, refused.outcome).inc()
             return refused.response
-        DELIVERIES.labels(integration, outcome).inc()
+        DELIVERIES.labels(call.integration, outcome).inc()
         return Response(
             reply.body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
         )
@@ -85,14 +100,14 @@ class Ingress:
         return connector, connector.webhook
 
     async def _received(
-        self, request: Request, connector: Connector, webhook: Webhook
+        self, call: Call, connector: Connector, webhook: Webhook
     ) -> tuple[str, Reply]:
-        delivery = await _delivery(request, self.runtime)
+        delivery = call.delivery
         if (reply := webhook.handshake(delivery)) is not None:
             return "handshake", reply
         if delivery.method != "POST":
             raise _refused("method", 405, "deliveries are POSTed", allow="POST")
-        connection_id = self._addressee(request, webhook)
+        connection_id = self._addressee(call.addressee, webhook)
         try:
             if webhook.verify is not None:
                 await self.proofs.verify(connector, webhook.verify, delivery)
@@ -108,10 +123,9 @@ class Ingress:
         await self._store(arrivals)
         return "accepted", webhook.reply(delivery)
 
-    def _addressee(self, request: Request, webhook: Webhook) -> UUID | None:
+    def _addressee(self, given: str, webhook: Webhook) -> UUID | None:
         """Whose address it is, if it is one connection's own."""
-        given = request.path_params.get("connection")
-        if given is None:
+        if not given:
             if webhook.addressed:
                 raise _refused("signature", 401, "this address has to end in what proves it")
             return None
@@ -186,17 +200,6 @@ class Ingress:
             raise _refused("unavailable", 503, detail, **again) from None
 
 
-def install(app: FastAPI) -> None:
-    """The two addresses. Not as API routes: they are the vendors', and take any body there is."""
-    for path in ("/{integration}", "/{integration}/{connection}"):
-        app.add_route(f"{webhooks.PATH}{path}", _receive, methods=["GET", "POST"])
-
-
-async def _receive(request: Request) -> Response:
-    ingress: Ingress = request.app.state.ingress
-    return await ingress.receive(request)
-
-
 @asynccontextmanager
 async def opened(runtime: Runtime, wake: Callable[[], None]) -> AsyncIterator[Ingress]:
     """Receiving, for as long as the block lasts; `wake` is called when something was stored."""
@@ -204,18 +207,68 @@ async def opened(runtime: Runtime, wake: Callable[[], None]) -> AsyncIterator[In
         yield Ingress(runtime, inbox, coverage)
 
 
-async def _delivery(request: Request, runtime: Runtime) -> Delivery:
-    public = runtime.settings.nextauth_url or str(request.base_url).rstrip("/")
-    path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
-    query = request.scope["query_string"].decode("latin-1")
-    return Delivery(
-        method=request.method,
-        url=f"{public}{path}{'?' if query else ''}{query}",
-        headers=dict(request.headers),
-        query=dict(request.query_params),
-        body=await request.body(),
+class Gate:
+    """The outermost layer: what comes to the vendors' addresses goes no further.
+
+    Not as routes: there is no session, no schema and no line of the log for each delivery, and a
+    vendor may send thousands a second. They are counted instead.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(f"{webhooks.PATH}/"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await _answer(scope, receive)
+        except Exception as error:
+            response = answer(told(error))
+        response.headers["cache-control"] = "no-store"
+        response.headers["x-content-type-options"] = "nosniff"
+        await response(scope, receive, send)
+
+
+async def _answer(scope: Scope, receive: Receive) -> Response:
+    integration, _, addressee = scope["path"].removeprefix(f"{webhooks.PATH}/").partition("/")
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    body = await _body(headers, receive)
+    if body is None:
+        DELIVERIES.labels(integration if integration in NAMES else "unknown", "size").inc()
+        return answer(Problem(413, f"a delivery may have {MAX_DELIVERY // 2**20} MiB"))
+    ingress: Ingress = scope["app"].state.ingress
+    settings = ingress.runtime.settings
+    query = scope["query_string"].decode("latin-1")
+    path = scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
+    delivery = Delivery(
+        method=scope["method"],
+        url=f"{settings.nextauth_url or ''}{path}{'?' if query else ''}{query}",
+        headers=headers,
+        query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
+        body=body,
         received_at=datetime.now(UTC),
     )
+    return await ingress.receive(Call(integration, addressee, delivery))
+
+
+async def _body(headers: Mapping[str, str], receive: Receive) -> bytes | None:
+    """The body; None of one that is too large, whether it says so or not."""
+    declared = headers.get("content-length", "0")
+    if not declared.isdecimal() or len(declared) > 9 or int(declared) > MAX_DELIVERY:
+        return None
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_DELIVERY:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)
 
 
 def _refused(outcome: str, status: int, detail: str, **headers: str) -> _Refused:
