@@ -4,7 +4,7 @@ Always true: an invoice's Balance is its TotalAmt less what payments put on it, 
 Balance is the sum of its invoices' less what its payments have not put on any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,7 @@ class Books:
     rows: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in KINDS})
     stubs: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in KINDS})
     numbers: dict[str, int] = field(default_factory=dict)
+    tell: Callable[[Json], None] = lambda what: None
 
 
 def create(books: Books, kind: Kind, given: Mapping[str, Any]) -> Json:
@@ -75,6 +76,7 @@ def create(books: Books, kind: Kind, given: Mapping[str, Any]) -> Json:
         row.setdefault("DocNumber", str(1000 + number))
     complete(kind, row)
     books.rows[kind.name][row["Id"]] = row
+    _tell(books, kind, row, "created")
     _weigh(books, kind, row, 1)
     return row
 
@@ -94,6 +96,9 @@ def change(
     kept = {name: value for name, value in row.items() if name not in gone}
     after = {**_defaults(kind, stamp(books.clock.now())), **kept, **fields}
     complete(kind, after)
+    # No row of a name list can be deleted, and yet Intuit's table has a Delete for each of them: it
+    # is taken to tell that one was made inactive (2026-11, unproven).
+    retired = kind.name_list and row["Active"] and not after["Active"]
     moving = bool(MOVING & {*fields, *gone})
     if moving:
         _weigh(books, kind, row, -1)
@@ -101,7 +106,7 @@ def change(
     row.update(after)
     if moving:
         _weigh(books, kind, row, 1)
-    touch(books, row)
+    _touch(books, kind, row, "deleted" if retired else "updated")
 
 
 def delete(books: Books, kind: Kind, row: Json) -> Json:
@@ -113,6 +118,7 @@ def delete(books: Books, kind: Kind, row: Json) -> Json:
     now = stamp(books.clock.now())
     stub = {"domain": "QBO", "status": "Deleted", "Id": row["Id"]}
     books.stubs[kind.name][row["Id"]] = {**stub, "MetaData": {"LastUpdatedTime": now}}
+    _tell(books, kind, row, "deleted")
     return stub
 
 
@@ -130,14 +136,18 @@ def void(books: Books, kind: Kind, row: Json) -> None:
         line.get("SalesItemLineDetail", {}).update(Qty=0, UnitPrice=0)
     complete(kind, row)
     _weigh(books, kind, row, 1)
-    touch(books, row)
+    _touch(books, kind, row, "voided")
 
 
-def touch(books: Books, row: Json, *, edited: bool = True) -> None:
-    """The row changed now. What only follows from another row's change is no edit of its own."""
+def _touch(books: Books, kind: Kind, row: Json, operation: str = "updated") -> None:
+    """The row was edited now."""
     row["MetaData"]["LastUpdatedTime"] = stamp(books.clock.now())
-    if edited:
-        row["SyncToken"] = str(int(row["SyncToken"]) + 1)
+    row["SyncToken"] = str(int(row["SyncToken"]) + 1)
+    _tell(books, kind, row, operation)
+
+
+def _tell(books: Books, kind: Kind, row: Json, operation: str) -> None:
+    books.tell({"entity": kind.name, "id": row["Id"], "operation": operation})
 
 
 def complete(kind: Kind, row: Json) -> None:
@@ -229,7 +239,8 @@ def _owe(books: Books, customer_id: str, amount: float) -> None:
     if amount:
         customer["Balance"] = _cents(customer["Balance"] + amount)
         customer["BalanceWithJobs"] = customer["Balance"]
-        touch(books, customer, edited=False)
+        # What follows from another row's change is no edit: it has no event (2026-11, unproven).
+        customer["MetaData"]["LastUpdatedTime"] = stamp(books.clock.now())
 
 
 def _apply(books: Books, payment: Json, line: Json, sign: int) -> None:
@@ -243,7 +254,7 @@ def _apply(books: Books, payment: Json, line: Json, sign: int) -> None:
         else:
             invoice["LinkedTxn"].remove(mark)
         _owe(books, invoice["CustomerRef"]["value"], -sign * line["Amount"])
-        touch(books, invoice)
+        _touch(books, INVOICE, invoice)
 
 
 def _unlink(books: Books, invoice: Json) -> None:
@@ -257,7 +268,7 @@ def _unlink(books: Books, invoice: Json) -> None:
         complete(PAYMENT, payment)
         _owe(books, payment["CustomerRef"]["value"], -given_back)
         _owe(books, invoice["CustomerRef"]["value"], given_back)
-        touch(books, payment)
+        _touch(books, PAYMENT, payment)
     invoice |= {"LinkedTxn": [], "Balance": invoice["TotalAmt"]}
 
 

@@ -35,7 +35,7 @@ INACTIVE_SHARE = 0.06
 def new(seed: Seed) -> Books:
     """A company filled from the seed."""
     random, now = seed.random, seed.clock.now()
-    books = Books(seed.account_id, seed.clock, _company(seed))
+    books = Books(seed.account_id, seed.clock, _company(seed), tell=seed.tell)
     for kind, share in SHARES.items():
         length = max(2, round(seed.size * share)) if seed.size else 0
         for _ in range(length):

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from sandbox import _quickbooks_books as ledger
 from sandbox._quickbooks_answers import answer, fault, forbidden, takes_json, trouble, unsupported
 from sandbox._quickbooks_books import Books
+from sandbox._quickbooks_events import SENDER
 from sandbox._quickbooks_identity import ACCOUNTING, AUTH, DISCOVERY, REVOKE, ROUTES
 from sandbox._quickbooks_kinds import (
     BY_PATH,
@@ -209,5 +210,6 @@ vendor = Vendor(
     trouble=trouble,
     limits=(Limit("minute", 500, 60.0), Limit("second", 10, 1.0)),
     controls={"void": void},
+    webhook=SENDER,
     extras=_extras,
 )
