@@ -58,7 +58,7 @@ def cursor_pages(
             if following in (None, ""):
                 yield Page(rows, then(kept))
                 return
-            page, known = _onward(page, following), True
+            page, known = onward(page, following), True
             yield Page(rows, Checkpoint({**kept, "page": page}))
 
     return read
@@ -150,7 +150,7 @@ def connection_pages(
             if not found["pageInfo"]["hasNextPage"]:
                 yield Page(found["nodes"], then(kept))
                 return
-            after = _onward(after, found["pageInfo"]["endCursor"])
+            after = onward(after, found["pageInfo"]["endCursor"])
             yield Page(found["nodes"], Checkpoint({**kept, "after": after}))
 
     return read
@@ -206,7 +206,7 @@ def _followed(
             if not target:
                 yield Page(rows, then(kept))
                 return
-            url, known = _onward(url, target), True
+            url, known = onward(url, target), True
             yield Page(rows, Checkpoint({**kept, "url": url}))
 
     return read
@@ -221,7 +221,8 @@ def _resume(
     return {key: value for key, value in at.items() if key != name}, at[name]
 
 
-def _onward(here: Any, following: Any) -> Any:
+def onward(here: Any, following: Any) -> Any:
+    """The place of the next page; ContractError where it is this one's: that would never end."""
     if following == here:
         raise ContractError("the vendor's listing does not go on: its next page is this one")
     return following

@@ -11,20 +11,16 @@ from urllib.parse import quote
 
 from connectors import (
     Account,
-    BrokenConnectionError,
     Checkpoint,
     CheckpointExpiredError,
     Connector,
-    ConnectorError,
     Context,
     ContractError,
     Delivery,
     Effect,
     Event,
-    OAuth2,
     Page,
     RateLimit,
-    RateLimitedError,
     Reader,
     Record,
     Request,
@@ -39,6 +35,7 @@ from connectors import (
     one_resource,
 )
 from connectors._body import parse_json
+from connectors._google import SCOPE, auth, classify
 from connectors._jwts import google_push_token
 from connectors._paging import LAPSED, ask, rows_of
 from connectors._versions import EPOCH, MILLISECOND, integer
@@ -50,13 +47,6 @@ PAGE = 500
 DETAILS = 50
 # Quota units that a call costs.
 PROFILE, HISTORY, LABELS, MESSAGES, THREAD, WATCH = 1, 2, 1, 5, 10, 100
-
-RATE_REASONS = frozenset(
-    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
-)
-# The operator's Cloud project, not the mailbox.
-PROJECT_REASONS = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
-SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
 
 
 def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: str) -> Stream:
@@ -231,31 +221,6 @@ def _profile() -> Generator[Request, Response, Record]:
     return profile
 
 
-def classify(response: Response) -> ConnectorError | None:
-    """Google says 403 for too many calls, too, and for a project without the API."""
-    if response.status != 403:
-        return None
-    reasons = set(_reasons(response.json))
-    if reasons & RATE_REASONS:
-        # No answer says how long: back off.
-        return RateLimitedError("Gmail asks us to wait (403)", retry_after=timedelta())
-    if reasons & PROJECT_REASONS:
-        return ContractError("the Gmail API is not enabled in our Google Cloud project")
-    if reasons & SCOPE_REASONS:
-        return BrokenConnectionError("Gmail was not allowed when this mailbox was connected")
-    return None
-
-
-def _reasons(body: Any) -> Iterator[str]:
-    error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return
-    for name in ("errors", "details"):
-        for item in error.get(name) or ():
-            if isinstance(item, dict) and isinstance(item.get("reason"), str):
-                yield item["reason"]
-
-
 def events(delivery: Delivery) -> tuple[Event, ...]:
     """A push of Pub/Sub: that the mailbox changed. What changed is in the history after our own
     position; the id that the push tells may be before or after it."""
@@ -301,34 +266,14 @@ connector = Connector(
     title="Gmail",
     sync_type=SyncType.HYBRID,
     base_url="https://gmail.googleapis.com/gmail/v1",
-    auth=OAuth2(
-        env="GOOGLE",
-        authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
-        token_url="https://oauth2.googleapis.com/token",  # noqa: S106
-        revoke_url="https://oauth2.googleapis.com/revoke",
-        revoke_body="token",
-        scopes=("https://www.googleapis.com/auth/gmail.readonly", "openid", "email"),
-        why={
-            "https://www.googleapis.com/auth/gmail.readonly": "messages, threads, labels, history",
-            "openid": "to tell one person's mailbox from another's",
-            "email": "to name the mailbox to people",
-        },
-        pkce=True,
-        # Without consent a second grant comes without a refresh token.
-        authorize_params={
-            "access_type": "offline",
-            "prompt": "consent",
-            "include_granted_scopes": "true",
-        },
-        lapses_after=timedelta(days=180),
-    ),
+    auth=auth({f"{SCOPE}gmail.readonly": "messages, threads, labels and the history of changes"}),
     rate_limits=(
         # In quota units; what a project created since 2026-05-01 gets for each mailbox.
         RateLimit(6_000, per=timedelta(minutes=1)),
         RateLimit(1_200_000, per=timedelta(minutes=1), scope="app"),
     ),
     identify=identify,
-    classify=classify,
+    classify=classify("Gmail"),
     concurrency=8,
     variables={
         "GMAIL_PUBSUB_TOPIC": "The Pub/Sub topic that Gmail publishes to: `projects/…/topics/…`.",

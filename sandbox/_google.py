@@ -16,7 +16,7 @@ from starlette.responses import Response
 from sandbox._data import FIRM_ENDS, FIRM_STARTS, domain, person, plain
 from sandbox._jwt import packed, sign
 from sandbox._oauth import Issue, OAuth, Refusal, Rotation
-from sandbox._vendor import Answer, Call, Json, Kind, Trouble, reply
+from sandbox._vendor import Answer, Call, Json, Kind, RefusedError, Trouble, reply
 
 ISSUER = "https://accounts.google.com"
 # By which name the sandbox knows the key that Google signs with.
@@ -147,16 +147,38 @@ def problem(
     code: int,
     reason: str,
     message: str,
-    status: str,
+    status: str = "",
     *,
     domain: str = "global",
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """An error as Google's APIs word it."""
+    """An error as Google's APIs word it; only the newer ones give it a `status`."""
     detail = {"message": message, "domain": domain, "reason": reason, **more}
-    error = {"code": code, "message": message, "errors": [detail], "status": status}
-    return reply({"error": error}, code, headers)
+    error = {"code": code, "message": message, "errors": [detail]}
+    return reply({"error": error | ({"status": status} if status else {})}, code, headers)
+
+
+def older(response: Response) -> Response:
+    """The same error in the older form."""
+    body = json.loads(bytes(response.body))
+    body["error"].pop("status", None)
+    headers = {name: response.headers[name] for name in KEPT if name in response.headers}
+    return reply(body, response.status_code, headers)
+
+
+KEPT = ("retry-after", "www-authenticate")
+
+
+def refused(code: int, reason: str, message: str, **more: Any) -> Answer:
+    """To be raised: an error of the older APIs."""
+    return Answer(problem(code, reason, message, **more))
+
+
+def wrong(message: str, parameter: str) -> Answer:
+    """To be raised by the older APIs: a parameter has a value that does not do."""
+    where = {"locationType": "parameter", "location": parameter}
+    return refused(400, "invalid", message, **where)
 
 
 def invalid(message: str) -> Answer:
@@ -212,6 +234,35 @@ def exceeded(code: int, headers: Mapping[str, str] | None = None) -> Response:
     )
 
 
+def disabled(title: str) -> Response:
+    """The operator never switched this API on in the Cloud project."""
+    message = f"{title} API has not been used in project {PROJECT} before or it is disabled."
+    return problem(
+        403,
+        "accessNotConfigured",
+        message,
+        "PERMISSION_DENIED",
+        domain="usageLimits",
+        extendedHelp="https://console.developers.google.com",
+    )
+
+
+def quota_status(states: Mapping[str, Any], body: Json) -> Json:
+    """A control: whether a spent quota is told with 429 or with 403. Google does both."""
+    if body.get("status") not in (403, 429):
+        raise RefusedError("status must be 403 or 429", status=400)
+    for state in states.values():
+        state.quota_status = body["status"]
+    return {"status": body["status"]}
+
+
+def project(states: Mapping[str, Any], body: Json) -> Json:
+    """A control: whether the API is switched on in the operator's Cloud project."""
+    for state in states.values():
+        state.switched_on = bool(body.get("switched_on", True))
+    return {"switched_on": bool(body.get("switched_on", True))}
+
+
 def _unauthorized(no_token: bool) -> Response:
     challenge = f'Bearer realm="{ISSUER}/"' + ("" if no_token else ', error="invalid_token"')
     return problem(
@@ -225,19 +276,19 @@ def _unauthorized(no_token: bool) -> Response:
     )
 
 
-def page_size(call: Call, *, default: int, most: int) -> int:
+def page_size(call: Call, *, default: int, most: int, name: str = "maxResults") -> int:
     """`maxResults`; more than there may be is brought down without a word."""
-    asked = call.query.get("maxResults", "")
+    asked = call.query.get(name, "")
     if not asked:
         return default
     if not asked.isdecimal():
-        raise invalid(f"Invalid value at 'max_results' (TYPE_UINT32), \"{asked}\"")
+        raise invalid(f"Invalid value at '{name}' (TYPE_UINT32), \"{asked}\"")
     return min(int(asked) or default, most)
 
 
-def flag(call: Call, name: str) -> bool:
+def flag(call: Call, name: str, *, default: bool = False) -> bool:
     """A boolean parameter."""
-    asked = call.query.get(name, "false").lower()
+    asked = call.query.get(name, str(default)).lower()
     if asked not in ("true", "false", "1", "0"):
         raise invalid(f"Invalid value at '{name}' (TYPE_BOOL), \"{asked}\"")
     return asked in ("true", "1")
@@ -248,16 +299,16 @@ def page_token(*position: int | str) -> str:
     return packed({"p": position})
 
 
-def position(call: Call, *kinds: type) -> tuple[Any, ...] | None:
-    """The place, of values of those kinds, that `pageToken` stands for; None at the start."""
-    token = call.query.get("pageToken", "")
+def position(call: Call, *kinds: type, name: str = "pageToken") -> tuple[Any, ...] | None:
+    """The place, of values of those kinds, that a token stands for; None where there is none."""
+    token = call.query.get(name, "")
     if not token:
         return None
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         place = json.loads(raw)["p"]
     except (ValueError, KeyError, TypeError) as error:
-        raise invalid("Invalid pageToken") from error
+        raise invalid(f"Invalid {name}") from error
     if not isinstance(place, list) or [type(each) for each in place] != list(kinds):
-        raise invalid("Invalid pageToken")
+        raise invalid(f"Invalid {name}")
     return tuple(place)

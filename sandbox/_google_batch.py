@@ -37,7 +37,7 @@ def batch(call: Call) -> Response:
 
 def _answered(call: Call, part: Message, boundary: str) -> bytes:
     response = call.inner(_inner(call, part))
-    name = part.get("Content-ID", "")
+    name = " ".join(part.get("Content-ID", "").split())  # a long one comes folded
     called = f"Content-ID: <response-{name[1:]}\r\n" if name.startswith("<") else ""
     lines = [
         f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}",

@@ -13,9 +13,9 @@ from sandbox import _gmail_reading as reading
 from sandbox import _gmail_writing as writing
 from sandbox._gmail_letters import apply, new
 from sandbox._gmail_mailbox import Mailbox, alterable, expire, live_watch, store
-from sandbox._google import AUTH, MAIL, SCOPE, exceeded, forbidden
+from sandbox._google import AUTH, MAIL, SCOPE, exceeded, forbidden, quota_status
 from sandbox._google_batch import batch
-from sandbox._vendor import Call, Json, Kind, Limit, RefusedError, Route, Trouble, Vendor
+from sandbox._vendor import Call, Json, Kind, Limit, Route, Trouble, Vendor
 
 HOST = "gmail.googleapis.com"
 
@@ -102,15 +102,6 @@ def trouble(trouble: Trouble, call: Call) -> Response:
         mailbox: Mailbox = call.state
         return exceeded(mailbox.quota_status)
     return _google.trouble(trouble, call)
-
-
-def quota_status(mailboxes: Mapping[str, Any], body: Json) -> Json:
-    """Whether a spent quota is told with 429 or with 403: Gmail does both."""
-    if body.get("status") not in (403, 429):
-        raise RefusedError("status must be 403 or 429", status=400)
-    for mailbox in mailboxes.values():
-        mailbox.quota_status = body["status"]
-    return {"status": body["status"]}
 
 
 def watches(mailboxes: Mapping[str, Any], body: Json) -> Json:

@@ -1,11 +1,11 @@
 """Drives a reader by next() and send(), with a function that plays the vendor."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from connectors import Checkpoint, Context, Page, Reader, Request, Response
+from connectors import Checkpoint, Context, Page, Reader, Record, Request, Response, Stream
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -49,3 +49,21 @@ def _answered(answer: Answer, request: Request) -> Response:
     # The client hands on good answers, and those that the reader expects.
     assert found.status == 200 or found.status in request.expect, (request.path, found.status)
     return found
+
+
+def held(
+    stream: Stream, pages: Sequence[Page], former: Mapping[str, Record] | None = None
+) -> dict[str, Record]:
+    """What is held of a stream after those pages, one after the other."""
+    records = dict(former or {})
+    for page in pages:
+        for record in page.records:
+            key = stream.key
+            records[key(record) if callable(key) else record[key]] = record
+        gone = set(page.deleted)
+        for whole in page.whole:
+            gone |= {
+                key for key in records if key.startswith(whole.prefix) and key not in whole.keys
+            }
+        records = {key: record for key, record in records.items() if key not in gone}
+    return records

@@ -17,7 +17,7 @@ from storage import connections, grants, tenants
 from storage.database import Database
 from storage.vault import Vault
 
-INTEGRATIONS = ["gmail", "hubspot", "quickbooks"]
+INTEGRATIONS = ["gmail", "google_calendar", "hubspot", "quickbooks"]
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # pragma: allowlist secret
 
 

@@ -1,0 +1,140 @@
+"""What Google's integrations share: one app and its consents, and Google's form of an error.
+
+https://developers.google.com/identity/protocols/oauth2/web-server
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from connectors import (
+    BrokenConnectionError,
+    ConnectorError,
+    ContractError,
+    NotAllowedError,
+    OAuth2,
+    RateLimitedError,
+    Response,
+)
+from connectors._answers import error_by_status
+
+SCOPE = "https://www.googleapis.com/auth/"
+IDENTITY = {
+    "openid": "to tell one person's account from another's",
+    "email": "to name the account to people",
+}
+# An organisation may want its people to sign in again from time to time.
+SESSION_OVER = frozenset({"invalid_rapt", "rapt_required"})
+
+RATE_REASONS = frozenset(
+    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
+)
+# The operator's Cloud project, not the tenant's account.
+PROJECT_REASONS = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
+SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+# The organisation's administrator keeps apps out.
+POLICY_REASONS = frozenset({"domainPolicy"})
+# Of one thing, such as a calendar: it is not there, or not for this person.
+AWAY_REASONS = frozenset(
+    {"notFound", "forbidden", "requiredAccessLevel", "insufficientFilePermissions"}
+)
+# What a reader asks to be shown where one thing may be out of reach and the others are not.
+AWAY = (403, 404)
+
+
+def auth(scopes: Mapping[str, str]) -> OAuth2:
+    """The rules of Google's authorisation server, for those scopes, each with its reason.
+
+    All integrations are one app. Who connects a second one is asked for its own scopes, and what
+    was granted before stays granted; each integration keeps tokens of its own.
+    """
+    why = {**scopes, **IDENTITY}
+    return OAuth2(
+        env="GOOGLE",
+        authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
+        token_url="https://oauth2.googleapis.com/token",  # noqa: S106
+        revoke_url="https://oauth2.googleapis.com/revoke",
+        revoke_body="token",
+        scopes=tuple(why),
+        why=why,
+        pkce=True,
+        # Without consent a second grant comes without a refresh token.
+        authorize_params={
+            "access_type": "offline",
+            "prompt": "consent",
+            "include_granted_scopes": "true",
+        },
+        lapses_after=timedelta(days=180),
+        explain=explain,
+    )
+
+
+def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+    """An authorisation that ended by an organisation's rule, and not by anybody's wish."""
+    if answer.get("error") == "invalid_grant" and answer.get("error_subtype") in SESSION_OVER:
+        return BrokenConnectionError(
+            "Google: the organisation wants the person to sign in again from time to time"
+        )
+    return None
+
+
+def classify(title: str) -> Callable[[Response], ConnectorError | None]:
+    """Google says 403 for too many calls, too, and for a project without the API."""
+
+    def classified(response: Response) -> ConnectorError | None:
+        if response.status != 403:
+            return None
+        found = reasons(response)
+        if found & RATE_REASONS:
+            # No answer says how long: back off.
+            return RateLimitedError(f"{title} asks us to wait (403)", retry_after=timedelta())
+        if found & PROJECT_REASONS:
+            return ContractError(f"the {title} API is not enabled in our Google Cloud project")
+        if found & SCOPE_REASONS:
+            return BrokenConnectionError(
+                f"{title} was not allowed all that it needs when this account was connected"
+            )
+        if found & POLICY_REASONS:
+            return BrokenConnectionError(
+                f"{title}: the organisation's administrator does not let apps like ours in"
+            )
+        return None
+
+    return classified
+
+
+def reasons(response: Response) -> frozenset[str]:
+    """The reasons that an error answer gives; none of any other."""
+    return frozenset(_reasons(response.json))
+
+
+def _reasons(body: Any) -> Iterator[str]:
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return
+    for name in ("errors", "details"):
+        for item in error.get(name) or ():
+            if isinstance(item, dict) and isinstance(item.get("reason"), str):
+                yield item["reason"]
+
+
+def is_away(title: str, response: Response, *, without: str = "") -> bool:
+    """Whether the one thing asked for is out of reach; raises what concerns more than that.
+
+    `without` says what cannot be read where its scope was not granted: the rest goes on.
+    """
+    if response.status not in AWAY:
+        return False
+    found = reasons(response)
+    if without and found & SCOPE_REASONS:
+        raise NotAllowedError(
+            f"{title} was connected without the permission to see {without}: reconnect and allow it"
+        )
+    error = classify(title)(response)
+    if error is None and found & AWAY_REASONS:
+        return True
+    raise (
+        error
+        or error_by_status(title, "a listing", response)
+        or ContractError(f"{title} refused a listing ({response.status})")
+    )

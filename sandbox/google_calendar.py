@@ -1,0 +1,140 @@
+"""Google Calendar on loopback: a person's calendars, their events, and who may see them.
+
+https://developers.google.com/workspace/calendar/api/v3/reference
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from starlette.responses import Response
+
+from sandbox import _google
+from sandbox import _google_calendar_reading as reading
+from sandbox import _google_calendar_writing as writing
+from sandbox._google import AUTH, SCOPE, disabled, exceeded, older, project, quota_status
+from sandbox._google_batch import batch
+from sandbox._google_calendar_diary import Diary, alterable, expire, store
+from sandbox._google_calendar_made_up import apply, new
+from sandbox._vendor import Answer, Call, Json, Kind, Limit, Route, Trouble, Vendor
+
+HOST = "www.googleapis.com"
+PATH = "/calendar/v3"
+ME = "/users/me"
+
+CALENDAR = f"{SCOPE}calendar"
+READ = f"{CALENDAR}.readonly"
+
+
+def _scopes(*names: str) -> tuple[str, ...]:
+    return (CALENDAR, *(f"{CALENDAR}.{name}" for name in names))
+
+
+# By the discovery document of revision 20261030. To read who may see a calendar, `readonly` is not
+# enough.
+ENTRIES = (*_scopes("calendarlist", "calendarlist.readonly"), READ)
+CALENDARS = (*_scopes("calendars", "calendars.readonly"), READ)
+EVENTS = (
+    *_scopes("events", "events.freebusy", "events.owned", "events.owned.readonly"),
+    *(f"{CALENDAR}.events.public.readonly", f"{CALENDAR}.events.readonly", READ),
+)
+RULES = _scopes("acls", "acls.readonly")
+SETTINGS = (*_scopes("settings", "settings.readonly"), READ)
+WRITE_ENTRIES = _scopes("calendarlist")
+WRITE_CALENDARS = _scopes("calendars")
+WRITE_EVENTS = _scopes("events", "events.owned")
+WRITE_RULES = _scopes("acls")
+
+# A project's usual quota; the vendor gives its figures in the Cloud console only.
+A_MINUTE = 600
+
+Handler: TypeAlias = Callable[[Call, Diary], Response]
+
+TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
+    ("GET", f"{ME}/calendarList", reading.list_entries, ENTRIES),
+    ("POST", f"{ME}/calendarList", writing.insert_entry, WRITE_ENTRIES),
+    ("GET", f"{ME}/calendarList/{{calendar}}", reading.get_entry, ENTRIES),
+    ("PATCH", f"{ME}/calendarList/{{calendar}}", writing.patch_entry, WRITE_ENTRIES),
+    ("PUT", f"{ME}/calendarList/{{calendar}}", writing.patch_entry, WRITE_ENTRIES),
+    ("DELETE", f"{ME}/calendarList/{{calendar}}", writing.delete_entry, WRITE_ENTRIES),
+    ("GET", f"{ME}/settings", reading.list_settings, SETTINGS),
+    ("GET", f"{ME}/settings/{{setting}}", reading.get_setting, SETTINGS),
+    ("POST", "/calendars", writing.insert_calendar, WRITE_CALENDARS),
+    ("GET", "/calendars/{calendar}", reading.get_calendar, CALENDARS),
+    ("PATCH", "/calendars/{calendar}", writing.patch_calendar, WRITE_CALENDARS),
+    ("PUT", "/calendars/{calendar}", writing.patch_calendar, WRITE_CALENDARS),
+    ("DELETE", "/calendars/{calendar}", writing.delete_calendar, WRITE_CALENDARS),
+    ("GET", "/calendars/{calendar}/events", reading.list_events, EVENTS),
+    ("POST", "/calendars/{calendar}/events", writing.insert_event, WRITE_EVENTS),
+    ("GET", "/calendars/{calendar}/events/{event}", reading.get_event, EVENTS),
+    ("PATCH", "/calendars/{calendar}/events/{event}", writing.patch_event, WRITE_EVENTS),
+    ("PUT", "/calendars/{calendar}/events/{event}", writing.patch_event, WRITE_EVENTS),
+    ("DELETE", "/calendars/{calendar}/events/{event}", writing.delete_event, WRITE_EVENTS),
+    ("GET", "/calendars/{calendar}/events/{event}/instances", reading.list_instances, EVENTS),
+    ("GET", "/calendars/{calendar}/acl", reading.list_rules, RULES),
+    ("POST", "/calendars/{calendar}/acl", writing.insert_rule, WRITE_RULES),
+    ("GET", "/calendars/{calendar}/acl/{rule}", reading.get_rule, RULES),
+    ("PATCH", "/calendars/{calendar}/acl/{rule}", writing.patch_rule, WRITE_RULES),
+    ("PUT", "/calendars/{calendar}/acl/{rule}", writing.patch_rule, WRITE_RULES),
+    ("DELETE", "/calendars/{calendar}/acl/{rule}", writing.delete_rule, WRITE_RULES),
+)
+
+
+def _served(handler: Handler) -> Callable[[Call], Response]:
+    """The handler on the caller's own diary, if the operator's project may use the API at all."""
+
+    def answer(call: Call) -> Response:
+        diary: Diary = call.state
+        if not diary.switched_on:
+            return older(disabled("Google Calendar"))
+        try:
+            return handler(call, diary)
+        except Answer as refused:
+            raise Answer(older(refused.response)) from refused
+
+    return answer
+
+
+def trouble(trouble: Trouble, call: Call) -> Response:
+    """Google's troubles; a spent quota is told with the status that a control chose."""
+    if trouble.kind is Kind.RATE_LIMITED and trouble.limit and call.grant:
+        return older(exceeded(call.state.quota_status))
+    return older(_google.trouble(trouble, call))
+
+
+def extras(account_id: str, origin: str) -> Json:
+    """What a client of Google's SDK is told."""
+    return {
+        "api_endpoint": f"{origin}/{HOST}{PATH}/",
+        "batch_url": f"{origin}/{HOST}/batch{PATH}",
+    }
+
+
+vendor = Vendor(
+    name="google_calendar",
+    title="Google Calendar",
+    base_url=f"https://{HOST}{PATH}",
+    auth=AUTH,
+    routes=(
+        *(
+            Route(method, HOST, f"{PATH}{path}", _served(handler), scopes=scopes)
+            for method, path, handler, scopes in TABLE
+        ),
+        # Each part of a batch brings its own token.
+        Route("POST", HOST, "/batch/calendar/v3", batch, open=True),
+    ),
+    streams=("calendars", "events", "acl"),
+    mutable={
+        "calendars": ("add", "change", "delete"),
+        "events": ("add", "change", "delete"),
+        "acl": ("add", "change", "delete"),
+    },
+    new=new,
+    store=store,
+    apply=apply,
+    alterable=alterable,
+    trouble=trouble,
+    limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
+    expire_checkpoints=expire,
+    controls={"quota_status": quota_status, "project": project},
+    extras=extras,
+)
