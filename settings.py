@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     atom_worker: str = Field(
         default="local", description="Name under which this machine's flow runs are told to stop."
     )
+    atom_dispatch_concurrency: int = Field(
+        default=8, ge=1, le=64, description="How many connections a tier's run syncs at once."
+    )
     atom_drain_shards: int = Field(
         default=1, ge=1, le=64, description="How many drains apply events side by side."
     )

@@ -34,6 +34,7 @@ GROUPS = (
             "atom_home",
             "atom_schema",
             "atom_worker",
+            "atom_dispatch_concurrency",
             "atom_drain_shards",
             "atom_drain_linger_seconds",
             "atom_sandbox_url",

@@ -1,6 +1,6 @@
 """Checkpoints: how far each stream of a connection has been read, and its scan under way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Checkpoint
+from storage.database import Database
 from storage.models import CheckpointRow, Seen
 
 
@@ -40,6 +41,20 @@ async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
         )
         for row in found
     }
+
+
+async def synced(
+    database: Database, connection_ids: Sequence[UUID]
+) -> dict[UUID, dict[str, datetime | None]]:
+    """When each stream of these connections was last read to its end; of those ever read."""
+    query = select(
+        CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at
+    ).where(CheckpointRow.connection_id.in_(connection_ids))
+    found: dict[UUID, dict[str, datetime | None]] = {}
+    async with database.dispatching() as session:
+        for connection_id, stream, at in await session.execute(query):
+            found.setdefault(connection_id, {})[stream] = at
+    return found
 
 
 async def save(

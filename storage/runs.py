@@ -151,6 +151,18 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+async def failure_in(
+    database: Database, connection_id: UUID, flow_run_id: UUID | None
+) -> Failure | None:
+    """Why a flow run's sync of that connection failed; None if it did not, or was not noted."""
+    query = select(SyncRun.failure).where(
+        SyncRun.connection_id == connection_id, SyncRun.flow_run_id == flow_run_id
+    )
+    async with database.dispatching() as session:
+        found = await session.scalar(query)
+    return Failure(found) if found else None
+
+
 def failure_of(error: Exception) -> Failure:
     """Who must act on what a sync failed with."""
     for kind, failure in _FAILURES:

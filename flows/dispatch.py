@@ -1,0 +1,259 @@
+"""The scheduled run of a tier: takes what is due, and syncs it in its own process, a few at a time.
+
+A run of `sync` in a process of its own costs two seconds of CPU time, a subflow a quarter of that.
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from prefect import flow, tags
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from connectors import load
+from deployments.runtime import Runtime
+from deployments.tiers import AHEAD, Plan, Rhythm
+from deployments.triggers import run_name, run_tags
+from flows._dispatched import BACK, FAILED, FRESH, LEASED, SYNCED, Line, publish, summary
+from flows._runtime import runtime
+from flows.sync import sync
+from storage import (
+    DatabaseUnavailableError,
+    StorageError,
+    Tier,
+    breakers,
+    checkpoints,
+    due,
+    freshness,
+    runs,
+)
+from storage.connections import Connection
+from storage.due import Claim, Scope
+from storage.locks import locked
+from storage.models import Failure
+
+TRIGGER = "schedule"
+STOPPED = "told to stop"
+# While its last syncs are under way, a run looks so often for what has become due since.
+LOOK_AGAIN = timedelta(seconds=30)
+
+
+@flow(
+    name="sync-tier",
+    flow_run_name="{integration} · {tier} · schedule",
+    persist_result=False,
+    validate_parameters=True,
+)
+async def sync_tier(integration: str, tier: str, shard: int = 0, shards: int = 1) -> State[None]:
+    """Sync the connections of an integration and tier that are due, the latest first.
+
+    Each is a run of `sync` below this one. What is paused or broken, was synced meanwhile or is
+    being synced is left out, and the artifact says so. A second run of the same shard leaves at
+    once, and so does one whose vendor is away as a whole.
+    """
+    async with runtime() as shared:
+        try:
+            scope = Scope(load(integration).name, Tier(tier), shard, shards)
+        except (LookupError, ValueError) as error:
+            return Failed(message=str(error))
+        try:
+            async with locked(*_lock(shared, scope)) as ours:
+                if not ours:
+                    return Completed(name="Skipped", message="the former run is still going")
+                return await _Dispatch.of(shared, scope).run()
+        except StorageError as error:
+            return Failed(message=str(error))
+
+
+def _lock(shared: Runtime, scope: Scope) -> tuple[str, str]:
+    """Where the scope's lock is, and its name; another installation's has another schema."""
+    url, schema = shared.settings.database_url, shared.settings.atom_schema
+    name = f"sync-tier {schema} {scope.integration} {scope.tier} {scope.shard}/{scope.shards}"
+    return url.get_secret_value() if url else "", name
+
+
+@dataclass
+class _Dispatch:
+    """One run of a scope: what waits in it, what is under way, and what became of the rest."""
+
+    shared: Runtime
+    scope: Scope
+    rhythm: Rhythm
+    by: datetime
+    began_at: datetime
+    looked_at: datetime
+    queue: deque[Claim] = field(default_factory=deque)
+    streams: dict[UUID, list[str] | None] = field(default_factory=dict)
+    running: dict[asyncio.Task[State[Any]], Claim] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    probing: bool = False
+    # Why it begins nothing more.
+    over: str = ""
+
+    @classmethod
+    def of(cls, shared: Runtime, scope: Scope) -> Self:
+        now = shared.transport.clock.now()
+        rhythm = Rhythm.of(shared.settings, load(scope.integration), scope.tier)
+        return cls(shared, scope, rhythm, now + AHEAD, now, now)
+
+    async def run(self) -> State[None]:
+        database = self.shared.database
+        admission = await breakers.admit(database, self.scope.integration)
+        if admission == "open":
+            return Completed(name="Skipped", message=await self._away())
+        await runs.end_lost(database)
+        await due.recover(database, self.scope)
+        try:
+            if admission == "closed" or await self._probe():
+                await self._work()
+        finally:
+            # Also when this process is told to end: what was taken and not synced is given back.
+            with suppress(DatabaseUnavailableError):
+                await asyncio.shield(self._leave())
+        return await self._ended()
+
+    async def _probe(self) -> bool:
+        """A few first, since the vendor was away; True if one of them found it."""
+        database, integration = self.shared.database, self.scope.integration
+        self.probing = True
+        await self._work(most=breakers.PROBES)
+        self.probing = False
+        tried = [line for line in self.lines if line.what in (SYNCED, FAILED)]
+        if any(line.failure is not Failure.UNAVAILABLE for line in tried):
+            await breakers.close(database, integration)
+            return True
+        if tried:
+            await breakers.stay_open(database, integration)
+            self.over = self.over or await self._away()
+        else:
+            await breakers.give_probe_back(database, integration)
+        return False
+
+    async def _work(self, most: int | None = None) -> None:
+        """Sync what is due, until nothing is; with `most`, one batch of so many."""
+        exhausted = False
+        while True:
+            if not self.over and await runs.stopping(
+                self.shared.database, self.shared.settings.atom_worker
+            ):
+                self.over = STOPPED
+            if not (self.over or self.queue or exhausted):
+                exhausted = not await self._claim(most or due.BATCH) or most is not None
+                continue
+            self._begin()
+            if not self.running:
+                return
+            await asyncio.wait(
+                self.running,
+                timeout=LOOK_AGAIN.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            await self._reap()
+            if most is None and self._now() - self.looked_at >= LOOK_AGAIN:
+                # One long sync is no reason for others to wait: they became due meanwhile.
+                exhausted, self.by = False, self._now() + AHEAD
+
+    async def _claim(self, at_most: int) -> bool:
+        """Take more of what was due when this began; False if there is none."""
+        database = self.shared.database
+        self.looked_at = self._now()
+        claims = await due.claim(database, self.scope, by=self.by, slot=self._slot, at_most=at_most)
+        synced = await checkpoints.synced(database, [claim.connection.id for claim in claims])
+        fresh = []
+        for claim in claims:
+            wanted = self._plan(claim).due(self.by, synced.get(claim.connection.id, {}))
+            if wanted:
+                every = len(wanted) == len(self.rhythm.connector.streams)
+                self.streams[claim.connection.id] = None if every else list(wanted)
+                self.queue.append(claim)
+            else:
+                fresh.append(claim)
+                self.lines.append(Line(claim, FRESH))
+        await due.settle(database, fresh)
+        return bool(claims)
+
+    def _begin(self) -> None:
+        """As many as there is room for."""
+        limit = self.shared.settings.atom_dispatch_concurrency
+        while self.queue and not self.over and len(self.running) < limit:
+            claim = self.queue.popleft()
+            streams = self.streams.pop(claim.connection.id)
+            self.running[asyncio.create_task(_sync(claim.connection, streams))] = claim
+
+    async def _reap(self) -> None:
+        """What has ended: a line for each, and whether the vendor is away altogether."""
+        database = self.shared.database
+        ended = [
+            (self.running.pop(task), task.result()) for task in list(self.running) if task.done()
+        ]
+        for claim, state in ended:
+            line = await _line(self.shared, claim, state)
+            self.lines.append(line)
+            if line.what == BACK:
+                await due.give_back(database, [claim])
+            away = line.failure is Failure.UNAVAILABLE and not self.probing and not self.over
+            if away and await breakers.look(database, self.scope.integration, line.why):
+                self.over = await self._away()
+        await due.settle(database, [claim for claim, _ in ended])
+
+    async def _leave(self) -> None:
+        """Nothing of this run is left behind."""
+        for task in self.running:
+            task.cancel()
+        await asyncio.gather(*self.running, return_exceptions=True)
+        await due.give_back(self.shared.database, [*self.queue, *self.running.values()])
+        self.lines += [Line(claim, BACK) for claim in self.queue]
+
+    async def _ended(self) -> State[None]:
+        """How it ends, and what stands in its artifact."""
+        database = self.shared.database
+        resting = await due.resting(database, self.scope, by=self.by)
+        told = summary(self.lines, resting)
+        if self.lines or resting:
+            kept = await freshness.promises(
+                database, integration=self.scope.integration, tier=self.scope.tier
+            )
+            await publish(self.scope, self.lines, resting, kept, over=self.over)
+        if self.over == STOPPED:
+            return Cancelled(message=f"{STOPPED}: {told}")
+        if self.over:
+            return Failed(message=f"{self.over}. {told}")
+        return Completed(message=told)
+
+    async def _away(self) -> str:
+        found = (await breakers.standing_open(self.shared.database)).get(self.scope.integration)
+        return str(found) if found else f"{self.scope.integration} was away just now"
+
+    def _slot(self, claim: Claim) -> datetime:
+        return self._plan(claim).next_due(self.by)
+
+    def _plan(self, claim: Claim) -> Plan:
+        return Plan(self.rhythm, claim.connection.id, claim.watched, self.scope.shards)
+
+    def _now(self) -> datetime:
+        return self.shared.transport.clock.now()
+
+
+async def _sync(connection: Connection, streams: list[str] | None) -> State[Any]:
+    """A run of `sync` in this process, named and tagged as those that have their own."""
+    with tags(*run_tags(connection, TRIGGER)):
+        named = sync.with_options(flow_run_name=run_name(connection, TRIGGER))
+        return await named(connection.id, trigger=TRIGGER, streams=streams, return_state=True)
+
+
+async def _line(shared: Runtime, claim: Claim, state: State[Any]) -> Line:
+    why = state.message or ""
+    if state.name == "Skipped":
+        return Line(claim, LEASED)
+    if state.is_completed():
+        return Line(claim, SYNCED, why)
+    if state.is_cancelled():
+        return Line(claim, BACK, why)
+    flow_run_id = state.state_details.flow_run_id
+    failure = await runs.failure_in(shared.database, claim.connection.id, flow_run_id)
+    return Line(claim, FAILED, why, failure)

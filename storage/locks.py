@@ -1,0 +1,29 @@
+"""Advisory locks: who does what only one process may do, for as long as that process lives.
+
+A lock belongs to a connection of its own, straight to PostgreSQL: when its process dies, it is
+free, and nobody has to find out.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from storage.database import CONNECT_OPTIONS, unavailable
+
+
+@asynccontextmanager
+async def locked(url: str, name: str) -> AsyncIterator[bool]:
+    """Whether the lock of that name is ours; it is given back with the block's end."""
+    conninfo = make_conninfo(url, **{**CONNECT_OPTIONS, **conninfo_to_dict(url)})
+    try:
+        session = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise unavailable(error) from error
+    async with session:
+        found = await session.execute(
+            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]
+        )
+        row = await found.fetchone()
+        yield bool(row and row[0])
