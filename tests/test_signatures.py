@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectors import Delivery, Effect, Event, Proof, SignatureError
@@ -227,6 +227,7 @@ VECTORS = (
     *(SLACK, SLACK_HANDSHAKE, HUBSPOT, STRIPE, BOX, BOX_SECONDARY, BOX_ESCAPED),
 )
 TIMED = (SLACK, HUBSPOT, STRIPE, BOX)
+unhurried = settings(deadline=None)
 each = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
 
@@ -296,8 +297,9 @@ def test_a_secret_that_is_not_set_proves_nothing(vector: Vector, secrets: tuple[
             assert refuses(vector.verify, forged, Proof(secrets=secrets))
 
 
-def test_the_empty_key_signs_nothing() -> None:
-    digest = hmac.digest(b"", b"{}", "sha256").hex()
+@pytest.mark.parametrize("key", [b"", b" "])
+def test_a_blank_key_signs_nothing(key: bytes) -> None:
+    digest = hmac.digest(key, b"{}", "sha256").hex()
     with pytest.raises(SignatureError):
         check_hmac([digest], [b"{}"], [b"", text_key(""), text_key(" "), base64_key("")])
 
@@ -343,12 +345,13 @@ def signed_by_linear(body: bytes) -> Delivery:
 
 
 @pytest.mark.parametrize(
-    "body", [b"no json", b"[]", b"null", b"", b'{"webhookTimestamp":"soon"}', b"[" * 100_000]
+    "body", [b"no json", b"[1]", b"7", b"null", b"", b'{"webhookTimestamp":"soon"}', b"[" * 100_000]
 )
 def test_a_body_that_linear_signed_but_that_tells_no_time_refuses(body: bytes) -> None:
     assert refuses(linear_signature, signed_by_linear(body), Proof(secrets=("secret",)))
 
 
+@unhurried
 @given(st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists))
 def test_what_linear_signs_as_a_time_raises_nothing_else(told: object) -> None:
     body = json.dumps({"webhookTimestamp": told}).encode()
@@ -361,6 +364,7 @@ def signed_by_slack(sent: str) -> Delivery:
     return replace(SLACK.delivery, body=b"{}", headers=headers)
 
 
+@unhurried
 @given(st.text())
 @example("")
 @example("-5")
@@ -381,6 +385,7 @@ def signed_by_box(sent: str) -> Delivery:
     return replace(BOX.delivery, body=b"{}", headers=headers)
 
 
+@unhurried
 @given(st.text() | st.datetimes().map(str) | st.timezones().map(lambda zone: f"{BOX.at} {zone}"))
 @example("0001-01-01T00:00:00+23:59")
 @example("9999-12-31T23:59:59-23:59")
@@ -511,14 +516,28 @@ def test_box_signs_under_both_keys_and_one_of_them_will_do() -> None:
 def test_a_watch_with_a_secret_of_its_own_proves_its_events() -> None:
     verify_event = per_watch(AIRTABLE.verify)
     verify_event(AIRTABLE.delivery, EVENT, AIRTABLE.secret)
-    for secret in ("", "c2VjcmV0LWtleQ", "secret-key!", "YW5vdGhlcg==", "=", "ключ"):
+    for secret in (
+        "",
+        "c2VjcmV0LWtleQ",
+        "secret-key!",
+        "c2Vj cmV0LWtleQ==",
+        "YW5vdGhlcg==",
+        "=",
+        "ключ",
+    ):
         with pytest.raises(SignatureError):
             verify_event(AIRTABLE.delivery, EVENT, secret)
 
 
 def test_an_event_repeats_its_watchs_secret() -> None:
     echoed_token(GITHUB.delivery, replace(EVENT, token="état 1"), "état 1")
-    for token, secret in (("état 2", "état 1"), ("", "état 1"), ("", ""), (" ", " "), ("a", "ab")):
+    for token, secret in (
+        ("état 2", "état 1"),
+        ("", "état 1"),
+        ("", ""),
+        (" ", " "),
+        ("\ud800", "?"),
+    ):
         with pytest.raises(SignatureError):
             echoed_token(GITHUB.delivery, replace(EVENT, token=token), secret)
 
@@ -603,6 +622,7 @@ VALUES = st.one_of(
 )
 
 
+@unhurried
 @given(
     vector=st.sampled_from(VECTORS),
     headers=st.dictionaries(HEADERS, VALUES),
