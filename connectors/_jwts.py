@@ -15,7 +15,6 @@ from joserfc.jwk import GuestProtocol, Key, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 
-from connectors._body import parse_json
 from connectors._errors import SignatureError, UnknownKeyError
 from connectors._webhooks import Delivery, Proof, Verify
 
@@ -78,7 +77,8 @@ def graph_tokens(*, app: str) -> Verify:
     """The `validationTokens` of Graph notices that hold data: Microsoft's, for our app (`app` names
     the variable with its client id), one for each directory that the notices are about.
 
-    Notices without data have none: `echoed_token` proves those.
+    Notices without data have none: `echoed_token` proves those. Microsoft's keys are published at
+    https://login.microsoftonline.com/common/discovery/v2.0/keys.
     https://learn.microsoft.com/graph/change-notifications-with-resource-data
     """
 
@@ -99,7 +99,7 @@ def graph_tokens(*, app: str) -> Verify:
 def _graph_body(delivery: Delivery) -> tuple[list[str], set[str]]:
     """The tokens, and the directories that the notices say they are about."""
     try:
-        body = parse_json(delivery.body)
+        body = delivery.json
         tokens = [str(token) for token in body["validationTokens"]]
         directories = {notice.get("tenantId") for notice in body["value"]}
         return tokens, directories - {None}

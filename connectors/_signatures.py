@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
-from connectors._body import parse_json
 from connectors._errors import SignatureError
 from connectors._versions import EPOCH, MILLISECOND, parse_time
 from connectors._webhooks import Delivery, Event, Proof, Verify
@@ -179,7 +178,7 @@ hubspot_signature: Verify = hmac_signature(
 def _linear_time(delivery: Delivery) -> datetime:
     """The body's, which is signed; only where it has none, the header's, which is not."""
     try:
-        body = parse_json(delivery.body)
+        body = delivery.json
     except ValueError:
         raise SignatureError("the delivery is no JSON") from None
     told = body.get("webhookTimestamp") if isinstance(body, dict) else None

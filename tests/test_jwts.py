@@ -323,7 +323,6 @@ def test_a_notice_may_be_about_several_directories() -> None:
         {"aud": None},
         {"tid": OTHER_DIRECTORY},
         {"tid": None},
-        {"tid": None, "iss": "https://sts.windows.net/None/"},
         {"iss": f"https://sts.windows.net/{OTHER_DIRECTORY}/"},
         {"iss": "https://evil.test/"},
         {"iss": None},
@@ -340,6 +339,12 @@ def test_a_token_of_graph_for_someone_else_is_refused(
 ) -> None:
     with pytest.raises(SignatureError):
         graph(notice(signed(claims(**changed))), GRAPH_PROOF)
+
+
+def test_a_token_of_no_directory_is_none() -> None:
+    claims = graph_claims("None", tid=None)
+    with pytest.raises(SignatureError):
+        graph(notice(signed(claims), told_of=()), GRAPH_PROOF)
 
 
 def test_one_bad_token_spoils_the_notice() -> None:
