@@ -29,14 +29,15 @@ from rich.progress import (
 
 import sandbox as vendors
 from cli import start_services, status_rows, status_table, tell_addresses
-from connectors import load
+from connectors import SyncType, load
 from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import authorize_url, exchange, identify
 from deployments import local
 from deployments.triggers import follow, start_sync
+from deployments.webhooks import address_of, is_enabled
 from settings import Settings, SettingsError, untouched, variables_of
-from storage import connections, grants, records, tenants
+from storage import connections, grants, inbox, records, tenants
 from storage.database import Database
 from storage.vault import Vault
 
@@ -49,14 +50,20 @@ TENANTS = (  # slug, name, tier, size of the biggest stream
 )
 WORKERS = 4
 CHANGES = 25  # for each account and round
+# Seconds that webhooks get, and that nothing more comes for.
+APPLIED_WITHIN, CALM = 60, 3
 err = Console(stderr=True)
 
 
 @dataclass
 class Result:
-    """What a demo found out: the runs the worker ran, and where tables and sandbox differ."""
+    """What a demo found out: the runs the worker ran, and where tables and sandbox differ.
+
+    `events` are those that vendors' webhooks told us of, and that a drain applied.
+    """
 
     runs: list[dict[str, str]] = field(default_factory=list)
+    events: int = 0
     tables: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -75,6 +82,7 @@ def run(settings: Settings, names: Sequence[str] | None, *, leave: bool, as_json
             start_services(
                 services, limit=WORKERS, sandbox=lambda: _start_sandbox(services, chosen)
             )
+        _tell_vendors_our_addresses(services.settings, chosen)
         try:
             result = asyncio.run(_show(services.settings, chosen, leave=leave))
         except KeyboardInterrupt:
@@ -111,7 +119,20 @@ def _start_sandbox(services: local.Services, names: Sequence[str]) -> None:
         apps[client_id.lower()] = described[name]["client_id"]
         apps[client_secret.lower()] = described[name]["client_secret"]
         apps[callback.lower()] = f"http://{local.LOOPBACK}/api/integrations/callback"
+        apps |= {key.lower(): value for key, value in described[name].get("variables", {}).items()}
+        webhook, secret = load(name).webhook, described[name].get("webhook_secret")
+        if webhook and webhook.proven_by and secret:
+            apps.setdefault(webhook.proven_by.lower(), secret)
     services.add_settings(atom_sandbox_url=origin, **apps)
+
+
+def _tell_vendors_our_addresses(settings: Settings, names: Sequence[str]) -> None:
+    """As an operator does in each vendor's console."""
+    for name in names:
+        webhook = load(name).webhook
+        if webhook is not None and webhook.proven_by and is_enabled(settings, load(name)):
+            body = {"url": address_of(settings, name)}
+            _control(settings.atom_sandbox_url or "", "POST", f"/{name}/webhook", body)
 
 
 async def _show(settings: Settings, names: Sequence[str], *, leave: bool) -> Result:
@@ -127,6 +148,7 @@ async def _show(settings: Settings, names: Sequence[str], *, leave: bool) -> Res
         if not leave:
             await _go_on(client, settings, database, linked, result)
         _change(settings, linked)
+        result.events = await _webhooks_applied(database, linked)
         await _sync_all(client, database, linked, "changes", result)
         result.tables = _compared(settings, linked)
         err.print(status_table(await status_rows(database)))
@@ -221,6 +243,23 @@ async def _sync_all(
             counting.cancel()
 
 
+async def _webhooks_applied(database: Database, linked: Sequence[connections.Connection]) -> int:
+    """Wait for what webhooks tell of, where any do; how many events were applied."""
+    if not any(load(connection.integration).webhook for connection in linked):
+        return 0
+    before = calm = 0
+    with err.status("webhooks tell of the changes, and a drain applies them …"):
+        for _ in range(APPLIED_WITHIN):
+            await asyncio.sleep(1)
+            counted = await inbox.counts(database)
+            calm = calm + 1 if counted["applied"] == before and not counted["pending"] else 0
+            before = counted["applied"]
+            if before and calm >= CALM:
+                break
+    err.print(f"{before:,} events that webhooks brought are applied", highlight=False)
+    return before
+
+
 async def _count(database: Database, progress: Progress, bar: TaskID) -> None:
     while True:
         counts = await records.counts(database)
@@ -240,7 +279,10 @@ async def _go_on(
     while True:
         chosen = random.sample(list(linked), min(3, len(linked)))
         _change(settings, chosen)
-        await _sync_all(client, database, chosen, "changes", result)
+        await _webhooks_applied(database, chosen)
+        # What webhooks tell of is there by now; the rest is polled.
+        polled = [one for one in chosen if load(one.integration).sync_type is SyncType.PULL]
+        await _sync_all(client, database, polled, "changes", result)
         rows = await status_rows(database)
         synced = {(connection.tenant_slug, connection.integration) for connection in chosen}
         shown = [row for row in rows if (row["tenant"], row["integration"]) in synced]

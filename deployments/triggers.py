@@ -1,7 +1,8 @@
 """Starting flow runs through the Prefect API, and following them to their end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import httpx  # noqa: TID251 - only for the errors that Prefect's client raises
@@ -16,6 +17,7 @@ from storage import connections
 
 MANUAL_SYNC = "sync/manual"
 DRAIN = "drain-events/webhooks"
+WATCHES = "renew-watches/scheduled"
 
 
 class PrefectUnavailableError(Exception):
@@ -85,18 +87,26 @@ async def started_sync(
     return run.id
 
 
-async def started_drain(settings: Settings, shard: int, *, idempotency_key: str) -> FlowRun:
-    """The run of `drain_events` under that key; PrefectUnavailableError if there is none."""
+async def started(
+    settings: Settings,
+    deployment: str,
+    *,
+    name: str,
+    idempotency_key: str,
+    parameters: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+) -> FlowRun:
+    """The run under that key; PrefectUnavailableError if Prefect has not taken it."""
     if settings.prefect_api_url is None:
         raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
     try:
         async with PrefectClient(settings.prefect_api_url) as client:
-            deployment = await client.read_deployment_by_name(DRAIN)
+            found = await client.read_deployment_by_name(deployment)
             return await client.create_flow_run_from_deployment(
-                deployment.id,
-                parameters={"shard": shard},
-                name=f"events · shard {shard}",
-                tags=["trigger:webhook"],
+                found.id,
+                parameters=dict(parameters or {}),
+                name=name,
+                tags=list(tags),
                 idempotency_key=idempotency_key,
             )
     except (httpx.HTTPError, PrefectException) as error:

@@ -81,3 +81,11 @@ def is_enabled(settings: Settings, connector: Connector) -> bool:
     if not connector.webhook.proven_by:
         return True
     return bool(proof_of(settings, connector, {}).secrets)
+
+
+def is_watchable(settings: Settings, connector: Connector) -> bool:
+    """Whether the operator has set what watches of this vendor need."""
+    if connector.watch is None or settings.nextauth_url is None:
+        return False
+    values = variables_of(settings, connector)
+    return all(values.get(name) for name in connector.watch.needs)

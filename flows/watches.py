@@ -12,13 +12,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from connectors import BrokenConnectionError, Connector, ConnectorError, all_connectors, load
+from connectors import BrokenConnectionError, ConnectorError, all_connectors, load
 from deployments.runtime import Runtime
-from deployments.webhooks import address_of, variables_of
+from deployments.webhooks import address_of, is_watchable, variables_of
 from flows._clients import client_of
 from flows._hints import begin, read_all
 from flows._runtime import runtime
-from settings import Settings, SettingsError
+from settings import SettingsError
 from storage import StorageError, connections, gaps, runs, watches, watching
 from storage.watching import Looked, Station
 
@@ -96,14 +96,6 @@ async def _look_after(shared: Runtime, connection_id: UUID, counts: Counter[str]
 def _count(counts: Counter[str], looked: Looked) -> None:
     for name in ("made", "renewed", "ended", "refused", "missed"):
         counts[name] += getattr(looked, name)
-
-
-def is_watchable(settings: Settings, connector: Connector) -> bool:
-    """Whether the operator has set what watches of this vendor need."""
-    if connector.watch is None or settings.nextauth_url is None:
-        return False
-    values = variables_of(settings, connector)
-    return all(values.get(name) for name in connector.watch.needs)
 
 
 def station(shared: Runtime, connection: connections.Connection) -> Station:

@@ -51,7 +51,8 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
   `{"name": f}` with `f(states_by_account_id, body) -> dict`, at `POST /_control/<slug>/name`.
 * `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
   store. `call.inner(call)` answers a request that came inside another (a part of a batch).
-* `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`.
+* `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`; in it
+  `variables`, what an operator sets besides the app's client and the webhook's secret.
 
 Its webhook
 -----------

@@ -116,6 +116,10 @@ def extras(account_id: str, origin: str) -> Json:
         "batch_url": f"{origin}/{HOST}/batch/gmail/v1",
         "topic_name": writing.TOPIC,
         "push_account": _gmail_push.ACCOUNT,
+        "variables": {
+            "GMAIL_PUBSUB_TOPIC": writing.TOPIC,
+            "GMAIL_PUBSUB_ACCOUNT": _gmail_push.ACCOUNT,
+        },
     }
 
 

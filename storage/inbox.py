@@ -354,11 +354,15 @@ async def retry(database: Database, ids: Sequence[int] | None = None) -> int:
 
 
 async def counts(database: Database) -> dict[str, int]:
-    """How many events are pending, and how many were set aside."""
+    """How many events are pending, how many applied (of those kept), and how many set aside."""
     pending = EventRow.applied_at.is_(None) & EventRow.failed_at.is_(None)
     async with database.dispatching() as session:
         return {
             "pending": await session.scalar(select(func.count(EventRow.id)).where(pending)) or 0,
+            "applied": await session.scalar(
+                select(func.count(EventRow.id)).where(EventRow.applied_at.is_not(None))
+            )
+            or 0,
             "failed": await session.scalar(
                 select(func.count(EventRow.id)).where(EventRow.failed_at.is_not(None))
             )

@@ -74,6 +74,17 @@ async def claim(
         return list(taken)
 
 
+async def are_due(database: Database, integrations: Sequence[str], *, now: datetime) -> bool:
+    """Whether any connection's watches are to be looked after."""
+    due = select(Connection.id).where(
+        Connection.integration.in_(integrations),
+        Connection.status == Status.ACTIVE,
+        Connection.watches_due_at <= now,
+    )
+    async with database.dispatching() as session:
+        return bool(await session.scalar(select(due.exists())))
+
+
 async def look_again(database: Database, connection_id: UUID, at: datetime) -> None:
     """When the connection's watches are due next."""
     async with database.dispatching() as session:

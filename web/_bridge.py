@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from connectors import all_connectors
+from deployments import webhooks
 from deployments.runtime import Runtime
-from deployments.triggers import started_drain
-from storage import drains
+from deployments.triggers import DRAIN, WATCHES, started
+from storage import drains, watches
 
 # A run that was handed to a worker, and of which nothing was heard since, has died with it.
 BEGINS_WITHIN = timedelta(seconds=60)
@@ -23,10 +25,39 @@ async def start_drains(runtime: Runtime) -> int:
     missing = await drains.missing(runtime.database, runtime.settings.atom_drain_shards)
     for shard in missing:
         key = f"drain:{shard.shard}:{shard.generation}"
-        run = await started_drain(runtime.settings, shard.shard, idempotency_key=key)
+        run = await started(
+            runtime.settings,
+            DRAIN,
+            name=f"events · shard {shard.shard}",
+            parameters={"shard": shard.shard},
+            tags=["trigger:webhook"],
+            idempotency_key=key,
+        )
         if _has_died(run, datetime.now(UTC)):
             await drains.give_up(runtime.database, shard.shard, shard.generation)
     return len(missing)
+
+
+async def start_watches(runtime: Runtime) -> bool:
+    """Ask for watches to be looked after, if some are due: at most once a minute.
+
+    A new connection is not to wait for the schedule, nor is one whose watch the vendor dropped.
+    """
+    now = datetime.now(UTC)
+    watched = [
+        connector.name
+        for connector in all_connectors()
+        if webhooks.is_watchable(runtime.settings, connector)
+    ]
+    if not watched or not await watches.are_due(runtime.database, watched, now=now):
+        return False
+    await started(
+        runtime.settings,
+        WATCHES,
+        name="watches · due",
+        idempotency_key=f"watches:{now:%Y-%m-%dT%H:%M}",
+    )
+    return True
 
 
 def _has_died(run: FlowRun, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
 from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting
-from web._bridge import start_drains
+from web._bridge import start_drains, start_watches
 from web._desk import desk
 
 EVERY = 2.0
@@ -26,7 +26,7 @@ Job = Callable[[Runtime], Awaitable[None]]
 @asynccontextmanager
 async def kept(runtime: Runtime, every: float = EVERY) -> AsyncIterator[Callable[[], None]]:
     """Looks every few seconds, and at once when the function that it gives is called."""
-    async with _repeated(runtime, (_backfills, _revocations, _sweep), every) as wake:
+    async with _repeated(runtime, (_backfills, _watches, _revocations, _sweep), every) as wake:
         yield wake
 
 
@@ -95,6 +95,10 @@ async def _repeat(
 
 async def _drains(runtime: Runtime) -> None:
     await start_drains(runtime)
+
+
+async def _watches(runtime: Runtime) -> None:
+    await start_watches(runtime)
 
 
 async def _backfills(runtime: Runtime) -> None:
