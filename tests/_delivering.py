@@ -38,7 +38,7 @@ def hubspot_headers(
     ago: float = 0,
 ) -> dict[str, str]:
     sent = str(int((time.time() - ago) * 1000))
-    signed = f"POST{PUBLIC}{path}".encode() + body + sent.encode()
+    signed = f"POST{url}".encode() + body + sent.encode()
     mac = hmac.new(secret.encode(), signed, sha256).digest()
     return {
         "content-type": "application/json",

@@ -1,4 +1,4 @@
-"""Webhooks, polls, deletions and repeats over the same records, in any order: one end, the source's.
+"""Webhooks, polls, deletions and repeats over the same records: whatever the order, one end.
 
 The source is played; the inbox's rule of when an event was true, and the merge, are the real ones.
 """

@@ -104,7 +104,7 @@ async def test_what_is_not_proven_is_refused_and_stores_nothing(
         ({}, body),
         (hubspot_headers(body, secret="another"), body),
         (right, body + b" "),
-        (hubspot_headers(body, path="/api/webhooks/other"), body),
+        (hubspot_headers(body, url=f"{PUBLIC}/api/webhooks/other"), body),
         (hubspot_headers(body, ago=600), body),
         (hubspot_headers(body, ago=-600), body),
         ({**right, "x-hubspot-signature-v3": "é"}, body),
