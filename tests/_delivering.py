@@ -34,7 +34,7 @@ def hubspot_headers(
     body: bytes,
     *,
     secret: str = HUBSPOT_SECRET,
-    path: str = "/api/webhooks/hubspot",
+    url: str = PUBLIC + PATH,
     ago: float = 0,
 ) -> dict[str, str]:
     sent = str(int((time.time() - ago) * 1000))
