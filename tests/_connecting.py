@@ -17,7 +17,7 @@ import uvicorn
 from psycopg.rows import DictRow, dict_row
 
 from settings import Settings, read, variables_of
-from tests._sandboxed import INTEGRATIONS, environment
+from tests._sandboxed import HTTP, INTEGRATIONS, environment
 from tests._web import JWT_SECRET, claims, token
 from web.app import create_app
 
@@ -126,17 +126,17 @@ class Connecting:
 
     def described(self, integration: str) -> dict[str, Any]:
         """What the sandbox tells a client of a vendor, with credentials that work."""
-        answer = httpx.get(f"{self.vendors}/_control", trust_env=False)
+        answer = HTTP.get(f"{self.vendors}/_control")
         found: dict[str, Any] = answer.json()[integration]
         return found
 
     def control(self, path: str, body: Any) -> Any:
-        answer = httpx.post(f"{self.vendors}/_control{path}", json=body, trust_env=False)
+        answer = HTTP.post(f"{self.vendors}/_control{path}", json=body)
         answer.raise_for_status()
         return answer.json()
 
     def requests(self, integration: str) -> dict[str, int]:
-        answer = httpx.get(f"{self.vendors}/_control/{integration}/requests", trust_env=False)
+        answer = HTTP.get(f"{self.vendors}/_control/{integration}/requests")
         found: dict[str, int] = answer.json()["by_path"]
         return found
 

@@ -25,6 +25,7 @@ from storage.database import Database
 from storage.migrate import migrate
 from storage.vault import Vault
 from tests._delivering import hubspot_event, hubspot_headers
+from tests._sandboxed import HTTP
 
 # Connections and events.
 SMALL, WHOLE = (100, 2_000), (500, 10_000)
@@ -41,9 +42,8 @@ class Machine:
     origin: str
 
     def control(self, method: str, path: str, body: Any = None, **query: str) -> Any:
-        answer = httpx.request(
-            method, f"{self.origin}/_control/hubspot{path}", json=body, params=query, timeout=120
-        )
+        address = f"{self.origin}/_control/hubspot{path}"
+        answer = HTTP.request(method, address, json=body, params=query)
         answer.raise_for_status()
         return answer.json()
 
@@ -79,7 +79,7 @@ async def machine(home: Path, origin: str) -> AsyncIterator[Machine]:
         services.start_database()
         await migrate(local.database_url_of(services.settings))
         services.start_redis()
-        described = httpx.get(f"{origin}/_control").json()["hubspot"]
+        described = HTTP.get(f"{origin}/_control").json()["hubspot"]
         services.add_settings(
             atom_sandbox_url=origin,
             hubspot_client_id=described["client_id"],
