@@ -94,6 +94,9 @@ def _print_apps(rows: Iterable[examination.Row]) -> None:
         lines = {"console": row.details["console"], "callback": row.details["callback"]}
         for name, value in lines.items():
             out.print(f"  {name:9} {value or '?'}", highlight=False, soft_wrap=True, markup=False)
+        for address, setup in row.details["webhooks"].items():
+            line = f"  webhooks  {address}\n            {setup}"
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         for scope, why in row.details["scopes"].items():
             line = f"  scope     {scope}  ({why})"
             out.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from connectors import Connector, all_connectors
 from deployments._doctor_row import Row, State, host_of, is_local
 from deployments.variables import App, apps
+from deployments.webhooks import PATH
 from settings import CALLBACK_PATH, Settings
 
 PLACEHOLDERS = ("your-", "your_", "changeme", "change-me", "xxxx", "<")
@@ -42,7 +43,12 @@ def _expected(settings: Settings) -> str:
 def _app(settings: Settings, app: App, serves: list[Connector]) -> Iterator[Row]:
     scopes = {scope: why for each in serves for scope, why in each.oauth.why.items()}
     callback = callback_of(settings, app)
-    details = {"callback": callback, "scopes": scopes, "console": app.console}
+    details = {
+        "callback": callback,
+        "scopes": scopes,
+        "console": app.console,
+        "webhooks": _webhooks(settings, serves),
+    }
     title = f"{app.title} ({', '.join(app.integrations)})"
     console = app.console or f"{app.title}'s console"
     missing = [n for n in (app.client_id, app.client_secret) if not _value(settings, n)]
@@ -64,6 +70,16 @@ def _app(settings: Settings, app: App, serves: list[Connector]) -> Iterator[Row]
     for name, about in app.further.items():
         if not _value(settings, name) and not about.startswith("Not needed"):
             yield Row("apps", name, State.OPTIONAL, "not set", about, required=False)
+
+
+def _webhooks(settings: Settings, serves: list[Connector]) -> dict[str, str]:
+    """What is to be set up at the vendor so that it tells us of changes, by address."""
+    found = {}
+    for connector in serves:
+        if connector.webhook is not None and connector.webhook.setup:
+            address = f"{settings.nextauth_url or 'NEXTAUTH_URL'}{PATH}/{connector.name}"
+            found[address] = connector.webhook.setup
+    return found
 
 
 def _set(settings: Settings, app: App) -> bool:

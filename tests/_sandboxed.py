@@ -40,6 +40,12 @@ def environment(origin: str, database_url: str, redis_url: str, names: list[str]
     return values
 
 
+def _consent(page: str, account: str) -> dict[str, str]:
+    """Say yes on the vendor's page; what the callback is given."""
+    answer = HTTP.post(page, data={"decision": "allow", "account": account})
+    return dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+
+
 @dataclass(frozen=True)
 class Sandboxed:
     """The sandbox, our database, and what a test orders of the one or asks of the other."""
@@ -62,8 +68,7 @@ class Sandboxed:
         if account is None:
             account = str(self.control("POST", f"/{integration}/accounts", {"size": size})["id"])
         page = authorize_url(connector.oauth, app, state="s").replace("https://", f"{self.origin}/")
-        answer = HTTP.post(page, data={"decision": "allow", "account": account})
-        callback = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+        callback = _consent(page, account)
         transport, budget = Transport(sandbox_url=self.origin), Budget(None)
         try:
             granted = await exchange(
