@@ -1,0 +1,135 @@
+"""Each connector proves and reads what the sandbox's vendor of its name delivers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import import_module
+
+import pytest
+
+import sandbox
+from connectors import SignatureError, load
+from connectors._webhooks import Delivery, Event, Proof, Webhook
+from sandbox._vendor import Json, Vendor
+from tests._delivered import Place, sandboxed
+from tests._receiver import Received
+
+# What the operator's variables are besides the secret, from what the sandbox tells of itself.
+VARIABLES = {"GMAIL_PUBSUB_ACCOUNT": "push_account"}
+
+
+def _vendor(slug: str) -> Vendor:
+    vendor: Vendor = import_module(f"sandbox.{slug}").vendor
+    return vendor
+
+
+def _slugs() -> Iterator[str]:
+    """Those that have one address for the app on both sides."""
+    for slug in sandbox.names():
+        webhook = load(slug).webhook
+        if webhook and webhook.proven_by and _vendor(slug).webhook:
+            yield slug
+
+
+@dataclass(frozen=True)
+class Both:
+    """A vendor's sandbox with two accounts that it tells of, and the connector's side."""
+
+    place: Place
+    webhook: Webhook
+    proof: Proof
+    accounts: tuple[str, ...]
+    stream: str
+
+    def deliveries(self) -> list[Delivery]:
+        """All that came, once nothing is left to send."""
+        self.place.standing(idle=True)
+        return [self._delivery(call) for call in self.place.receiver.calls]
+
+    def events(self) -> list[list[Event]]:
+        return [list(self.webhook.events(delivery)) for delivery in self.deliveries()]
+
+    def prove(self, delivery: Delivery, proof: Proof | None = None) -> None:
+        assert self.webhook.verify
+        self.webhook.verify(delivery, proof or self.proof)
+
+    def _delivery(self, call: Received) -> Delivery:
+        return Delivery(
+            method=call.method,
+            url=self.place.receiver.url,
+            headers=call.headers,
+            query=call.query,
+            body=call.body,
+            received_at=datetime.now(UTC),
+        )
+
+
+@pytest.fixture(params=sorted(_slugs()))
+def both(request: pytest.FixtureRequest) -> Iterator[Both]:
+    slug: str = request.param
+    webhook = load(slug).webhook
+    assert webhook
+    with sandboxed(slug) as place:
+        place.point()
+        accounts = tuple(place.connect(size=10) for _ in range(2))
+        described = place.client.get("/_control").json()[slug]
+        if slug == "gmail":
+            for account in accounts:
+                body = {"topicName": described["topic_name"]}
+                place.call(account, "POST", "/gmail.googleapis.com/gmail/v1/users/me/watch", body)
+        covered = [each for each in _vendor(slug).mutable if each in webhook.covers]
+        stream = (covered or list(_vendor(slug).mutable))[0]
+        yield Both(place, webhook, _proof(place, webhook, described), accounts, stream)
+
+
+def _proof(place: Place, webhook: Webhook, described: Mapping[str, str]) -> Proof:
+    keys: Json = {}
+    if webhook.keys_url:
+        keys = place.client.get(webhook.keys_url.replace("https://", "/")).json()
+    named = {name: described[key] for name, key in VARIABLES.items() if key in described}
+    return Proof(secrets=(described["webhook_secret"],), keys=keys, variables=named)
+
+
+def test_what_is_delivered_is_proven_and_names_its_accounts_and_streams(both: Both) -> None:
+    both.place.control("POST", "burst", accounts=list(both.accounts), count=40)
+    found = both.events()
+    for delivery in both.deliveries():
+        both.prove(delivery)
+    events = [event for each in found for event in each]
+    assert {event.account_id for event in events} == set(both.accounts)
+    assert len({event.id for event in events}) == len(events)
+    for event in events:
+        assert event.streams or both.webhook.covers
+
+
+def test_a_forged_delivery_is_refused_and_so_is_a_changed_one(both: Both) -> None:
+    both.place.order(forge=1)
+    for account in both.accounts:
+        both.place.change(account, both.stream, "add")
+        both.place.standing(idle=True)
+    forged, *genuine = both.deliveries()
+    with pytest.raises(SignatureError):
+        both.prove(forged)
+    for delivery in genuine:
+        both.prove(delivery)
+        headers = {name: _another(name, value) for name, value in delivery.headers.items()}
+        with pytest.raises(SignatureError):
+            both.prove(replace(delivery, headers=headers, body=delivery.body + b" "))
+        with pytest.raises(SignatureError):
+            both.prove(delivery, replace(both.proof, secrets=("other",), keys={"keys": []}))
+
+
+def _another(name: str, value: str) -> str:
+    """A bearer token with one sign changed: of a push, the token is all that is signed."""
+    if name != "authorization":
+        return value
+    return value[:-40] + ("A" if value[-40] != "A" else "B") + value[-39:]
+
+
+def test_an_event_that_is_delivered_again_is_known_by_its_id(both: Both) -> None:
+    both.place.order(duplicate=1)
+    both.place.change(both.accounts[0], both.stream, "add")
+    both.place.standing(sent=2, idle=True)
+    first, second = both.events()
+    assert first
+    assert [event.id for event in first] == [event.id for event in second]
