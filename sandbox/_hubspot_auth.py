@@ -112,6 +112,11 @@ def _unknown() -> Token:
     raise Answer(reply({"status": "error", "message": "the token is not known or not valid"}, 404))
 
 
+def uninstall(call: Call) -> Response:
+    call.desk.end(call.account.id)
+    return Response(status_code=204)
+
+
 AUTH = OAuth(
     name="hubspot",
     client_id="5b1f0c52-hubspot-sandbox-client",
@@ -144,4 +149,5 @@ AUTH_ROUTES = (
     Route("GET", HOST, "/oauth/v1/access-tokens/{token}", access_token_info, open=True),
     Route("GET", HOST, "/oauth/v1/refresh-tokens/{token}", refresh_token_info, open=True),
     Route("DELETE", HOST, "/oauth/v1/refresh-tokens/{token}", delete_refresh_token, open=True),
+    Route("DELETE", HOST, "/appinstalls/2026-03/external-install", uninstall),
 )

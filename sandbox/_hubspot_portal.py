@@ -151,7 +151,9 @@ def apply(portal: Portal, change: Change) -> str:
     return create(portal, table, {**made_up, **given}, change.random).id
 
 
-def create(portal: Portal, table: Table, given: Properties, random: Random) -> Item:
+def create(
+    portal: Portal, table: Table, given: Properties, random: Random, *, told: bool = True
+) -> Item:
     """A new object, created now."""
     now = portal.clock.now()
     item = Item(table.next_id(random), {}, now, now)
@@ -161,7 +163,8 @@ def create(portal: Portal, table: Table, given: Properties, random: Random) -> I
     if portal.search_lag:
         item.former.append((now, None))
     table.add(item)
-    tell(portal, table.kind, item, "creation", now, changed=_set(given))
+    if told:
+        tell(portal, table.kind, item, "creation", now, changed=_set(given))
     return item
 
 
@@ -183,12 +186,13 @@ def update(portal: Portal, table: Table, item: Item, given: Properties) -> None:
         tell(portal, table.kind, item, "propertyChange", now, changed=changed)
 
 
-def archive(portal: Portal, kind: str, item: Item) -> None:
+def archive(portal: Portal, kind: str, item: Item, *, told: bool = True) -> None:
     """Takes the object out of every answer but those that ask for archived ones."""
     item.archived_at = now = portal.clock.now()
     for table in portal.tables.values():
         table.revision += 1
-    tell(portal, kind, item, "deletion", now)
+    if told:
+        tell(portal, kind, item, "deletion", now)
 
 
 def tell(

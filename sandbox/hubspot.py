@@ -16,6 +16,7 @@ from starlette.responses import Response
 from sandbox._hubspot_auth import AUTH, AUTH_ROUTES, HOST
 from sandbox._hubspot_errors import ROLLING, SECONDLY, error, invalid, is_search, missing, trouble
 from sandbox._hubspot_events import SENDER
+from sandbox._hubspot_fates import forget_contact, merge_objects, restore
 from sandbox._hubspot_kinds import DEFAULTS, PROPERTIES, SINGULAR, modified, stamp
 from sandbox._hubspot_portal import (
     LONGEST_LAG,
@@ -56,6 +57,7 @@ DATED = {
     "tickets": ("tickets", "0-5"),
 }
 V3 = {**DATED, "deals": ("deals", "0-3")}
+BASES = {"/crm/objects/2026-03": DATED, "/crm/v3/objects": V3}
 READ_SCOPES = {kind: (f"crm.objects.{kind}.read",) for kind in PROPERTIES} | {
     "tickets": ("tickets",)
 }
@@ -189,11 +191,6 @@ def account_details(call: Call) -> Response:
             "dataHostingLocation": "na1",
         }
     )
-
-
-def uninstall(call: Call) -> Response:
-    call.desk.end(call.account.id)
-    return Response(status_code=204)
 
 
 def rate_headers(usages: Sequence[Usage]) -> Mapping[str, str]:
@@ -332,7 +329,9 @@ def _after(call: Call) -> int:
 
 
 def _object_routes() -> Iterable[Route]:
-    for base, aliases in (("/crm/objects/2026-03", DATED), ("/crm/v3/objects", V3)):
+    for base, aliases in BASES.items():
+        forget = f"{base}/contacts/gdpr-delete"
+        yield Route("POST", HOST, forget, forget_contact, scopes=WRITE_SCOPES["contacts"])
         for kind, names in aliases.items():
             for name in names:
                 yield from _routes_of(kind, f"{base}/{name}")
@@ -350,6 +349,7 @@ def _routes_of(kind: str, path: str) -> Iterable[Route]:
         at("POST", "", create_object),
         at("POST", "/search", search_objects),
         at("POST", "/batch/read", batch_read),
+        at("POST", "/merge", merge_objects),
         at("GET", "/{id}", get_object),
         at("PATCH", "/{id}", update_object),
         at("DELETE", "/{id}", archive_object),
@@ -374,7 +374,6 @@ vendor = Vendor(
         Route("GET", HOST, "/crm/v3/owners/{id}", get_owner, scopes=OWNER_SCOPES),
         Route("GET", HOST, "/account-info/2026-03/details", account_details),
         Route("GET", HOST, "/account-info/v3/details", account_details),
-        Route("DELETE", HOST, "/appinstalls/2026-03/external-install", uninstall),
     ),
     streams=("contacts", "companies", "deals", "tickets", "owners"),
     mutable={
@@ -391,6 +390,6 @@ vendor = Vendor(
         Limit(SECONDLY, 5, 1.0, lambda call: 1 if is_search(call) else 0),
     ),
     rate_headers=rate_headers,
-    controls={"search_lag": search_lag},
+    controls={"search_lag": search_lag, "restore": restore},
     webhook=SENDER,
 )

@@ -192,6 +192,65 @@ def test_a_portal_that_uninstalls_is_not_heard_of_again(place: Place) -> None:
     place.standing(events=0, made=0, idle=True)
 
 
+def test_merged_contacts_are_told_once_and_the_primary_one_stays(place: Place) -> None:
+    account = place.connect()
+    primary, other = list(place.store(account)["contacts"])[:2]
+    body = {"primaryObjectId": primary, "objectIdToMerge": other}
+    assert place.call(account, "POST", f"{CONTACTS}/merge", body).json()["id"] == primary
+    calls = settled(place)
+    (merged,) = of(calls, "contact.merge")
+    assert merged["objectId"] == merged["primaryObjectId"] == merged["newObjectId"] == int(primary)
+    assert merged["mergedObjectIds"] == [int(other)]
+    moved = of(calls, "contact.propertyChange")
+    assert len(moved) == merged["numberOfPropertiesMoved"] == len(events(calls)) - 1
+    assert other not in place.store(account)["contacts"]
+
+
+def test_a_new_company_takes_the_place_of_merged_ones(place: Place) -> None:
+    account = place.connect(size=12)
+    before = place.store(account)["companies"]
+    primary, other = list(before)[:2]
+    body = {"primaryObjectId": primary, "objectIdToMerge": other}
+    path = CONTACTS.replace("contacts", "companies")
+    made = place.call(account, "POST", f"{path}/merge", body).json()["id"]
+    after = place.store(account)["companies"]
+    assert set(before) - set(after) == {primary, other}
+    assert set(after) - set(before) == {made}
+    (merged,) = events(settled(place))
+    assert merged["subscriptionType"] == "company.merge"
+    assert merged["newObjectId"] == int(made)
+    again = place.call(account, "POST", f"{path}/merge", body)
+    assert again.status_code == 404
+
+
+def test_a_contact_that_is_forgotten_cannot_be_read_again(place: Place) -> None:
+    account = place.connect(size=20)
+    (one, _), (two, contact) = list(place.store(account)["contacts"].items())[:2]
+    by_email = {"objectId": contact["properties"]["email"], "idProperty": "email"}
+    for body in ({"objectId": one}, by_email):
+        answer = place.call(account, "POST", f"{CONTACTS}/gdpr-delete", body)
+        assert answer.status_code == 204
+    told = events(settled(place))
+    assert [event["objectId"] for event in told] == [int(one), int(two)]
+    assert {event["subscriptionType"] for event in told} == {"contact.privacyDeletion"}
+    listed = place.call(account, "GET", f"{CONTACTS}?archived=true&limit=100").json()["results"]
+    assert not {one, two} & {row["id"] for row in listed}
+    tickets = place.call(account, "GET", f"{CONTACTS[:-8]}tickets?associations=contacts")
+    assert tickets.status_code == 200
+
+
+def test_an_object_that_was_archived_is_restored(place: Place) -> None:
+    account = place.connect()
+    id_ = min(place.store(account)["contacts"])
+    place.call(account, "DELETE", f"{CONTACTS}/{id_}")
+    place.control("POST", "restore", account=account, stream="contacts", id=id_)
+    told = [event["subscriptionType"] for event in events(settled(place))]
+    assert told == ["contact.deletion", "contact.restore"]
+    assert place.call(account, "GET", f"{CONTACTS}/{id_}").json()["archived"] is False
+    live = {"account": account, "stream": "contacts", "id": id_}
+    assert place.client.post("/_control/hubspot/restore", json=live).status_code == 404
+
+
 def test_generic_subscriptions_name_the_type_of_the_object(place: Place) -> None:
     place.point(generic=True)
     account = place.connect()
