@@ -79,6 +79,10 @@ Its webhook
   sent what was `Answered`, and returns its Response. `handshake` does so for the app's address.
 * `call.outbox.tell(account_id, what, at=later)`: for what no change of data causes, such as the
   first message of a new watch, or a warning before it ends.
+* Controls at `/_control/<slug>/`: `webhook` is the app's address (GET, POST `{url, secret,
+  ...settings}`); `deliveries` counts and lists them (GET), orders what `_outbox.Orders` names
+  (POST), forgets them all (DELETE); `burst` changes many accounts (POST `{count, accounts,
+  streams, seed}`).
 """
 
 import contextlib

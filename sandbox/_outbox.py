@@ -263,9 +263,7 @@ class Outbox:
     def _over(self, carried: Carried, task: asyncio.Task[None]) -> None:
         self.in_flight -= 1
         self._tasks.discard(task)
-        if task.cancelled():
-            return
-        if error := task.exception():
+        if not task.cancelled() and (error := task.exception()):
             # A fault of the sandbox's own: it must not be taken for the vendor's silence.
             logger.error("a delivery could not be made", exc_info=error)
             self.counts.failed += 1

@@ -259,6 +259,9 @@ def test_generic_subscriptions_name_the_type_of_the_object(place: Place) -> None
     (created,) = of(calls, "object.creation")
     assert created["objectTypeId"] == "0-3"
     assert {each["objectTypeId"] for each in of(calls, "object.propertyChange")} == {"0-3"}
+    forgotten = {"objectId": min(place.store(account)["contacts"])}
+    place.call(account, "POST", f"{CONTACTS}/gdpr-delete", forgotten)
+    assert "objectTypeId" not in of(settled(place), "contact.privacyDeletion")[0]
 
 
 def test_a_retry_has_the_same_events_the_next_number_and_a_new_signature(place: Place) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -13,16 +14,26 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
+@dataclass
+class Server:
+    """Its address, what it was asked, and over how many connections."""
+
+    url: str = ""
+    asked: list[bytes] = field(default_factory=list)
+    connections: int = 0
+
+
 @asynccontextmanager
-async def answering(raw: bytes, *, close: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers every call with those bytes: its address, and what it was asked."""
-    asked: list[bytes] = []
+async def answering(raw: bytes, *, close: bool = False) -> AsyncIterator[Server]:
+    """A server that answers every call with those bytes."""
+    served = Server()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                asked.append(head + await reader.readexactly(size))
+                served.asked.append(head + await reader.readexactly(size))
                 writer.write(raw)
                 if close:
                     break
@@ -33,7 +44,8 @@ async def answering(raw: bytes, *, close: bool = False) -> AsyncIterator[tuple[s
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+        served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield served
     finally:
         server.close()
         await server.wait_closed()
@@ -67,18 +79,19 @@ async def posting() -> AsyncIterator[Callable[[Message], Awaitable[Answered]]]:
 async def test_an_answer_is_read_to_its_end_and_the_connection_kept(
     raw: bytes, status: int, body: bytes
 ) -> None:
-    async with answering(raw) as (url, asked), posting() as call:
+    async with answering(raw) as server, posting() as call:
         for number in (1, 2):
-            answered = await call(Message(url=f"{url}/a?b=c", headers={"X-N": str(number)}))
+            answered = await call(Message(url=f"{server.url}/a?b=c", headers={"X-N": str(number)}))
             assert (answered.status, answered.body, answered.failure) == (status, body, "")
-    assert [each.split(b"\r\n")[0] for each in asked] == [b"POST /a?b=c HTTP/1.1"] * 2
-    assert b"x-n: 2" in asked[1]
+    assert [each.split(b"\r\n")[0] for each in server.asked] == [b"POST /a?b=c HTTP/1.1"] * 2
+    assert b"x-n: 2" in server.asked[1]
+    assert server.connections == 1
 
 
 async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
-    async with answering(HEAD + b"x-a: b\r\n\r\nall", close=True) as (url, _), posting() as call:
+    async with answering(HEAD + b"x-a: b\r\n\r\nall", close=True) as server, posting() as call:
         for _ in range(2):
-            answered = await call(Message(url=url))
+            answered = await call(Message(url=server.url))
             assert (answered.status, answered.body) == (200, b"all")
             assert answered.headers == {"x-a": "b"}
 
@@ -96,8 +109,8 @@ async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     ],
 )
 async def test_an_answer_that_is_none_is_a_failure(raw: bytes) -> None:
-    async with answering(raw, close=True) as (url, _), posting() as call:
-        assert await call(Message(url=url)) == Answered(failure="connection")
+    async with answering(raw, close=True) as server, posting() as call:
+        assert await call(Message(url=server.url)) == Answered(failure="connection")
 
 
 @pytest.mark.parametrize(
@@ -116,11 +129,11 @@ async def test_what_cannot_be_said_in_http_is_not_sent(message: Message) -> None
 
 async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     raw = HEAD + b"content-length: 2\r\n\r\nok"
-    async with answering(raw, close=True) as (url, asked), posting() as call:
+    async with answering(raw, close=True) as server, posting() as call:
         for _ in range(3):
-            assert (await call(Message(url=url))).body == b"ok"
+            assert (await call(Message(url=server.url))).body == b"ok"
             await asyncio.sleep(0.05)
-    assert len(asked) == 3
+    assert server.connections == 3
 
 
 async def test_a_generator_is_sent_what_its_calls_were_answered() -> None:
@@ -129,8 +142,8 @@ async def test_a_generator_is_sent_what_its_calls_were_answered() -> None:
         second = yield Message(url="http://127.0.0.1:9/")
         return [first.status, second.status]
 
-    async with answering(HEAD + b"content-length: 0\r\n\r\n") as (url, _):
+    async with answering(HEAD + b"content-length: 0\r\n\r\n") as server:
         post = Post()
-        assert await post.answer(asking(url)) == [200, 0]
+        assert await post.answer(asking(server.url)) == [200, 0]
         post.close()
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from sandbox._vendor import Json, RefusedError
 from sandbox._webhooks import (
     Address,
     Asking,
+    Delivery,
     Message,
 )
 from tests._delivered import Place, placed
@@ -317,6 +318,24 @@ def test_a_surplus_of_notices_is_dropped_where_the_vendor_spaces_them() -> None:
         place.advance(31)
         add(place, one)
         place.standing(made=3, acknowledged=3, dropped=2, idle=True)
+
+
+def test_a_fault_of_the_sandbox_is_logged_and_holds_nothing_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def compose(delivery: Delivery) -> Message:
+        if delivery.events[0].what["id"] == "4":
+            raise LookupError("a mistake of the vendor's module")
+        return SENDER.compose(delivery)
+
+    with placed(with_rules(compose=compose)) as place:
+        place.point()
+        account = place.connect(size=3)
+        assert add(place, account) == ["4"]
+        place.standing(failed=1, idle=True)
+        add(place, account)
+        place.standing(failed=1, acknowledged=1, idle=True)
+    assert "a mistake of the vendor's module" in caplog.text
 
 
 def test_the_log_names_accounts_and_no_secret(place: Place) -> None:
