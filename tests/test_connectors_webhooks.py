@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,6 @@ from connectors._webhooks import Delivery, Event, Proof, Webhook
 from sandbox._vendor import Json, Vendor
 from tests._delivered import Place, sandboxed
 from tests._receiver import Received
-
-# What the operator's variables are besides the secret, from what the sandbox tells of itself.
-VARIABLES = {"GMAIL_PUBSUB_ACCOUNT": "push_account"}
 
 
 def _vendor(slug: str) -> Vendor:
@@ -82,12 +80,12 @@ def both(request: pytest.FixtureRequest) -> Iterator[Both]:
         yield Both(place, webhook, _proof(place, webhook, described), accounts, stream)
 
 
-def _proof(place: Place, webhook: Webhook, described: Mapping[str, str]) -> Proof:
+def _proof(place: Place, webhook: Webhook, described: Mapping[str, Any]) -> Proof:
     keys: Json = {}
     if webhook.keys_url:
         keys = place.client.get(webhook.keys_url.replace("https://", "/")).json()
-    named = {name: described[key] for name, key in VARIABLES.items() if key in described}
-    return Proof(secrets=(described["webhook_secret"],), keys=keys, variables=named)
+    variables = described.get("variables", {})
+    return Proof(secrets=(described["webhook_secret"],), keys=keys, variables=variables)
 
 
 def test_what_is_delivered_is_proven_and_names_its_accounts_and_streams(both: Both) -> None:
