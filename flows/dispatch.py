@@ -62,19 +62,14 @@ async def sync_tier(integration: str, tier: str, shard: int = 0, shards: int = 1
         except (LookupError, ValueError) as error:
             return Failed(message=str(error))
         try:
-            async with locked(*_lock(shared, scope)) as ours:
+            url = shared.settings.database_url
+            lock = scope.lock(shared.database)
+            async with locked(url.get_secret_value() if url else "", lock) as ours:
                 if not ours:
                     return Completed(name="Skipped", message="the former run is still going")
                 return await _Dispatch.of(shared, scope).run()
         except StorageError as error:
             return Failed(message=str(error))
-
-
-def _lock(shared: Runtime, scope: Scope) -> tuple[str, str]:
-    """Where the scope's lock is, and its name; another installation's has another schema."""
-    url, schema = shared.settings.database_url, shared.settings.atom_schema
-    name = f"sync-tier {schema} {scope.integration} {scope.tier} {scope.shard}/{scope.shards}"
-    return url.get_secret_value() if url else "", name
 
 
 @dataclass

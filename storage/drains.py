@@ -43,6 +43,13 @@ async def keep(database: Database, shard: int, generation: int) -> bool:
         return await session.scalar(query, values) is not None
 
 
+async def is_alive(database: Database, shard: int) -> bool:
+    """Whether the shard's drain says that it is."""
+    query = text("SELECT alive_until > clock_timestamp() FROM drains WHERE shard = :shard")
+    async with database.dispatching() as session:
+        return bool(await session.scalar(query, {"shard": shard}))
+
+
 async def leave(database: Database, shard: int, generation: int, shards: int) -> bool:
     """Gone, unless something came meanwhile: what is stored after this finds nobody alive."""
     async with database.dispatching() as session:

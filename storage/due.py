@@ -60,6 +60,11 @@ class Scope:
         of = f" · {self.shard + 1} of {self.shards}" if self.shards > 1 else ""
         return f"{self.integration} · {self.tier}{of}"
 
+    def lock(self, database: Database) -> str:
+        """The name of the lock that its dispatcher holds; each installation has a schema."""
+        shard = f"{self.shard}/{self.shards}"
+        return f"sync-tier {database.schema} {self.integration} {self.tier} {shard}"
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import text
 
-from storage.database import CONNECT_OPTIONS, unavailable
+from storage.database import CONNECT_OPTIONS, Database, unavailable
 
 
 @asynccontextmanager
@@ -27,3 +28,20 @@ async def locked(url: str, name: str) -> AsyncIterator[bool]:
         )
         row = await found.fetchone()
         yield bool(row and row[0])
+
+
+async def is_held(database: Database, name: str) -> bool:
+    """Whether somebody has the lock of that name; asked without taking it, were it for a moment."""
+    # A key of 64 bits is told in two halves: table "pg_locks" of PostgreSQL's documentation.
+    query = text(
+        """
+        SELECT EXISTS (
+            SELECT FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0)
+        )
+        """
+    )
+    async with database.dispatching() as session:
+        return bool(await session.scalar(query, {"name": name}))

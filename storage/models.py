@@ -319,6 +319,7 @@ class OAuthLog(Base):
     __table_args__ = (
         one_of("event", OAUTH_EVENTS),
         Index(None, "tenant_id", "at"),
+        Index(None, "at"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

@@ -163,12 +163,37 @@ async def failure_in(
     return Failure(found) if found else None
 
 
+async def requests_in(database: Database, connection_id: UUID, flow_run_id: UUID | None) -> int:
+    """How many calls a flow run's sync of that connection has made."""
+    query = select(func.coalesce(func.sum(SyncRun.requests), 0)).where(
+        SyncRun.connection_id == connection_id, SyncRun.flow_run_id == flow_run_id
+    )
+    async with database.dispatching() as session:
+        return int((await session.execute(query)).scalar_one())
+
+
 def failure_of(error: Exception) -> Failure:
     """Who must act on what a sync failed with."""
     for kind, failure in _FAILURES:
         if isinstance(error, kind):
             return failure
     return Failure.OURS
+
+
+async def lives(database: Database, flow_run_id: UUID, connection_id: UUID) -> bool:
+    """Whether a flow run's sync goes on, or any of its connection does; `end_lost` was called."""
+    unended = select(SyncRun.id).where(
+        SyncRun.connection_id == connection_id,
+        SyncRun.flow_run_id == flow_run_id,
+        SyncRun.ended_at.is_(None),
+    )
+    leased = select(Lease.epoch).where(
+        Lease.connection_id == connection_id,
+        Lease.kind == "sync",
+        Lease.expires_at > func.clock_timestamp(),
+    )
+    async with database.dispatching() as session:
+        return bool(await session.scalar(select(or_(unended.exists(), leased.exists()))))
 
 
 async def end_lost(database: Database) -> int:

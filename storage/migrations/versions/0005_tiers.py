@@ -50,7 +50,8 @@ STATEMENTS: tuple[str, ...] = (
     """,
     "CREATE INDEX ON sync_runs (ended_at)",
     "ALTER TABLE checkpoints ADD COLUMN swept_at timestamptz",
-    "GRANT DELETE ON oauth_log TO atom_dispatch",
+    "CREATE INDEX ON oauth_log (at)",
+    "GRANT DELETE ON oauth_log, notices TO atom_dispatch",
     # A stream is late once its age passes its interval by half, or by an hour where half is more.
     """
     CREATE VIEW freshness WITH (security_invoker = true) AS

@@ -1,0 +1,291 @@
+"""Upkeep: the killed is closed and nothing that lives, the old goes, what fails is told."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
+
+from deployments import leftovers
+from deployments.leftovers import forget_missed
+from deployments.static import declared
+from flows.upkeep import BEGUN, MENDED, OTHERS, upkeep
+from storage import pruning
+from storage.database import Database
+from tests._fleet import Fleet
+from tests._sandboxed import Sandboxed
+from tests.test_kills import kill_when
+
+LONG_AGO = timedelta(seconds=-1)
+
+
+@pytest.fixture
+def fleet(database: Database, database_url: str) -> Fleet:
+    return Fleet(database_url, database)
+
+
+async def kept_up() -> State[Any]:
+    state: State[Any] = await upkeep(return_state=True)
+    return state
+
+
+async def run_of(flow_run_id: UUID) -> FlowRun:
+    async with get_client() as client:
+        return await client.read_flow_run(flow_run_id)
+
+
+async def table_of(key: str) -> tuple[str, list[dict[str, Any]]]:
+    artifact = await Artifact.aget(key)
+    assert artifact is not None
+    data: Any = artifact.data
+    return artifact.description or "", json.loads(data) if isinstance(data, str) else data
+
+
+PROGRAM = """
+import asyncio
+from flows.dispatch import sync_tier
+asyncio.run(sync_tier("hubspot", "TEAM", return_state=True))
+"""
+
+
+def start(prefect_url: str, log: Path) -> subprocess.Popen[str]:
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | {"PREFECT_API_URL": prefect_url},
+            stdout=output, stderr=output, text=True,
+        )  # fmt: skip
+
+
+async def test_what_a_killed_dispatcher_left_running_is_closed_and_nothing_that_lives(
+    world: Sandboxed, prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "GRACE", LONG_AGO)
+    connection = await world.connect("hubspot")
+    world.fault("hubspot", "slow", seconds=40)
+    process = start(prefect_url, tmp_path / "log")
+
+    def under_way() -> bool:
+        return bool(world.one("SELECT count(flow_run_id) FROM sync_runs"))
+
+    while not under_way():
+        assert process.poll() is None
+        await asyncio.sleep(0.2)
+    below = UUID(str(world.one("SELECT flow_run_id FROM sync_runs")))
+    above = await _parent_of(below)
+    assert (await kept_up()).is_completed()
+    assert (await run_of(above)).state_name == (await run_of(below)).state_name == "Running"
+
+    kill_when(process, under_way)
+    world.run("UPDATE leases SET expires_at = now()")
+    state = await kept_up()
+    assert "1 syncs of killed processes ended" in (state.message or "")
+    assert "1 dead runs set to Crashed" in (state.message or "")
+    assert (await run_of(above)).state_name == "Crashed"
+    monkeypatch.setattr(leftovers, "_has_ended", lambda run: run.state.is_final())
+    await kept_up()
+    found = await run_of(below)
+    assert found.state_name == "Crashed"
+    assert found.state is not None
+    assert found.state.message == leftovers.LOST
+    assert world.one("SELECT status FROM sync_runs") == "crashed"
+    assert world.connection_status(connection.id) == "active"
+
+
+async def _parent_of(flow_run_id: UUID) -> UUID:
+    async with get_client() as client:
+        run = await client.read_flow_run(flow_run_id)
+        assert run.parent_task_run_id is not None
+        task = await client.read_task_run(run.parent_task_run_id)
+    assert task.flow_run_id is not None
+    return task.flow_run_id
+
+
+async def test_after_a_downtime_one_run_of_each_schedule_is_left_to_catch_up(
+    prefect_url: str, prefect_database: str
+) -> None:
+    async with PrefectClient(prefect_url) as client:
+        ours = await _deployed(client, "ours", [leftovers.MANAGED])
+        others = await _deployed(client, "theirs", [])
+        for deployment_id in (ours, others):
+            await _scheduled(client, deployment_id, 2 * 3)
+        # Three hours without a worker.
+        with psycopg.connect(prefect_database) as sql:
+            sql.execute(
+                "UPDATE flow_run SET next_scheduled_start_time = next_scheduled_start_time"
+                " - interval '8 hours', expected_start_time = expected_start_time"
+                " - interval '8 hours', state_name = 'Late' WHERE deployment_id = ANY(%s)",
+                ([ours, others],),
+            )
+        before = await _waiting(client, ours)
+        newest = {max(group, key=_starts).id for group in before.values()}
+        assert len(before) == 2
+        count = sum(map(len, before.values()))
+        assert await forget_missed(client) == count - 2
+        left = await _waiting(client, ours)
+        assert {run.id for group in left.values() for run in group} == newest
+        assert sum(map(len, (await _waiting(client, others)).values())) == count
+        assert await forget_missed(client) == 0
+        for deployment_id in (ours, others):
+            await client.delete_deployment(deployment_id)
+
+
+def _starts(run: FlowRun) -> datetime:
+    assert run.expected_start_time is not None
+    return run.expected_start_time
+
+
+async def _deployed(client: PrefectClient, name: str, tags: list[str]) -> UUID:
+    flow_id = await client.create_flow_from_name("missed")
+    return await client.create_deployment(
+        flow_id,
+        name,
+        tags=tags,
+        schedules=[
+            DeploymentScheduleCreate(
+                schedule=IntervalSchedule(interval=timedelta(hours=1)), slug=slug
+            )
+            for slug in ("shard-0", "shard-1")
+        ],
+    )
+
+
+async def _scheduled(client: PrefectClient, deployment_id: UUID, count: int) -> None:
+    for _ in range(240):
+        if sum(map(len, (await _waiting(client, deployment_id)).values())) >= count:
+            return
+        await asyncio.sleep(0.5)
+    raise AssertionError("the scheduler inserted no runs")
+
+
+async def _waiting(client: PrefectClient, deployment_id: UUID) -> dict[Any, list[FlowRun]]:
+    found: dict[Any, list[FlowRun]] = {}
+    for run in await client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+    ):
+        assert run.created_by is not None
+        found.setdefault(run.created_by.id, []).append(run)
+    return found
+
+
+async def test_a_failing_connection_is_reported_once_until_it_is_mended(world: Sandboxed) -> None:
+    bad = await world.connect("hubspot", tenant="bad")
+    good = await world.connect("hubspot", tenant="good")
+    world.run(f"UPDATE connections SET failures = 2 WHERE id = '{bad.id}'")
+    assert "fail newly" not in ((await kept_up()).message or "")
+    world.run(
+        "UPDATE connections SET failures = 3, failure = 'unavailable',"
+        f" status_reason = 'HubSpot cannot answer now' WHERE id = '{bad.id}'"
+    )
+    assert "1 connections fail newly, 0 work again" in ((await kept_up()).message or "")
+    assert "fail newly" not in ((await kept_up()).message or "")
+    _, table = await table_of("failing")
+    (row,) = (row for row in table if row["connection"] == "bad/hubspot")
+    assert row["reason"] == "HubSpot cannot answer now"
+    assert [event["reason"] for event in await _events(BEGUN, bad.id)] == [
+        "HubSpot cannot answer now"
+    ]
+    world.run(f"UPDATE connections SET failures = 0 WHERE id = '{bad.id}'")
+    world.run(f"UPDATE connections SET status = 'needs_reauth' WHERE id = '{good.id}'")
+    assert "1 connections fail newly, 1 work again" in ((await kept_up()).message or "")
+    assert len(await _events(MENDED, bad.id)) == 1
+    assert len(await _events(BEGUN, good.id)) == 1
+
+
+async def _events(name: str, connection_id: UUID) -> list[dict[str, Any]]:
+    """They reach the server through a queue."""
+    asked = EventFilter(
+        event=EventNameFilter(name=[name]),
+        resource=EventResourceFilter(id=[f"atom-sync.connection.{connection_id}"]),
+    )
+    async with get_client() as client:
+        for _ in range(100):
+            found = (await client.read_events(asked, limit=10)).events
+            if found:
+                break
+            await asyncio.sleep(0.2)
+    return [event.payload for event in found]
+
+
+async def test_the_freshness_artifact_says_how_the_promises_are_kept(world: Sandboxed) -> None:
+    late = await world.connect("hubspot", tenant="late")
+    await world.connect("gmail", tenant="fresh")
+    world.run(
+        f"UPDATE connections SET created_at = now() - interval '8 days' WHERE id = '{late.id}'"
+    )
+    state = await kept_up()
+    assert "5 of 9 streams are late" in (state.message or "")
+    description, table = await table_of("freshness")
+    assert "4 of 9 streams are as fresh as their tier promises." in description
+    found = {(row["integration"], row["tier"], row["state"]): row["streams"] for row in table}
+    assert found == {
+        ("gmail", "TEAM", "in time"): 4,
+        ("hubspot", "TEAM", "late: never synced"): 5,
+    }
+
+
+async def test_what_goes_wrong_in_one_part_leaves_the_others_alone(
+    world: Sandboxed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await world.connect("hubspot")
+    world.run(f"UPDATE connections SET failures = 3 WHERE id = '{connection.id}'")
+    world.run("REVOKE DELETE ON sync_runs FROM atom_dispatch")
+    state = await kept_up()
+    assert state.is_failed()
+    assert (state.message or "").startswith("failed: prune. ")
+    assert "1 connections fail newly" in (state.message or "")
+
+
+async def test_each_flow_that_is_scheduled_can_be_found_dead() -> None:
+    scheduled = {
+        deployment["entrypoint"].rpartition(".")[2].replace("_", "-")
+        for deployment in declared()
+        if deployment.get("schedules")
+    }
+    assert scheduled <= set(OTHERS) | {"reconcile"}
+
+
+async def test_old_events_runs_and_logs_are_deleted_in_batches(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "BATCH", 3)
+    fleet.make(1)
+    of = "FROM connections, generate_series(1, 10) n"
+    fleet.sql(
+        "INSERT INTO events (integration, event_id, connection_id, tenant_id, type, data,"
+        " applied_at, failed_at) SELECT 'hubspot', n::text, id, tenant_id, 't', '{}',"
+        " CASE WHEN n < 9 THEN now() - make_interval(days => n) END,"
+        f" CASE WHEN n = 9 THEN now() - interval '89 days' END {of}"
+    )
+    fleet.sql(
+        "INSERT INTO sync_runs (id, connection_id, tenant_id, trigger, ended_at)"
+        " SELECT gen_random_uuid(), id, tenant_id, 'schedule', CASE WHEN n < 10 THEN"
+        f" now() - make_interval(days => 80 + 2 * n) END {of}"
+    )
+    fleet.sql(
+        "INSERT INTO oauth_log (tenant_id, integration, event, at) SELECT tenant_id, 'hubspot',"
+        f" 'refresh', now() - make_interval(days => 85 + n) {of}"
+    )
+    assert await pruning.prune(fleet.database) == {
+        "applied events": 2, "runs": 5, "log lines": 6,
+    }  # fmt: skip
+    assert fleet.one("SELECT count(*) FROM events WHERE applied_at IS NULL") == 2
+    assert fleet.one("SELECT count(*) FROM sync_runs WHERE ended_at IS NULL") == 1
+    assert await pruning.prune(fleet.database) == {}
