@@ -240,6 +240,8 @@ class Connector:
     asks for, or allows.
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
     what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed.
+    `follows` says in a few words by what its changes are found, `judged_by` names the packages of
+    the vendor's users that its sandbox was proven with, and `gaps` what is known to be missing.
     """
 
     name: str
@@ -259,6 +261,9 @@ class Connector:
     variables: Mapping[str, str] = field(default_factory=dict)
     webhook: "Webhook | None" = None
     watch: "Watch | None" = None
+    follows: str = ""
+    judged_by: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def oauth(self) -> OAuth2:

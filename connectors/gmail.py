@@ -300,6 +300,12 @@ connector = Connector(
         lifetime=timedelta(days=7),
         needs=("GMAIL_PUBSUB_TOPIC", "GMAIL_PUBSUB_ACCOUNT"),
     ),
+    follows="history ids",
+    judged_by=("google-api-python-client",),
+    gaps=(
+        "Attachments are named in a message, and not fetched.",
+        "Labels that are made or renamed come by polls: no history tells of them.",
+    ),
     streams=(
         mailbox_stream("messages", title="Messages", detail="full", cost=MESSAGES, changed="id"),
         Stream(

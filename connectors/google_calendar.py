@@ -264,6 +264,8 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify(TITLE),
+    follows="a sync token for each calendar",
+    judged_by=("google-api-python-client",),
     streams=(
         Stream(
             name="calendars",

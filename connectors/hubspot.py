@@ -307,6 +307,12 @@ connector = Connector(
         setup="In the app's webhook settings set this address as the target, and subscribe to "
         "creation, deletion, merge, restore and change of contacts, companies, deals and tickets.",
     ),
+    follows="search by change time, archived lists",
+    judged_by=("hubspot-api-client",),
+    gaps=(
+        "Associations between objects, and custom properties beyond those of the views.",
+        "Changes of owners are not told of by webhooks: they are polled.",
+    ),
     streams=(
         objects("contacts", "/crm/objects/2026-03/contacts", CONTACTS, changed="lastmodifieddate"),
         objects("companies", "/crm/objects/2026-03/companies", COMPANIES),

@@ -425,6 +425,13 @@ connector = Connector(
         setup="In the app's webhooks set this address, and tick every operation of customers, "
         "invoices, payments, bills and accounts.",
     ),
+    follows="Change Data Capture, queries",
+    judged_by=("python-quickbooks", "intuit-oauth"),
+    gaps=(
+        "Entities other than the five of the streams.",
+        "More than a thousand changes of invoices, payments or bills between two syncs cost a full "
+        "read: Intuit does not tell which of them were deleted.",
+    ),
     streams=(
         Stream(
             name="change_data_capture",

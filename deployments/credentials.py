@@ -1,6 +1,7 @@
-"""`.env.example` and `docs/credentials.md`, written from what settings and connectors declare.
+"""`.env.example`, `docs/credentials.md`, `docs/integrations/` and the README's table of them, written
+from what settings and connectors declare.
 
-`python -m deployments.credentials` writes both again.
+`python -m deployments.credentials` writes all again.
 """
 
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors import OAuth2, all_connectors, load
+from deployments import integrations
 from deployments.variables import App, apps
 from settings import CALLBACK_PATH, Settings
 from storage import byok
@@ -270,12 +272,13 @@ def written() -> dict[Path, str]:
     return {
         ROOT / ".env.example": env_example(),
         ROOT / "docs" / "credentials.md": document(),
+        **integrations.written(COMMAND),
     }
 
 
 def main() -> None:
     for path, content in written().items():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != content:
             path.write_text(content)
             sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")

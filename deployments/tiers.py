@@ -226,6 +226,18 @@ def configured(settings: "Settings", connector: Connector) -> bool:
     return all(getattr(settings, name.lower()) is not None for name in needed if name)
 
 
+def in_words(interval: timedelta) -> str:
+    """`hourly`, `every 15 minutes`: an interval as people say it."""
+    for word, unit in (("weekly", WEEKLY), ("daily", DAILY), ("hourly", HOURLY)):
+        if interval == unit:
+            return word
+    for name, unit in (("weeks", WEEKLY), ("days", DAILY), ("hours", HOURLY)):
+        if not interval % unit:
+            return f"every {interval // unit} {name}"
+    minutes = interval / timedelta(minutes=1)
+    return "every minute" if minutes == 1 else f"every {minutes:g} minutes"
+
+
 def _share(words: str) -> float:
     """The same number from 0 up to 1 for the same words, and others for others."""
     return int.from_bytes(blake2b(words.encode(), digest_size=6).digest()) / 2**48
