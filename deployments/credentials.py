@@ -1,5 +1,5 @@
-"""`.env.example`, `docs/credentials.md`, `docs/integrations/` and the README's table of them, written
-from what settings and connectors declare.
+"""`.env.example`, `docs/credentials.md`, `docs/integrations/` and the README's table of them:
+written from what settings and connectors declare.
 
 `python -m deployments.credentials` writes all again.
 """

@@ -110,7 +110,8 @@ def _setup(connector: Connector, auth: OAuth2) -> Iterator[str]:
         yield f"1. Register an app at {app.console}."
     else:
         yield "1. Register an app at the vendor."
-    yield f"2. As its callback (redirect) address paste `NEXTAUTH_URL` followed by `{CALLBACK_PATH}`."
+    callback = f"`NEXTAUTH_URL` followed by `{CALLBACK_PATH}`"
+    yield f"2. As its callback (redirect) address paste {callback}."
     yield "3. Allow it these scopes, which are what is asked of a tenant:"
     yield ""
     yield from (f"   * `{scope}`: {auth.why.get(scope, '')}" for scope in auth.scopes)
@@ -150,8 +151,8 @@ def _limits(connector: Connector) -> Iterator[str]:
 
 
 def _of_key(connector: Connector, key: ApiKey) -> Iterator[str]:
-    yield "Nothing is synced: a tenant brings a key of its own, which is verified, sealed and handed"
-    yield f"out to your backend. It is kept as `{key.setting}`; it is made at {key.hint}."
+    yield "Nothing is synced: a tenant brings a key of its own, which is verified, sealed and"
+    yield f"handed out to your backend. It is kept as `{key.setting}`; it is made at {key.hint}."
     yield from ("", "## Proven by", "")
     yield from _judges(connector)
 
