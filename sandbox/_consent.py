@@ -76,6 +76,7 @@ def decide(call: Call) -> Response:
         query["redirect_uri"],
         query.get("code_challenge", "") if desk.auth.pkce != "ignored" else "",
         offline=desk.auth.offline(dict(query), not earlier),
+        nonce=query.get("nonce", ""),
     )
     return back(call, {"code": code, **state, **desk.auth.callback(account)})
 

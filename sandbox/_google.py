@@ -93,6 +93,8 @@ def _id_token(issue: Issue, with_email: bool) -> str:
         "iat": now,
         "exp": now + int(ACCESS_TTL.total_seconds()),
     }
+    if issue.nonce:
+        claims["nonce"] = issue.nonce
     if with_email:
         claims |= {"email": issue.account.id, "email_verified": True}
     return sign(KEY, claims)

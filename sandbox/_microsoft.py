@@ -185,6 +185,7 @@ def _id_token(issue: Issue, who: Person) -> str:
         "sub": secrets.token_urlsafe(32),
         "tid": who.tenant_id,
         "ver": "2.0",
+        **({"nonce": issue.nonce} if issue.nonce else {}),
     }
     head = {"alg": "RS256", "kid": "MV8pQz0b7y", "typ": "JWT"}
     # Nobody checks a signature that came straight from the token endpoint: any bytes do.
@@ -307,7 +308,26 @@ def me(call: Call) -> Response:
     return reply({key: value for key, value in body.items() if key in names or "@" in key})
 
 
-ROUTES = (Route("GET", GRAPH, "/v1.0/me", me, scopes=("User.Read",)),)
+def discovery(call: Call) -> Response:
+    """Where the authorisation server of a directory is, as OpenID Connect clients ask for it."""
+    tenant = call.params["tenant"]
+    root = f"/{tenant}/oauth2/v2.0"
+    return reply(
+        {
+            "issuer": f"https://{LOGIN}/{tenant}/v2.0",
+            "authorization_endpoint": call.url(LOGIN, f"{root}/authorize"),
+            "token_endpoint": call.url(LOGIN, f"{root}/token"),
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            "response_types_supported": ["code"],
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        }
+    )
+
+
+ROUTES = (
+    Route("GET", GRAPH, "/v1.0/me", me, scopes=("User.Read",)),
+    Route("GET", LOGIN, "/{tenant}/v2.0/.well-known/openid-configuration", discovery, open=True),
+)
 
 
 def admin_consent(states: Mapping[str, Any], body: Json) -> Json:

@@ -138,11 +138,15 @@ class Code:
     challenge: str
     offline: bool
     dies_at: float
+    nonce: str = ""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """A token answer before a vendor shapes it. `refresh_token` is None when none is given."""
+    """A token answer before a vendor shapes it. `refresh_token` is None when none is given.
+
+    `nonce` is what the authorization asked to find in an id_token.
+    """
 
     auth: OAuth
     account: Account
@@ -151,6 +155,7 @@ class Issue:
     refresh_token: str | None
     refreshed: bool
     call: Call | None
+    nonce: str = ""
 
     def body(self) -> Json:
         """RFC 6749's own form."""
@@ -193,14 +198,22 @@ class Desk:
         """The account's consents that have not ended."""
         return [grant for grant in self.grants.get(account_id, ()) if not grant.ended]
 
-    def code(self, grant: Grant, redirect_uri: str, challenge: str, *, offline: bool) -> str:
+    def code(
+        self, grant: Grant, redirect_uri: str, challenge: str, *, offline: bool, nonce: str = ""
+    ) -> str:
         value = secrets.token_urlsafe(24)
         dies_at = self.clock.time() + CODE_TTL
-        self.codes[value] = Code(grant, redirect_uri, challenge, offline, dies_at)
+        self.codes[value] = Code(grant, redirect_uri, challenge, offline, dies_at, nonce)
         return value
 
     def issue(
-        self, grant: Grant, refresh: Token | None, *, refreshed: bool, call: Call | None
+        self,
+        grant: Grant,
+        refresh: Token | None,
+        *,
+        refreshed: bool,
+        call: Call | None,
+        nonce: str = "",
     ) -> Json:
         """A new access token beside that refresh token, as the vendor answers it."""
         now = self.clock.time()
@@ -220,6 +233,7 @@ class Desk:
                 refresh.value if refresh else None,
                 refreshed,
                 call,
+                nonce,
             )
         )
 
@@ -373,7 +387,7 @@ def _exchange(call: Call, fields: Mapping[str, str]) -> Json:
     if code.challenge and challenge(fields.get("code_verifier", "")) != code.challenge:
         no(call, "invalid_grant", "verifier", "code_verifier does not fit the challenge")
     refresh = desk.refresh_token(code.grant) if code.offline else None
-    return desk.issue(code.grant, refresh, refreshed=False, call=call)
+    return desk.issue(code.grant, refresh, refreshed=False, call=call, nonce=code.nonce)
 
 
 def _refresh(call: Call, fields: Mapping[str, str]) -> Json:
