@@ -156,7 +156,7 @@ def refuse(refusal: Refusal, call: Call) -> Response:
 
 
 def _refused(call: Call, error: str, number: int, text: str) -> Response:
-    trace, correlation = _uuid(), _uuid()
+    trace, correlation = new_id(), new_id()
     at = call.clock.now().strftime("%Y-%m-%d %H:%M:%SZ")
     told = f"AADSTS{number}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {at}"
     body = {
@@ -200,7 +200,8 @@ def _unpadded(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _uuid() -> str:
+def new_id() -> str:
+    """An id as Microsoft makes them."""
     return str(UUID(bytes=secrets.token_bytes(16), version=4))
 
 
@@ -235,7 +236,7 @@ def problem(
     call: Call, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An error as Graph words it."""
-    request_id = _uuid()
+    request_id = new_id()
     inner = {
         "date": call.clock.now().strftime("%Y-%m-%dT%H:%M:%S"),
         "request-id": request_id,

@@ -1,9 +1,10 @@
 """A drive in memory: its tree of folders and files, and how Graph shows them."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sandbox._clock import Clock
@@ -41,6 +42,7 @@ class Drive:
     clock: Clock
     root: Item
     feed: Feed
+    tell: Callable[[Any], None]
     items: dict[str, Item] = field(default_factory=dict)
     children: dict[str, set[str]] = field(default_factory=dict)
     provisioned: bool = True

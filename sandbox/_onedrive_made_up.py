@@ -9,6 +9,7 @@ from uuid import UUID
 from sandbox._data import TOPICS, firm, moment, person, plain
 from sandbox._microsoft import PERSONAL, Person
 from sandbox._microsoft_odata import Feed
+from sandbox._microsoft_subscriptions import Changed
 from sandbox._onedrive_drive import Drive, Item, descendants, described, lineage, shown, stub
 from sandbox._vendor import Change, Json, RefusedError, Seed
 
@@ -33,7 +34,7 @@ def new(seed: Seed) -> Drive:
     made_at = moment(seed.random, seed.clock.now())
     root = Item(_item_id(seed.random, drive_id), "root", None, True, made_at, made_at)
     feed = Feed(seed.clock, every=True, refusal=(410, "resyncChangesApplyDifferences"))
-    drive = Drive(drive_id, who, seed.clock, root, feed)
+    drive = Drive(drive_id, who, seed.clock, root, feed, seed.tell)
     _place(drive, root)
     folders = [root]
     for number in range(seed.size - 1):
@@ -76,12 +77,14 @@ def alterable(drive: Drive, stream: str) -> list[str]:
 
 
 def apply(drive: Drive, change: Change) -> str:
-    """Carries out a change; the item, and every folder above it, is in the delta afterwards."""
-    if change.stream == "permissions":
-        return _permit(drive, change)
+    """Carries out a change. The item and every folder above it are in the delta afterwards; who
+    watches the root is told no more than that something changed."""
     steps: dict[str, Callable[[Drive, Change], str]]
     steps = {"add": _add, "change": _alter, "delete": _delete}
-    return steps[change.op](drive, change)
+    step = _permit if change.stream == "permissions" else steps[change.op]
+    changed = step(drive, change)
+    drive.tell(Changed("updated", "me/drive/root"))
+    return changed
 
 
 def _add(drive: Drive, change: Change) -> str:

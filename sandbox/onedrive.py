@@ -12,6 +12,8 @@ from starlette.responses import Response
 from sandbox import _microsoft
 from sandbox._microsoft import AUTH, GRAPH, invalid, missing, problem
 from sandbox._microsoft_odata import delta, listing, resync
+from sandbox._microsoft_subscriptions import ROUTES as SUBSCRIPTIONS
+from sandbox._microsoft_subscriptions import lifecycle, sender
 from sandbox._onedrive_drive import Drive, Item, described, whole
 from sandbox._onedrive_made_up import alterable, apply, new, store
 from sandbox._vendor import Answer, Call, Json, Limit, RefusedError, Route, Vendor, reply
@@ -151,7 +153,7 @@ vendor = Vendor(
     title="OneDrive",
     base_url=f"https://{GRAPH}/v1.0",
     auth=AUTH,
-    routes=(*_microsoft.ROUTES, *ROUTES),
+    routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=("drive_items", "drives", "permissions"),
     mutable={
         "drive_items": ("add", "change", "delete"),
@@ -166,8 +168,10 @@ vendor = Vendor(
     expire_checkpoints=expire,
     controls={
         "admin_consent": _microsoft.admin_consent,
+        "lifecycle": lifecycle,
         "provision": provision,
         "resync": resync(lambda held: held.feed),
     },
     extras=_microsoft.extras,
+    webhook=sender("onedrive"),
 )
