@@ -5,11 +5,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
+
+from connectors import Request, Response
 
 GRAPH = "/graph.microsoft.com/v1.0"
 LOGIN = "/login.microsoftonline.com"
@@ -119,6 +122,24 @@ class Person:
 
     def refresh(self, token: str, **more: str) -> httpx.Response:
         return self.token(grant_type="refresh_token", refresh_token=token, **more)
+
+    def answer(self, request: Request) -> Response:
+        """The sandbox's answer to what a reader asks, as our client would hand it on."""
+        answer = self.call(
+            request.method,
+            request.path,
+            params=dict(request.params) or None,
+            json=request.json,
+            headers=dict(request.headers),
+        )
+        asked = request.path if request.path.startswith("http") else f"{GRAPH}{request.path}"
+        return Response(
+            status=answer.status_code,
+            headers=dict(answer.headers),
+            json=answer.json() if answer.content else None,
+            url=f"https:/{asked.removeprefix(str(self.client.base_url).rstrip('/'))}",
+            sent_at=datetime.now(UTC),
+        )
 
     @property
     def app(self) -> dict[str, str]:
