@@ -30,24 +30,22 @@ _PAGE_SIZE = re.compile(r"\bodata\.maxpagesize\s*=\s*(\d+)")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a delta function tells of an item: as it was then, or that it is gone."""
+    """What a delta function tells of an item: as it was then, or that it is gone. One that
+    `repeats` is told even when the item has changed again since."""
 
     sequence: int
     id: str
     shown: Json
     gone: bool
     at: datetime
+    repeats: bool
 
 
 @dataclass
 class Feed:
-    """All changes of one collection, in their order. `refusal` is how a lapsed token is answered.
-
-    With `every` an item that changed twice occurs twice; else it occurs once, as it is now.
-    """
+    """All changes of one collection, in order. `refusal` is how a lapsed token is answered."""
 
     clock: Clock
-    every: bool = False
     entries: list[Entry] = field(default_factory=list)
     latest: dict[str, int] = field(default_factory=dict)
     epoch: int = 0
@@ -57,13 +55,13 @@ class Feed:
     def position(self) -> int:
         return self.entries[-1].sequence if self.entries else 0
 
-    def put(self, id_: str, shown: Json) -> None:
+    def put(self, id_: str, shown: Json, *, repeats: bool = False) -> None:
         """The item is new, or is now as shown."""
-        self._add(id_, shown, gone=False)
+        self._add(id_, shown, gone=False, repeats=repeats)
 
-    def drop(self, id_: str, stub: Json) -> None:
+    def drop(self, id_: str, stub: Json, *, repeats: bool = False) -> None:
         """The item is gone; the stub is what is told of it."""
-        self._add(id_, stub, gone=True)
+        self._add(id_, stub, gone=True, repeats=repeats)
 
     def since(self, at: datetime) -> int:
         """Where a client stands that knows all there was at a time."""
@@ -74,8 +72,9 @@ class Feed:
         """No token that was handed out works any more."""
         self.epoch += 1
 
-    def _add(self, id_: str, shown: Json, *, gone: bool) -> None:
-        entry = Entry(self.position + 1, id_, dict(shown), gone, self.clock.now())
+    def _add(self, id_: str, shown: Json, *, gone: bool, repeats: bool) -> None:
+        now = self.clock.now()
+        entry = Entry(self.position + 1, id_, dict(shown), gone, now, repeats)
         self.latest[id_] = entry.sequence
         self.entries.append(entry)
 
@@ -86,7 +85,7 @@ class Feed:
             last = self.latest[entry.id] == entry.sequence
             if entry.gone and entry.sequence <= baseline:
                 continue
-            if last or (self.every and entry.sequence > baseline):
+            if last or (entry.repeats and entry.sequence > baseline):
                 yield entry
 
 

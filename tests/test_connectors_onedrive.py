@@ -181,7 +181,7 @@ def test_drives_are_read_whole_each_time(person: Person) -> None:
 def test_permissions_of_all_items_are_read_and_then_those_of_changed_ones(
     client: httpx.Client,
 ) -> None:
-    person = Person(client, "onedrive", size=130)
+    person = Person(client, "onedrive", size=220)
     pages = drive(PERMISSIONS.read, person.answer)
     assert len(pages) == 3
     held = merged(pages, PERMISSIONS)
@@ -326,7 +326,7 @@ def test_a_notification_only_hints_at_what_changed() -> None:
 
 
 def test_each_checkpoint_of_a_round_resumes_it(client: httpx.Client) -> None:
-    person = Person(client, "onedrive", size=130)
+    person = Person(client, "onedrive", size=220)
     at = Checkpoint()
     for stream in (ITEMS, PERMISSIONS):
         whole = drive(stream.read, person.answer, at)

@@ -27,13 +27,13 @@ def client(origin: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def person(client: httpx.Client) -> Person:
-    return Person(client, "onedrive", size=30)
+    return Person(client, "onedrive", size=50)
 
 
 @pytest.fixture
 def private(client: httpx.Client) -> Person:
     """Someone with a personal account."""
-    return Person(client, "onedrive", size=30, personal=True)
+    return Person(client, "onedrive", size=50, personal=True)
 
 
 def latest(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def test_the_token_latest_gives_a_link_without_an_enumeration(person: Person) ->
 
 def test_a_token_may_be_a_time_on_business_drives_only() -> None:
     with start(["onedrive"]) as origin, httpx.Client(base_url=origin) as client:
-        person = Person(client, "onedrive", size=10)
+        person = Person(client, "onedrive", size=20)
         client.post("/_control/clock", json={"advance": 600})
         since = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         item = file_of(person)
@@ -205,7 +205,7 @@ def test_a_token_may_be_a_time_on_business_drives_only() -> None:
         assert latest(rows)[item["id"]]["name"] == "later"
         assert len(rows) < 10
         assert person.all(link)[0] == []
-        private = Person(client, "onedrive", size=10, personal=True)
+        private = Person(client, "onedrive", size=20, personal=True)
         assert problem(private.get(DELTA, token=since)) == (400, "invalidRequest")
 
 
@@ -288,7 +288,7 @@ def test_another_persons_drive_is_not_found(person: Person, private: Person) -> 
 
 
 def test_calls_cost_resource_units(client: httpx.Client) -> None:
-    person = Person(client, "onedrive", size=10)
+    person = Person(client, "onedrive", size=20)
     client.post("/_control/onedrive/limits", json={"scale": 20 / 1250})
     item = file_of(person)["id"]
     _, _, link = person.all(DELTA)  # 2
