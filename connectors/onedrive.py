@@ -151,6 +151,13 @@ connector = Connector(
         lifetime=timedelta(days=29),
         change_type="updated",
     ),
+    follows="delta links",
+    judged_by=("msgraph-sdk", "msal"),
+    gaps=(
+        "The person's own drive only: those of others, and SharePoint's, need Files.Read.All.",
+        "What is in files is not fetched, and no address is kept that would give it away.",
+        "If Files.Read is too little for change notifications, the drive is polled.",
+    ),
     streams=(
         Stream(
             name="drive_items",
