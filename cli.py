@@ -20,7 +20,7 @@ from deployments._postgres import PostgresError
 from deployments._processes import ServiceError
 from deployments._redis import RedisError
 from settings import Settings, SettingsError, read
-from storage import StorageError, connections, migrate, records
+from storage import StorageError, connections, freshness, migrate, records
 from storage.database import Database
 from storage.vault import Vault, VaultError, check_keys
 
@@ -106,6 +106,7 @@ def start_services(
         sandbox()
     services.start_prefect()
     _run(lambda: services.deploy())
+    _run(lambda: services.settle())
     services.start_web(host)
     services.start_worker(limit)
 
@@ -167,7 +168,7 @@ def sandbox(
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Every connection and stream: rows, last sync, and what is wrong."""
+    """Every connection and stream: rows, last sync, whether that is in time, and what is wrong."""
     with local.attached(read()) as settings:
         rows = _run(lambda: _status(settings))
     if as_json:
@@ -258,10 +259,12 @@ async def _status(settings: Settings) -> list[dict[str, Any]]:
 async def status_rows(database: Database) -> list[dict[str, Any]]:
     """A row for each connection's stream, in the order of tenants and integrations."""
     counts = await records.counts(database)
+    fresh = await freshness.of_streams(database)
     rows = []
     for connection in await connections.listing(database):
         for stream in load(connection.integration).streams:
             found = counts.get((connection.id, stream.name))
+            promised = fresh.get((connection.id, stream.name))
             rows.append(
                 {
                     "tenant": connection.tenant_slug,
@@ -271,6 +274,9 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
                     "stream": stream.name,
                     "rows": found.rows if found else 0,
                     "last_sync": found.last_synced_at if found else None,
+                    "every_seconds": promised.every.total_seconds() if promised else None,
+                    "age_seconds": promised.age.total_seconds() if promised else None,
+                    "late": promised.reason if promised else None,
                     "status": connection.status,
                     "reason": connection.status_reason,
                 }
@@ -285,6 +291,7 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(heading, no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("last sync", no_wrap=True)
+    table.add_column("freshness", no_wrap=True)
     table.add_column("status")
     former: tuple[str, str] = ("", "")
     for row in rows:
@@ -299,10 +306,18 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
             row["stream"],
             f"{row['rows']:,}",
             _ago(row["last_sync"]),
+            _freshness(row),
             "" if same else problem,
         )
         former = (tenant, integration)
     return table
+
+
+def _freshness(row: dict[str, Any]) -> str:
+    """In time, or why not; nothing of a stream whose interval nobody has told the database yet."""
+    if row["late"] is not None:
+        return f"[red]late[/red]: {row['late']}"
+    return "" if row["age_seconds"] is None else "[green]in time[/green]"
 
 
 def _ago(at: datetime | None) -> str:

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     prefect_api_database_connection_url: SecretStr | None = Field(
         default=None, description="Prefect's own database, if not `prefect` beside ours."
     )
+    atom_prefect_retention_days: int = Field(
+        default=30, ge=1, description="How long a Prefect server that `up` starts keeps its runs."
+    )
     prefect_server_api_auth_string: SecretStr | None = Field(
         default=None,
         description="`user:password` that the Prefect server asks its callers for.",

@@ -69,6 +69,7 @@ GROUPS = (
         (
             "prefect_api_url",
             "prefect_api_database_connection_url",
+            "atom_prefect_retention_days",
             "prefect_server_api_auth_string",
             "prefect_api_auth_string",
         ),

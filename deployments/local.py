@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from deployments import WORK_POOL, _postgres, _redis
+from deployments import WORK_POOL, _postgres, _redis, promises
 from deployments._processes import (
     ServiceError,
     alive,
@@ -85,6 +85,17 @@ class Services:
         async with opened(self.settings) as database:
             await runs.clear_stop(database, self.settings.atom_worker)
 
+    async def settle(self) -> None:
+        """Before runs are started: those that were missed meanwhile are not all to be caught up."""
+        from prefect.client.orchestration import PrefectClient
+
+        from deployments.leftovers import forget_missed
+
+        async with PrefectClient(self.settings.prefect_api_url or "") as client:
+            await forget_missed(client)
+        async with opened(self.settings) as database:
+            await promises.keep(self.settings, database)
+
     def start_database(self) -> None:
         if self.settings.database_url is None:
             self._server = _postgres.start(self.home)
@@ -122,6 +133,11 @@ class Services:
                         database_url_of(self.settings)
                     ),
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    # By itself Prefect 3.8 deletes events only, and keeps runs for ever.
+                    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+                    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(
+                        self.settings.atom_prefect_retention_days * 86_400
+                    ),
                     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
                 },
             )

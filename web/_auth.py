@@ -41,6 +41,7 @@ class Scope(StrEnum):
     RECORDS_READ = "records:read"
     TOKENS_READ = "tokens:read"
     KEYS_READ = "keys:read"
+    METRICS_READ = "metrics:read"
     ADMIN = "admin"
 
 

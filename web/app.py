@@ -10,7 +10,17 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.runtime import opened
 from settings import Settings, read
-from web import _log, _owed, _problems, api, callback, connect, connect_sessions, webhooks
+from web import (
+    _log,
+    _owed,
+    _problems,
+    api,
+    callback,
+    connect,
+    connect_sessions,
+    metrics,
+    webhooks,
+)
 from web._limits import BodyLimit
 from web._log import AccessLog
 
@@ -47,10 +57,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
+    app.state.metrics = metrics.Counted()
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(api.router)
     app.include_router(api.health_router)
-    for pages in (connect_sessions, connect, callback):
+    for pages in (connect_sessions, connect, callback, metrics):
         app.include_router(pages.router)
     _problems.install(app)
     app.add_middleware(BodyLimit)

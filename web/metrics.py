@@ -1,0 +1,136 @@
+"""Metrics in Prometheus' text format: how promises are kept, and what waits, fails or is away.
+
+Nothing here names a tenant. They are counted at most every half minute, however often they are
+asked for: at 60,000 connections counting takes the database about a second.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from storage.database import Database
+from storage.measures import Measures, measure
+from web._auth import Caller, Scope, Shared, needs
+from web._problems import responses
+
+KEPT_SECONDS = 30.0
+router = APIRouter(tags=["health"])
+Gauge = GaugeMetricFamily
+
+
+@dataclass
+class Counted:
+    """The last counting of this process; who comes while one is under way waits for it."""
+
+    text: bytes = b""
+    at: float = -KEPT_SECONDS
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def latest(self, database: Database) -> bytes:
+        async with self.lock:
+            if time.monotonic() - self.at >= KEPT_SECONDS:
+                self.text, self.at = exposed(await measure(database)), time.monotonic()
+            return self.text
+
+
+@router.get(
+    "/metrics",
+    summary="What there is to be measured, for Prometheus",
+    responses=responses(401, 403, 429, 503),
+    response_class=Response,
+)
+async def metrics(
+    request: Request, shared: Shared, caller: Annotated[Caller, needs(Scope.METRICS_READ)]
+) -> Response:
+    """Needs the scope `metrics:read`; the token's tenant does not matter."""
+    counted: Counted = request.app.state.metrics
+    return Response(
+        await counted.latest(shared.database), headers={"content-type": CONTENT_TYPE_LATEST}
+    )
+
+
+def exposed(measures: Measures) -> bytes:
+    """The measures as text."""
+
+    class Ours(Collector):
+        def collect(self) -> Iterable[Gauge]:
+            return _gauges(measures)
+
+    registry = CollectorRegistry()
+    registry.register(Ours())
+    return generate_latest(registry)
+
+
+def _gauges(found: Measures) -> Iterator[Gauge]:
+    streams = Gauge(
+        "atom_sync_streams",
+        "Streams that are as fresh as their tier promises (no reason), and why others are not.",
+        labels=["integration", "tier", "reason"],
+    )
+    oldest = Gauge(
+        "atom_sync_stream_age_seconds_max",
+        "Age of the oldest data among them.",
+        labels=["integration", "tier", "reason"],
+    )
+    overdue = Gauge(
+        "atom_sync_stream_age_intervals_max",
+        "The same in intervals of the tier: 1 is as promised.",
+        labels=["integration", "tier", "reason"],
+    )
+    for one in found.promises:
+        labels = [one.integration, one.tier, one.reason or ""]
+        streams.add_metric(labels, one.streams)
+        oldest.add_metric(labels, one.worst.total_seconds())
+        overdue.add_metric(labels, one.overdue)
+    yield from (streams, oldest, overdue)
+
+    connections = Gauge(
+        "atom_sync_connections", "Connections by status.", labels=["integration", "status"]
+    )
+    for integration, status, count in found.connections:
+        connections.add_metric([integration, status], count)
+    yield connections
+
+    syncs = Gauge(
+        "atom_sync_syncs_last_hour",
+        "Syncs that ended within the last hour, by how; failure says who must act.",
+        labels=["integration", "status", "failure"],
+    )
+    for integration, status, failure, count in found.syncs:
+        syncs.add_metric([integration, status, failure], count)
+    yield syncs
+    yield from _of_events(found)
+
+    away = Gauge(
+        "atom_sync_breaker_open", "Integrations whose vendor is away as a whole.",
+        labels=["integration"],
+    )  # fmt: skip
+    for integration in found.away:
+        away.add_metric([integration], 1)
+    yield away
+
+
+def _of_events(found: Measures) -> Iterator[Gauge]:
+    pending = Gauge(
+        "atom_sync_events_pending", "Events that wait to be applied.", labels=["integration"]
+    )
+    waiting = Gauge(
+        "atom_sync_event_wait_seconds_max", "How long the oldest has waited.",
+        labels=["integration"],
+    )  # fmt: skip
+    for integration, count, since in found.pending:
+        pending.add_metric([integration], count)
+        waiting.add_metric([integration], max(0.0, (found.at - since).total_seconds()))
+    failed = Gauge("atom_sync_events_failed", "Events that were given up.", labels=["integration"])
+    for integration, count in found.failed:
+        failed.add_metric([integration], count)
+    yield from (pending, waiting, failed)
