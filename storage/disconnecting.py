@@ -5,6 +5,7 @@ can use it any more; it waits, sealed, until the vendor took it or was asked oft
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,18 +14,20 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import ConnectorError, OAuth2, load
+from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2, load
 from connectors import _oauth as oauth
 from connectors._budget import Budget
-from connectors._client import Transport
+from connectors._client import Client, Transport
 from connectors._oauth import OAuthApp
-from storage import notices, tenant_settings
+from storage import connections, notices, tenant_settings, tokens, watching
 from storage._errors import NotFoundError
 from storage.database import Database
 from storage.models import Connection, Grant, Revocation, Status
 from storage.oauth_log import record
 from storage.vault import Vault
+from storage.watching import Station
 
+log = logging.getLogger(__name__)
 DISCONNECTED = "disconnected: connect it again to go on"
 MOST_ATTEMPTS = 5
 FIRST_PAUSE = timedelta(minutes=1)
@@ -52,9 +55,12 @@ async def disconnect(
 ) -> None:
     """End a connection, and its records with it where `purge` says so.
 
-    The grant's tokens go with the last connection that uses them. The vendor is told at once if it
-    answers within `wait`; if not, `revoke_due` goes on trying, and the connection has ended anyway.
+    Its watches are ended at the vendor first, for that needs its token; those that cannot be end
+    there by themselves. The grant's tokens go with the last connection that uses them. The vendor
+    is told at once if it answers within `wait`; if not, `revoke_due` goes on trying, and the
+    connection has ended anyway.
     """
+    await _end_watches(desk, tenant_id, connection_id, wait)
     async with desk.database.transaction(tenant_id) as session:
         grant, connection = await _locked(session, tenant_id, connection_id)
         shared = await _is_shared(session, connection)
@@ -92,6 +98,45 @@ async def revoke_due(desk: Desk, *, limit: int = 20) -> int:
     for tenant_id, revocation_id in due:
         await _attempt(desk, tenant_id, revocation_id)
     return len(due)
+
+
+async def _end_watches(desk: Desk, tenant_id: UUID, connection_id: UUID, wait: timedelta) -> None:
+    try:
+        connection = await connections.get(desk.database, connection_id)
+    except NotFoundError:
+        return  # it is told so in a moment
+    connector = load(connection.integration)
+    if connection.tenant_id != tenant_id or connector.watch is None:
+        return
+
+    async def token(refused: bool) -> str:
+        if refused:
+            raise BrokenConnectionError(f"{connector.title} takes no token of ours any more")
+        return await tokens.access_token(
+            desk.database, desk.vault, desk.apps, desk.transport, desk.budget,
+            grant_id=connection.grant_id, tenant_id=tenant_id, patience=wait,
+        )  # fmt: skip
+
+    client = Client(
+        connector,
+        transport=desk.transport,
+        account_id=connection.account_id,
+        config=connection.config,
+        token=token,
+        budget=desk.budget,
+    )
+    now = desk.transport.clock.now()
+    context = Context(now=now, account_id=connection.account_id, config=connection.config)
+    station = Station(
+        database=desk.database, vault=desk.vault, client=client, context=context,
+        connection=connection, address="", variables={},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(wait.total_seconds()):
+            await watching.end_all(station)
+    except (ConnectorError, TimeoutError) as error:
+        reason = str(error) or "it did not answer in time"
+        log.warning("%s: a watch was left to end by itself: %s", connection, reason)
 
 
 async def _locked(
