@@ -7,18 +7,16 @@ When Redis is away each process keeps a budget of its own: a sync never fails fo
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
 
 import redis.asyncio
-from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import (
-    MovingWindowRateLimiter,
-    RateLimiter,
-    SlidingWindowCounterRateLimiter,
-)
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -32,6 +30,9 @@ REDIS_TIMEOUT = timedelta(seconds=2)
 # A moving window keeps an entry for each unit; beyond this two counters do (within a few per cent).
 EXACT_UP_TO = 20_000
 PREFIX = "atom-sync"
+SHORTEST_WAIT = 0.02
+# After so many new ones a process looks through the owners of its own budgets.
+OWNERS = 1_000
 # Owner of a budget that all accounts of our app share.
 APP = "*"
 
@@ -99,15 +100,8 @@ class Budget:
 
         The seconds until there is room; 0 when it was taken.
         """
-        item = _item(limit)
         names = (service, limit.name, owner)
-
-        async def take(ledger: _Ledger) -> float:
-            if await ledger.counting.hit(item, *names):
-                return 0.0
-            return await _until_room(ledger.counting, item, *names)
-
-        return await self._ask(take)
+        return await self._ask(lambda ledger: ledger.take(limit, names, 1, exact=False))
 
     async def aclose(self) -> None:
         if self._shared:
@@ -151,11 +145,14 @@ class Budget:
 
 
 class _Ledger(Protocol):
-    """Where spending is written down."""
+    """Where spending is written down.
 
-    moving: RateLimiter
-    counting: RateLimiter
+    `take` spends at once or not at all: the seconds until there is room, 0 when it was taken.
+    """
 
+    async def take(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float: ...
     async def closed(self, keys: Sequence[str]) -> float: ...
     async def close(self, key: str, seconds: float) -> None: ...
 
@@ -176,8 +173,18 @@ class _Shared:
             key_prefix=PREFIX,
             connection_pool=self._pool,  # type: ignore[arg-type] # passed on to redis-py as it is
         )
-        self.moving: RateLimiter = MovingWindowRateLimiter(storage)
-        self.counting: RateLimiter = SlidingWindowCounterRateLimiter(storage)
+        self._moving = MovingWindowRateLimiter(storage)
+        self._counting = SlidingWindowCounterRateLimiter(storage)
+
+    async def take(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float:
+        item = RateLimitItemPerSecond(limit.amount, _seconds(limit), PREFIX)
+        limiter = self._moving if exact else self._counting
+        if await limiter.hit(item, *names, cost=cost):
+            return 0.0
+        reset_at = (await limiter.get_window_stats(item, *names)).reset_time
+        return max(SHORTEST_WAIT, min(reset_at - time.time(), float(item.get_expiry())))
 
     async def closed(self, keys: Sequence[str]) -> float:
         pipeline = self._redis.pipeline(transaction=False)
@@ -198,13 +205,50 @@ class _Shared:
         await self._pool.disconnect()
 
 
+@dataclass
+class _Window:
+    """What was spent in the last `seconds`, the oldest first, and how much that is."""
+
+    seconds: int
+    spent: deque[tuple[float, int]] = field(default_factory=deque)
+    held: int = 0
+
+    def move(self, now: float) -> None:
+        while self.spent and self.spent[0][0] <= now - self.seconds:
+            self.held -= self.spent.popleft()[1]
+
+
 class _Local:
+    """Counts in this process, by the kernel's clock."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._closed: dict[str, float] = {}
-        storage = MemoryStorage()
-        self.moving: RateLimiter = MovingWindowRateLimiter(storage)
-        self.counting: RateLimiter = SlidingWindowCounterRateLimiter(storage)
+        self._windows: dict[tuple[str, ...], _Window] = {}
+
+    async def take(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float:
+        now, seconds = self._clock.now().timestamp(), _seconds(limit)
+        key = (*names, str(limit.amount), str(seconds))
+        window = self._windows.get(key)
+        if window is None:
+            self._forget(now)
+            window = self._windows[key] = _Window(seconds)
+        window.move(now)
+        if window.held + cost > limit.amount:
+            return max(SHORTEST_WAIT, window.spent[0][0] + seconds - now)
+        window.held += cost
+        window.spent.append((now, cost))
+        return 0.0
+
+    def _forget(self, now: float) -> None:
+        """Owners who spend no more would otherwise be kept for good."""
+        if len(self._windows) % OWNERS == OWNERS - 1:
+            for key, window in list(self._windows.items()):
+                window.move(now)
+                if not window.spent:
+                    del self._windows[key]
 
     async def closed(self, keys: Sequence[str]) -> float:
         now = self._clock.now().timestamp()
@@ -228,23 +272,18 @@ async def _pay(
         return wait
     while unpaid:
         limit = unpaid[0]
-        item = _item(limit)
         owner = account_id if limit.scope == "account" else APP
-        limiter = ledger.moving if limit.amount <= EXACT_UP_TO else ledger.counting
         cost = min(request.cost, limit.amount)
-        if cost and not await limiter.hit(item, connector.name, limit.name, owner, cost=cost):
-            return await _until_room(limiter, item, connector.name, limit.name, owner)
+        exact = limit.amount <= EXACT_UP_TO
+        spender = (connector.name, limit.name, owner)
+        if cost and (wait := await ledger.take(limit, spender, cost, exact=exact)):
+            return wait
         unpaid.pop(0)
     return 0.0
 
 
-def _item(limit: RateLimit) -> RateLimitItem:
-    return RateLimitItemPerSecond(limit.amount, max(1, round(limit.per.total_seconds())), PREFIX)
-
-
-async def _until_room(limiter: RateLimiter, item: RateLimitItem, *names: str) -> float:
-    reset_at = (await limiter.get_window_stats(item, *names)).reset_time
-    return max(0.02, min(reset_at - time.time(), float(item.get_expiry())))
+def _seconds(limit: RateLimit) -> int:
+    return max(1, round(limit.per.total_seconds()))
 
 
 def _closed_key(connector: str, budget: str, owner: str) -> str:

@@ -76,7 +76,6 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
         read=read,
         version=integer("historyId"),
         columns={
-            "snippet": column("snippet"),
             "history_id": column("historyId", "bigint"),
             **(MESSAGE if name == "messages" else {}),
         },
@@ -84,6 +83,7 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
 
 
 MESSAGE = {
+    "snippet": column("snippet"),
     "thread_id": column("threadId"),
     "label_ids": column("labelIds", "jsonb"),
     "internal_date_ms": column("internalDate", "bigint"),
@@ -175,18 +175,13 @@ def _changes(records: list[Record]) -> Iterator[tuple[str, Record]]:
 def history(at: Checkpoint, context: Context) -> Reader:
     """The changes of the mailbox from our first read on. A gap that Gmail no longer knows stays."""
     start, page = at.get("history_id"), at.get("page")
-    fresh = start is None
     if start is None:
         start = (yield from _profile())["historyId"]
         yield Page((), _position(start, None))
     while True:
         response = yield _history(start, page)
-        if response.status == 404 and fresh:
-            raise ContractError("Gmail does not know the history position it has just given")
         if response.status == 404:
-            start, page, fresh = (yield from _profile())["historyId"], None, True
-            yield Page((), _position(start, None))
-            continue
+            raise CheckpointExpiredError("Gmail no longer keeps the history that far back")
         if response.status != 200:
             page = None
             continue

@@ -216,7 +216,8 @@ class Reading:
                 yield part
         except CheckpointExpiredError:
             # Deletes of the time between are not told any more: only a full scan finds them.
-            async for part in self._read_from(stream, Checkpoint(), self._new_scan(), begins=True):
+            scan = None if stream.append_only else self._new_scan()
+            async for part in self._read_from(stream, Checkpoint(), scan, begins=True):
                 yield part
 
     async def _read_from(

@@ -42,6 +42,8 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
   vendor's consequences: times, sequence numbers, delta logs. A change must really change something.
   Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done, or went
   with another record meanwhile: random changes pass over it.
+  `mutate` with `late` stamps changes so many seconds before they are seen, as vendors do whose
+  commits or search lag behind: `clock` then shows that earlier time while `apply` runs.
 * `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
   vendor's form. `trouble.kind` says which; the 429 carries the `Limit` that was hit, or None.
   `call.grant` may be None there.
@@ -51,6 +53,8 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
   `{"name": f}` with `f(states_by_account_id, body) -> dict`, at `POST /_control/<slug>/name`.
 * `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
   store. `call.inner(call)` answers a request that came inside another (a part of a batch).
+* `three_pages_at`: the size of an account whose biggest stream takes a client three pages at the
+  least, where that is not 250. The suite of `tests/test_connectors.py` stops there.
 * `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`; in it
   `variables`, what an operator sets besides the app's client and the webhook's secret.
 

@@ -1,6 +1,8 @@
-"""The sandbox's one source of time: it runs like the wall clock and can be moved forward."""
+"""The sandbox's one source of time: like the wall clock, but put forward or stopped by order."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 
@@ -9,13 +11,36 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead = 0.0
+        self._stopped_at: float | None = None
 
     def advance(self, seconds: float) -> None:
         self._ahead += seconds
 
+    def stop(self) -> None:
+        """From now on time passes only where it is advanced."""
+        self._stopped_at = self._stopped_at or time.time()
+
+    def go(self) -> None:
+        """Time runs on, from where it stood."""
+        if self._stopped_at is not None:
+            self._ahead -= time.time() - self._stopped_at
+            self._stopped_at = None
+
+    @contextmanager
+    def back(self, seconds: float) -> Iterator[None]:
+        """What happens in the block is stamped with an earlier time than that at which it is seen.
+
+        So are changes that a vendor commits, or finds, a moment after it stamped them.
+        """
+        self._ahead -= seconds
+        try:
+            yield
+        finally:
+            self._ahead += seconds
+
     def time(self) -> float:
         """Seconds since 1970."""
-        return time.time() + self._ahead
+        return (self._stopped_at or time.time()) + self._ahead
 
     def now(self) -> datetime:
         """The time, aware, in whole milliseconds as the vendors' APIs show it."""

@@ -111,6 +111,7 @@ def _describe(world: World, vendor: Vendor, origin: str) -> Json:
         "refresh_token": tokens.get("refresh_token"),
         "account_id": account_id,
         "streams": list(vendor.streams),
+        "three_pages_at": vendor.three_pages_at,
         **({"webhook_secret": vendor.webhook.secret} if vendor.webhook else {}),
         **vendor.extras(account_id, origin),
     }
@@ -142,6 +143,9 @@ def _clock(world: World, request: Request, body: Json) -> Json:
     seconds = _number(body, "advance", 0)
     if seconds < 0:
         raise RefusedError("the clock goes forward only", status=400)
+    stopped = body.get("stopped")
+    if stopped is not None:
+        (world.clock.stop if stopped else world.clock.go)()
     world.advance(seconds)
     return {"now": world.clock.now().isoformat()}
 
@@ -164,7 +168,12 @@ def _add_account(world: World, request: Request, body: Json) -> Json:
 def _store(world: World, request: Request, body: Json) -> Json:
     vendor = _vendor(world, request)
     state = _state(world, vendor, request.query_params.get("account"))
-    return {"streams": {stream: vendor.store(state, stream) for stream in vendor.streams}}
+    only = request.query_params.get("stream")
+    if only is not None and only not in vendor.streams:
+        known = ", ".join(vendor.streams)
+        raise RefusedError(f"{vendor.name} has no stream {only!r}; it has: {known}")
+    streams = vendor.streams if only is None else (only,)
+    return {"streams": {stream: vendor.store(state, stream) for stream in streams}}
 
 
 def _record(world: World, request: Request, body: Json) -> Json:
@@ -188,12 +197,15 @@ def _record(world: World, request: Request, body: Json) -> Json:
 
 
 def _mutate(world: World, request: Request, body: Json) -> Json:
-    """Made-up changes of one account."""
+    """Made-up changes of one account; those that are `late` bear a time of so long ago."""
     vendor = _vendor(world, request)
     state = _state(world, vendor, body.get("account"))
     random = Random(int(_number(body, "seed", world.clock.time())))
+    if (late := _number(body, "late", 0)) < 0:
+        raise RefusedError("late must not be negative", status=400)
     change = _changer(vendor, state, _streams(vendor, body), random)
-    made = (change() for _ in range(_size(body, "count", 10)))
+    with world.clock.back(late):
+        made = [change() for _ in range(_size(body, "count", 10))]
     return {"changes": [each for each in made if each]}
 
 

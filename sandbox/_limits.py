@@ -15,6 +15,7 @@ class Meter:
         self._clock = clock
         self._limits = limits
         self._spent: defaultdict[tuple[str, str], deque[tuple[float, int]]] = defaultdict(deque)
+        self._held: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def take(self, call: Call) -> tuple[list[Usage], Limit | None]:
         """Spends what the call costs: how its limits stand, and the one that forbids it if any."""
@@ -24,13 +25,14 @@ class Meter:
         if hit is None:
             for limit, cost in costs:
                 self._spent[limit.name, account].append((now, cost))
+                self._held[limit.name, account] += cost
         return [self._usage(limit, account, now) for limit, _ in costs], hit
 
     def _left(self, limit: Limit, account: str, now: float) -> int:
         spent = self._spent[limit.name, account]
         while spent and spent[0][0] <= now - limit.per:
-            spent.popleft()
-        return int(limit.amount * self.scale) - sum(cost for _, cost in spent)
+            self._held[limit.name, account] -= spent.popleft()[1]
+        return int(limit.amount * self.scale) - self._held[limit.name, account]
 
     def _usage(self, limit: Limit, account: str, now: float) -> Usage:
         left = self._left(limit, account, now)

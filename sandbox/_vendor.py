@@ -210,6 +210,7 @@ class Vendor:
     """A vendor: what it serves, in which form it refuses, and how its data is made and changed.
 
     `alterable` lists the ids of a stream that may be changed or deleted, where not all may.
+    `three_pages_at` is the size of an account whose biggest stream takes a client three pages.
     """
 
     name: str
@@ -230,6 +231,7 @@ class Vendor:
     controls: Mapping[str, Callable[[Mapping[str, Any], Json], Json]] = field(default_factory=dict)
     webhook: Sender | None = None
     extras: Callable[[str, str], Json] = lambda account_id, origin: {}
+    three_pages_at: int = 250
 
 
 def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -141,4 +141,5 @@ vendor = Vendor(
     controls={"quota_status": quota_status, "watches": watches},
     webhook=_gmail_push.SENDER,
     extras=extras,
+    three_pages_at=130,
 )

@@ -212,4 +212,5 @@ vendor = Vendor(
     controls={"void": void},
     webhook=SENDER,
     extras=_extras,
+    three_pages_at=2050,
 )

@@ -177,3 +177,29 @@ async def test_a_wait_of_more_than_five_minutes_is_not_slept() -> None:
     with pytest.raises(RateLimitedError, match="Made Up takes no more requests for now"):
         await budget.spend(CONNECTOR, "acme", GET)
     assert not clock.slept
+
+
+async def test_a_budget_of_this_process_is_counted_by_the_kernels_clock() -> None:
+    clock = PlayedClock()
+    budget = Budget(None, clock=clock)
+    started = clock.at
+    for _ in range(50):
+        await budget.spend(CONNECTOR, "acme", GET)
+    assert 9 <= (clock.at - started).total_seconds() < 13  # five a second
+    clock.slept.clear()
+    clock.at += SECOND
+    await budget.spend(CONNECTOR, "acme", Request.get("/x", budget="many", cost=29_000))
+    assert not clock.slept
+    await budget.spend(CONNECTOR, "acme", Request.get("/x", budget="many", cost=1_001))
+    assert 1 <= sum(clock.slept) < 1.3
+
+
+async def test_a_process_forgets_who_spent_nothing_lately() -> None:
+    clock = PlayedClock()
+    budget = Budget(None, clock=clock)
+    limit = RateLimit(1, SECOND)
+    for number in range(5_000):
+        assert await budget.admit("web", f"browser {number}", limit) == 0
+        clock.at += timedelta(milliseconds=2)
+    assert await budget.admit("web", "browser 4999", limit) > 0
+    assert len(budget._local._windows) < 2_000

@@ -423,6 +423,7 @@ def test_the_same_seed_makes_the_same_changes(place: Place) -> None:
         ("first/accounts", {"size": "big"}, "size must be a number"),
         ("first/accounts", {"size": -1}, "size must be from 0"),
         ("first/mutate", {"account": "{}", "count": 10_000_000}, "count must be"),
+        ("first/mutate", {"account": "{}", "late": -1}, "negative"),
         ("first/grant", {"account": "{}", "scopes": "read"}, "list"),
         ("first/tokens", {"account": "{}", "op": "burn"}, "expire, revoke"),
         ("first/faults", {"kind": "fire"}, "unauthorized"),

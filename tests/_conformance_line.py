@@ -1,0 +1,64 @@
+"""What the promises look on at: the line to a vendor, and the budget that is spent on it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from connectors import Connector, RateLimitedError, Request, Response
+from connectors._budget import Budget
+from connectors._client import Transport
+from connectors._clock import Clock
+
+
+class Line(Transport):
+    """The transport, which notes what is asked of a vendor with its token and what comes back.
+
+    `before` is called with the number of each such request, from 0, just before it is sent.
+    """
+
+    connector: Connector
+    asked: int
+    hosts: set[str]
+    limited: int
+    before: Callable[[int], None]
+
+    def follow(self, connector: Connector, before: Callable[[int], None] | None = None) -> None:
+        """Starts to note anew."""
+        self.connector = connector
+        self.asked = self.limited = 0
+        self.hosts = set()
+        self.before = before or (lambda number: None)
+
+    async def call(
+        self, title: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> Response:
+        ours = headers.get("authorization", "").startswith("Bearer ")
+        if ours:
+            self.hosts.add(urlsplit(url).netloc)
+            self.asked += 1
+            self.before(self.asked - 1)
+        response = await super().call(title, method, url, headers, content)
+        if ours and self._is_refusal(response):
+            self.limited += 1
+        return response
+
+    def _is_refusal(self, response: Response) -> bool:
+        told = self.connector.classify(response)
+        return response.status == 429 or isinstance(told, RateLimitedError)
+
+
+class Ledger(Budget):
+    """A budget of this process that notes, of each named budget, what was spent in its units, in
+    how many requests, and the most that one of them took."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(None, clock=clock)
+        self.spent: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.dearest: Counter[str] = Counter()
+
+    async def spend(self, connector: Connector, account_id: str, request: Request) -> None:
+        await super().spend(connector, account_id, request)
+        self.spent[request.budget] += request.cost
+        self.requests[request.budget] += 1
+        self.dearest[request.budget] = max(self.dearest[request.budget], request.cost)
