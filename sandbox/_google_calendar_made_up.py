@@ -80,8 +80,9 @@ def _entry() -> Json:
 def _add_own(diary: Diary, random: Random) -> Calendar:
     """A secondary calendar that the person made."""
     id_ = f"c_{random.getrandbits(160):040x}@group.calendar.google.com"
-    summary = random.choice(TOPICS).capitalize()
-    resource = {"id": id_, "summary": summary, "timeZone": "UTC", "dataOwner": diary.address}
+    topic = random.choice(TOPICS)
+    about = {"summary": topic.capitalize(), "description": f"All dates of the {topic}."}
+    resource = {"id": id_, **about, "timeZone": "UTC", "dataOwner": diary.address}
     return open_calendar(diary, resource, "owner", look(random))
 
 
