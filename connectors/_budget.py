@@ -14,9 +14,13 @@ from datetime import timedelta
 from typing import Literal, Protocol
 
 import redis.asyncio
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
+from limits.aio.strategies import (
+    MovingWindowRateLimiter,
+    RateLimiter,
+    SlidingWindowCounterRateLimiter,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -147,9 +151,13 @@ class Budget:
 class _Ledger(Protocol):
     """Where spending is written down.
 
-    `take` spends at once or not at all: the seconds until there is room, 0 when it was taken.
+    `room` says in how many seconds there is room, 0 when there is now. `take` spends at once or not
+    at all, and says the same: 0 when it was taken.
     """
 
+    async def room(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float: ...
     async def take(
         self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
     ) -> float: ...
@@ -176,15 +184,25 @@ class _Shared:
         self._moving = MovingWindowRateLimiter(storage)
         self._counting = SlidingWindowCounterRateLimiter(storage)
 
+    async def room(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float:
+        item = _item(limit)
+        stats = await self._limiter(exact).get_window_stats(item, *names)
+        if stats.remaining >= cost:
+            return 0.0
+        wait = min(stats.reset_time - time.time(), float(item.get_expiry()))
+        return max(SHORTEST_WAIT, wait)
+
     async def take(
         self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
     ) -> float:
-        item = RateLimitItemPerSecond(limit.amount, _seconds(limit), PREFIX)
-        limiter = self._moving if exact else self._counting
-        if await limiter.hit(item, *names, cost=cost):
+        if await self._limiter(exact).hit(_item(limit), *names, cost=cost):
             return 0.0
-        reset_at = (await limiter.get_window_stats(item, *names)).reset_time
-        return max(SHORTEST_WAIT, min(reset_at - time.time(), float(item.get_expiry())))
+        return await self.room(limit, names, cost, exact=exact) or SHORTEST_WAIT
+
+    def _limiter(self, exact: bool) -> RateLimiter:
+        return self._moving if exact else self._counting
 
     async def closed(self, keys: Sequence[str]) -> float:
         pipeline = self._redis.pipeline(transaction=False)
@@ -226,9 +244,26 @@ class _Local:
         self._closed: dict[str, float] = {}
         self._windows: dict[tuple[str, ...], _Window] = {}
 
+    async def room(
+        self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
+    ) -> float:
+        now, window = self._window(limit, names)
+        if window.held + cost <= limit.amount:
+            return 0.0
+        return max(SHORTEST_WAIT, window.spent[0][0] + window.seconds - now)
+
     async def take(
         self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
     ) -> float:
+        wait = await self.room(limit, names, cost, exact=exact)
+        if not wait:
+            now, window = self._window(limit, names)
+            window.held += cost
+            window.spent.append((now, cost))
+        return wait
+
+    def _window(self, limit: RateLimit, names: Sequence[str]) -> "tuple[float, _Window]":
+        """The time, and what was spent of the limit in the window that ends with it."""
         now, seconds = self._clock.now().timestamp(), _seconds(limit)
         key = (*names, str(limit.amount), str(seconds))
         window = self._windows.get(key)
@@ -236,11 +271,7 @@ class _Local:
             self._forget(now)
             window = self._windows[key] = _Window(seconds)
         window.move(now)
-        if window.held + cost > limit.amount:
-            return max(SHORTEST_WAIT, window.spent[0][0] + seconds - now)
-        window.held += cost
-        window.spent.append((now, cost))
-        return 0.0
+        return now, window
 
     def _forget(self, now: float) -> None:
         """Owners who spend no more would otherwise be kept for good."""
@@ -270,16 +301,36 @@ async def _pay(
     names = [_closed_key(connector.name, request.budget, owner) for owner in (account_id, APP)]
     if wait := await ledger.closed(names):
         return wait
-    while unpaid:
-        limit = unpaid[0]
-        owner = account_id if limit.scope == "account" else APP
-        cost = min(request.cost, limit.amount)
-        exact = limit.amount <= EXACT_UP_TO
-        spender = (connector.name, limit.name, owner)
-        if cost and (wait := await ledger.take(limit, spender, cost, exact=exact)):
+    if request.cost == 0:
+        return 0.0
+    spent = [_spending(connector, account_id, request, limit) for limit in unpaid]
+    if len(spent) > 1:
+        # Room in all of them first: of a limit that is paid while another has still to be waited
+        # for, the time is over before it is over at the vendor, who counts what arrives.
+        waits = [await ledger.room(*each, exact=_is_exact(each[0])) for each in spent]
+        if longest := max(waits):
+            return longest
+    for each in spent:
+        if wait := await ledger.take(*each, exact=_is_exact(each[0])):
             return wait
         unpaid.pop(0)
     return 0.0
+
+
+def _spending(
+    connector: Connector, account_id: str, request: Request, limit: RateLimit
+) -> tuple[RateLimit, tuple[str, str, str], int]:
+    """A limit, whose it is, and what the request takes of it."""
+    owner = account_id if limit.scope == "account" else APP
+    return limit, (connector.name, limit.name, owner), min(request.cost, limit.amount)
+
+
+def _is_exact(limit: RateLimit) -> bool:
+    return limit.amount <= EXACT_UP_TO
+
+
+def _item(limit: RateLimit) -> RateLimitItem:
+    return RateLimitItemPerSecond(limit.amount, _seconds(limit), PREFIX)
 
 
 def _seconds(limit: RateLimit) -> int:

@@ -194,6 +194,19 @@ async def test_a_budget_of_this_process_is_counted_by_the_kernels_clock() -> Non
     assert 1 <= sum(clock.slept) < 1.3
 
 
+async def test_who_waits_for_one_limit_has_not_paid_the_other_yet() -> None:
+    """The vendor counts what arrives: in no minute of its clock are there more than the limit."""
+    clock = PlayedClock()
+    budget = Budget(None, clock=clock)
+    narrow = made_up(rate_limits=(RateLimit(50, timedelta(minutes=1)), RateLimit(2, SECOND)))
+    times = []
+    for _ in range(200):
+        await budget.spend(narrow, "acme", GET)
+        times.append(clock.at)
+    for first, after_fifty in zip(times, times[50:], strict=False):
+        assert after_fifty - first >= timedelta(minutes=1)
+
+
 async def test_a_process_forgets_who_spent_nothing_lately() -> None:
     clock = PlayedClock()
     budget = Budget(None, clock=clock)
