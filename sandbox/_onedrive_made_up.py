@@ -233,11 +233,13 @@ def _place(drive: Drive, item: Item) -> None:
     if item.parent_id is not None:
         drive.children[item.parent_id].add(item.id)
     owner = {"id": drive.person.id, "displayName": drive.person.name}
+    root = {"driveId": drive.id, "id": drive.root.id, "path": "/drive/root:"}
     # The same id on every item: it is unique only there.
     item.permissions["owner"] = {
         "id": "owner",
         "roles": ["owner"],
         "grantedToV2": {"user": owner},
+        **({"inheritedFrom": root} if item is not drive.root else {}),
     }
 
 
