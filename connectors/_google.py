@@ -5,7 +5,7 @@ https://developers.google.com/identity/protocols/oauth2/web-server
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from connectors import (
     BrokenConnectionError,
@@ -36,7 +36,10 @@ SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFF
 POLICY_REASONS = frozenset({"domainPolicy"})
 # Of one thing, such as a calendar: it is not there, or not for this person.
 AWAY_REASONS = frozenset(
-    {"notFound", "forbidden", "requiredAccessLevel", "insufficientFilePermissions"}
+    {
+        *("notFound", "forbidden", "requiredAccessLevel"),
+        *("insufficientFilePermissions", "teamDriveMembershipRequired"),
+    }
 )
 # What a reader asks to be shown where one thing may be out of reach and the others are not.
 AWAY = (403, 404)
@@ -119,22 +122,21 @@ def _reasons(body: Any) -> Iterator[str]:
 
 
 def is_away(title: str, response: Response, *, without: str = "") -> bool:
-    """Whether the one thing asked for is out of reach; raises what concerns more than that.
-
-    `without` says what cannot be read where its scope was not granted: the rest goes on.
-    """
+    """Whether the one thing asked for is out of reach; raises what concerns more than that."""
     if response.status not in AWAY:
         return False
     found = reasons(response)
-    if without and found & SCOPE_REASONS:
+    if found & AWAY_REASONS and classify(title)(response) is None:
+        return True
+    refuse(title, response, without=without)
+
+
+def refuse(title: str, response: Response, *, without: str = "") -> NoReturn:
+    """Raises what a refusal means. `without` says what cannot be read where its own scope was not
+    granted: the rest goes on."""
+    if without and reasons(response) & SCOPE_REASONS:
         raise NotAllowedError(
             f"{title} was connected without the permission to see {without}: reconnect and allow it"
         )
-    error = classify(title)(response)
-    if error is None and found & AWAY_REASONS:
-        return True
-    raise (
-        error
-        or error_by_status(title, "a listing", response)
-        or ContractError(f"{title} refused a listing ({response.status})")
-    )
+    error = classify(title)(response) or error_by_status(title, "a listing", response)
+    raise error or ContractError(f"{title} refused a listing ({response.status})")

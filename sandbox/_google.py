@@ -6,7 +6,7 @@ https://developers.google.com/identity/protocols/oauth2/web-server
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -247,6 +247,27 @@ def disabled(title: str) -> Response:
         domain="usageLimits",
         extendedHelp="https://console.developers.google.com",
     )
+
+
+def served(title: str, handler: Callable[[Call, Any], Response]) -> Callable[[Call], Response]:
+    """A handler of an older API on the caller's own data, if the project may use it at all."""
+
+    def answer(call: Call) -> Response:
+        if not call.state.switched_on:
+            return older(disabled(title))
+        try:
+            return handler(call, call.state)
+        except Answer as refused:
+            raise Answer(older(refused.response)) from refused
+
+    return answer
+
+
+def older_trouble(trouble_: Trouble, call: Call) -> Response:
+    """The troubles of an older API; a spent quota has the status that a control chose."""
+    if trouble_.kind is Kind.RATE_LIMITED and trouble_.limit and call.grant:
+        return older(exceeded(call.state.quota_status))
+    return older(trouble(trouble_, call))
 
 
 def quota_status(states: Mapping[str, Any], body: Json) -> Json:

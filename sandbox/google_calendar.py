@@ -8,14 +8,13 @@ from typing import TypeAlias
 
 from starlette.responses import Response
 
-from sandbox import _google
 from sandbox import _google_calendar_reading as reading
 from sandbox import _google_calendar_writing as writing
-from sandbox._google import AUTH, SCOPE, disabled, exceeded, older, project, quota_status
+from sandbox._google import AUTH, SCOPE, older_trouble, project, quota_status, served
 from sandbox._google_batch import batch
 from sandbox._google_calendar_diary import Diary, alterable, expire, store
 from sandbox._google_calendar_made_up import apply, new
-from sandbox._vendor import Answer, Call, Json, Kind, Limit, Route, Trouble, Vendor
+from sandbox._vendor import Call, Json, Limit, Route, Vendor
 
 HOST = "www.googleapis.com"
 PATH = "/calendar/v3"
@@ -79,28 +78,6 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
-def _served(handler: Handler) -> Callable[[Call], Response]:
-    """The handler on the caller's own diary, if the operator's project may use the API at all."""
-
-    def answer(call: Call) -> Response:
-        diary: Diary = call.state
-        if not diary.switched_on:
-            return older(disabled("Google Calendar"))
-        try:
-            return handler(call, diary)
-        except Answer as refused:
-            raise Answer(older(refused.response)) from refused
-
-    return answer
-
-
-def trouble(trouble: Trouble, call: Call) -> Response:
-    """Google's troubles; a spent quota is told with the status that a control chose."""
-    if trouble.kind is Kind.RATE_LIMITED and trouble.limit and call.grant:
-        return older(exceeded(call.state.quota_status))
-    return older(_google.trouble(trouble, call))
-
-
 def extras(account_id: str, origin: str) -> Json:
     """What a client of Google's SDK is told."""
     return {
@@ -116,7 +93,7 @@ vendor = Vendor(
     auth=AUTH,
     routes=(
         *(
-            Route(method, HOST, f"{PATH}{path}", _served(handler), scopes=scopes)
+            Route(method, HOST, f"{PATH}{path}", served("Google Calendar", handler), scopes=scopes)
             for method, path, handler, scopes in TABLE
         ),
         # Each part of a batch brings its own token.
@@ -132,7 +109,7 @@ vendor = Vendor(
     store=store,
     apply=apply,
     alterable=alterable,
-    trouble=trouble,
+    trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
     controls={"quota_status": quota_status, "project": project},

@@ -17,7 +17,7 @@ from storage import connections, grants, tenants
 from storage.database import Database
 from storage.vault import Vault
 
-INTEGRATIONS = ["gmail", "google_calendar", "hubspot", "onedrive", "quickbooks"]
+INTEGRATIONS = ["gmail", "google_calendar", "google_drive", "hubspot", "onedrive", "quickbooks"]
 # One for all: a client of its own for each call would read all certificates each time.
 HTTP = httpx.Client(timeout=60, trust_env=False)
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # pragma: allowlist secret

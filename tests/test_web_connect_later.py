@@ -220,6 +220,23 @@ async def test_a_token_whose_account_is_in_use_elsewhere_is_not_given_back(
     assert last["detail"]["outcome"] == "kept"
 
 
+async def test_what_one_of_googles_integrations_ends_ends_none_of_the_others(
+    ours: Connecting, acme: UUID
+) -> None:
+    account = ours.account("gmail")
+    person, page = ours.visitor(acme)
+    page = person.connect(page, "gmail", account)
+    for integration in ("google_calendar", "google_drive"):
+        page = person.connect(person.get(str(page.url)), integration, account)
+        assert note(page)[0] == "done"
+    before = ours.requests("gmail")
+    (row,) = ours.rows("SELECT id FROM connections WHERE integration = 'gmail'")
+    assert note(person.press(page, f"disconnect/{row['id']}"))[0] == "done"
+    assert ours.requests("gmail").get("/revoke", 0) == before.get("/revoke", 0)
+    left = ours.rows("SELECT account_id, status FROM connections WHERE integration <> 'gmail'")
+    assert left == [{"account_id": account, "status": "active"}] * 2
+
+
 async def test_a_link_in_a_mail_opens_a_session_while_the_grant_is_broken(
     ours: Connecting, acme: UUID
 ) -> None:

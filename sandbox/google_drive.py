@@ -1,0 +1,97 @@
+"""Google Drive on loopback: files, shared drives, who may see them, and the logs of changes.
+
+https://developers.google.com/workspace/drive/api/reference/rest/v3
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from starlette.responses import Response
+
+from sandbox import _google_drive_reading as reading
+from sandbox import _google_drive_writing as writing
+from sandbox._google import AUTH, SCOPE, older_trouble, project, quota_status, served
+from sandbox._google_batch import batch
+from sandbox._google_drive_cabinet import Cabinet, alterable, expire, store
+from sandbox._google_drive_made_up import apply, new
+from sandbox._vendor import Call, Json, Limit, Route, Vendor
+
+HOST = "www.googleapis.com"
+PATH = "/drive/v3"
+
+DRIVE = f"{SCOPE}drive"
+# By the discovery document of revision 20261106. To list shared drives, metadata is not enough.
+READ = (DRIVE, *(f"{DRIVE}.{name}" for name in ("readonly", "metadata", "metadata.readonly")))
+READ_FILES = (*READ, f"{DRIVE}.file", f"{DRIVE}.appdata", f"{DRIVE}.photos.readonly")
+READ_CHANGES = (*READ_FILES, f"{DRIVE}.meet.readonly")
+READ_DRIVES = (DRIVE, f"{DRIVE}.readonly")
+WRITE_FILES = (DRIVE, f"{DRIVE}.file", f"{DRIVE}.appdata")
+WRITE_METADATA = (*WRITE_FILES, f"{DRIVE}.metadata")
+WRITE_PERMISSIONS = (DRIVE, f"{DRIVE}.file")
+WRITE_DRIVES = (DRIVE,)
+
+# A project's usual quota; the vendor gives its figures in the Cloud console only.
+A_MINUTE = 12_000
+
+Handler: TypeAlias = Callable[[Call, Cabinet], Response]
+ONE = "/files/{file}/permissions/{permission}"
+
+TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
+    ("GET", "/about", reading.about, READ_FILES),
+    ("GET", "/files", reading.list_files, READ_FILES),
+    ("POST", "/files", writing.create_file, WRITE_FILES),
+    ("GET", "/files/{file}", reading.get_file, READ_FILES),
+    ("PATCH", "/files/{file}", writing.update_file, WRITE_METADATA),
+    ("DELETE", "/files/{file}", writing.delete_file, WRITE_FILES),
+    ("GET", "/files/{file}/permissions", reading.list_permissions, READ_FILES),
+    ("POST", "/files/{file}/permissions", writing.create_permission, WRITE_PERMISSIONS),
+    ("GET", ONE, reading.get_permission, READ_FILES),
+    ("PATCH", ONE, writing.update_permission, WRITE_PERMISSIONS),
+    ("DELETE", ONE, writing.delete_permission, WRITE_PERMISSIONS),
+    ("GET", "/changes/startPageToken", reading.start_token, READ_CHANGES),
+    ("GET", "/changes", reading.list_changes, READ_CHANGES),
+    ("GET", "/drives", reading.list_drives, READ_DRIVES),
+    ("POST", "/drives", writing.create_drive, WRITE_DRIVES),
+    ("GET", "/drives/{drive}", reading.get_drive, READ_DRIVES),
+    ("PATCH", "/drives/{drive}", writing.update_drive, WRITE_DRIVES),
+    ("DELETE", "/drives/{drive}", writing.delete_drive, WRITE_DRIVES),
+)
+
+
+def extras(account_id: str, origin: str) -> Json:
+    """What a client of Google's SDK is told."""
+    return {
+        "api_endpoint": f"{origin}/{HOST}{PATH}/",
+        "batch_url": f"{origin}/{HOST}/batch{PATH}",
+    }
+
+
+vendor = Vendor(
+    name="google_drive",
+    title="Google Drive",
+    base_url=f"https://{HOST}{PATH}",
+    auth=AUTH,
+    routes=(
+        *(
+            Route(method, HOST, f"{PATH}{path}", served("Google Drive", handler), scopes=scopes)
+            for method, path, handler, scopes in TABLE
+        ),
+        # Each part of a batch brings its own token.
+        Route("POST", HOST, "/batch/drive/v3", batch, open=True),
+    ),
+    streams=("files", "changes", "shared_drives", "permissions"),
+    mutable={
+        "files": ("add", "change", "delete"),
+        "permissions": ("add", "change", "delete"),
+        "shared_drives": ("add", "change", "delete"),
+    },
+    new=new,
+    store=store,
+    apply=apply,
+    alterable=alterable,
+    trouble=older_trouble,
+    limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
+    expire_checkpoints=expire,
+    controls={"quota_status": quota_status, "project": project},
+    extras=extras,
+)
