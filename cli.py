@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 import cli_operator
+import cli_schedules
 from connectors import ConnectorError, all_connectors, load
 from deployments import _postgres, local
+from deployments._errors import PrefectUnavailableError
 from deployments._postgres import PostgresError
 from deployments._processes import ServiceError
 from deployments._redis import RedisError
@@ -32,14 +34,15 @@ app = typer.Typer(
     add_completion=False,
 )
 cli_operator.add_to(app)
+cli_schedules.add_to(app)
 T = TypeVar("T")
 out = Console()
 err = Console(stderr=True)
 
 # Failures that an operator can act on: one line, no traceback.
 _EXPLAINED = (
-    ConnectorError, LookupError, PostgresError, RedisError, SettingsError, StorageError,
-    VaultError, ServiceError,
+    ConnectorError, LookupError, PostgresError, PrefectUnavailableError, RedisError,
+    SettingsError, StorageError, VaultError, ServiceError,
 )  # fmt: skip
 
 
@@ -167,9 +170,23 @@ def sandbox(
 
 
 @app.command()
-def status(as_json: JsonOption = False) -> None:
-    """Every connection and stream: rows, last sync, whether that is in time, and what is wrong."""
+def status(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TENANT/INTEGRATION]", show_default=False)
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Which account, where the tenant connected several.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every connection and stream: rows, last sync, whether that is in time, and what is wrong.
+
+    Of one connection: how often it is synced and why, when next, and whether webhooks work.
+    """
     with local.attached(read()) as settings:
+        if target is not None:
+            cli_schedules.status_of(settings, target, account, as_json=as_json)
+            return
         rows = _run(lambda: _status(settings))
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
@@ -192,11 +209,7 @@ def sync(
     """Sync a connection now, through Prefect, and follow the run to its end."""
     from deployments.triggers import sync_now
 
-    tenant, slash, integration = target.partition("/")
-    if not slash or not tenant or not integration:
-        raise LookupError(
-            f"{target!r} should look like TENANT/INTEGRATION, for example acme/hubspot"
-        )
+    tenant, integration = cli_schedules.parsed(target)
     with local.attached(read()) as settings:
         if settings.prefect_api_url is None:
             raise ServiceError(

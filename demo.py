@@ -213,6 +213,7 @@ async def _sync_all(
         (await start_sync(client, connection, trigger=trigger)).id: connection
         for connection in linked
     }
+    skipped: list[connections.Connection] = []
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -228,6 +229,9 @@ async def _sync_all(
             async for ended in follow(client, list(by_run)):
                 state = ended.state
                 progress.advance(bar)
+                if state is not None and state.name == "Skipped":
+                    skipped.append(by_run[ended.id])
+                    continue
                 result.runs.append(
                     {
                         "id": str(ended.id),
@@ -241,6 +245,9 @@ async def _sync_all(
                     progress.console.print(f"[red]{state.name}[/red] {ended.name}: {state.message}")
         finally:
             counting.cancel()
+    if skipped:
+        # Its schedule had just begun to sync it, and may have read what was there before.
+        await _sync_all(client, database, skipped, trigger, result)
 
 
 async def _webhooks_applied(database: Database, linked: Sequence[connections.Connection]) -> int:

@@ -148,7 +148,7 @@ def _bench(say: Say) -> Iterator[_Bench]:
             bench = _Bench(
                 services.settings,
                 home,
-                _pids(home),
+                pids(home),
                 services.settings.environment() | services.prefect_environment() | own,
                 say,
             )
@@ -156,7 +156,8 @@ def _bench(say: Say) -> Iterator[_Bench]:
             yield bench
 
 
-def _pids(home: Path) -> dict[str, int]:
+def pids(home: Path) -> dict[str, int]:
+    """The servers that a supervisor of this home has started, by name."""
     processes = json.loads((home / "services.json").read_text())["processes"]
     postmaster = _postgres.locate(home).data / "postmaster.pid"
     return {

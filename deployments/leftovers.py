@@ -41,7 +41,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
-MANAGED = "managed-by:atom-sync"
+from deployments._wanted import MANAGED as MANAGED
+
 LOST = "its process ended without a word"
 # A run that has just begun is not judged: what tells that it lives is still to be written.
 GRACE = timedelta(minutes=5)

@@ -43,6 +43,7 @@ _PREFECT_PORT = 4200
 _WEB_PORT = 8000
 _GRACE_SECONDS = 20  # what batches under way get to end in
 _ANSWERING_SECONDS = 120
+_PATIENCE_SECONDS = 60  # with another process that makes schedules now
 
 
 @dataclass
@@ -76,13 +77,10 @@ class Services:
     async def deploy(self) -> None:
         """Register our deployments, and let this machine's runs go on after a former stop."""
         # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
-        from prefect.client.orchestration import PrefectClient
+        from deployments.reconcile import reconcile
 
-        from deployments.static import deploy
-
-        async with PrefectClient(self.settings.prefect_api_url or "") as client:
-            await deploy(client)
         async with opened(self.settings) as database:
+            await reconcile(self.settings, database, whole=True, patience=_PATIENCE_SECONDS)
             await runs.clear_stop(database, self.settings.atom_worker)
 
     async def settle(self) -> None:

@@ -1,77 +1,66 @@
-"""The deployments of prefect.yaml, made to stand on a Prefect server."""
+"""The deployments of prefect.yaml, which need no database."""
 
-from contextlib import suppress
+import asyncio
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.utilities.callables import parameter_schema_from_entrypoint
 
-from deployments import WORK_POOL
+from deployments._plan import carry_out, planned
+from deployments._prefect import standing
+from deployments._wanted import Scheduled, Wanted
 
 _DECLARED = Path(__file__).parent.parent / "prefect.yaml"
 
 
-def declared() -> list[dict[str, Any]]:
+def declared() -> list[Wanted]:
     """The deployments as prefect.yaml declares them."""
-    deployments: list[dict[str, Any]] = yaml.safe_load(_DECLARED.read_text())["deployments"]
-    return deployments
+    return [_wanted(deployment) for deployment in _read()["deployments"]]
 
 
 async def deploy(client: PrefectClient) -> None:
-    """Create or update the work pool and every declared deployment; repeating changes nothing."""
-    with suppress(ObjectAlreadyExists):  # it may carry an operator's own settings
-        await client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
-    for deployment in declared():
-        entrypoint = deployment["entrypoint"]
-        flow = _flow_name(entrypoint)
-        flow_id = await client.create_flow_from_name(flow)
-        await client.create_deployment(
-            flow_id=flow_id,
-            name=deployment["name"],
-            entrypoint=entrypoint,
-            description=deployment["description"],
-            tags=deployment["tags"],
-            work_pool_name=deployment["work_pool"]["name"],
-            job_variables=deployment["work_pool"]["job_variables"],
-            parameter_openapi_schema=parameter_schema_from_entrypoint(
-                entrypoint
-            ).model_dump_for_openapi(),
-            enforce_parameter_schema=True,
-            schedules=_schedules(deployment, await _paused(client, f"{flow}/{deployment['name']}")),
-        )
+    """Makes them stand, changing nothing that is right."""
+    wanted = await asyncio.to_thread(declared)
+    there = await standing(client, {each.flow for each in wanted})
+    await carry_out(client, planned(wanted, there.deployments), there)
 
 
-def _schedules(deployment: dict[str, Any], paused: set[str]) -> list[DeploymentScheduleCreate]:
-    """As declared, each under its slug: Prefect deletes those that have none."""
-    return [
-        DeploymentScheduleCreate(
-            slug=declared["slug"],
-            schedule=IntervalSchedule(
-                interval=timedelta(seconds=declared["interval"]),
-                anchor_date=datetime.fromisoformat(declared["anchor_date"]),
-                timezone=declared["timezone"],
-            ),
-            active=declared["slug"] not in paused,
-        )
-        for declared in deployment.get("schedules", ())
-    ]
+def job_variables() -> dict[str, Any]:
+    """What every run of ours tells the work pool."""
+    found: dict[str, Any] = _read()["definitions"]["work_pool"]["job_variables"]
+    return found
 
 
-async def _paused(client: PrefectClient, name: str) -> set[str]:
-    """The schedules that an operator has paused in the Prefect UI: they stay so."""
-    try:
-        standing = await client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        return set()
-    return {each.slug for each in standing.schedules if each.slug and not each.active}
+@cache
+def parameter_schema(entrypoint: str) -> dict[str, Any]:
+    """The parameters of a flow, read from its source: nothing here imports flows."""
+    return parameter_schema_from_entrypoint(entrypoint).model_dump_for_openapi()
 
 
-def _flow_name(entrypoint: str) -> str:
-    """`flows.sync.sync` is the flow `sync`: ours are named as their functions, with dashes."""
-    return entrypoint.rsplit(".", 1)[1].replace("_", "-")
+@cache
+def _read() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(_DECLARED.read_text())
+    return found
+
+
+def _wanted(deployment: dict[str, Any]) -> Wanted:
+    return Wanted(
+        entrypoint=deployment["entrypoint"],
+        name=deployment["name"],
+        description=deployment["description"],
+        tags=frozenset(deployment["tags"]),
+        job_variables=deployment["work_pool"]["job_variables"],
+        parameter_schema=parameter_schema(deployment["entrypoint"]),
+        schedules=tuple(
+            Scheduled(
+                slug=schedule["slug"],
+                interval=timedelta(seconds=schedule["interval"]),
+                anchor=datetime.fromisoformat(schedule["anchor_date"]),
+            )
+            for schedule in deployment.get("schedules", ())
+        ),
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
+from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
@@ -52,6 +53,10 @@ LONGEST = timedelta(weeks=52)
 # A dispatcher takes what is due up to this long after its `now`: the clocks of Prefect, PostgreSQL
 # and a worker differ a little, and a slot is exactly a tick.
 AHEAD = timedelta(seconds=30)
+
+# A schedule for so many connections each, and never more: one deployment with hundreds of schedules
+# takes the Prefect UI half a minute to open.
+SHARD_SIZE, MOST_SHARDS = 200, 20
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _GOLDEN = (5**0.5 - 1) / 2
@@ -124,7 +129,7 @@ class Rhythm:
         return cls(
             connector=connector,
             tier=tier,
-            configured=configured(settings, connector),
+            configured=not unset(settings, connector),
             table=settings.intervals,
         )
 
@@ -197,11 +202,11 @@ class Plan:
         A claim says `now + AHEAD`, for that is up to when it took what is due.
         """
         # A stream that is polled less often is read at the first of these after its own slot.
-        return self._ticks.first(self._own(self.interval).next(self._ticks.last(after)))
+        return self.ticks.first(self._own(self.interval).next(self.ticks.last(after)))
 
     def last_due(self, stream: str, at: datetime) -> datetime:
         """The last time up to then at which the stream was due."""
-        return self._ticks.first(self._own(self.intervals[stream]).last(self._ticks.last(at)))
+        return self.ticks.first(self._own(self.intervals[stream]).last(self.ticks.last(at)))
 
     def due(self, at: datetime, synced: Mapping[str, datetime | None]) -> tuple[str, ...]:
         """The streams that are due then, given when each was synced last."""
@@ -212,18 +217,24 @@ class Plan:
         )
 
     @cached_property
-    def _ticks(self) -> Grid:
+    def ticks(self) -> Grid:
+        """When its schedule ticks."""
         return self.rhythm.ticks(shard_of(self.connection_id, self.shards))
 
     def _own(self, interval: timedelta) -> Grid:
         return Grid(interval, _share(str(self.connection_id)) * interval)
 
 
-def configured(settings: "Settings", connector: Connector) -> bool:
-    """Whether the operator has set what the integration's webhooks and watches need."""
+def shards_of(connections: int) -> int:
+    """How many shards so many connections of an integration and tier have."""
+    return min(MOST_SHARDS, max(1, ceil(connections / SHARD_SIZE)))
+
+
+def unset(settings: "Settings", connector: Connector) -> list[str]:
+    """What the integration's webhooks and watches need, and the operator has not set."""
     needed = [connector.webhook.proven_by] if connector.webhook else []
     needed += connector.watch.needs if connector.watch else ()
-    return all(getattr(settings, name.lower()) is not None for name in needed if name)
+    return [name for name in needed if name and not getattr(settings, name.lower(), None)]
 
 
 def in_words(interval: timedelta) -> str:

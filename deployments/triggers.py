@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import httpx  # noqa: TID251 - only for the errors that Prefect's client raises
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import PrefectException
 
 from connectors import load
+from deployments._errors import PrefectUnavailableError as PrefectUnavailableError
+from deployments._prefect import connected
 from deployments.local import opened
 from settings import Settings
 from storage import connections
@@ -18,10 +18,7 @@ from storage import connections
 MANUAL_SYNC = "sync/manual"
 DRAIN = "drain-events/webhooks"
 WATCHES = "renew-watches/scheduled"
-
-
-class PrefectUnavailableError(Exception):
-    """The Prefect server did not take a run: nothing was started, try again later."""
+_NO_RUNS = "the Prefect server takes no runs now; try again"
 
 
 def run_name(connection: connections.Connection, trigger: str) -> str:
@@ -74,16 +71,11 @@ async def started_sync(
     idempotency_key: str | None = None,
 ) -> UUID:
     """The id of a run of `sync` that Prefect has taken; PrefectUnavailableError if it has not."""
-    if settings.prefect_api_url is None:
-        raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
-    try:
-        async with PrefectClient(settings.prefect_api_url) as client:
-            run = await start_sync(
-                client, connection, trigger=trigger, streams=streams, full=full,
-                idempotency_key=idempotency_key,
-            )  # fmt: skip
-    except (httpx.HTTPError, PrefectException) as error:
-        raise PrefectUnavailableError("the Prefect server takes no runs now; try again") from error
+    async with connected(settings, _NO_RUNS) as client:
+        run = await start_sync(
+            client, connection, trigger=trigger, streams=streams, full=full,
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
     return run.id
 
 
@@ -97,20 +89,15 @@ async def started(
     tags: Sequence[str] = (),
 ) -> FlowRun:
     """The run under that key; PrefectUnavailableError if Prefect has not taken it."""
-    if settings.prefect_api_url is None:
-        raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
-    try:
-        async with PrefectClient(settings.prefect_api_url) as client:
-            found = await client.read_deployment_by_name(deployment)
-            return await client.create_flow_run_from_deployment(
-                found.id,
-                parameters=dict(parameters or {}),
-                name=name,
-                tags=list(tags),
-                idempotency_key=idempotency_key,
-            )
-    except (httpx.HTTPError, PrefectException) as error:
-        raise PrefectUnavailableError("the Prefect server takes no runs now; try again") from error
+    async with connected(settings, _NO_RUNS) as client:
+        found = await client.read_deployment_by_name(deployment)
+        return await client.create_flow_run_from_deployment(
+            found.id,
+            parameters=dict(parameters or {}),
+            name=name,
+            tags=list(tags),
+            idempotency_key=idempotency_key,
+        )
 
 
 async def follow(
@@ -143,7 +130,7 @@ async def sync_now(
         connector.stream(name)  # before anything runs
     async with opened(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
-    async with PrefectClient(settings.prefect_api_url or "") as client:
+    async with connected(settings) as client:
         run = await start_sync(client, connection, streams=streams, full=full)
         async for ended in follow(client, [run.id]):
             run = ended

@@ -486,6 +486,18 @@ class Breaker(Base):
     reason: Mapped[str] = mapped_column(server_default="")
 
 
+class DeployMark(Base):
+    """That connections or tiers changed since schedules were last made from them.
+
+    Made by triggers, in the transaction of the change, so whoever sees one sees the change.
+    """
+
+    __tablename__ = "deploy_marks"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    made_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class Installation(Base):
     __tablename__ = "installation"
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)

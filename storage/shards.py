@@ -17,6 +17,11 @@ def shard_of(connection_id: UUID, shards: int) -> int:
 
 def in_shard(shard: int, shards: int) -> ColumnElement[bool]:
     """Of a row of `connections`: whether `shard_of` gives this shard."""
+    return shard_in_sql(shards) == shard
+
+
+def shard_in_sql(shards: int) -> ColumnElement[int]:
+    """`shard_of` of a row of `connections`."""
     digits = func.left(func.md5(cast(Connection.id, Text)), 8)
     # PostgreSQL reads hexadecimal digits as bits only.
-    return cast(cast(func.concat("x", digits), BIT(32)), BigInteger) % shards == shard
+    return cast(cast(func.concat("x", digits), BIT(32)), BigInteger) % shards

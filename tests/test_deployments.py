@@ -47,9 +47,8 @@ def test_every_declared_flow_is_named_as_prefect_would_name_it() -> None:
     from importlib import import_module
 
     for deployment in declared():
-        module, name = deployment["entrypoint"].rsplit(".", 1)
-        flow = getattr(import_module(module), name)
-        assert flow.name == name.replace("_", "-")
+        module, name = deployment.entrypoint.rsplit(".", 1)
+        assert getattr(import_module(module), name).name == deployment.flow
 
 
 async def test_a_scheduled_run_is_inserted(prefect_url: str) -> None:

@@ -293,4 +293,5 @@ def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     shared = set(Base.metadata.tables) - set(OWNED)
     assert shared == {
         "tenants", "installation", "workers", "drains", "sync_intervals", "breakers",
+        "deploy_marks",
     }  # fmt: skip

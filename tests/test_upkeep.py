@@ -254,11 +254,7 @@ async def test_what_goes_wrong_in_one_part_leaves_the_others_alone(
 
 
 async def test_each_flow_that_is_scheduled_can_be_found_dead() -> None:
-    scheduled = {
-        deployment["entrypoint"].rpartition(".")[2].replace("_", "-")
-        for deployment in declared()
-        if deployment.get("schedules")
-    }
+    scheduled = {deployment.flow for deployment in declared() if deployment.schedules}
     assert scheduled <= set(OTHERS) | {"reconcile"}
 
 

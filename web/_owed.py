@@ -1,4 +1,4 @@
-"""What the database says is still to be done: drains and backfills for Prefect, revocations.
+"""What the database says is still to be done: Prefect's drains, backfills, schedules; revocations.
 
 Each is committed before it is tried, so a process that dies or a server that is away loses none.
 Several processes may do this at once: Prefect takes a run's key once, and a revocation is claimed.
@@ -8,16 +8,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
+from deployments.reconcile import reconcile
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
-from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting
+from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting, schedules
 from web._bridge import start_drains, start_watches
 from web._desk import desk
 
 EVERY = 2.0
 # Drains are looked for more often, and however often events come, not more often than this.
 DRAINS_EVERY, DRAINS_PAUSE = 1.0, 0.25
+# Schedules follow once changes have stopped for a moment, or have gone on for some seconds.
+SCHEDULES_EVERY = 1.0
+QUIET, LONGEST = timedelta(seconds=2), timedelta(seconds=5)
 log = logging.getLogger("atom-sync.owed")
 
 Job = Callable[[Runtime], Awaitable[None]]
@@ -35,6 +40,13 @@ async def drained(runtime: Runtime) -> AsyncIterator[Callable[[], None]]:
     """Sees to it that a drain is alive while events wait; the function says that some came."""
     async with _repeated(runtime, (_drains,), DRAINS_EVERY, DRAINS_PAUSE) as wake:
         yield wake
+
+
+@asynccontextmanager
+async def scheduled(runtime: Runtime) -> AsyncIterator[None]:
+    """Makes schedules what they should be within seconds of a change."""
+    async with _repeated(runtime, (_schedules,), SCHEDULES_EVERY):
+        yield
 
 
 @asynccontextmanager
@@ -99,6 +111,15 @@ async def _drains(runtime: Runtime) -> None:
 
 async def _watches(runtime: Runtime) -> None:
     await start_watches(runtime)
+
+
+async def _schedules(runtime: Runtime) -> None:
+    marks = await schedules.marks(runtime.database)
+    if marks is None or (marks.newest < QUIET and marks.oldest < LONGEST):
+        return
+    plan = await reconcile(runtime.settings, runtime.database)
+    if plan is not None and plan.changes:
+        log.info("%d deployments were made to match the database", len(plan.changes))
 
 
 async def _backfills(runtime: Runtime) -> None:

@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             async with (
                 _owed.kept(runtime) as app.state.wake_owed,
                 _owed.drained(runtime) as wake_drain,
+                _owed.scheduled(runtime),
                 webhooks.opened(runtime, wake_drain) as app.state.ingress,
             ):
                 yield

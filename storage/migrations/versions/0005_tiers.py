@@ -88,6 +88,34 @@ STATEMENTS: tuple[str, ...] = (
     LEFT JOIN breakers b ON b.integration = f.integration
     """,
     "GRANT SELECT ON freshness TO atom_tenant, atom_dispatch",
+    # What may change how many schedules there are leaves a mark, whoever did it and however. The
+    # function is its owner's, so that nobody needs a right to make one.
+    """
+    CREATE TABLE deploy_marks (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        made_at timestamptz DEFAULT clock_timestamp() NOT NULL
+    )
+    """,
+    "GRANT SELECT, DELETE ON deploy_marks TO atom_dispatch",
+    """
+    CREATE FUNCTION make_deploy_mark() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path FROM CURRENT AS
+    $$ BEGIN INSERT INTO deploy_marks DEFAULT VALUES; RETURN NULL; END $$
+    """,
+    """
+    CREATE TRIGGER connections_come_and_go AFTER INSERT OR DELETE ON connections
+        EXECUTE FUNCTION make_deploy_mark()
+    """,
+    """
+    CREATE TRIGGER connections_stop_and_go_on AFTER UPDATE OF status ON connections
+        FOR EACH ROW WHEN (old.status IS DISTINCT FROM new.status)
+        EXECUTE FUNCTION make_deploy_mark()
+    """,
+    """
+    CREATE TRIGGER tenants_change_tier AFTER UPDATE OF tier ON tenants
+        FOR EACH ROW WHEN (old.tier IS DISTINCT FROM new.tier)
+        EXECUTE FUNCTION make_deploy_mark()
+    """,
 )
 
 

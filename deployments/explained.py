@@ -1,0 +1,139 @@
+"""Why a connection syncs as often as it does, and when it will next: for people."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from connectors import SyncType, load
+from deployments.tiers import Plan, Rhythm, in_words, shards_of, unset
+from settings import Settings
+from storage import Status, schedules
+from storage.connections import Connection
+from storage.database import Database
+from storage.schedules import Timing
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How often each stream is polled and why, when that is next, and whether webhooks work.
+
+    `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
+    of a sentence.
+    """
+
+    connection: Connection
+    intervals: Mapping[str, timedelta]
+    because: Mapping[str, str]
+    due_at: datetime | None
+    next_at: datetime | None
+    told: frozenset[str]
+    webhooks: str
+    watched_until: datetime | None
+
+    def lines(self, now: datetime) -> Iterator[str]:
+        """`hourly, because TEAM and PULL`, and so on."""
+        reasons: dict[str, list[str]] = {}
+        for stream, interval in self.intervals.items():
+            why = f"{in_words(interval)}, because {self.because[stream]}"
+            reasons.setdefault(why, []).append(stream)
+        if len(reasons) > 1:
+            yield from (f"{', '.join(streams)}: {why}" for why, streams in reasons.items())
+        else:
+            yield from reasons
+        yield f"next {self._next(now)}"
+        yield f"webhooks: {self.webhooks}"
+
+    def _next(self, now: datetime) -> str:
+        if self.connection.status is not Status.ACTIVE:
+            return f"not while it is {self.connection.status}"
+        if self.next_at is None:
+            return "is not known: nothing has made it due"
+        late = self.due_at is not None and self.due_at < now
+        since = f", it is due since {in_utc(self.due_at, now)}" if late and self.due_at else ""
+        return f"at {in_utc(self.next_at, now)}{since}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tenant": self.connection.tenant_slug,
+            "integration": self.connection.integration,
+            "account": self.connection.account_id,
+            "tier": self.connection.tier,
+            "status": self.connection.status,
+            "streams": [
+                {
+                    "stream": stream,
+                    "interval_seconds": int(interval.total_seconds()),
+                    "because": self.because[stream],
+                }
+                for stream, interval in self.intervals.items()
+            ],
+            "due_at": self.due_at,
+            "next_at": self.next_at,
+            "webhooks": {
+                "streams": sorted(self.told),
+                "state": self.webhooks,
+                "valid_until": self.watched_until,
+            },
+        }
+
+
+async def explain(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Explained:
+    """What a connection's tier, kind, floor and webhooks make of it."""
+    connector = load(connection.integration)
+    if not connector.streams:
+        raise LookupError(f"{connector.title} has no streams: nothing of it is synced")
+    rhythm = Rhythm.of(settings, connector, connection.tier)
+    timing = await schedules.timing(database, connection)
+    size = await schedules.group_size(database, connection.integration, connection.tier)
+    plan = Plan(rhythm, connection.id, tuple(timing.watches), shards_of(size))
+    told = rhythm.told(plan.watched)
+    ends = [until for until in timing.watches.values() if until is not None]
+    due = timing.next_due_at
+    active = connection.status is Status.ACTIVE
+    return Explained(
+        connection=connection,
+        intervals=plan.intervals,
+        because={stream: because(rhythm, stream, told) for stream in plan.intervals},
+        due_at=due,
+        next_at=plan.ticks.first(max(due, now)) if due is not None and active else None,
+        told=told,
+        webhooks=_webhooks(settings, rhythm, timing, now),
+        watched_until=min(ends, default=None),
+    )
+
+
+def because(rhythm: Rhythm, stream: str, told: Collection[str]) -> str:
+    """Why a stream is polled as often as it is, by a connection that is told of these."""
+    connector, tier = rhythm.connector, rhythm.tier
+    kind = connector.sync_type if stream in told else SyncType.PULL
+    asked = rhythm.table[tier][kind]
+    if asked < connector.floor:
+        return f"{connector.title} allows no more ({tier} would have it {in_words(asked)})"
+    if stream in told or connector.sync_type is SyncType.PULL:
+        return f"{tier} and {kind.upper()}"
+    covered = connector.webhook.covers if connector.webhook else ()
+    why = "its webhooks do not work now" if stream in covered else "no webhook covers it"
+    return f"{tier} and {why}"
+
+
+def _webhooks(settings: Settings, rhythm: Rhythm, timing: Timing, now: datetime) -> str:
+    connector = rhythm.connector
+    if connector.webhook is None:
+        return f"no, there are none for {connector.title}"
+    if missing := unset(settings, connector):
+        return f"no, {' and '.join(missing)} is not set"
+    if connector.watch is None:
+        return "yes"
+    if not timing.watches:
+        refused = f": {timing.refused}" if timing.refused else ""
+        return f"no, it has no live watch{refused}"
+    ends = [until for until in timing.watches.values() if until is not None]
+    return f"yes, watch valid until {in_utc(min(ends), now)}" if ends else "yes, watch without end"
+
+
+def in_utc(at: datetime, now: datetime) -> str:
+    """The hour, with the date where that is not today's."""
+    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"

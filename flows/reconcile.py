@@ -1,0 +1,33 @@
+"""Keeps the schedules what the database says, if something else has failed to."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from deployments.catching_up import catch_up
+from deployments.reconcile import reconcile as make
+from deployments.triggers import PrefectUnavailableError
+from flows._runtime import runtime
+from storage import StorageError
+
+
+@flow(name="reconcile", persist_result=False)
+async def reconcile() -> State[None]:
+    """Make the tier deployments what the database says, and sync what waits for a far tick.
+
+    The web process does the first within seconds of a change; this finds what it missed.
+    """
+    async with runtime() as shared:
+        try:
+            plan = await make(shared.settings, shared.database)
+            started = await catch_up(shared.settings, shared.database)
+        except (PrefectUnavailableError, StorageError) as error:
+            return Failed(message=str(error))
+    if plan is None:
+        told = "another process is making the schedules"
+    else:
+        told = f"{len(plan.changes):,} changed, {plan.unchanged:,} as they should be"
+        told = "; ".join((told, *plan.problems))
+    if started:
+        told += f"; {started:,} dispatchers started for what waits"
+    return Completed(message=told)
