@@ -6,6 +6,7 @@ https://learn.microsoft.com/graph/delta-query-overview
 
 import base64
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,15 @@ CONTEXT = f"https://{GRAPH}/v1.0/$metadata#"
 Shape: TypeAlias = Callable[[Json], Json]
 # After a token that names no page size.
 MOST_AT_ONCE = 200
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
+_COMPARISON = re.compile(r"([\w/]+)\s+(eq|ne|gt|ge|lt|le)\s+('[^']*'|\S+)")
 _CALLED_WITH = re.compile(r"\(token=.*\)$")
 _PAGE_SIZE = re.compile(r"\bodata\.maxpagesize\s*=\s*(\d+)")
 
@@ -200,6 +210,29 @@ def listing(
         more = {**kept, "$skiptoken": _packed({"after": page[-1]["id"]})}
         body[NEXT] = link(call, call.path, more)
     return reply(body)
+
+
+def condition(call: Call, allowed: Mapping[str, Sequence[str]]) -> Callable[[Json], bool]:
+    """`$filter`, as far as a collection takes it: fields, each by the operators it allows, with a
+    time or a text in quotes, joined by `and`."""
+    text = call.query.get("$filter", "")
+    parts = re.split(r"\s+and\s+", text) if text else []
+    tests = []
+    for part in parts:
+        found = _COMPARISON.fullmatch(part.strip())
+        if found is None or found[2] not in allowed.get(found[1], ()):
+            raise invalid(call, f"The filter clause {part!r} is not supported.")
+        tests.append((found[1], OPERATORS[found[2]], _comparable(found[3])))
+    return lambda row: all(
+        row.get(name) is not None and compare(_comparable(str(row[name])), value)
+        for name, compare, value in tests
+    )
+
+
+def _comparable(text: str) -> tuple[int, float | str]:
+    """Times as times, however they are written; all else as text."""
+    moment = _moment(text)
+    return (0, moment.timestamp()) if moment else (1, text.strip("'"))
 
 
 def page_size(call: Call, default: int, most: int) -> int:
