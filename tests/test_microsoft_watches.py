@@ -104,6 +104,9 @@ def test_a_notification_without_the_secret_is_not_proven(secret: Any) -> None:
     assert WEBHOOK.verify_event
     with pytest.raises(SignatureError):
         WEBHOOK.verify_event(delivery({}), event, "canary-secret")
+    # A watch without a secret proves nothing, whatever comes.
+    with pytest.raises(SignatureError):
+        WEBHOOK.verify_event(delivery({}), event, "")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", {}, {"value": {}}, {"value": ["x"]}, []])
