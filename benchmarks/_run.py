@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,7 +98,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class _Bench:
+class Bench:
     """The servers that everything is measured on."""
 
     settings: Settings
@@ -119,7 +119,7 @@ class _Bench:
 
 def measure(plan: Plan, say: Say) -> Results:
     """Everything of the plan, on servers that are started for it and stopped after it."""
-    with _bench(say) as bench:
+    with servers(say) as bench:
         _machine.settle(bench.servers)
         results = Results(_machine.describe(bench.database_url))
         for scenario in plan.scenarios:
@@ -127,8 +127,26 @@ def measure(plan: Plan, say: Say) -> Results:
         return results
 
 
+def measure_memory(scenarios: Sequence[Scenario], say: Say) -> tuple[dict[str, str], list[Series]]:
+    """The machine, and what the flow's process held at most in one sync of each."""
+    found = []
+    with servers(say) as bench:
+        for scenario in scenarios:
+            say(f"[bold]{scenario.title}[/bold]")
+            with pages(bench, scenario) as origin, flow_of(bench, origin) as flow:
+                series = _idle(flow)
+                connection_id = _connect(bench)
+                _round(bench, flow, series, True, "sync", connection_id=str(connection_id))
+            ((stored,),) = bench.execute(f"SELECT count(*) FROM {PARTITION}")
+            if stored != scenario.records:
+                raise BenchmarkError(f"{stored:,} records were stored, not {scenario.records:,}")
+            found.append(series)
+        return _machine.describe(bench.database_url), found
+
+
 @contextmanager
-def _bench(say: Say) -> Iterator[_Bench]:
+def servers(say: Say) -> Iterator[Bench]:
+    """PostgreSQL, Redis and Prefect, started for the block and stopped after it."""
     connector = register()
     with tempfile.TemporaryDirectory(prefix="atom-bench-") as folder, chdir(folder):
         home = Path(folder)
@@ -145,7 +163,7 @@ def _bench(say: Say) -> Iterator[_Bench]:
             services.start_prefect()
             url = local.database_url_of(services.settings)
             asyncio.run(migrate(url, connectors=[connector]))
-            bench = _Bench(
+            bench = Bench(
                 services.settings,
                 home,
                 pids(home),
@@ -166,17 +184,17 @@ def pids(home: Path) -> dict[str, int]:
     }
 
 
-def _make_floor_table(bench: _Bench) -> None:
+def _make_floor_table(bench: Bench) -> None:
     # The same columns and primary key; what the floor does not fill may be empty.
     bench.execute(f"CREATE TABLE {FLOOR} (LIKE records)")
     bench.execute(f"ALTER TABLE {FLOOR} ADD PRIMARY KEY (connection_id, record_id, stream)")
     bench.execute(f"ALTER TABLE {FLOOR} ALTER content_hash DROP NOT NULL")
 
 
-def _compare(bench: _Bench, plan: Plan, scenario: Scenario, results: Results) -> None:
+def _compare(bench: Bench, plan: Plan, scenario: Scenario, results: Results) -> None:
     """Floor, flow, floor, flow …; the first of each does not count."""
     bench.say(f"[bold]{scenario.title}[/bold]")
-    with _pages(bench, scenario) as origin, _floor(bench) as floor, _flow(bench, origin) as flow:
+    with pages(bench, scenario) as origin, _floor(bench) as floor, flow_of(bench, origin) as flow:
         compared = Compared(scenario, _idle(floor), _idle(flow))
         for number in range(WARM_UP + plan.rounds):
             counts = number >= WARM_UP
@@ -200,7 +218,7 @@ def _compare(bench: _Bench, plan: Plan, scenario: Scenario, results: Results) ->
 
 
 def _no_change(
-    bench: _Bench, plan: Plan, flow: Process, connection_id: UUID, results: Results
+    bench: Bench, plan: Plan, flow: Process, connection_id: UUID, results: Results
 ) -> None:
     """A sync that finds nothing new, beside a flow of three empty tasks, in the same process."""
     bench.say("[bold]no change[/bold]")
@@ -213,7 +231,7 @@ def _no_change(
 
 
 def _round(
-    bench: _Bench, process: Process, series: Series, counts: bool, order: str, **arguments: object
+    bench: Bench, process: Process, series: Series, counts: bool, order: str, **arguments: object
 ) -> float:
     """One order, once the servers are quiet. The CPU they use for it afterwards counts, too."""
     _machine.settle(bench.servers)
@@ -231,7 +249,7 @@ def _round(
 
 
 @contextmanager
-def _pages(bench: _Bench, scenario: Scenario) -> Iterator[str]:
+def pages(bench: Bench, scenario: Scenario) -> Iterator[str]:
     arguments = (
         "--records", str(scenario.records), "--page-size", str(scenario.page_size),
         "--latency", str(scenario.latency),
@@ -241,11 +259,11 @@ def _pages(bench: _Bench, scenario: Scenario) -> Iterator[str]:
         yield str(server.answer()["origin"])
 
 
-def _floor(bench: _Bench) -> Process:
+def _floor(bench: Bench) -> Process:
     return Process("benchmarks._floor", bench.home / "logs" / "floor.log")
 
 
-def _flow(bench: _Bench, origin: str) -> Process:
+def flow_of(bench: Bench, origin: str) -> Process:
     log = bench.home / "logs" / "flow.log"
     environment = bench.environment | {"ATOM_SANDBOX_URL": origin}
     return Process("benchmarks._flow", log, environment=environment)
@@ -255,7 +273,7 @@ def _idle(process: Process) -> Series:
     return Series(idle_bytes=process.ask("idle")["idle_bytes"])
 
 
-def _connect(bench: _Bench) -> UUID:
+def _connect(bench: Bench) -> UUID:
     """Both tables empty, and a connection that was never synced."""
     bench.execute(f"TRUNCATE {FLOOR}")
     bench.execute(f"TRUNCATE {PARTITION}")
@@ -280,7 +298,7 @@ async def _new_connection(settings: Settings) -> UUID:
     return connection_id
 
 
-def _check(bench: _Bench, scenario: Scenario) -> None:
+def _check(bench: Bench, scenario: Scenario) -> None:
     """Both tables hold every record, and the same ones; else there is nothing to compare."""
     ((floor, flow, equal),) = bench.execute(
         f"SELECT (SELECT count(*) FROM {FLOOR}),"

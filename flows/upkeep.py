@@ -164,7 +164,6 @@ def _rows(kept: list[Promise]) -> list[dict[str, Any]]:
             "tier": one.tier,
             "state": f"late: {one.reason}" if one.reason else "in time",
             "streams": one.streams,
-            "connections": one.connections,
             "oldest": spoken(one.worst),
             "in intervals": round(one.overdue, 2),
         }

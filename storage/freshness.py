@@ -79,7 +79,6 @@ class Promise:
     tier: str
     reason: str | None
     streams: int
-    connections: int
     worst: timedelta
     overdue: float
 
@@ -90,7 +89,7 @@ async def promises(
     """How the promises are kept, of all or of one integration and tier, in their order."""
     query = text(
         """
-        SELECT integration, tier, reason, count(*), count(DISTINCT connection_id), max(age),
+        SELECT integration, tier, reason, count(*), max(age),
             max(extract(epoch FROM age) / extract(epoch FROM every))::float
         FROM freshness
         WHERE (CAST(:integration AS text) IS NULL OR integration = :integration)
