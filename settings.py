@@ -163,12 +163,23 @@ class Settings(BaseSettings):
         default=None, description="Its public counterpart, of the same mode: `pk_live_…`."
     )
     stripe_webhook_secret: SecretStr | None = Field(
-        default=None, description="Signs billing events; while it is empty, they are refused."
+        default=None,
+        description="Signs billing events, `new,former` while it is being changed; while it is "
+        "empty, they are refused.",
     )
-    stripe_price_id_solo: str | None = Field(default=None, description="The price of SOLO.")
+    stripe_price_id_solo: str | None = Field(
+        default=None,
+        description="The price of SOLO; more after commas (yearly, former ones) count the same.",
+    )
     stripe_price_id_team: str | None = Field(default=None, description="The price of TEAM.")
     stripe_price_id_enterprise: str | None = Field(
         default=None, description="The price of ENTERPRISE."
+    )
+    billing_grace_days: int = Field(
+        default=7,
+        ge=0,
+        le=90,
+        description="How long a tier is kept when a payment has failed, before it becomes FREE.",
     )
 
     microsoft_tenant_id: str = Field(

@@ -89,6 +89,7 @@ GROUPS = (
             "stripe_price_id_solo",
             "stripe_price_id_team",
             "stripe_price_id_enterprise",
+            "billing_grace_days",
         ),
     ),
 )

@@ -432,6 +432,46 @@ class Notice(Base):
     ended_at: Mapped[datetime | None]
 
 
+class BillingEvent(Base):
+    """An event of Stripe's that was taken; it is never taken twice."""
+
+    __tablename__ = "billing_events"
+    __table_args__ = (Index(None, "received_at"),)
+
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    customer_id: Mapped[str]
+    created_at: Mapped[datetime]
+    received_at: Mapped[datetime]
+
+
+class BillingCustomer(Base):
+    """A customer at Stripe: a tenant's, or one that we were told of and have to ask about."""
+
+    __tablename__ = "billing_customers"
+    __table_args__ = (one_of("tier", Tier), Index(None, "due_at"))
+
+    customer_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), unique=True
+    )
+    livemode: Mapped[bool]
+    # What its subscriptions gave when they were last read; null while they say nothing.
+    tier: Mapped[str | None]
+    # Each subscription that is past due, and since when.
+    past_due: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    problem: Mapped[str | None]
+    read_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    # How often we were told that something changed; one more than was known when it was read
+    # means that it has to be read again.
+    hints: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    due_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    claim_id: Mapped[UUID | None]
+    claimed_until: Mapped[datetime | None]
+
+
 class SyncRun(Base):
     __tablename__ = "sync_runs"
     __table_args__ = (

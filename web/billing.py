@@ -1,0 +1,164 @@
+"""Billing: `POST /api/billing/stripe` for Stripe, links to its pages for the SaaS's backend."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments import purchases, stripe_events
+from deployments.billing import Billing
+from deployments.purchases import PurchaseError
+from settings import SettingsError
+from storage import Tier
+from storage import billing as ledger
+from web import _return_url
+from web._auth import Caller, Scope, Shared, needs
+from web._problems import Problem, responses
+
+PATH = "/api/billing/stripe"
+router = APIRouter(tags=["billing"])
+Buyer = Annotated[Caller, needs(Scope.BILLING_WRITE)]
+ReturnUrl = Annotated[
+    str,
+    Field(
+        max_length=_return_url.MAX_LENGTH,
+        description="https, at NEXTAUTH_URL's host or one of CONNECT_RETURN_HOSTS.",
+        examples=["https://app.example.com/settings/billing"],
+    ),
+]
+
+
+class Taken(BaseModel):
+    """What became of an event."""
+
+    status: Literal["taken", "known", "ignored"]
+
+
+class NewCheckout(BaseModel):
+    """What is to be bought, and where Stripe's page leads back to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Literal[Tier.SOLO, Tier.TEAM, Tier.ENTERPRISE]
+    success_url: ReturnUrl
+    cancel_url: ReturnUrl
+
+
+class NewPortal(BaseModel):
+    """Where Stripe's page leads back to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    return_url: ReturnUrl
+
+
+class StripePage(BaseModel):
+    """A page of Stripe's, for one browser."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    url: str = Field(description="Send the browser there.")
+    expires_at: datetime | None = Field(description="Until then; null where Stripe does not say.")
+
+
+def billing(request: Request) -> Billing:
+    """Billing as the process opened it at its start."""
+    opened: Billing | None = request.app.state.billing
+    if opened is None:
+        raise SettingsError("billing is off: set STRIPE_SECRET_KEY")
+    return opened
+
+
+Sold = Annotated[Billing, Depends(billing)]
+
+
+@router.post(
+    PATH,
+    summary="An event of Stripe's",
+    description="For Stripe alone: proven by `STRIPE_WEBHOOK_SECRET`, and 404 while that is empty.",
+    responses=responses(400, 401, 404, 413, 503),
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+)
+async def take_event(
+    request: Request,
+    shared: Shared,
+    stripe_signature: Annotated[str | None, Header()] = None,
+) -> Taken:
+    secret = shared.settings.stripe_webhook_secret
+    if secret is None:
+        raise Problem(404, "events are not taken: STRIPE_WEBHOOK_SECRET is not set")
+    secrets = [each.strip() for each in secret.get_secret_value().split(",") if each.strip()]
+    body = await request.body()
+    try:
+        hint = stripe_events.read(body, stripe_signature, secrets)
+    except ValueError as error:
+        raise Problem(400, "this is no event of the form that Stripe documents") from error
+    if hint is None:
+        return Taken(status="ignored")
+    if hint.livemode != billing(request).livemode:
+        raise Problem(400, "this event is of another mode than STRIPE_SECRET_KEY")
+    is_new = await ledger.receive(shared.database, hint, now=datetime.now(UTC))
+    request.app.state.wake_owed()
+    return Taken(status="taken" if is_new else "known")
+
+
+@router.post(
+    "/api/billing/checkout",
+    status_code=201,
+    summary="A link to buy a tier",
+    description="For the token's own tenant. 409 where it has a subscription already: that is "
+    "changed in the portal. An `Idempotency-Key` gives the same link again.",
+    responses=responses(401, 403, 404, 409, 413, 422, 429, 502, 503),
+)
+async def create_checkout(
+    shared: Shared,
+    caller: Buyer,
+    sold: Sold,
+    given: NewCheckout,
+    idempotency_key: Annotated[
+        str | None, Header(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", examples=["order-17"])
+    ] = None,
+) -> StripePage:
+    success_url = _checked("success_url", given.success_url, shared)
+    cancel_url = _checked("cancel_url", given.cancel_url, shared)
+    try:
+        page = await purchases.checkout(
+            sold,
+            caller.tenant_id,
+            Tier(given.tier),
+            success_url=success_url,
+            cancel_url=cancel_url,
+            key=idempotency_key,
+        )
+    except PurchaseError as error:
+        raise Problem(409, str(error)) from error
+    return StripePage.model_validate(page)
+
+
+@router.post(
+    "/api/billing/portal",
+    status_code=201,
+    summary="A link to change or end what is paid for",
+    description="For the token's own tenant. 409 where it has bought nothing yet.",
+    responses=responses(401, 403, 404, 409, 413, 422, 429, 502, 503),
+)
+async def create_portal(
+    shared: Shared, caller: Buyer, sold: Sold, given: NewPortal
+) -> StripePage:
+    return_url = _checked("return_url", given.return_url, shared)
+    try:
+        page = await purchases.portal(sold, caller.tenant_id, return_url=return_url)
+    except PurchaseError as error:
+        raise Problem(409, str(error)) from error
+    return StripePage.model_validate(page)
+
+
+def _checked(field: str, url: str, shared: Shared) -> str:
+    try:
+        return _return_url.checked(url, shared.settings)
+    except ValueError as error:
+        raise Problem(422, f"{field}: {error}") from error
