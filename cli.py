@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import cli_billing
 import cli_operator
 import cli_schedules
 from connectors import ConnectorError, all_connectors, load
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 cli_operator.add_to(app)
 cli_schedules.add_to(app)
+app.add_typer(cli_billing.commands, name="billing")
 T = TypeVar("T")
 out = Console()
 err = Console(stderr=True)

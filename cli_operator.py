@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from deployments import billing, local, purchases
 from deployments import doctor as examination
-from deployments import local
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
-from storage import Tier, erasure, importing, inbox, rotation, tenants
+from storage import NotFoundError, Tier, erasure, importing, inbox, rotation, tenants
 from storage import check as check_schema
 from storage.database import Database
 from storage.vault import Vault
@@ -280,7 +280,7 @@ def delete_tenant(
     slug: SlugArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Erase a tenant: authorisations are given back, secrets shredded, then all data removed."""
+    """Erase a tenant: payments end, authorisations are given back, then secrets and data go."""
     if not yes:
         typer.confirm(f"Erase {slug} with all its connections, records and secrets?", abort=True)
     with local.attached(read()) as settings, err.status(f"erasing {slug} …") as shown:
@@ -348,7 +348,14 @@ async def _delete(settings: Settings, slug: str, progress: Callable[[int], None]
     from web._desk import desk
 
     await check_schema(local.database_url_of(settings), settings.atom_schema)
-    async with opened(settings) as runtime:
+    async with (
+        opened(settings) as runtime,
+        billing.opened(settings, runtime.database) as selling,
+    ):
+        if selling is not None:
+            with suppress(NotFoundError):
+                tenant = await tenants.by_slug(runtime.database, slug)
+                await purchases.end(selling, tenant.id)
         return await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
 
 

@@ -205,6 +205,18 @@ class Settings(BaseSettings):
         """How often each tier's connections sync."""
         return read_intervals(self.sync_intervals)
 
+    @model_validator(mode="after")
+    def _a_price_is_of_one_tier(self) -> Self:
+        given = (
+            self.stripe_price_id_solo,
+            self.stripe_price_id_team,
+            self.stripe_price_id_enterprise,
+        )
+        prices = [price for listed in given for price in listed_of(listed)]
+        if twice := sorted({price for price in prices if prices.count(price) > 1}):
+            raise ValueError(f"STRIPE_PRICE_ID_…: {', '.join(twice)} stands there more than once")
+        return self
+
     @property
     def home(self) -> Path:
         return self.atom_home.expanduser().resolve()
@@ -248,6 +260,11 @@ class Settings(BaseSettings):
         if self.prefect_api_database_connection_url is not None:
             return self.prefect_api_database_connection_url.get_secret_value()
         return asyncpg_url(database_url, database="prefect")
+
+
+def listed_of(text: str | None) -> list[str]:
+    """What stands between the commas of a setting."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def variables_of(integration: str) -> tuple[str, str, str]:

@@ -1,15 +1,21 @@
-"""Stripe, for billing: its variables by their form, the key by a call of Stripe's own library."""
+"""Stripe, for billing: its variables by their form, the key by a call of Stripe's own library, and
+what waits for the operator because Stripe could not be understood."""
 
 import asyncio
 import re
 
 import stripe
+from sqlalchemy.exc import SQLAlchemyError
 
 from deployments._doctor_row import Row, State
-from settings import Settings
+from deployments.local import opened
+from settings import Settings, listed_of
+from storage import StorageError
+from storage import billing as ledger
 
 AREA = "stripe"
 SECONDS = 10
+SHOWN = 5
 DASHBOARD = "copy it from https://dashboard.stripe.com/apikeys"
 FORMS = {
     "STRIPE_SECRET_KEY": (re.compile(r"[sr]k_(test|live)_\w{8,}"), DASHBOARD),
@@ -40,8 +46,34 @@ async def billing(settings: Settings) -> list[Row]:
         found = "one key is of test mode, the other of live mode"
         rows.append(Row(AREA, "mode", State.WRONG, found, DASHBOARD))
     if secret and rows[0].state is State.OK:
-        prices = [value for name, value in values.items() if "PRICE" in name and value]
+        prices = [price for name in FORMS if "PRICE" in name for price in listed_of(values[name])]
         rows += await asyncio.to_thread(_ask, secret, prices, settings.stripe_api_base)
+    return [*rows, *await _customers(settings)]
+
+
+async def _customers(settings: Settings) -> list[Row]:
+    """Customers that billing could make nothing of."""
+    if settings.database_url is None:
+        return []
+    try:
+        async with opened(settings) as database:
+            problems, unread = await ledger.troubles(database)
+    except (StorageError, SQLAlchemyError):
+        return []  # told of with the database
+    rows = []
+    if problems:
+        first = "; ".join(
+            f"{customer}: {text}" for customer, text in list(problems.items())[:SHOWN]
+        )
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        remedy = (
+            "see to each at Stripe or in the STRIPE_ variables, then atom-sync billing reconcile"
+        )
+        rows.append(Row(AREA, "customers", State.WRONG, f"{first}{more}", remedy))
+    if unread:
+        found = f"{unread} could not be read again and again; they keep their tiers meanwhile"
+        remedy = "look at what is said of the key above, and at the web process's log"
+        rows.append(Row(AREA, "events", State.WRONG, found, remedy))
     return rows
 
 
@@ -49,7 +81,8 @@ def _form(name: str, value: str) -> Row:
     pattern, remedy = FORMS[name]
     if not value:
         return Row(AREA, name, State.MISSING, "not set", remedy)
-    if not pattern.fullmatch(value):
+    parts = [value] if name.endswith("_KEY") else listed_of(value)
+    if not all(pattern.fullmatch(part) for part in parts):
         return Row(AREA, name, State.WRONG, "it does not look like one", remedy)
     mode = _mode(value)
     return Row(AREA, name, State.OK, f"of {mode} mode" if mode else "set")

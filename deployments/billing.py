@@ -12,7 +12,7 @@ import stripe
 
 from connectors._clock import SYSTEM_CLOCK, Clock
 from deployments._stripe import connected, read_customer
-from settings import Settings, SettingsError
+from settings import Settings, listed_of
 from storage import Tier
 from storage import billing as ledger
 from storage.billing import Claim, Rules, Settled
@@ -68,15 +68,9 @@ async def opened(
 
 def prices_of(settings: Settings) -> dict[Tier, list[str]]:
     """The prices of each tier, the one for new subscriptions first."""
-    prices = {
-        tier: [price.strip() for price in listed.split(",") if price.strip()]
-        for tier in PAID_TIERS
-        if (listed := getattr(settings, f"stripe_price_id_{tier.lower()}"))
+    return {
+        tier: listed_of(getattr(settings, f"stripe_price_id_{tier.lower()}")) for tier in PAID_TIERS
     }
-    every = [price for listed in prices.values() for price in listed]
-    if twice := sorted({price for price in every if every.count(price) > 1}):
-        raise SettingsError(f"STRIPE_PRICE_ID_…: {', '.join(twice)} stands there more than once")
-    return prices
 
 
 async def settle_due(billing: Billing, *, at_most: int = 100) -> int:

@@ -15,6 +15,7 @@ import stripe
 from connectors import SignatureError
 from storage.billing import Hint
 
+PATH = "/api/billing/stripe"
 TOLERANCE_SECONDS = 300
 # After each of these a customer may be worth something else.
 TYPES = (

@@ -42,6 +42,7 @@ class Scope(StrEnum):
     TOKENS_READ = "tokens:read"
     KEYS_READ = "keys:read"
     METRICS_READ = "metrics:read"
+    BILLING_WRITE = "billing:write"
     ADMIN = "admin"
 
 

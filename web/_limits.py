@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors import RateLimit
 from connectors._budget import Budget
+from deployments import stripe_events
 from web._problems import Problem, answer, told
 
 MAX_BODY = 64 * 1024
@@ -48,7 +49,7 @@ async def admit(budget: Budget, rate: Rate, owner: str) -> None:
 
 
 class BodyLimit:
-    """Refuses a body of more than `MAX_BODY` bytes, whether it says so or not."""
+    """Refuses a body of more bytes than its address takes, whether it says so or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,9 +58,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        most = MAX_DELIVERY if scope["path"] == stripe_events.PATH else MAX_BODY
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or len(declared) > 9 or int(declared) > MAX_BODY:
-            await answer(told(_too_large()))(scope, receive, send)
+        if not declared.isdigit() or len(declared) > 9 or int(declared) > most:
+            await answer(told(_too_large(most)))(scope, receive, send)
             return
         received = 0
 
@@ -67,13 +69,13 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MAX_BODY:
-                raise _too_large()
+            if received > most:
+                raise _too_large(most)
             return message
 
         await self._app(scope, counted, send)
 
 
-def _too_large() -> HTTPException:
+def _too_large(most: int) -> HTTPException:
     # FastAPI turns any other exception that comes up while it reads a body into a 400.
-    return HTTPException(413, f"a body may have {MAX_BODY // 1024} KiB")
+    return HTTPException(413, f"a body may have {most // 1024} KiB")

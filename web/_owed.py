@@ -1,4 +1,4 @@
-"""What the database says is still to be done: Prefect's drains, backfills, schedules; revocations.
+"""What the database says is still to be done: for Prefect, for vendors, and for who paid what.
 
 Each is committed before it is tried, so a process that dies or a server that is away loses none.
 Several processes may do this at once: Prefect takes a run's key once, and a revocation is claimed.
@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from connectors import ConnectorError
+from deployments.billing import Billing, settle_due
 from deployments.reconcile import reconcile
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
+from settings import SettingsError
 from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting, schedules
+from storage import billing as ledger
 from web._bridge import start_drains, start_watches
 from web._desk import desk
 
@@ -26,6 +30,8 @@ QUIET, LONGEST = timedelta(seconds=2), timedelta(seconds=5)
 log = logging.getLogger("atom-sync.owed")
 
 Job = Callable[[Runtime], Awaitable[None]]
+# Whose texts are ours, and safe to show.
+TOLD = (ConnectorError, DatabaseUnavailableError, PrefectUnavailableError, SettingsError)
 
 
 @asynccontextmanager
@@ -47,6 +53,19 @@ async def scheduled(runtime: Runtime) -> AsyncIterator[None]:
     """Makes schedules what they should be within seconds of a change."""
     async with _repeated(runtime, (_schedules,), SCHEDULES_EVERY):
         yield
+
+
+@asynccontextmanager
+async def billed(runtime: Runtime, billing: Billing | None) -> AsyncIterator[Callable[[], None]]:
+    """Reads customers at Stripe that are due; the function says that one may be due now."""
+
+    async def _billing(runtime: Runtime) -> None:
+        if billing is not None:
+            await settle_due(billing)
+            await ledger.sweep(runtime.database, now=billing.clock.now())
+
+    async with _repeated(runtime, (_billing,), EVERY) as wake:
+        yield wake
 
 
 @asynccontextmanager
@@ -85,7 +104,7 @@ async def _repeat(
             name = getattr(job, "__name__", "").strip("_")
             try:
                 await job(runtime)
-            except (PrefectUnavailableError, DatabaseUnavailableError) as error:
+            except TOLD as error:
                 trouble = str(error)
             except Exception as error:
                 # A fault of ours in one job must not end the others. Its text may hold anything.

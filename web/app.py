@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from deployments import billing as selling
 from deployments.runtime import opened
 from settings import Settings, read
 from web import (
@@ -15,6 +16,7 @@ from web import (
     _owed,
     _problems,
     api,
+    billing,
     callback,
     connect,
     connect_sessions,
@@ -41,6 +43,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with opened(chosen) as runtime:
             app.state.runtime = runtime
             async with (
+                selling.opened(chosen, runtime.database) as app.state.billing,
+                _owed.billed(runtime, app.state.billing) as app.state.wake_billing,
                 _owed.kept(runtime) as app.state.wake_owed,
                 _owed.drained(runtime) as wake_drain,
                 _owed.scheduled(runtime),

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,14 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments import purchases, stripe_events
 from deployments.billing import Billing
 from deployments.purchases import PurchaseError
-from settings import SettingsError
+from settings import SettingsError, listed_of
 from storage import Tier
 from storage import billing as ledger
 from web import _return_url
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import Problem, responses
 
-PATH = "/api/billing/stripe"
 router = APIRouter(tags=["billing"])
 Buyer = Annotated[Caller, needs(Scope.BILLING_WRITE)]
 ReturnUrl = Annotated[
@@ -75,7 +73,7 @@ Sold = Annotated[Billing, Depends(billing)]
 
 
 @router.post(
-    PATH,
+    stripe_events.PATH,
     summary="An event of Stripe's",
     description="For Stripe alone: proven by `STRIPE_WEBHOOK_SECRET`, and 404 while that is empty.",
     responses=responses(400, 401, 404, 413, 503),
@@ -91,7 +89,7 @@ async def take_event(
     secret = shared.settings.stripe_webhook_secret
     if secret is None:
         raise Problem(404, "events are not taken: STRIPE_WEBHOOK_SECRET is not set")
-    secrets = [each.strip() for each in secret.get_secret_value().split(",") if each.strip()]
+    secrets = listed_of(secret.get_secret_value())
     body = await request.body()
     try:
         hint = stripe_events.read(body, stripe_signature, secrets)
@@ -102,7 +100,7 @@ async def take_event(
     if hint.livemode != billing(request).livemode:
         raise Problem(400, "this event is of another mode than STRIPE_SECRET_KEY")
     is_new = await ledger.receive(shared.database, hint, now=datetime.now(UTC))
-    request.app.state.wake_owed()
+    request.app.state.wake_billing()
     return Taken(status="taken" if is_new else "known")
 
 
@@ -146,9 +144,7 @@ async def create_checkout(
     description="For the token's own tenant. 409 where it has bought nothing yet.",
     responses=responses(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
-async def create_portal(
-    shared: Shared, caller: Buyer, sold: Sold, given: NewPortal
-) -> StripePage:
+async def create_portal(shared: Shared, caller: Buyer, sold: Sold, given: NewPortal) -> StripePage:
     return_url = _checked("return_url", given.return_url, shared)
     try:
         page = await purchases.portal(sold, caller.tenant_id, return_url=return_url)

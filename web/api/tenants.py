@@ -4,9 +4,10 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments import purchases
 from storage import Tier, erasure, tenants
 from web._auth import Caller, Scope, Shared, needs
 from web._desk import desk
@@ -110,10 +111,15 @@ async def change_tenant(
     "/{tenant_id}",
     status_code=204,
     summary="Delete a tenant, its data and its secrets",
-    description="Its authorisations are given back to the vendors first, as far as these answer.",
-    responses=responses(404),
+    description="What it pays for is ended at Stripe first: while Stripe is away nothing is "
+    "deleted. Its authorisations are given back to the vendors, as far as these answer.",
+    responses=responses(404, 502),
 )
-async def delete_tenant(shared: Shared, caller: Operator, tenant_id: TenantId) -> Response:
+async def delete_tenant(
+    request: Request, shared: Shared, caller: Operator, tenant_id: TenantId
+) -> Response:
     found = await tenants.get(shared.database, tenant_id)
+    if request.app.state.billing is not None:
+        await purchases.end(request.app.state.billing, tenant_id)
     await erasure.part_with(desk(shared), found.slug, wait=VENDOR_WAIT)
     return Response(status_code=204)

@@ -1,0 +1,81 @@
+"""`atom-sync billing`: what tenants pay for, compared with Stripe."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deployments import billing, local
+from deployments.billing_reconcile import Difference, Outcome, reconcile
+from settings import Settings, SettingsError, read
+from storage import check as check_schema
+
+out = Console()
+err = Console(stderr=True)
+COLOURS = {Outcome.DIFFERS: "red", Outcome.REPAIRED: "green", Outcome.ATTENTION: "red"}
+
+commands = typer.Typer(help="What tenants pay for, as Stripe says.", no_args_is_help=True)
+
+
+@commands.callback()
+def _group() -> None:
+    """A group, also while it has one command only."""
+
+
+@commands.command("reconcile")
+def reconcile_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Compare every tenant with Stripe, and put right what differs.
+
+    Exit status 1 if something still differs, or needs you.
+    """
+    with local.attached(read()) as settings, err.status("asking Stripe …") as shown:
+        found = asyncio.run(
+            _reconcile(settings, dry_run, lambda n: shown.update(f"{n:,} subscriptions read …"))
+        )
+    left = [each for each in found if each.outcome is not Outcome.REPAIRED]
+    if as_json:
+        told = {"ok": not left, "differences": [asdict(each) for each in found]}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    elif found:
+        out.print(_table(found))
+    else:
+        out.print("every tenant is what Stripe says")
+    sys.exit(1 if left else 0)
+
+
+async def _reconcile(
+    settings: Settings, dry_run: bool, progress: Callable[[int], None]
+) -> list[Difference]:
+    await check_schema(local.database_url_of(settings), settings.atom_schema)
+    async with (
+        local.opened(settings) as database,
+        billing.opened(settings, database) as opened,
+    ):
+        if opened is None:
+            raise SettingsError("billing is off: set STRIPE_SECRET_KEY")
+        return await reconcile(opened, dry_run=dry_run, progress=progress)
+
+
+def _table(found: list[Difference]) -> Table:
+    table = Table("tenant", "customer", "here", "at Stripe", "subscription", "outcome")
+    for each in found:
+        problem = f": {escape(each.problem)}" if each.problem else ""
+        table.add_row(
+            each.tenant or "nobody's",
+            each.customer,
+            each.ours or "",
+            each.stripes or "",
+            f"{each.subscription or ''} {each.status or ''}".strip(),
+            f"[{COLOURS[each.outcome]}]{each.outcome}[/]{problem}",
+        )
+    return table

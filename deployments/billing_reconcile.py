@@ -1,0 +1,174 @@
+"""`atom-sync billing reconcile`: every tenant compared with Stripe, and put right.
+
+The comparison is made on one listing of all subscriptions. What differs is then read again by
+itself, as after an event, so that nothing is written from a listing that took its time.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from deployments._stripe import asking, read_customer, subscriptions
+from deployments.billing import AT_ONCE, Billing, settle_now
+from storage import NotFoundError, Tier, tenants
+from storage import billing as ledger
+from storage.billing import NOBODY, Payer
+from storage.subscriptions import Subscription, Worth, worth
+
+
+class Outcome(StrEnum):
+    """How a difference ended: it stays, it was put right, or the operator has to act."""
+
+    DIFFERS = "differs"
+    REPAIRED = "repaired"
+    ATTENTION = "attention"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A customer of whom Stripe says something else than we do; no tenant, if it is nobody's."""
+
+    tenant: str | None
+    customer: str
+    subscription: str | None
+    status: str | None
+    ours: Tier | None
+    stripes: Tier | None
+    outcome: Outcome
+    problem: str | None = None
+
+
+async def reconcile(
+    billing: Billing, *, dry_run: bool, progress: Callable[[int], None] = lambda read: None
+) -> list[Difference]:
+    """All that differs, in the order of tenants; repaired, unless it is a `dry_run`."""
+    payers = await ledger.payers(billing.database)
+    held = await _listing(billing, progress)
+    found = [*_of_payers(billing, payers, held), *_of_nobody(billing, payers, held)]
+    if dry_run:
+        found = [await _named(billing, each) if each.tenant is None else each for each in found]
+    else:
+        await _settle(billing, [each.customer for each in found])
+    problems, _ = await ledger.troubles(billing.database)
+    now = {each.customer_id: each for each in await ledger.payers(billing.database)}
+    told = {each.customer: _ended(each, now, problems, dry_run=dry_run) for each in found}
+    for customer, problem in problems.items():
+        told.setdefault(customer, _troubled(customer, now.get(customer), problem))
+    return sorted(told.values(), key=lambda each: (each.tenant is None, each.tenant, each.customer))
+
+
+async def _listing(
+    billing: Billing, progress: Callable[[int], None]
+) -> Mapping[str, Sequence[Subscription]]:
+    held: dict[str, list[Subscription]] = defaultdict(list)
+    read = 0
+    async with asking(None):  # each page has its own time
+        async for customer, subscription in subscriptions(billing.client):
+            held[customer].append(subscription)
+            read += 1
+            progress(read)
+    return held
+
+
+def _of_payers(
+    billing: Billing, payers: Sequence[Payer], held: Mapping[str, Sequence[Subscription]]
+) -> Iterator[Difference]:
+    for payer in payers:
+        if payer.livemode not in (None, billing.livemode):
+            yield _difference(payer, Worth(problems=(billing.objection(bool(payer.livemode)),)))
+            continue
+        given = _worth(billing, held.get(payer.customer_id, ()), payer)
+        subscription_id = given.subscription.id if given.subscription else None
+        same = given.tier in (None, payer.tier) and subscription_id == payer.subscription_id
+        if not same or given.problems:
+            yield _difference(payer, given)
+
+
+def _of_nobody(
+    billing: Billing, payers: Sequence[Payer], held: Mapping[str, Sequence[Subscription]]
+) -> Iterator[Difference]:
+    """Customers who pay for one of our tiers, and are no tenant's."""
+    for customer in held.keys() - {each.customer_id for each in payers}:
+        given = _worth(billing, held[customer], None)
+        if given.subscription is not None:
+            yield Difference(
+                tenant=None, customer=customer, subscription=given.subscription.id,
+                status=given.subscription.status, ours=None, stripes=given.tier,
+                outcome=Outcome.DIFFERS, problem=f"it is paid for, and {NOBODY}",
+            )  # fmt: skip
+
+
+def _worth(billing: Billing, held: Sequence[Subscription], payer: Payer | None) -> Worth:
+    return worth(
+        held,
+        billing.rules.prices,
+        current=payer.tier if payer else Tier.FREE,
+        past_due=payer.past_due if payer else {},
+        now=billing.clock.now(),
+        grace=billing.rules.grace,
+    )
+
+
+def _difference(payer: Payer, given: Worth) -> Difference:
+    problem = "; ".join(given.problems) or None
+    return Difference(
+        tenant=payer.slug,
+        customer=payer.customer_id,
+        subscription=given.subscription.id if given.subscription else None,
+        status=given.subscription.status if given.subscription else None,
+        ours=payer.tier,
+        stripes=given.tier,
+        outcome=Outcome.ATTENTION if problem else Outcome.DIFFERS,
+        problem=problem,
+    )
+
+
+async def _named(billing: Billing, found: Difference) -> Difference:
+    """Whose a repair would make it, as the customer's own metadata says."""
+    customer = await read_customer(billing.client, found.customer)
+    if customer is None or customer.names is None:
+        return replace(found, outcome=Outcome.ATTENTION)
+    try:
+        tenant = await tenants.get(billing.database, customer.names)
+    except NotFoundError:
+        return replace(found, outcome=Outcome.ATTENTION)
+    return replace(found, tenant=tenant.slug, ours=tenant.tier, problem=None)
+
+
+async def _settle(billing: Billing, customers: Sequence[str]) -> None:
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def settle(customer: str) -> None:
+        async with turns:
+            await settle_now(billing, customer)
+
+    await asyncio.gather(*(settle(customer) for customer in customers))
+
+
+def _ended(
+    found: Difference, now: Mapping[str, Payer], problems: Mapping[str, str], *, dry_run: bool
+) -> Difference:
+    if dry_run:
+        return found
+    problem, payer = problems.get(found.customer), now.get(found.customer)
+    return replace(
+        found,
+        tenant=found.tenant or (payer.slug if payer else None),
+        outcome=Outcome.ATTENTION if problem else Outcome.REPAIRED,
+        problem=problem,
+    )
+
+
+def _troubled(customer: str, payer: Payer | None, problem: str) -> Difference:
+    return Difference(
+        tenant=payer.slug if payer else None,
+        customer=customer,
+        subscription=payer.subscription_id if payer else None,
+        status=None,
+        ours=payer.tier if payer else None,
+        stripes=None,
+        outcome=Outcome.ATTENTION,
+        problem=problem,
+    )
