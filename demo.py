@@ -29,7 +29,7 @@ from rich.progress import (
 
 import sandbox as vendors
 from cli import start_services, status_rows, status_table, tell_addresses
-from connectors import SyncType, load
+from connectors import SyncType, all_connectors, load
 from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import authorize_url, exchange, identify
@@ -97,8 +97,9 @@ def _chosen(names: Sequence[str] | None) -> list[str]:
     there = list(vendors.names())
     if unknown := sorted(set(names or ()) - set(there)):
         raise LookupError(f"no sandbox for {', '.join(unknown)}; there are: {', '.join(there)}")
-    # What tenants bring a key for has nothing to sync.
-    return [name for name in names or there if load(name).streams]
+    # What tenants bring a key for has nothing to sync, nor has what only billing speaks to.
+    synced = {each.name for each in all_connectors() if each.streams}
+    return [name for name in names or there if name in synced]
 
 
 def _start_sandbox(services: local.Services, names: Sequence[str]) -> None:

@@ -111,7 +111,7 @@ async def _settle(billing: Billing, claim: Claim) -> Settled | None:
             raise
     if found is None:
         problem = problem or UNKNOWN
-        if await ledger.put_off(database, claim, now=clock.now(), problem=problem):
+        if await ledger.set_aside(database, claim, problem, now=clock.now()):
             log.warning("%s: %s", claim.customer_id, problem)
         return None
     settled = await ledger.settle(database, claim, found, billing.rules, now=clock.now())

@@ -13,6 +13,7 @@ from typing import Any
 import stripe
 
 from connectors import SignatureError
+from connectors._answers import SHAPE_ERRORS
 from storage.billing import Hint
 
 PATH = "/api/billing/stripe"
@@ -39,13 +40,13 @@ def read(body: bytes, signature: str | None, secrets: Sequence[str]) -> Hint | N
     is signed is no event of the form that is documented.
     """
     _verify(body, signature, secrets)
-    event = json.loads(body)
     try:
+        event = json.loads(body)
         # An event of a tenant's own account at Stripe says nothing of what tenants pay us.
         if event["object"] == "event" and event.get("account"):
             return None
         return _hint(event) if event["type"] in TYPES else None
-    except (AttributeError, KeyError, TypeError, OverflowError) as error:
+    except SHAPE_ERRORS as error:
         raise ValueError("this is no event of Stripe's") from error
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -161,30 +161,47 @@ async def claim(database: Database, customer_id: str, *, livemode: bool, now: da
         return _claimed(row, now)
 
 
-async def put_off(database: Database, claim: Claim, *, now: datetime, problem: str = "") -> bool:
-    """It could not be read: again after a pause, each longer than the last.
-
-    With a `problem` it is the operator's turn, and asking again soon would not help. Whether that
-    is new.
-    """
+async def put_off(database: Database, claim: Claim, *, now: datetime) -> None:
+    """It could not be read: again after a pause, each longer than the last."""
     pause = min(FIRST_PAUSE * 2 ** min(claim.attempts, 10), LONGEST_PAUSE)
     async with database.dispatching() as session:
-        row = await session.scalar(
-            select(BillingCustomer)
-            .where(
-                BillingCustomer.customer_id == claim.customer_id,
-                BillingCustomer.claim_id == claim.claim_id,
-            )
-            .with_for_update(key_share=True)
-        )
+        row = await session.scalar(_held(claim))
+        if row is not None:
+            _give_back(row)
+            row.attempts = claim.attempts + 1
+            row.due_at = now + (pause if row.hints == claim.hints else FIRST_PAUSE)
+
+
+async def set_aside(database: Database, claim: Claim, problem: str, *, now: datetime) -> bool:
+    """It is the operator's turn, and nothing changes until then; whether that is new.
+
+    A customer that is no tenant's is forgotten.
+    """
+    query = select(Tenant.id).where(Tenant.stripe_customer_id == claim.customer_id)
+    async with database.owning() as session:
+        tenant_id = await session.scalar(query)
+        row = await session.scalar(_held(claim))
         if row is None:
             return False
-        is_new = problem not in ("", row.problem)
-        row.claim_id, row.claimed_until, row.attempts = None, None, claim.attempts + 1
-        if problem:
-            row.problem, row.attempts, pause = problem, 0, READ_AGAIN
-        row.due_at = now + (pause if row.hints == claim.hints else FIRST_PAUSE)
+        if tenant_id is None:
+            await session.delete(row)
+            return False
+        is_new = problem != row.problem
+        _give_back(row)
+        row.problem = problem
+        row.due_at = now + (READ_AGAIN if row.hints == claim.hints else FIRST_PAUSE)
         return is_new
+
+
+def _held(claim: Claim) -> Select[tuple[BillingCustomer]]:
+    """The row, if the claim on it is still ours."""
+    mine = BillingCustomer.claim_id == claim.claim_id
+    query = select(BillingCustomer).where(BillingCustomer.customer_id == claim.customer_id, mine)
+    return query.with_for_update(key_share=True)
+
+
+def _give_back(row: BillingCustomer) -> None:
+    row.claim_id, row.claimed_until, row.attempts = None, None, 0
 
 
 async def settle(
@@ -197,8 +214,8 @@ async def settle(
     async with database.owning() as session:
         # The tenant before its customer: whoever deletes a tenant locks in that order.
         tenant, objection = await _whose(session, found)
-        row = await session.get(BillingCustomer, claim.customer_id, with_for_update=True)
-        if row is None or row.claim_id != claim.claim_id:
+        row = await session.scalar(_held(claim))
+        if row is None:
             return None
         former, known = Tier(tenant.tier) if tenant else Tier.FREE, row.problem
         given = worth(
@@ -217,7 +234,7 @@ async def settle(
         else:
             again = now + READ_AGAIN
             row.due_at = min(given.changes_at or again, again) if row.hints == claim.hints else now
-            row.claim_id, row.claimed_until, row.attempts = None, None, 0
+            _give_back(row)
             row.read_at, row.problem = now, problem
         return Settled(
             customer_id=found.id,

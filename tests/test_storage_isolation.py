@@ -43,6 +43,10 @@ EVENT = """
 INSERT INTO events (integration, event_id, connection_id, tenant_id, type, data)
     VALUES ('hubspot', %(event_id)s, %(connection)s, %(tenant)s, 'changed', '{}')
 """
+CUSTOMER = """
+INSERT INTO billing_customers (customer_id, tenant_id, livemode)
+    VALUES ('cus_' || left(CAST(:tenant AS text), 8), :tenant, true)
+"""
 
 
 def _names(stocked: Stocked) -> dict[str, Any]:
@@ -62,6 +66,9 @@ async def _fill(database: Database, stocked: Stocked) -> None:
     async with database.receiving() as session:
         values["event_id"] = str(stocked.tenant_id)
         await (await postgres(session)).execute(EVENT, values)
+    async with database.owning() as session:
+        # Whose a customer is, and what it pays for, is written by the owner alone.
+        await session.execute(text(CUSTOMER), {"tenant": stocked.tenant_id})
     await write(database, stocked, [row("1", "secret")])
 
 
@@ -204,6 +211,8 @@ async def test_a_tenants_key_is_hidden_from_those_who_dispatch(database: Databas
         "SELECT * FROM records",
         "SELECT * FROM hubspot_contacts",
         "UPDATE tenants SET tier = 'ENTERPRISE'",
+        "UPDATE billing_customers SET tenant_id = gen_random_uuid()",
+        "UPDATE billing_customers SET tier = 'ENTERPRISE'",
     ):
         with pytest.raises(ProgrammingError, match="permission denied"):
             await _dispatch(database, statement)
@@ -223,7 +232,14 @@ async def test_ingress_finds_accounts_and_fills_the_inbox_and_no_more(
         found = {found.id for found in await session.execute(mapping)}
         assert found == {ours.connection_id, theirs.connection_id}
         assert await session.scalar(text("SELECT count(*) FROM events")) == 2
-    for statement in ("SELECT config FROM connections", "DELETE FROM events", "TABLE records"):
+    for statement in (
+        "SELECT config FROM connections",
+        "DELETE FROM events",
+        "TABLE records",
+        "SELECT tenant_id FROM billing_customers",
+        "UPDATE billing_customers SET tenant_id = gen_random_uuid()",
+        "DELETE FROM billing_events",
+    ):
         with pytest.raises(ProgrammingError, match="permission denied"):
             await _receive(database, statement)
 
@@ -294,4 +310,5 @@ def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     assert shared == {
         "tenants", "installation", "workers", "drains", "sync_intervals", "breakers",
         "deploy_marks",
+        "billing_events",
     }  # fmt: skip

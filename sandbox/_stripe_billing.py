@@ -1,0 +1,318 @@
+"""Stripe's billing routes: customers, subscriptions, events, Checkout and the customer portal.
+
+https://docs.stripe.com/api (2026-11). Checkout and the portal are pages that a person sees; here
+they are forms whose buttons pay, change and cancel.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from sandbox._consent import STYLE
+from sandbox._stripe_business import DAY, PRICES, STATUSES, Business, business, page, price
+from sandbox._stripe_form import asked, missing, once, refuse
+from sandbox._vendor import Call, Json, RefusedError, Route, reply
+
+API, CHECKOUT, PORTAL = "api.stripe.com", "checkout.stripe.com", "billing.stripe.com"
+
+
+def balance(call: Call) -> Response:
+    return reply({"object": "balance", "available": [], "livemode": False, "pending": []})
+
+
+def show_price(call: Call) -> Response:
+    return reply(price(call.params["id"], param="price", status=404))
+
+
+def create_customer(call: Call) -> Response:
+    given, held = asked(call, ("name", "email", "metadata")), _business(call)
+    made = {
+        "id": held.id("cus"),
+        "object": "customer",
+        "created": held.now(),
+        "email": given.get("email"),
+        "livemode": False,
+        "metadata": given.get("metadata", {}),
+        "name": given.get("name"),
+    }
+    held.customers[made["id"]] = made
+    held.tell("customer.created", made)
+    return reply(made)
+
+
+def show_customer(call: Call) -> Response:
+    asked(call, ())
+    return reply(_business(call).customer(call.params["id"]))
+
+
+def change_customer(call: Call) -> Response:
+    given, held = asked(call, ("name", "email", "metadata")), _business(call)
+    found = held.living(call.params["id"])
+    metadata = {**found["metadata"], **given.pop("metadata", {})}
+    found |= {**given, "metadata": {name: value for name, value in metadata.items() if value}}
+    held.tell("customer.updated", found)
+    return reply(found)
+
+
+def delete_customer(call: Call) -> Response:
+    held = _business(call)
+    id = held.living(call.params["id"])["id"]
+    for each in list(held.subscriptions.values()):
+        if each["customer"] == id and each["status"] not in ("canceled", "incomplete_expired"):
+            held.turn(each["id"], "canceled")
+    held.tell("customer.deleted", held.customers[id])
+    held.customers[id] = {"id": id, "object": "customer", "deleted": True}
+    return reply(held.customers[id])
+
+
+def list_subscriptions(call: Call) -> Response:
+    given = asked(call, ("customer", "status", "limit", "starting_after"))
+    held, status = _business(call), given.get("status")
+    if status not in (None, "all", "ended", *STATUSES):
+        refuse("Invalid status.", param="status")
+    customer = given.get("customer")
+    if customer is not None:
+        held.customer(customer, param="customer", status=400)
+    found = [
+        each
+        for each in held.subscriptions.values()
+        if customer in (None, each["customer"]) and _is_asked_for(each["status"], status)
+    ]
+    return reply(page(call, given, found))
+
+
+def _is_asked_for(status: str, wanted: str | None) -> bool:
+    if wanted is None:
+        return status not in ("canceled", "incomplete_expired")
+    return wanted in ("all", status)
+
+
+def create_subscription(call: Call) -> Response:
+    given, held = asked(call, ("customer", "items", "metadata")), _business(call)
+    customer = held.living(given.get("customer"))
+    return reply(held.subscribe(customer["id"], given.get("items"), given.get("metadata")))
+
+
+def show_subscription(call: Call) -> Response:
+    return reply(_business(call).subscription(call.params["id"]))
+
+
+def change_subscription(call: Call) -> Response:
+    given, held = asked(call, ("items",)), _business(call)
+    return reply(held.change(call.params["id"], given.get("items")))
+
+
+def cancel_subscription(call: Call) -> Response:
+    held = _business(call)
+    if held.subscription(call.params["id"])["status"] == "canceled":
+        missing("subscription", call.params["id"])
+    return reply(held.turn(call.params["id"], "canceled"))
+
+
+def list_items(call: Call) -> Response:
+    given = asked(call, ("subscription", "limit", "starting_after"))
+    found = _business(call).subscription(given.get("subscription", ""))
+    return reply(page(call, given, found["items"]["data"][::-1]))
+
+
+def list_events(call: Call) -> Response:
+    given = asked(call, ("type", "limit", "starting_after"))
+    wanted = given.get("type")
+    found = (each for each in _business(call).events if wanted in (None, each["type"]))
+    return reply(page(call, given, found))
+
+
+def create_checkout(call: Call) -> Response:
+    given = asked(
+        call,
+        (
+            "mode", "customer", "client_reference_id", "line_items", "metadata",
+            "subscription_data", "success_url", "cancel_url",
+        ),
+    )  # fmt: skip
+    held = _business(call)
+    if given.get("mode") != "subscription":
+        refuse("This sandbox sells subscriptions only.", param="mode")
+    if "success_url" not in given:
+        refuse("Missing required param: success_url.", param="success_url")
+    items = given.get("line_items")
+    if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
+        refuse("Missing required param: line_items.", param="line_items")
+    for number, each in enumerate(items):
+        if not price(each.get("price", ""), param=f"line_items[{number}][price]")["active"]:
+            refuse("The price specified is inactive.", param=f"line_items[{number}][price]")
+    id, customer = held.id("cs_test"), held.living(given.get("customer"))
+    made = {
+        "id": id,
+        "object": "checkout.session",
+        "cancel_url": given.get("cancel_url"),
+        "client_reference_id": given.get("client_reference_id"),
+        "created": held.now(),
+        "customer": customer["id"],
+        "expires_at": held.now() + DAY,
+        "livemode": False,
+        "metadata": given.get("metadata", {}),
+        "mode": "subscription",
+        "payment_status": "unpaid",
+        "status": "open",
+        "subscription": None,
+        "success_url": given["success_url"],
+        "url": call.url(CHECKOUT, f"/c/pay/{id}"),
+    }
+    held.sessions[id] = made
+    held.carts[id] = items, given.get("subscription_data", {}).get("metadata", {})
+    return reply(made)
+
+
+def show_checkout(call: Call) -> Response:
+    return reply(_session(_business(call), call.params["id"]))
+
+
+def create_portal(call: Call) -> Response:
+    given, held = asked(call, ("customer", "return_url")), _business(call)
+    customer = held.living(given.get("customer"))
+    id = held.id("bps")
+    made = {
+        "id": id,
+        "object": "billing_portal.session",
+        "configuration": "bpc_1Sandbox",
+        "created": held.now(),
+        "customer": customer["id"],
+        "livemode": False,
+        "return_url": given.get("return_url"),
+        "url": call.url(PORTAL, f"/p/session/{id}"),
+    }
+    held.portals[id] = made
+    return reply(made)
+
+
+def checkout_page(call: Call) -> Response:
+    """What a person who follows a checkout link sees, and what the buttons do."""
+    held, session = _opened(call, "sessions")
+    if session["status"] == "open" and held.now() >= session["expires_at"]:
+        session["status"] = "expired"
+    if session["status"] != "open":
+        return _page("This page is over", "<p>It was used, or too much time has passed.</p>", 410)
+    if call.method == "GET":
+        items, _ = held.carts[session["id"]]
+        bought = ", ".join(escape(each["price"]) for each in items)
+        return _page("Checkout", f"<p>{bought}</p>{_buttons('pay', 'cancel')}")
+    if call.form().get("decision") != "pay":
+        return RedirectResponse(session["cancel_url"] or session["success_url"], 303)
+    items, metadata = held.carts[session["id"]]
+    made = held.subscribe(session["customer"], items, metadata)
+    session |= {
+        "status": "complete",
+        "payment_status": "paid",
+        "subscription": made["id"],
+        "url": None,
+    }
+    held.tell("checkout.session.completed", session)
+    return RedirectResponse(
+        session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"]), 303
+    )
+
+
+def portal_page(call: Call) -> Response:
+    """What a person who follows a portal link sees: each subscription, to be changed or ended."""
+    held, session = _opened(call, "portals")
+    mine = [s for s in held.subscriptions.values() if s["customer"] == session["customer"]]
+    if call.method == "GET":
+        rows = "".join(f"<li>{escape(s['id'])}: {escape(s['status'])}</li>" for s in mine)
+        back = f'<a href="{escape(session["return_url"] or "")}">Back</a>'
+        return _page("Your subscriptions", f"<ul>{rows}</ul>{back}")
+    form = call.form()
+    if form.get("subscription") not in {s["id"] for s in mine}:
+        return _page("Your subscriptions", "<p>There is no such subscription.</p>", 404)
+    if form.get("decision") == "cancel":
+        held.turn(form["subscription"], "canceled")
+    else:
+        held.change(form["subscription"], [{"price": form.get("price", "")}])
+    return RedirectResponse(call.url(PORTAL, call.path), 303)
+
+
+def _opened(call: Call, kind: str) -> tuple[Business, Json]:
+    """The session that an address holds, and the business it is of; no key opens these pages."""
+    for account in call.desk.accounts.values():
+        held: Business = account.state[call.vendor]
+        if (session := getattr(held, kind).get(call.params["id"])) is not None:
+            return held, session
+    missing("session", call.params["id"])
+
+
+def _page(title: str, content: str, status: int = 200) -> Response:
+    return HTMLResponse(
+        f"<!doctype html><title>{title}</title><style>{STYLE}</style>"
+        f"<main><h1>{title}</h1>{content}</main>",
+        status,
+    )
+
+
+def _buttons(*decisions: str) -> str:
+    made = "".join(f'<button name="decision" value="{each}">{each}</button>' for each in decisions)
+    return f'<form method="post">{made}</form>'
+
+
+def subscribe(states: Mapping[str, Any], body: Json) -> Json:
+    """Makes a subscription of any status, as if it had come about: `customer`, `prices`."""
+    held, status = business(states, body), body.get("status", "active")
+    if status not in STATUSES:
+        raise RefusedError(f"there are the statuses {', '.join(STATUSES)}", status=400)
+    items = [{"price": each} for each in body.get("prices", [])]
+    if not items or any(each["price"] not in PRICES for each in items):
+        raise RefusedError(f"there are the prices {', '.join(PRICES)}", status=400)
+    return held.subscribe(str(body.get("customer", "")), items, status=str(status))
+
+
+def turn(states: Mapping[str, Any], body: Json) -> Json:
+    """Brings a subscription to another status, as time and failed payments do."""
+    held, id = business(states, body), str(body.get("subscription", ""))
+    if id not in held.subscriptions or body.get("status") not in STATUSES:
+        raise RefusedError("name a subscription, and one of Stripe's statuses", status=400)
+    return held.turn(id, str(body["status"]))
+
+
+def _business(call: Call) -> Business:
+    held: Business = call.state
+    return held
+
+
+def _session(held: Business, id: str) -> Json:
+    if id not in held.sessions:
+        missing("checkout.session", id)
+    return held.sessions[id]
+
+
+def _post(path: str, handler: Any) -> Route:
+    return Route("POST", API, path, once(handler, lambda call: _business(call).answers))
+
+
+def _get(path: str, handler: Any) -> Route:
+    return Route("GET", API, path, handler)
+
+
+ROUTES = (
+    _get("/v1/balance", balance),
+    _get("/v1/prices/{id}", show_price),
+    _post("/v1/customers", create_customer),
+    _get("/v1/customers/{id}", show_customer),
+    _post("/v1/customers/{id}", change_customer),
+    Route("DELETE", API, "/v1/customers/{id}", delete_customer),
+    _get("/v1/subscriptions", list_subscriptions),
+    _post("/v1/subscriptions", create_subscription),
+    _get("/v1/subscriptions/{id}", show_subscription),
+    _post("/v1/subscriptions/{id}", change_subscription),
+    Route("DELETE", API, "/v1/subscriptions/{id}", cancel_subscription),
+    _get("/v1/subscription_items", list_items),
+    _get("/v1/events", list_events),
+    _post("/v1/checkout/sessions", create_checkout),
+    _get("/v1/checkout/sessions/{id}", show_checkout),
+    _post("/v1/billing_portal/sessions", create_portal),
+    Route("GET", CHECKOUT, "/c/pay/{id}", checkout_page, open=True),
+    Route("POST", CHECKOUT, "/c/pay/{id}", checkout_page, open=True),
+    Route("GET", PORTAL, "/p/session/{id}", portal_page, open=True),
+    Route("POST", PORTAL, "/p/session/{id}", portal_page, open=True),
+)
+CONTROLS = {"subscribe": subscribe, "turn": turn}
