@@ -3,7 +3,8 @@
 Objects are in the form of API version 2026-10-28.endive, as far as billing reads them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 from string import ascii_letters, digits
@@ -37,6 +38,7 @@ class Business:
 
     clock: Clock
     random: Random
+    heard: Callable[[Json], None] = lambda event: None
     customers: dict[str, Json] = field(default_factory=dict)
     subscriptions: dict[str, Json] = field(default_factory=dict)
     sessions: dict[str, Json] = field(default_factory=dict)
@@ -54,19 +56,19 @@ class Business:
 
     def tell(self, type: str, about: Json) -> None:
         """An event: what it is about, as it is now."""
-        self.events.append(
-            {
-                "id": self.id("evt"),
-                "object": "event",
-                "api_version": VERSION,
-                "created": self.now(),
-                "data": {"object": dict(about)},
-                "livemode": False,
-                "pending_webhooks": 1,
-                "request": {"id": None, "idempotency_key": None},
-                "type": type,
-            }
-        )
+        event = {
+            "id": self.id("evt"),
+            "object": "event",
+            "api_version": VERSION,
+            "created": self.now(),
+            "data": {"object": deepcopy(about)},
+            "livemode": False,
+            "pending_webhooks": 1,
+            "request": {"id": None, "idempotency_key": None},
+            "type": type,
+        }
+        self.events.append(event)
+        self.heard(event)
 
     def customer(self, id: str, *, param: str = "id", status: int = 404) -> Json:
         """The customer of that id, deleted ones included."""

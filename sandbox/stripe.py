@@ -1,4 +1,4 @@
-"""Stripe, as far as a platform bills through it: its key, its customers, Checkout, the portal.
+"""Stripe, as far as a platform bills through it: key, customers, Checkout, portal, events.
 
 https://docs.stripe.com/api. An account of this vendor is a business; its secret key is an access
 token, from `describe` or the control `grant`. What a tenant's own account has to be synced is not
@@ -14,6 +14,7 @@ from sandbox._data import FIRM_ENDS, FIRM_STARTS
 from sandbox._oauth import OAuth
 from sandbox._stripe_billing import API, CONTROLS, ROUTES
 from sandbox._stripe_business import PRICES, Business
+from sandbox._stripe_events import SENDER
 from sandbox._stripe_form import trouble
 from sandbox._vendor import Change, Json, Limit, RefusedError, Seed, Vendor
 
@@ -24,7 +25,7 @@ def new_account(random: Random) -> tuple[str, str]:
 
 
 def new(seed: Seed) -> Business:
-    return Business(seed.clock, seed.random)
+    return Business(seed.clock, seed.random, seed.tell)
 
 
 def _nothing(*given: object) -> Never:
@@ -65,5 +66,6 @@ vendor = Vendor(
     trouble=trouble,
     limits=(Limit("requests", 100, 1.0),),
     controls=CONTROLS,
+    webhook=SENDER,
     extras=lambda account_id, origin: {"prices": list(PRICES)},
 )
