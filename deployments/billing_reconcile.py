@@ -47,16 +47,22 @@ async def reconcile(
     payers = await ledger.payers(billing.database)
     held = await _listing(billing, progress)
     found = [*_of_payers(billing, payers, held), *_of_nobody(billing, payers, held)]
+    holders = {payer.customer_id: payer for payer in payers}
+    problems, _ = await ledger.troubles(billing.database)
+    for customer in problems.keys() - {each.customer for each in found}:
+        found.append(_troubled(customer, holders.get(customer)))
     if dry_run:
         found = [await _named(billing, each) if each.tenant is None else each for each in found]
     else:
-        await _settle(billing, [each.customer for each in found])
-    problems, _ = await ledger.troubles(billing.database)
-    now = {each.customer_id: each for each in await ledger.payers(billing.database)}
-    told = {each.customer: _ended(each, now, problems, dry_run=dry_run) for each in found}
-    for customer, problem in problems.items():
-        told.setdefault(customer, _troubled(customer, now.get(customer), problem))
-    return sorted(told.values(), key=lambda each: (each.tenant is None, each.tenant, each.customer))
+        found = await _repaired(billing, found)
+        problems, _ = await ledger.troubles(billing.database)
+    told = [
+        replace(each, outcome=Outcome.ATTENTION, problem=problems[each.customer])
+        if each.customer in problems
+        else each
+        for each in found
+    ]
+    return sorted(told, key=lambda each: (each.tenant is None, each.tenant, each.customer))
 
 
 async def _listing(
@@ -137,31 +143,23 @@ async def _named(billing: Billing, found: Difference) -> Difference:
     return replace(found, tenant=tenant.slug, ours=tenant.tier, problem=None)
 
 
-async def _settle(billing: Billing, customers: Sequence[str]) -> None:
+async def _repaired(billing: Billing, found: Sequence[Difference]) -> list[Difference]:
+    """Each of these read again; what then remains to be told of it stands in the ledger."""
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def settle(customer: str) -> None:
+    async def repaired(each: Difference) -> Difference:
         async with turns:
-            await settle_now(billing, customer)
+            settled = await settle_now(billing, each.customer)
+        each = replace(each, outcome=Outcome.REPAIRED, problem=None)
+        if settled is None or settled.slug is None:
+            return each
+        return replace(each, tenant=settled.slug, ours=settled.former)
 
-    await asyncio.gather(*(settle(customer) for customer in customers))
-
-
-def _ended(
-    found: Difference, now: Mapping[str, Payer], problems: Mapping[str, str], *, dry_run: bool
-) -> Difference:
-    if dry_run:
-        return found
-    problem, payer = problems.get(found.customer), now.get(found.customer)
-    return replace(
-        found,
-        tenant=found.tenant or (payer.slug if payer else None),
-        outcome=Outcome.ATTENTION if problem else Outcome.REPAIRED,
-        problem=problem,
-    )
+    return list(await asyncio.gather(*(repaired(each) for each in found)))
 
 
-def _troubled(customer: str, payer: Payer | None, problem: str) -> Difference:
+def _troubled(customer: str, payer: Payer | None) -> Difference:
+    """A customer that the listing says nothing new about."""
     return Difference(
         tenant=payer.slug if payer else None,
         customer=customer,
@@ -170,5 +168,4 @@ def _troubled(customer: str, payer: Payer | None, problem: str) -> Difference:
         ours=payer.tier if payer else None,
         stripes=None,
         outcome=Outcome.ATTENTION,
-        problem=problem,
     )

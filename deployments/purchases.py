@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import stripe
+
 from connectors import ContractError
 from deployments._stripe import asking, read_customer
 from deployments.billing import UNKNOWN, Billing, settle_now
@@ -55,20 +57,23 @@ async def checkout(
                 f"there is a subscription already, which is {each.status}: change it in the portal"
             )
     tenant = {"tenant_id": str(tenant_id)}
+    asked: Any = {
+        "mode": "subscription",
+        "customer": customer.id,
+        "client_reference_id": str(tenant_id),
+        "line_items": [{"price": price, "quantity": 1}],
+        "metadata": tenant,
+        "subscription_data": {"metadata": tenant},
+        "success_url": success_url,
+        "cancel_url": cancel_url,
+    }
     async with asking():
-        session = await billing.client.v1.checkout.sessions.create_async(
-            {
-                "mode": "subscription",
-                "customer": customer.id,
-                "client_reference_id": str(tenant_id),
-                "line_items": [{"price": price, "quantity": 1}],
-                "metadata": tenant,
-                "subscription_data": {"metadata": tenant},
-                "success_url": success_url,
-                "cancel_url": cancel_url,
-            },
-            {"idempotency_key": f"checkout:{tenant_id}:{key}"} if key else None,
-        )
+        try:
+            session = await billing.client.v1.checkout.sessions.create_async(
+                asked, {"idempotency_key": f"checkout:{tenant_id}:{key}"} if key else None
+            )
+        except stripe.IdempotencyError:
+            raise PurchaseError("something else was asked for with this key before") from None
     if not session.url:
         raise ContractError("Stripe made a checkout session without an address")
     return Link(session.url, datetime.fromtimestamp(session.expires_at, UTC))

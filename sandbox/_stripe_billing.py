@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sandbox._consent import STYLE
 from sandbox._stripe_business import DAY, PRICES, STATUSES, Business, business, page, price
-from sandbox._stripe_events import create_endpoint, delete_endpoint, show_endpoint
+from sandbox._stripe_events import change_endpoint, create_endpoint, delete_endpoint, show_endpoint
 from sandbox._stripe_form import asked, missing, once, refuse
 from sandbox._vendor import Call, Json, RefusedError, Route, reply
 
@@ -313,6 +313,7 @@ ROUTES = (
     _post("/v1/billing_portal/sessions", create_portal),
     _post("/v1/webhook_endpoints", create_endpoint),
     _get("/v1/webhook_endpoints/{id}", show_endpoint),
+    _post("/v1/webhook_endpoints/{id}", change_endpoint),
     Route("DELETE", API, "/v1/webhook_endpoints/{id}", delete_endpoint),
     Route("GET", CHECKOUT, "/c/pay/{id}", checkout_page, open=True),
     Route("POST", CHECKOUT, "/c/pay/{id}", checkout_page, open=True),

@@ -5,6 +5,7 @@ https://docs.stripe.com/webhooks, https://docs.stripe.com/api/webhook_endpoints 
 
 import hashlib
 import hmac
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -43,6 +44,14 @@ def show_endpoint(call: Call) -> Response:
     return reply(_shown(_mine(call)))
 
 
+def change_endpoint(call: Call) -> Response:
+    given, found = asked(call, ("url", "enabled_events")), _mine(call)
+    about = {**found.about, "enabled_events": given.get("enabled_events") or _events(found)}
+    changed = replace(found, url=str(given.get("url", found.url)), about=about)
+    call.desk.watches.add(changed)
+    return reply(_shown(changed))
+
+
 def delete_endpoint(call: Call) -> Response:
     found = _mine(call)
     call.desk.watches.remove(found.id)
@@ -56,12 +65,17 @@ def _mine(call: Call) -> Address:
     return found
 
 
+def _events(endpoint: Address) -> list[str]:
+    events: list[str] = endpoint.about["enabled_events"]
+    return events
+
+
 def _shown(endpoint: Address) -> dict[str, object]:
     return {
         "id": endpoint.id,
         "object": "webhook_endpoint",
         "created": endpoint.about["created"],
-        "enabled_events": endpoint.about["enabled_events"],
+        "enabled_events": _events(endpoint),
         "livemode": False,
         "status": "enabled",
         "url": endpoint.url,
@@ -74,7 +88,7 @@ def _business(call: Call) -> Business:
 
 
 def _concerns(event: Event, endpoint: Address) -> bool:
-    wanted = endpoint.about["enabled_events"]
+    wanted = _events(endpoint)
     return EVERY in wanted or event.what["type"] in wanted
 
 

@@ -20,6 +20,7 @@ from web.app import create_app
 JWT_SECRET = "canary-jwt-secret-of-enough-characters"  # pragma: allowlist secret
 EVERYTHING = (
     "tenants:read connections:read connections:write settings:read settings:write records:read"
+    " billing:write"
 )
 NOBODY = UUID(int=0)
 

@@ -5,6 +5,7 @@ from random import Random
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+import httpx  # noqa: TID251 - a test asks the sandbox what there is
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -39,8 +40,15 @@ NEEDS_PREFECT = "/api/connections/{connection_id}/sync"
 
 def _settings(origin: str, database_url: str, redis_url: str) -> Settings:
     given = environment(origin, database_url, redis_url, ["hubspot"])
+    described = httpx.get(f"{origin}/_control").json()["stripe"]
+    solo, team, enterprise, *_ = described["prices"]
     return read(
         _env_file=None,
+        stripe_secret_key=described["access_token"],
+        stripe_webhook_secret="whsec_canarycanary",
+        stripe_price_id_solo=solo,
+        stripe_price_id_team=team,
+        stripe_price_id_enterprise=enterprise,
         jwt_secret=JWT_SECRET,
         nextauth_url="http://127.0.0.1:3000",
         nextauth_secret="canary-nextauth-secret-of-enough-characters",  # pragma: allowlist secret
