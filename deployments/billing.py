@@ -73,19 +73,15 @@ def prices_of(settings: Settings) -> dict[Tier, list[str]]:
     }
 
 
-async def settle_due(billing: Billing, *, at_most: int = 100) -> int:
-    """Read every customer that is due, and make it so; how many were read.
+async def settle_due(billing: Billing) -> int:
+    """Read the next customers that are due, up to `AT_ONCE`, and make it so; how many there were.
 
     One that could not be read waits for a while; why is raised once all had their turn.
     """
-    due = await ledger.claim_due(billing.database, now=billing.clock.now(), at_most=at_most)
-    turns = asyncio.Semaphore(AT_ONCE)
-
-    async def settle(claim: Claim) -> None:
-        async with turns:
-            await _settle(billing, claim)
-
-    ended = await asyncio.gather(*(settle(claim) for claim in due), return_exceptions=True)
+    due = await ledger.claim_due(billing.database, now=billing.clock.now(), at_most=AT_ONCE)
+    ended = await asyncio.gather(
+        *(_settle(billing, claim) for claim in due), return_exceptions=True
+    )
     if failures := [each for each in ended if isinstance(each, BaseException)]:
         raise failures[0]
     return len(due)

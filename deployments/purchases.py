@@ -97,8 +97,12 @@ async def portal(billing: Billing, tenant_id: UUID, *, return_url: str) -> Link:
 async def end(billing: Billing, tenant_id: UUID) -> int:
     """Cancel at once whatever a tenant pays for, as it is about to be erased; how much it was."""
     payer = await ledger.payer(billing.database, tenant_id)
-    if payer is None or payer.livemode not in (None, billing.livemode):
+    if payer is None:
         return 0
+    if payer.livemode is not None and (objection := billing.objection(payer.livemode)):
+        if payer.livemode:
+            raise SettingsError(f"{payer.slug} may be paying, but {objection}")
+        return 0  # nobody is charged in test mode
     found = await read_customer(billing.client, payer.customer_id)
     # One whose first payment is under way would begin when that goes through.
     over = OVER - {"incomplete"}

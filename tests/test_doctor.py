@@ -304,6 +304,38 @@ async def test_stripes_variables_are_known_by_their_form() -> None:
     assert "canary" not in str(rows)
 
 
+async def test_what_stands_between_commas_is_looked_at_one_by_one() -> None:
+    given = {
+        "stripe_secret_key": "sk_live_canary,sk_live_canary",  # pragma: allowlist secret
+        "stripe_webhook_secret": "whsec_canarycanary,whsec_former_one",  # pragma: allowlist secret
+        "stripe_price_id_solo": "price_monthly, price_yearly",
+        "stripe_price_id_team": "price_team,prod_canary",
+    }
+    found = states(await billing(settings_of(**given)))
+    assert found["STRIPE_SECRET_KEY"] == "wrong"
+    assert found["STRIPE_WEBHOOK_SECRET"] == "ok"
+    assert found["STRIPE_PRICE_ID_SOLO"] == "ok"
+    assert found["STRIPE_PRICE_ID_TEAM"] == "wrong"
+
+
+async def test_customers_that_billing_makes_nothing_of_are_shown(
+    database: Database, database_url: str
+) -> None:
+    given = {"stripe_price_id_solo": "price_solo", "database_url": database_url}
+    settings = settings_of(**given, encryption_keys=KEY)
+    assert not {"customers", "events"} & set(states(await billing(settings)))
+    with psycopg.connect(database_url) as sql:
+        for number in range(7):
+            sql.execute(
+                "INSERT INTO billing_customers (customer_id, livemode, problem, attempts)"
+                " VALUES (%s, true, 'an unknown price', 5)", (f"cus_{number}",),
+            )  # fmt: skip
+    rows = await billing(settings)
+    assert "cus_0: an unknown price" in found(rows, "customers")
+    assert "and 2 more -> " in found(rows, "customers")
+    assert "7 could not be read" in found(rows, "events")
+
+
 def test_each_integration_says_what_to_paste_and_which_scopes_it_asks_for_and_why() -> None:
     rows = integrations(settings_of(nextauth_url="https://atom.test", **HUBSPOT))
     (hubspot,) = [row for row in rows if row.what.startswith("HubSpot")]

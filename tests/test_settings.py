@@ -95,3 +95,9 @@ def test_prefects_own_database_can_be_elsewhere() -> None:
     elsewhere = "postgresql+asyncpg://p@other/prefect"
     settings = read(prefect_api_database_connection_url=elsewhere)
     assert settings.prefect_database_url(URL) == elsewhere
+
+
+def test_a_price_is_of_one_tier() -> None:
+    given = {"stripe_price_id_solo": "price_1,price_2", "stripe_price_id_team": "price_3, price_2"}
+    with pytest.raises(SettingsError, match="price_2 stands there more than once"):
+        read(_env_file=None, **given)

@@ -357,6 +357,7 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
     async with billing_of(business, database) as billing:
         first = await buy(billing, acme)
         live = replace(billing, livemode=True)
+        assert await purchases.end(live, acme) == 0  # nobody is charged for a test
         second = await buy(live, acme)
         assert second != first
         assert await buy(live, acme) == second
@@ -364,6 +365,8 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
             await buy(billing, acme)
         with pytest.raises(SettingsError, match="of live mode"):
             await purchases.portal(billing, acme, return_url=BACK)
+        with pytest.raises(SettingsError, match="acme may be paying"):
+            await purchases.end(billing, acme)
 
 
 async def test_a_key_of_another_account_replaces_no_customer(

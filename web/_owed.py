@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from connectors import ConnectorError
-from deployments.billing import Billing, settle_due
+from deployments.billing import AT_ONCE, Billing, settle_due
 from deployments.reconcile import reconcile
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
@@ -61,7 +61,8 @@ async def billed(runtime: Runtime, billing: Billing | None) -> AsyncIterator[Cal
 
     async def _billing(runtime: Runtime) -> None:
         if billing is not None:
-            await settle_due(billing)
+            while await settle_due(billing) == AT_ONCE:
+                continue
             await ledger.sweep(runtime.database, now=billing.clock.now())
 
     async with _repeated(runtime, (_billing,), EVERY) as wake:
