@@ -183,7 +183,7 @@ async def set_aside(database: Database, claim: Claim, problem: str, *, now: date
         row = await session.scalar(_held(claim))
         if row is None:
             return False
-        if tenant_id is None:
+        if tenant_id is None and _is_unchanged(row, claim):
             await session.delete(row)
             return False
         is_new = problem != row.problem
@@ -198,6 +198,11 @@ def _held(claim: Claim) -> Select[tuple[BillingCustomer]]:
     mine = BillingCustomer.claim_id == claim.claim_id
     query = select(BillingCustomer).where(BillingCustomer.customer_id == claim.customer_id, mine)
     return query.with_for_update(key_share=True)
+
+
+def _is_unchanged(row: BillingCustomer, claim: Claim) -> bool:
+    """Whether nobody's customer is still that, and nothing was told of it since it was claimed."""
+    return row.tenant_id is None and row.hints == claim.hints
 
 
 def _give_back(row: BillingCustomer) -> None:
@@ -229,11 +234,13 @@ async def settle(
         elif objection is None:
             problem = "; ".join(given.problems) or None
             await _apply(session, row, tenant, found, given)
-        if found.deleted or (tenant is None and problem is None):
+        forgotten = tenant is None and problem is None and _is_unchanged(row, claim)
+        if found.deleted or forgotten:
             await session.delete(row)
         else:
             again = now + READ_AGAIN
-            row.due_at = min(given.changes_at or again, again) if row.hints == claim.hints else now
+            settled = row.hints == claim.hints and (tenant is not None or row.tenant_id is None)
+            row.due_at = min(given.changes_at or again, again) if settled else now
             _give_back(row)
             row.read_at, row.problem = now, problem
         return Settled(

@@ -242,6 +242,30 @@ async def test_an_event_that_comes_while_its_customer_is_read_is_not_lost(
     assert await till.tier() is Tier.FREE
 
 
+async def test_a_customer_that_gets_its_tenant_while_it_is_read_is_not_forgotten(
+    till: Till, stripe: LocalStripe
+) -> None:
+    tenant_id, customer = await tenant(till), await stripe.customer()
+    await stripe.subscribe(customer, "price_team")
+    database, now = till.database, till.clock.now()
+    reading = await ledger.claim(database, customer, livemode=False, now=now)
+    unsold = replace(till.billing.rules, prices={})
+    found = await read_customer(stripe.client, customer)
+    assert found is not None
+    async with database.owning() as session:
+        # As a checkout does, in the moment after nobody was found to have it.
+        await session.execute(
+            text("UPDATE billing_customers SET tenant_id = :tenant"), {"tenant": tenant_id}
+        )
+    assert await ledger.settle(database, reading, found, unsold, now=now)
+    async with database.owning() as session:
+        await session.execute(
+            text("UPDATE tenants SET stripe_customer_id = :customer"), {"customer": customer}
+        )
+    assert await till.settled() == 1
+    assert await till.tier() is Tier.TEAM
+
+
 async def test_whoever_dies_while_reading_is_followed_by_another(
     till: Till, stripe: LocalStripe
 ) -> None:
