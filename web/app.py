@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(api.router)
     app.include_router(api.health_router)
-    for pages in (connect_sessions, connect, callback, metrics):
+    for pages in (billing, connect_sessions, connect, callback, metrics):
         app.include_router(pages.router)
     _problems.install(app)
     app.add_middleware(BodyLimit)
