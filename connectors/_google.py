@@ -34,6 +34,8 @@ PROJECT_REASONS = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
 # The organisation's administrator keeps apps out.
 POLICY_REASONS = frozenset({"domainPolicy"})
+# Our address, once Google does not like it; this comes with a 401 (as remembered, 2026-11).
+ADDRESS_REASONS = frozenset({"push.webhookUrlUnauthorized", "push.webhookUrlNotHttps"})
 # Of one thing, such as a calendar: it is not there, or not for this person.
 AWAY_REASONS = frozenset(
     {
@@ -85,9 +87,11 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
     """Google says 403 for too many calls, too, and for a project without the API."""
 
     def classified(response: Response) -> ConnectorError | None:
+        found = reasons(response) if response.status in (401, 403) else frozenset()
+        if found & ADDRESS_REASONS:
+            return ContractError(f"{title} does not deliver to our address: NEXTAUTH_URL")
         if response.status != 403:
             return None
-        found = reasons(response)
         if found & RATE_REASONS:
             # No answer says how long: back off.
             return RateLimitedError(f"{title} asks us to wait (403)", retry_after=timedelta())
@@ -138,5 +142,5 @@ def refuse(title: str, response: Response, *, without: str = "") -> NoReturn:
         raise NotAllowedError(
             f"{title} was connected without the permission to see {without}: reconnect and allow it"
         )
-    error = classify(title)(response) or error_by_status(title, "a listing", response)
-    raise error or ContractError(f"{title} refused a listing ({response.status})")
+    error = classify(title)(response) or error_by_status(title, "one thing", response)
+    raise error or ContractError(f"{title} refused one thing ({response.status})")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from connectors import (
     Account,
@@ -23,13 +23,18 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    Wanted,
+    Watch,
     Whole,
     column,
 )
 from connectors._google import AWAY, SCOPE, auth, classify, is_away
+from connectors._google_channels import LIFETIME, channel_webhook, open_channel, stop_channel
 from connectors._paging import cursor_pages, onward, rows_of
+from connectors._webhooks import Watching
 
 TITLE = "Google Calendar"
+SHARED_WITH = "who calendars are shared with"
 LIST = Request.get("/users/me/calendarList", params={"maxResults": 250, "showHidden": True})
 
 
@@ -67,7 +72,8 @@ def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream
 
     def read(at: Checkpoint, context: Context) -> Reader:
         if "pending" not in at:
-            ids, listed_at = yield from _calendars(kind.of)
+            entries, listed_at = yield from _entries()
+            ids = [entry["id"] for entry in entries if kind.of(entry)]
             known = at.get("tokens", {})
             tokens = {calendar: token for calendar, token in known.items() if calendar in ids}
             gone = [_all_of(calendar, listed_at) for calendar in known if calendar not in tokens]
@@ -84,19 +90,17 @@ def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream
     )
 
 
-def _calendars(
-    of: Callable[[Record], bool],
-) -> Generator[Request, Response, tuple[list[str], datetime]]:
-    """The ids of those calendars on the list, and when it was read."""
-    ids: list[str] = []
+def _entries() -> Generator[Request, Response, tuple[list[Record], datetime]]:
+    """The calendars on the list, and when it was read."""
+    entries: list[Record] = []
     page: dict[str, str] = {}
     times: list[datetime] = []
     while True:
         response = yield Request.get(LIST.path, params={**LIST.params, **page})
         times.append(response.sent_at)
-        ids += [entry["id"] for entry in rows_of(response, "items") if of(entry)]
+        entries += rows_of(response, "items")
         if "nextPageToken" not in response.json:
-            return ids, min(times)
+            return entries, min(times)
         page = {"pageToken": onward(page.get("pageToken"), response.json["nextPageToken"])}
 
 
@@ -187,6 +191,10 @@ def _of(calendar: str, rows: Sequence[Record]) -> list[Record]:
     return [{**row, "calendar_id": calendar} for row in rows]
 
 
+def _is_owned(entry: Record) -> bool:
+    return bool(entry["accessRole"] == "owner")
+
+
 def _is_cancelled(event: Record) -> bool:
     """Whether the event is deleted. A cancelled instance of a series is not: it says that the
     series has no such instance, for as long as there is the series."""
@@ -236,6 +244,37 @@ def tell_rules(
     return Told(_of(calendar, records), deleted)
 
 
+def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+    """What has a channel of its own: the list, the events of each calendar, and who may see it."""
+    entries, _ = yield from _entries()
+    return [
+        "calendarList",
+        *(f"events/{entry['id']}" for entry in entries),
+        *(f"acl/{entry['id']}" for entry in entries if _is_owned(entry)),
+    ]
+
+
+def watch(wanted: Wanted) -> Watching:
+    kind, _, calendar = wanted.resource.partition("/")
+    if not calendar:
+        return (yield from open_channel(TITLE, f"{LIST.path}/watch", wanted))
+    path = f"/calendars/{quote(calendar, safe='')}/{kind}/watch"
+    without = SHARED_WITH if kind == "acl" else ""
+    return (yield from open_channel(TITLE, path, wanted, without=without))
+
+
+def streams_of(resource: str) -> tuple[str, ...]:
+    # A calendar that came onto the list, or left it, does so with all that is in it.
+    kind = resource.partition("/")[0]
+    return ("calendars", "events", "acl") if kind == "calendarList" else (kind,)
+
+
+def streams_at(address: str) -> tuple[str, ...]:
+    """What a message is about, by the address of its resource; all, where that is none we know."""
+    last = urlsplit(address).path.rpartition("/")[2]
+    return streams_of(last) if last in ("calendarList", "events", "acl") else ()
+
+
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
@@ -264,8 +303,22 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify(TITLE),
+    # What others set of a calendar on the list makes no message: the list is polled as well.
+    webhook=channel_webhook(streams=streams_at, covers=("events", "acl")),
+    watch=Watch(
+        resources=resources,
+        create=watch,
+        delete=stop_channel,
+        streams=streams_of,
+        lifetime=LIFETIME,
+    ),
     follows="a sync token for each calendar",
     judged_by=("google-api-python-client",),
+    gaps=(
+        "Calendars that Google opens no channel on, such as those of holidays, are only polled.",
+        "Who was invited to one instance of a series, and then taken out of the series, loses that "
+        "instance here until it changes or a full read comes, if both did not change together.",
+    ),
     streams=(
         Stream(
             name="calendars",
@@ -319,10 +372,10 @@ connector = Connector(
                 path="acl",
                 params={"maxResults": 250},
                 # Only owners may see it.
-                of=lambda calendar: calendar["accessRole"] == "owner",
+                of=_is_owned,
                 there=lambda rule: rule["role"] != "none",
                 tell=tell_rules,
-                without="who calendars are shared with",
+                without=SHARED_WITH,
             ),
             {
                 "role": column("role"),

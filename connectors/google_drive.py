@@ -26,20 +26,26 @@ from connectors import (
     RateLimit,
     Reader,
     Record,
+    Refused,
     Request,
     Response,
     Stream,
     SyncType,
+    Wanted,
+    Watch,
     Whole,
     column,
 )
 from connectors._google import AWAY, SCOPE, auth, classify, is_away, refuse
+from connectors._google_channels import LIFETIME, channel_webhook, open_channel, stop_channel
 from connectors._paging import LAPSED, onward, rows_of
 from connectors._versions import integer
+from connectors._webhooks import Watching
 
 TITLE = "Google Drive"
 # The corpus of a person's own log; the others go by the id of their shared drive.
 USER = "user"
+STREAMS = ("files", "changes", "shared_drives", "permissions")
 # Of files whose permissions are read, each of which may take a call of its own.
 DETAILED = 100
 FOUND_EVERYWHERE = {"supportsAllDrives": True, "includeItemsFromAllDrives": True}
@@ -107,25 +113,29 @@ def _round(kind: Kind, known: Mapping[str, str]) -> Generator[Request, Response,
     """The corpora there are now; where no file is listed it is the person's own log only."""
     if kind.listed is None:
         return _position(known, [USER])
-    drives: list[str] | None = []
-    page: str | None = None
-    while drives is not None:
-        response = yield _drives("nextPageToken,drives(id)", page)
-        try:
-            found = _shown_drives(response)
-        except NotAllowedError:
-            drives = None  # those that are known are followed, and others not found
-            break
-        drives += [drive["id"] for drive in found]
-        if "nextPageToken" not in response.json:
-            break
-        page = onward(page, response.json["nextPageToken"])
+    drives = yield from _drive_ids()
+    # Without leave to ask, those that are known are followed, and others not found.
     corpora = [USER, *(drives if drives is not None else [one for one in known if one != USER])]
     tokens = {corpus: known[corpus] for corpus in corpora if corpus in known}
     if len(tokens) < len(known):
         # Which files were in it, nobody tells.
         raise CheckpointExpiredError("a shared drive is no longer this person's to see")
     return _position(tokens, corpora)
+
+
+def _drive_ids() -> Generator[Request, Response, list[str] | None]:
+    """The shared drives that there are; None where it was not allowed to ask."""
+    ids: list[str] = []
+    page: str | None = None
+    while True:
+        response = yield _drives("nextPageToken,drives(id)", page)
+        try:
+            ids += [drive["id"] for drive in _shown_drives(response)]
+        except NotAllowedError:
+            return None
+        if "nextPageToken" not in response.json:
+            return ids
+        page = onward(page, response.json["nextPageToken"])
 
 
 def _drives(fields: str, page: str | None) -> Request:
@@ -367,6 +377,30 @@ def _change_key(change: Record) -> str:
     return f"{kind}/{change['fileId' if kind == 'file' else 'driveId']}"
 
 
+def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+    """The logs: each has a channel of its own."""
+    drives = yield from _drive_ids()
+    return [USER, *(drives or ())]
+
+
+def watch(wanted: Wanted) -> Watching:
+    """A channel on a log, from now on."""
+    corpus = wanted.resource
+    expect = () if corpus == USER else AWAY
+    response = yield _log("/changes/startPageToken", corpus, expect=expect)
+    if is_away(TITLE, response):
+        return Refused("this shared drive is no longer this person's to see")
+    asked = _log(
+        "/changes/watch",
+        corpus,
+        expect=(),
+        pageToken=response.json["startPageToken"],
+        includeRemoved=True,
+        includeItemsFromAllDrives=True,
+    )
+    return (yield from open_channel(TITLE, asked.path, wanted, params=asked.params))
+
+
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
@@ -404,6 +438,14 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify(TITLE),
+    webhook=channel_webhook(streams=lambda address: STREAMS, covers=STREAMS),
+    watch=Watch(
+        resources=resources,
+        create=watch,
+        delete=stop_channel,
+        streams=lambda resource: STREAMS,
+        lifetime=LIFETIME,
+    ),
     concurrency=8,
     streams=(
         of_corpora(

@@ -10,6 +10,7 @@ from random import Random
 from zlib import crc32
 
 from sandbox._clock import Clock
+from sandbox._google_channels import Told
 from sandbox._vendor import Json
 
 # Who has these roles sees all of an event; a reader not what is private, others only when it is.
@@ -76,7 +77,8 @@ class Calendar:
 
 @dataclass
 class Diary:
-    """One person's calendars. `tell` takes the name of a shelf on which something changed."""
+    """One person's calendars. `tell` takes what happened on a shelf; `channels` are the ids of all
+    channels there were."""
 
     address: str
     owner: str
@@ -87,7 +89,8 @@ class Diary:
     settings: Shelf = field(default_factory=lambda: Shelf("settings"))
     quota_status: int = 403
     switched_on: bool = True
-    tell: Callable[[str], None] = lambda name: None
+    channels: set[str] = field(default_factory=set)
+    tell: Callable[[Told], None] = lambda told: None
 
     def role(self, calendar_id: str) -> str:
         """What the person may do with a calendar."""
@@ -112,7 +115,7 @@ def put_entry(diary: Diary, entry: Json, *, deleted: bool = False) -> None:
     """An entry of the list as the person sees it from now on."""
     shown = {**entry, "deleted": True} if deleted else entry
     diary.entries.put(entry["id"], shown, deleted=deleted)
-    diary.tell(diary.entries.name)
+    diary.tell(Told(diary.entries.name, "exists"))
 
 
 def put_behind(diary: Diary, calendar_id: str, fields: Json) -> None:
@@ -125,7 +128,10 @@ def close_calendar(diary: Diary, calendar_id: str) -> None:
     own = diary.role(calendar_id) == "owner"
     put_entry(diary, diary.entries.items[calendar_id], deleted=True)
     if own:
-        diary.calendars[calendar_id].exists = False
+        calendar = diary.calendars[calendar_id]
+        calendar.exists = False
+        for shelf in (calendar.events, calendar.acl):
+            diary.tell(Told(shelf.name, "not_exists"))
 
 
 def reassign(diary: Diary, calendar_id: str, role: str) -> None:
@@ -141,7 +147,7 @@ def put_event(diary: Diary, calendar: Calendar, event: Json, *, touched: bool = 
     cancelled = event["status"] == "cancelled"
     # A cancelled instance lives as long as its series.
     calendar.events.put(event["id"], event, deleted=cancelled and "recurringEventId" not in event)
-    diary.tell(calendar.events.name)
+    diary.tell(Told(calendar.events.name, "exists"))
 
 
 def cancel_event(diary: Diary, calendar: Calendar, id_: str, *, told: bool = True) -> None:
@@ -157,7 +163,7 @@ def cancel_event(diary: Diary, calendar: Calendar, id_: str, *, told: bool = Tru
 def put_rule(diary: Diary, calendar: Calendar, rule: Json) -> None:
     """Who may see a calendar, or with the role `none` no longer may."""
     calendar.acl.put(rule["id"], rule, deleted=rule["role"] == "none")
-    diary.tell(calendar.acl.name)
+    diary.tell(Told(calendar.acl.name, "exists"))
 
 
 def rule_of(kind: str, who: str, role: str) -> Json:

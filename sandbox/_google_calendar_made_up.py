@@ -39,7 +39,8 @@ EVENT_FIELDS = (
 
 def new(seed: Seed) -> Diary:
     """A diary filled from the seed. A primary calendar is always there."""
-    diary = Diary(seed.account_id, seed.name, seed.clock, Random(seed.random.random()))
+    random = Random(seed.random.random())
+    diary = Diary(seed.account_id, seed.name, seed.clock, random, tell=seed.tell)
     for name, value in SETTINGS.items():
         diary.settings.put(name, {"kind": "calendar#setting", "id": name, "value": value})
     _add_primary(diary)

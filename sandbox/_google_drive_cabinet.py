@@ -3,13 +3,14 @@
 https://developers.google.com/workspace/drive/api/guides/about-changes
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from zlib import crc32
 
 from sandbox._clock import Clock
+from sandbox._google_channels import Told
 from sandbox._vendor import Json
 
 # The corpus of the person's own log: their files, and what was shared with them.
@@ -66,7 +67,7 @@ class SharedDrive:
 
 @dataclass
 class Cabinet:
-    """One person's view. `tell` takes the corpus in whose log there is something new.
+    """One person's view. `tell` takes what happened; `channels` are the ids of all there were.
 
     Change tokens are of a `generation`: those of an earlier one are refused.
     """
@@ -81,7 +82,8 @@ class Cabinet:
     generation: int = 0
     quota_status: int = 403
     switched_on: bool = True
-    tell: Callable[[str], None] = lambda corpus: None
+    channels: set[str] = field(default_factory=set)
+    tell: Callable[[Told], None] = lambda told: None
 
     @property
     def me(self) -> Json:
@@ -132,10 +134,27 @@ def put(cabinet: Cabinet, file: File, **fields: object) -> None:
     file.data |= {**fields, "version": str(int(file.data.get("version", "0")) + 1)}
     cabinet.files[file.id] = file
     cabinet.log_of(file.corpus).note("file", file.id, now)
-    cabinet.tell(file.corpus)
+    told_change(cabinet, file.corpus)
     # Of the files in a shared drive, those that a member uses are in their own log as well.
     if file.corpus != USER and crc32(file.id.encode()) % 5 == 0:
         cabinet.log.note("file", file.id, now)
+        told_change(cabinet, USER)
+    state, changed = _state_of(fields)
+    cabinet.tell(Told(f"files/{file.id}", state, changed))
+
+
+def told_change(cabinet: Cabinet, corpus: str) -> None:
+    """There is something new in a log."""
+    cabinet.tell(Told(f"changes/{corpus}", "change"))
+
+
+def _state_of(fields: Mapping[str, object]) -> tuple[str, str]:
+    """What the channel of a file says of a change of those fields, and which part it names."""
+    if "trashed" in fields:
+        return ("trash" if fields["trashed"] else "untrash"), ""
+    if not fields:
+        return "update", "permissions"
+    return "update", "parents" if "parents" in fields else "properties"
 
 
 def remove(cabinet: Cabinet, file: File) -> None:
@@ -146,7 +165,8 @@ def remove(cabinet: Cabinet, file: File) -> None:
         cabinet.log_of(one.corpus).note("file", one.id, now, removed=True)
         if ("file", one.id) in cabinet.log.entries:
             cabinet.log.note("file", one.id, now, removed=True)
-        cabinet.tell(one.corpus)
+        told_change(cabinet, one.corpus)
+        cabinet.tell(Told(f"files/{one.id}", "remove"))
 
 
 def trash(cabinet: Cabinet, file: File, *, trashed: bool = True) -> None:
@@ -160,6 +180,7 @@ def move(cabinet: Cabinet, file: File, corpus: str) -> None:
     """From My Drive into a shared drive: gone from the one log, new in the other."""
     now = stamp(cabinet.clock.now())
     cabinet.log_of(file.corpus).note("file", file.id, now, removed=True)
+    told_change(cabinet, file.corpus)
     file.corpus, file.role = corpus, cabinet.drives[corpus].role
     for name in ("owners", "ownedByMe", "writersCanShare"):
         file.data.pop(name, None)
@@ -245,10 +266,10 @@ def note_drive(cabinet: Cabinet, drive: SharedDrive, *, to_member: bool) -> None
     """A shared drive itself changed; what concerns the member is in their own log as well."""
     id_, now = drive.resource["id"], stamp(cabinet.clock.now())
     drive.log.note("drive", id_, now)
-    cabinet.tell(id_)
+    told_change(cabinet, id_)
     if to_member:
         cabinet.log.note("drive", id_, now)
-        cabinet.tell(USER)
+        told_change(cabinet, USER)
 
 
 def leave(cabinet: Cabinet, drive_id: str) -> None:
@@ -261,7 +282,7 @@ def leave(cabinet: Cabinet, drive_id: str) -> None:
         if ("file", file.id) in cabinet.log.entries:
             cabinet.log.note("file", file.id, now, removed=True)
     cabinet.log.note("drive", drive_id, now, removed=True)
-    cabinet.tell(USER)
+    told_change(cabinet, USER)
 
 
 def shown_change(

@@ -41,7 +41,8 @@ MADE, LEFT = 0.1, 0.03
 
 def new(seed: Seed) -> Cabinet:
     """A Drive filled from the seed. Its logs begin now: of how it came to be they are silent."""
-    cabinet = Cabinet(seed.account_id, seed.name, seed.clock, Random(seed.random.random()))
+    random = Random(seed.random.random())
+    cabinet = Cabinet(seed.account_id, seed.name, seed.clock, random, tell=seed.tell)
     if seed.size:
         for _ in range(2):
             add_drive(cabinet, seed.random, {})

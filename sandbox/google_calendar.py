@@ -4,16 +4,27 @@ https://developers.google.com/workspace/calendar/api/v3/reference
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeAlias
+from urllib.parse import quote
 
 from starlette.responses import Response
 
 from sandbox import _google_calendar_reading as reading
 from sandbox import _google_calendar_writing as writing
-from sandbox._google import AUTH, SCOPE, older_trouble, project, quota_status, served
+from sandbox._google import (
+    AUTH,
+    SCOPE,
+    older_trouble,
+    project,
+    quota_status,
+    refused,
+    served,
+)
 from sandbox._google_batch import batch
 from sandbox._google_calendar_diary import Diary, alterable, expire, store
 from sandbox._google_calendar_made_up import apply, new
+from sandbox._google_channels import Lasting, open_channel, sender, stop_channel
 from sandbox._vendor import Call, Json, Limit, Route, Vendor
 
 HOST = "www.googleapis.com"
@@ -47,6 +58,39 @@ WRITE_RULES = _scopes("acls")
 A_MINUTE = 600
 
 Handler: TypeAlias = Callable[[Call, Diary], Response]
+# About a week, unless it is asked for less.
+LASTING = Lasting(usual=timedelta(days=7), longest=timedelta(days=7))
+
+
+def watch_entries(call: Call, diary: Diary) -> Response:
+    uri = f"https://{HOST}{PATH}{ME}/calendarList?alt=json"
+    return open_channel(call, diary.entries.name, uri, LASTING)
+
+
+def watch_settings(call: Call, diary: Diary) -> Response:
+    uri = f"https://{HOST}{PATH}{ME}/settings?alt=json"
+    return open_channel(call, diary.settings.name, uri, LASTING)
+
+
+def watch_events(call: Call, diary: Diary) -> Response:
+    """A calendar of holidays changes for everybody, and tells nobody."""
+    calendar = reading.found_calendar(call, diary)
+    if calendar.id.endswith("@group.v.calendar.google.com"):
+        message = "Push notifications are not supported by this resource."
+        raise refused(400, "pushNotSupportedForRequestedResource", message, domain="calendar")
+    uri = f"https://{HOST}{PATH}/calendars/{quote(calendar.id, safe='@')}/events?alt=json"
+    return open_channel(call, calendar.events.name, uri, LASTING)
+
+
+def watch_rules(call: Call, diary: Diary) -> Response:
+    calendar = reading.found_calendar(call, diary, "owner")
+    uri = f"https://{HOST}{PATH}/calendars/{quote(calendar.id, safe='@')}/acl?alt=json"
+    return open_channel(call, calendar.acl.name, uri, LASTING)
+
+
+def stop(call: Call, diary: Diary) -> Response:
+    return stop_channel(call)
+
 
 TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
     ("GET", f"{ME}/calendarList", reading.list_entries, ENTRIES),
@@ -75,6 +119,11 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
     ("PATCH", "/calendars/{calendar}/acl/{rule}", writing.patch_rule, WRITE_RULES),
     ("PUT", "/calendars/{calendar}/acl/{rule}", writing.patch_rule, WRITE_RULES),
     ("DELETE", "/calendars/{calendar}/acl/{rule}", writing.delete_rule, WRITE_RULES),
+    ("POST", f"{ME}/calendarList/watch", watch_entries, ENTRIES),
+    ("POST", f"{ME}/settings/watch", watch_settings, SETTINGS),
+    ("POST", "/calendars/{calendar}/events/watch", watch_events, EVENTS),
+    ("POST", "/calendars/{calendar}/acl/watch", watch_rules, RULES),
+    ("POST", "/channels/stop", stop, (*ENTRIES, *EVENTS, *RULES, *SETTINGS)),
 )
 
 
@@ -113,5 +162,6 @@ vendor = Vendor(
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
     controls={"quota_status": quota_status, "project": project},
+    webhook=sender("google_calendar"),
     extras=extras,
 )

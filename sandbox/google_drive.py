@@ -4,7 +4,9 @@ https://developers.google.com/workspace/drive/api/reference/rest/v3
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeAlias
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -12,6 +14,7 @@ from sandbox import _google_drive_reading as reading
 from sandbox import _google_drive_writing as writing
 from sandbox._google import AUTH, SCOPE, older_trouble, project, quota_status, served
 from sandbox._google_batch import batch
+from sandbox._google_channels import Lasting, open_channel, sender, stop_channel
 from sandbox._google_drive_cabinet import Cabinet, alterable, expire, store
 from sandbox._google_drive_made_up import apply, new
 from sandbox._vendor import Call, Json, Limit, Route, Vendor
@@ -35,6 +38,27 @@ A_MINUTE = 12_000
 
 Handler: TypeAlias = Callable[[Call, Cabinet], Response]
 ONE = "/files/{file}/permissions/{permission}"
+# An hour, unless it is asked for more.
+CHANGES_LAST = Lasting(usual=timedelta(hours=1), longest=timedelta(days=7))
+FILES_LAST = Lasting(usual=timedelta(hours=1), longest=timedelta(days=1))
+
+
+def watch_changes(call: Call, cabinet: Cabinet) -> Response:
+    """A channel on a log; the token must be one of it."""
+    corpus, _ = reading.found_changes(call, cabinet)
+    uri = f"https://{HOST}{PATH}/changes?{urlencode(call.query.multi_items())}"
+    return open_channel(call, f"changes/{corpus}", uri, CHANGES_LAST)
+
+
+def watch_file(call: Call, cabinet: Cabinet) -> Response:
+    file = reading.found_file(call, cabinet)
+    uri = f"https://{HOST}{PATH}/files/{file.id}?alt=json"
+    return open_channel(call, f"files/{file.id}", uri, FILES_LAST)
+
+
+def stop(call: Call, cabinet: Cabinet) -> Response:
+    return stop_channel(call)
+
 
 TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
     ("GET", "/about", reading.about, READ_FILES),
@@ -50,6 +74,9 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
     ("DELETE", ONE, writing.delete_permission, WRITE_PERMISSIONS),
     ("GET", "/changes/startPageToken", reading.start_token, READ_CHANGES),
     ("GET", "/changes", reading.list_changes, READ_CHANGES),
+    ("POST", "/changes/watch", watch_changes, READ_CHANGES),
+    ("POST", "/files/{file}/watch", watch_file, READ_CHANGES),
+    ("POST", "/channels/stop", stop, READ_CHANGES),
     ("GET", "/drives", reading.list_drives, READ_DRIVES),
     ("POST", "/drives", writing.create_drive, WRITE_DRIVES),
     ("GET", "/drives/{drive}", reading.get_drive, READ_DRIVES),
@@ -93,5 +120,6 @@ vendor = Vendor(
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
     controls={"quota_status": quota_status, "project": project},
+    webhook=sender("google_drive"),
     extras=extras,
 )

@@ -6,8 +6,10 @@ from typing import Any
 import httpx  # noqa: TID251 - gives the sandbox its orders
 import pytest
 from google.auth.exceptions import RefreshError
+from googleapiclient import channel
 from googleapiclient.http import BatchHttpRequest
 
+from tests._receiver import receiving
 from tests.referees._google import Referee, alone, pages, refused
 
 pytestmark = pytest.mark.referee
@@ -141,6 +143,24 @@ def test_settings_are_read(referee: Referee) -> None:
     listed, _ = items(referee.api.settings())
     assert {one["id"]: one["value"] for one in listed}["timezone"] == "UTC"
     assert referee.api.settings().get(setting="locale").execute()["value"] == "en"
+
+
+def test_a_channel_is_opened_read_from_and_stopped(referee: Referee) -> None:
+    with receiving() as receiver:
+        opened = channel.new_webhook_channel(receiver.url, token="s3cret")
+        watch = referee.api.events().watch(calendarId="primary", body=opened.body())
+        opened.update(watch.execute())
+        assert opened.resource_id
+        receiver.wait(1)
+        referee.change("events", "add", calendar_id=referee.account)
+        told = [channel.notification_from_headers(opened, one.headers) for one in receiver.wait(2)]
+        assert [one.state for one in told] == ["sync", "exists"]
+        assert told[0].message_number == 1
+        assert {one.resource_uri for one in told} == {opened.resource_uri}
+        assert refused(watch) == (400, "channelIdNotUnique")
+        stop = referee.api.channels().stop(body=opened.body())
+        assert stop.execute() == ""
+        assert refused(stop) == (404, "channelIdNotFound")
 
 
 def test_a_batch_answers_each_request(referee: Referee) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import httpx  # noqa: TID251 - gives the sandbox its orders
 import pytest
 from google.auth.exceptions import RefreshError
+from googleapiclient import channel
 from googleapiclient.http import BatchHttpRequest
 
+from tests._receiver import receiving
 from tests.referees._google import Referee, alone, pages, refused
 
 pytestmark = pytest.mark.referee
@@ -139,6 +141,25 @@ def test_a_shared_drive_is_made_filled_renamed_and_deleted_once_empty(referee: R
     files.delete(fileId=inside["id"], supportsAllDrives=True).execute()
     drives.delete(driveId=made).execute()
     assert refused(drives.get(driveId=made)) == (404, "notFound")
+
+
+def test_channels_on_the_log_and_on_a_file_are_opened_read_from_and_stopped(
+    referee: Referee,
+) -> None:
+    file_id = referee.api.files().create(body={"name": "Watched"}).execute()["id"]
+    token = referee.api.changes().getStartPageToken().execute()["startPageToken"]
+    for resource, asked, state in (
+        (referee.api.changes(), {"pageToken": token}, "change"),
+        (referee.api.files(), {"fileId": file_id}, "update"),
+    ):
+        with receiving() as receiver:
+            opened = channel.new_webhook_channel(receiver.url, token="s3cret")
+            opened.update(resource.watch(body=opened.body(), **asked).execute())
+            receiver.wait(1)
+            referee.change("files", "change", file_id, name=f"Told of {state}")
+            told = [channel.notification_from_headers(opened, c.headers) for c in receiver.wait(2)]
+            assert [one.state for one in told] == ["sync", state]
+            assert referee.api.channels().stop(body=opened.body()).execute() == ""
 
 
 def test_a_batch_answers_each_request(referee: Referee) -> None:
