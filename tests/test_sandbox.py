@@ -6,7 +6,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -409,6 +409,28 @@ def test_the_same_seed_makes_the_same_changes(place: Place) -> None:
         told.append(place.order("mutate", account=account, count=25, seed=9)["changes"])
     assert told[0] == told[1]
     assert len(told[0]) == 25
+
+
+def test_the_clock_is_put_forward_and_stopped(place: Place) -> None:
+    def at(**order: Any) -> datetime:
+        told = place.client.post("/_control/clock", json=order).json()["now"]
+        return datetime.fromisoformat(told)
+
+    stopped = at(stopped=True)
+    assert at() == stopped
+    assert at(advance=90) == stopped + timedelta(seconds=90)
+    assert at(stopped=True) == stopped + timedelta(seconds=90)
+    running = at(stopped=False)
+    assert running - stopped < timedelta(seconds=150), "it goes on from where it stood"
+    time.sleep(0.05)
+    assert at() > running
+
+
+def test_the_store_of_one_stream_is_shown_alone(place: Place) -> None:
+    path = f"/_control/first/store?account={place.account}"
+    streams = place.client.get(path).json()["streams"]
+    assert place.client.get(f"{path}&stream=things").json() == {"streams": streams}
+    assert "things" in place.client.get(f"{path}&stream=stars").json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -394,6 +394,21 @@ def test_random_changes_are_told_and_show_in_the_store(portal: Portal) -> None:
         assert before[stream].get(id_) != after[stream].get(id_) or id_ not in before[stream]
     untouched = [id_ for id_ in before["contacts"] if ("contacts", id_) not in last]
     assert all(before["contacts"][id_] == after["contacts"][id_] for id_ in untouched)
+
+
+def test_changes_that_are_late_bear_a_time_of_before_they_are_seen(portal: Portal) -> None:
+    before = portal.store()["contacts"]
+    started = datetime.now(UTC)
+    portal.control("mutate", account=portal.id, count=60, seed=5, late=3600)
+    times = [
+        datetime.fromisoformat(contact["createdAt"])
+        for id_, contact in portal.store()["contacts"].items()
+        if id_ not in before
+    ]
+    assert times
+    hour = timedelta(hours=1)
+    assert all(started - hour <= at + timedelta(seconds=1) <= datetime.now(UTC) for at in times)
+    assert max(times) < started - hour / 2
 
 
 def test_an_unknown_field_is_refused_by_name(portal: Portal) -> None:
