@@ -69,7 +69,8 @@ class SharedDrive:
 class Cabinet:
     """One person's view. `tell` takes what happened; `channels` are the ids of all there were.
 
-    Change tokens are of a `generation`: those of an earlier one are refused.
+    Tokens are of a generation, and those of an earlier one are refused: page tokens of `pages`,
+    which live for some hours, and those of the logs of `generation`, which do not expire.
     """
 
     address: str
@@ -80,6 +81,7 @@ class Cabinet:
     drives: dict[str, SharedDrive] = field(default_factory=dict)
     log: Log = field(default_factory=Log)
     generation: int = 0
+    pages: int = 0
     quota_status: int = 403
     switched_on: bool = True
     channels: set[str] = field(default_factory=set)
@@ -359,8 +361,8 @@ def alterable(cabinet: Cabinet, stream: str) -> list[str]:
 
 
 def expire(cabinet: Cabinet) -> None:
-    """No token that was given out so far is taken: they do not expire, but a copy may be wrong."""
-    cabinet.generation += 1
+    """The page tokens that were given out so far have lived too long. Those of logs do not."""
+    cabinet.pages += 1
 
 
 def stamp(at: datetime) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from hashlib import md5
 from random import Random
 
-from sandbox._data import TOPICS, domain, firm, moment, person, plain
+from sandbox._data import TOPICS, domain, firm, moment, person, plain, sentence
 from sandbox._google_drive_cabinet import (
     FOLDER,
     USER,
@@ -16,6 +16,7 @@ from sandbox._google_drive_cabinet import (
     leave,
     move,
     note_drive,
+    person_id,
     put,
     remove,
     share,
@@ -115,6 +116,8 @@ def add_file(
         "webViewLink": "https://drive.google.com/file/d/made-up/view",
         "lastModifyingUser": cabinet.me,
     }
+    if random.random() < 0.3:
+        data["description"] = sentence(random)
     data |= _content(extension, random)
     file = _owned(cabinet, data, corpus, random)
     folders = [
@@ -168,15 +171,23 @@ def _owned(cabinet: Cabinet, data: Json, corpus: str, random: Random) -> File:
 
 
 def _grant(file: File, random: Random, given: Json | None = None) -> str:
-    """Somebody is let in, or everybody who has the link."""
+    """Somebody is let in, a whole firm, or everybody who has the link."""
     given = given or {}
     role = str(given.get("role", random.choice(ROLES)))
-    if given.get("type", "user" if random.random() < 0.8 else "anyone") == "anyone":
-        made: Json = {"kind": "drive#permission", "id": "anyoneWithLink", "type": "anyone"}
+    kind = given.get("type", random.choices(("user", "anyone", "domain"), (7, 2, 1))[0])
+    name, address = _somebody(random)
+    if kind == "anyone":
+        made: Json = {"kind": "drive#permission", "id": "anyoneWithLink", "type": kind}
         made |= {"role": role, "allowFileDiscovery": False}
+    elif kind == "domain":
+        host = str(given.get("domain", address.partition("@")[2]))
+        made = {"kind": "drive#permission", "id": f"{person_id(host)}k", "type": kind}
+        made |= {"role": role, "domain": host, "displayName": host, "allowFileDiscovery": False}
     else:
-        name, address = _somebody(random)
         made = grant(name, str(given.get("emailAddress", address)), role)
+        if random.random() < 0.2:
+            ends = file.data["createdTime"].replace("20", "21", 1)
+            made["expirationTime"] = ends
     file.grants[made["id"]] = made
     return str(made["id"])
 

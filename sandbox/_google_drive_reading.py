@@ -72,13 +72,13 @@ def list_files(call: Call, cabinet: Cabinet) -> Response:
     if place := position(call, int, int, str, str):
         made_at, generation, same, after = place
         late = call.clock.time() - made_at > PAGE_TOKEN_LASTS
-        if late or generation != cabinet.generation or same != asked:
+        if late or generation != cabinet.pages or same != asked:
             raise wrong("Invalid Value", "pageToken")
     files = sorted((f for f in found if fits(f) and f.id > after), key=lambda file: file.id)
     body: Json = {"kind": "drive#fileList", "incompleteSearch": incomplete}
     if len(files) > size:
         made_at = int(call.clock.time())
-        body["nextPageToken"] = page_token(made_at, cabinet.generation, asked, files[size - 1].id)
+        body["nextPageToken"] = page_token(made_at, cabinet.pages, asked, files[size - 1].id)
     body["files"] = [shown(call, shown_file(cabinet, file), FILE) for file in files[:size]]
     return answered(call, body)
 

@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/drive/api/reference/rest/v3
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from sandbox._google_batch import batch
 from sandbox._google_channels import Lasting, open_channel, sender, stop_channel
 from sandbox._google_drive_cabinet import Cabinet, alterable, expire, store
 from sandbox._google_drive_made_up import apply, new
-from sandbox._vendor import Call, Json, Limit, Route, Vendor
+from sandbox._vendor import Call, Json, Limit, RefusedError, Route, Vendor
 
 HOST = "www.googleapis.com"
 PATH = "/drive/v3"
@@ -85,6 +85,15 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
+def lose_logs(cabinets: Mapping[str, Any], body: Json) -> Json:
+    """A control: no change token of an account that was given out so far is taken any more."""
+    cabinet = cabinets.get(str(body.get("account", "")))
+    if cabinet is None:
+        raise RefusedError(f"there is no account {body.get('account')!r}")
+    cabinet.generation += 1
+    return {"account": cabinet.address}
+
+
 def extras(account_id: str, origin: str) -> Json:
     """What a client of Google's SDK is told."""
     return {
@@ -119,7 +128,7 @@ vendor = Vendor(
     trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
-    controls={"quota_status": quota_status, "project": project},
+    controls={"quota_status": quota_status, "project": project, "lose_logs": lose_logs},
     webhook=sender("google_drive"),
     extras=extras,
 )

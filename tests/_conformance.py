@@ -14,7 +14,7 @@ import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 import psycopg
 from sqlalchemy import text
 
-from connectors import Checkpoint, Connector, Context, Stream
+from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Stream
 from connectors._client import Client
 from connectors._clock import Clock
 from connectors._oauth import authorize_url, exchange, identify
@@ -318,10 +318,13 @@ class Tried:
         stored."""
         self.bench.line.follow(self.connector)
         at = await self._saved(stream) if at is None else at
-        reader = stream.read(at, self._context())
-        pages = 0
-        async for _ in self.client(self.bench.line).read(reader):
-            pages += 1
+        client, pages = self.client(self.bench.line), 0
+        try:
+            async for _ in client.read(stream.read(at, self._context())):
+                pages += 1
+        except CheckpointExpiredError:  # as a sync does, it starts over
+            async for _ in client.read(stream.read(Checkpoint(), self._context())):
+                pages += 1
         return pages, self.bench.line.asked
 
     def client(self, line: Line) -> Client:

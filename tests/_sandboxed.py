@@ -19,7 +19,8 @@ from storage.vault import Vault
 
 INTEGRATIONS = ["gmail", "google_calendar", "google_drive", "hubspot", "onedrive", "quickbooks"]
 # One for all: a client of its own for each call would read all certificates each time.
-HTTP = httpx.Client(timeout=60, trust_env=False)
+# Nor is a connection kept: the sandbox may close an idle one in the moment that it is used.
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # pragma: allowlist secret
 
 

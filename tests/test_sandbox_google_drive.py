@@ -298,11 +298,15 @@ def test_the_store_is_what_can_be_followed_of_what_the_api_gives(cabinet: Google
     assert all(found[id_] == {**found[id_], **file} for id_, file in store.items())
 
 
-def test_tokens_do_not_expire_until_a_control_says_so(client: httpx.Client) -> None:
-    cabinet = GoogleAccount(client, "google_drive", size=5)
+def test_tokens_of_a_log_do_not_expire_but_may_be_lost(client: httpx.Client) -> None:
+    cabinet = GoogleAccount(client, "google_drive", size=30)
     token = start(cabinet)
+    page = cabinet.get("/files", pageSize=5).json()["nextPageToken"]
+    cabinet.control("expire_checkpoints")
+    assert refusal(cabinet.get("/files", pageSize=5, pageToken=page)) == (400, "invalid")
+    assert changes(cabinet, token)["changes"] == []
     for status, reason in ((400, "invalid"), (404, "notFound")):
-        cabinet.control("expire_checkpoints")
+        cabinet.control("lose_logs")
         answer = cabinet.get("/changes", pageToken=token, **EVERYWHERE)
         assert refusal(answer) == (status, reason)
         token = start(cabinet)

@@ -87,7 +87,7 @@ def test_a_shared_drive_has_a_log_of_its_own(referee: Referee) -> None:
     page = changes.list(pageToken=token, includeItemsFromAllDrives=True, **whose).execute()
     assert [change["fileId"] for change in page["changes"]] == [made]
     assert refused(changes.list(pageToken=token)) == (400, "invalid")
-    referee.order("expire_checkpoints")
+    referee.order("lose_logs")
     lost = changes.list(pageToken=token, includeItemsFromAllDrives=True, **whose)
     assert refused(lost)[0] in (400, 404)
 
