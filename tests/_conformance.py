@@ -1,93 +1,38 @@
 """What the promises of every connector are tried on: its sandbox, and a sync as flows make it."""
 
+import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 import psycopg
 from sqlalchemy import text
 
-from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Stream
+import sandbox
+from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Reader, Stream
 from connectors._client import Client
-from connectors._clock import Clock
 from connectors._oauth import authorize_url, exchange, identify
 from flows._reading import LEASE_TTL, Outcome, Reading, renewed, store
-from settings import Settings
-from storage import checkpoints, connections, grants, leases, runs, tenants, tokens
+from settings import Settings, read
+from storage import checkpoints, connections, grants, leases, records, runs, tenants, tokens
 from storage.database import Database
 from storage.models import Failure
 from storage.vault import Vault
+from tests._conformance_controls import Controls, SandboxClock
 from tests._conformance_line import Ledger, Line
 from tests._conformance_rows import difference, quoted
-from tests._sandboxed import KEY
+from tests._sandboxed import KEY, environment
 
 VAULT = Vault.parse(KEY)
-
-
-@dataclass
-class Controls:
-    """The sandbox's controls, over one connection that stays open."""
-
-    origin: str
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.http.close()
-
-    def __call__(self, path: str, body: Any = None, **query: str) -> Any:
-        """What a control answers: POST with a body, GET without one."""
-        return self._ask("GET" if body is None else "POST", path, body, query).json()
-
-    def clear(self, path: str) -> Any:
-        return self._ask("DELETE", path, None, {}).json()
-
-    def _ask(self, method: str, path: str, body: Any, query: dict[str, str]) -> httpx.Response:
-        answer = self.http.request(method, f"{self.origin}/_control{path}", json=body, params=query)
-        answer.raise_for_status()
-        return answer
-
-
-class SandboxClock(Clock):
-    """The sandbox's clock, by which the kernel lives too: to sleep is to move it forward."""
-
-    def __init__(self, controls: Controls) -> None:
-        self._controls = controls
-        self._ahead = timedelta()
-        self._stopped_at: datetime | None = None
-        self.slept = 0.0
-
-    def now(self) -> datetime:
-        return (self._stopped_at or datetime.now(UTC)) + self._ahead
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept += seconds
-        self.advance(timedelta(seconds=seconds))
-
-    def advance(self, time: timedelta) -> None:
-        self._ahead += time
-        self._controls("/clock", {"advance": time.total_seconds()})
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """No time passes but what is slept: how fast this machine is does not count."""
-        self._stopped_at = datetime.now(UTC)
-        self._controls("/clock", {"stopped": True})
-        try:
-            yield
-        finally:
-            self._ahead -= datetime.now(UTC) - self._stopped_at
-            self._stopped_at = None
-            self._controls("/clock", {"stopped": False})
+# How long the short line waits for an answer.
+IMPATIENT = timedelta(seconds=0.2)
 
 
 @dataclass(frozen=True)
@@ -138,12 +83,33 @@ class Bench:
         return Tried(self, connector, account, connection, budget)
 
 
+@asynccontextmanager
+async def opened(database_url: str, integrations: list[str]) -> AsyncIterator[Bench]:
+    """A bench for those integrations, for as long as the block lasts."""
+    database = Database.connect(database_url)
+    with (
+        sandbox.start() as origin,
+        Controls(origin) as controls,
+        psycopg.connect(database_url, autocommit=True) as sql,
+    ):
+        clock = SandboxClock(controls)
+        line = Line(sandbox_url=origin, clock=clock)
+        short_line = Line(sandbox_url=origin, clock=clock, timeout=IMPATIENT)
+        values = environment(origin, database_url, "", integrations)
+        settings = read(_env_file=None, **{name.lower(): v for name, v in values.items() if v})
+        yield Bench(controls, clock, line, short_line, database, sql, settings)
+        await line.close()
+        await short_line.close()
+    await database.close()
+
+
 @dataclass
 class Tried:
     """One connection of one connector, and the vendor's account behind it.
 
     Of each stream that is only ever added to, `before` is what the vendor had when it began to be
-    read, and what came since is owed; `told` is all that the vendor ever had.
+    read, and what came since is owed; `told` are the keys of all that
+    the vendor had whenever we looked.
     """
 
     bench: Bench
@@ -152,7 +118,7 @@ class Tried:
     connection: connections.Connection
     budget: Ledger
     before: dict[str, dict[str, Any]] = field(default_factory=dict)
-    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: dict[str, set[str]] = field(default_factory=dict)
 
     # -- the vendor's side
 
@@ -161,12 +127,22 @@ class Tried:
         path = f"/{self.connector.name}/{control}"
         return self.bench.controls(path, {"account": self.account, **body})
 
-    def change(self, count: int, *, late: timedelta = timedelta()) -> None:
-        """That many random changes, of all streams; stamped with a time that is so far back."""
+    def change(
+        self, count: int, of: Stream | None = None, *, late: timedelta = timedelta()
+    ) -> None:
+        """That many random changes, of all streams, or of one if it can be changed by itself;
+        stamped with a time that is so far back."""
         # No seed twice for an account: it would draw ids that there were already.
         seeds = self.bench.seeds
         seeds[self.account] += 1
-        self.order("mutate", count=count, seed=seeds[self.account], late=late.total_seconds())
+        order: dict[str, Any] = {
+            "count": count,
+            "seed": seeds[self.account],
+            "late": late.total_seconds(),
+        }
+        if of and of.name in import_module(f"sandbox.{self.connector.name}").vendor.mutable:
+            order["streams"] = [of.name]
+        self.order("mutate", **order)
 
     def lapse(self) -> None:
         """Every position that the vendor gave out so far is one that it no longer knows."""
@@ -263,6 +239,8 @@ class Tried:
                     break
                 batches += 1
                 stopped = stop(batches, at)
+        if stream.append_only:
+            self._told(stream)
         await runs.finish(
             self.bench.database,
             run,
@@ -295,16 +273,20 @@ class Tried:
         vendor, ours = self.vendor(stream), self.stored(stream)
         if not stream.append_only:
             return difference(ours, owed=vendor, known=vendor, deletes=deletes)
-        before, told = self.before[stream.name], self.told[stream.name]
-        told |= vendor
+        before = self.before[stream.name]
         owed = {key: vendor[key] for key in vendor if vendor[key] != before.get(key)}
-        return difference(ours, owed=owed, known=told, deletes=deletes)
+        return difference(ours, owed=owed, known=self.told[stream.name], deletes=deletes)
+
+    def _told(self, stream: Stream) -> dict[str, Any]:
+        """What the vendor has, which is noted as known to it for good."""
+        vendor = self.vendor(stream)
+        self.told.setdefault(stream.name, set()).update(vendor)
+        return vendor
 
     def begin(self, stream: Stream) -> None:
         """What the vendor has now is not owed of a stream that is only ever added to."""
         if stream.append_only:
-            self.before[stream.name] = self.vendor(stream)
-            self.told[stream.name] = self.told.get(stream.name, {}) | self.before[stream.name]
+            self.before[stream.name] = self._told(stream)
 
     async def step(self, stream: Stream) -> bool:
         """Syncs until the checkpoint moves, and says whether the stream's end was reached."""
@@ -317,15 +299,34 @@ class Tried:
         """How many pages and requests a read takes, from what is saved or from there; nothing is
         stored."""
         self.bench.line.follow(self.connector)
-        at = await self._saved(stream) if at is None else at
         client, pages = self.client(self.bench.line), 0
+        start = await self._saved(stream) if at is None else at
         try:
-            async for _ in client.read(stream.read(at, self._context())):
+            async for _ in client.read(stream.read(start, self.context())):
                 pages += 1
-        except CheckpointExpiredError:  # as a sync does, it starts over
-            async for _ in client.read(stream.read(Checkpoint(), self._context())):
+        except CheckpointExpiredError:  # then all is read
+            async for _ in client.read(stream.read(Checkpoint(), self.context())):
                 pages += 1
         return pages, self.bench.line.asked
+
+    async def read(
+        self, stream: Stream, reader: Reader, known: Collection[str]
+    ) -> tuple[dict[str, Any], set[str]]:
+        """The records that a reader gives, by key, and which of those known it says are gone;
+        nothing is stored."""
+        self.bench.line.follow(self.connector)
+        found: dict[str, Any] = {}
+        gone: set[str] = set()
+        async for page, observed_at in self.client(self.bench.line).read(reader):
+            for row in records.rows(stream, page, observed_at):
+                if row.kept is not None:
+                    under = {key for key in known if key.startswith(row.record_id)}
+                    gone |= under - row.kept
+                elif row.deleted:
+                    gone.add(row.record_id)
+                else:
+                    found[row.record_id] = json.loads(row.data)
+        return found, gone
 
     def client(self, line: Line) -> Client:
         held = ""
@@ -360,7 +361,7 @@ class Tried:
         assert lease is not None
         async with renewed(self.bench.database, lease):
             saved = await self._load()
-            reading = Reading(self.client(line), self._context(), [stream], saved, full=full)
+            reading = Reading(self.client(line), self.context(), [stream], saved, full=full)
             try:
                 yield reading, lease
             finally:
@@ -374,7 +375,7 @@ class Tried:
         saved = (await self._load()).get(stream.name)
         return saved.state if saved else Checkpoint()
 
-    def _context(self) -> Context:
+    def context(self) -> Context:
         return Context(
             now=self.bench.clock.now(),
             account_id=self.connection.account_id,

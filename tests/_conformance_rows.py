@@ -1,21 +1,21 @@
 """How the records that we hold differ from a vendor's, in words. Pure functions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 SHOWN = 3
 
 
 def difference(
-    ours: Mapping[str, Any], *, owed: Mapping[str, Any], known: Mapping[str, Any], deletes: bool
+    ours: Mapping[str, Any], *, owed: Mapping[str, Any], known: Collection[str], deletes: bool
 ) -> str:
-    """What is missing of what is owed, and what of ours the vendor does not know, or as another.
+    """What is missing of what is owed, or another than that, and what the vendor does not know.
 
     Without `deletes` we may still hold what the vendor no longer has. Nothing where all is well.
     """
     missing = [key for key in owed if key not in ours]
     extra = [key for key in ours if key not in known] if deletes else []
-    other = [key for key in ours if key in known and ours[key] != known[key]]
+    other = [key for key in owed if key in ours and ours[key] != owed[key]]
     told = [
         f"{len(keys)} {what} ({', '.join(sorted(keys)[:SHOWN])})"
         for keys, what in ((missing, "missing"), (extra, "unknown to the vendor"))
@@ -23,7 +23,7 @@ def difference(
     ]
     if other:
         first = min(other)
-        where = "; ".join([*_places(ours[first], known[first])][:SHOWN])
+        where = "; ".join([*_places(ours[first], owed[first])][:SHOWN])
         told.append(f"{len(other)} not as the vendor has them ({first}: {where})")
     return ", ".join(told)
 

@@ -21,6 +21,8 @@ from deployments import _postgres, _redis, local
 from settings import asyncpg_url, read
 from storage.database import Database
 from storage.migrate import migrate
+from tests._conformance import Bench, opened
+from tests._conformance_which import SYNCED
 from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
 
 
@@ -130,6 +132,13 @@ def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
 def origin() -> Iterator[str]:
     with sandbox.start() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+async def bench(shared_database_url: str) -> AsyncIterator[Bench]:
+    """What the promises of every connector are tried on."""
+    async with opened(shared_database_url, [connector.name for connector in SYNCED]) as made:
+        yield made
 
 
 @pytest.fixture
