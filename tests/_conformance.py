@@ -288,10 +288,10 @@ class Tried:
         if stream.append_only:
             self.before[stream.name] = self._told(stream)
 
-    async def step(self, stream: Stream) -> bool:
-        """Syncs until the checkpoint moves, and says whether the stream's end was reached."""
+    async def step(self, stream: Stream, pages: int) -> bool:
+        """Syncs so many pages at least, until the checkpoint moves; whether that was the end."""
         saved = await self._saved(stream)
-        outcome = await self.sync(stream, stop=lambda batches, at: at != saved)
+        outcome = await self.sync(stream, stop=lambda done, at: done >= pages and at != saved)
         assert outcome.error is None
         return outcome.done
 
