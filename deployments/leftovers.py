@@ -41,7 +41,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
-from deployments._wanted import MANAGED as MANAGED
+from deployments._wanted import MANAGED
 
 LOST = "its process ended without a word"
 # A run that has just begun is not judged: what tells that it lives is still to be written.

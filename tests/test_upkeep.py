@@ -24,6 +24,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 
 from deployments import leftovers
+from deployments._wanted import MANAGED
 from deployments.leftovers import forget_missed
 from deployments.static import declared
 from flows.upkeep import BEGUN, MENDED, OTHERS, upkeep
@@ -122,7 +123,7 @@ async def test_after_a_downtime_one_run_of_each_schedule_is_left_to_catch_up(
     prefect_url: str, prefect_database: str
 ) -> None:
     async with PrefectClient(prefect_url) as client:
-        ours = await _deployed(client, "ours", [leftovers.MANAGED])
+        ours = await _deployed(client, "ours", [MANAGED])
         others = await _deployed(client, "theirs", [])
         for deployment_id in (ours, others):
             await _scheduled(client, deployment_id, 2 * 3)
