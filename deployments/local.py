@@ -85,11 +85,10 @@ class Services:
 
     async def settle(self) -> None:
         """Before runs are started: those that were missed meanwhile are not all to be caught up."""
-        from prefect.client.orchestration import PrefectClient
-
+        from deployments._prefect import connected
         from deployments.leftovers import forget_missed
 
-        async with PrefectClient(self.settings.prefect_api_url or "") as client:
+        async with connected(self.settings) as client:
             await forget_missed(client)
         async with opened(self.settings) as database:
             await promises.keep(self.settings, database)
