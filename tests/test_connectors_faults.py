@@ -3,6 +3,7 @@
 There is no line here for any one of them; docs/connectors.md tells what is proven how.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +22,11 @@ from tests._conformance_which import (
     SMALL,
     TINY,
     Of,
+)
+
+AT_EVERY_REQUEST = pytest.mark.skipif(
+    "ATOM_EVERY_REQUEST" not in os.environ,
+    reason="takes many minutes of two cores: set ATOM_EVERY_REQUEST=1",
 )
 
 # Faults that pass; one that hangs does so for longer than the short line waits.
@@ -67,7 +73,7 @@ async def test_a_fault_at_the_first_a_middle_and_the_last_request_passes(
         assert not await follow_through(tried, stream, kind, positions(requests)), kind
 
 
-@pytest.mark.referee
+@AT_EVERY_REQUEST
 @pytest.mark.parametrize("kind", FAULTS)
 @EACH_STREAM
 async def test_a_fault_at_every_request_passes(of: Of, kind: str, bench: Bench) -> None:
@@ -95,7 +101,7 @@ async def test_a_position_that_lapses_at_the_first_a_middle_or_the_last_request_
         assert not await lapse_at(tried, stream, (0, requests // 2, requests - 1)[which])
 
 
-@pytest.mark.referee
+@AT_EVERY_REQUEST
 @EACH_WITH_POSITIONS
 async def test_a_position_that_lapses_at_any_request_is_made_anew(of: Of, bench: Bench) -> None:
     connector, stream = of
