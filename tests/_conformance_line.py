@@ -62,3 +62,13 @@ class Ledger(Budget):
         self.spent[request.budget] += request.cost
         self.requests[request.budget] += 1
         self.dearest[request.budget] = max(self.dearest[request.budget], request.cost)
+
+
+def at(request: int, act: Callable[[], object]) -> Callable[[int], None]:
+    """For `Line.before`: acts before the request of that number."""
+
+    def before(number: int) -> None:
+        if number == request:
+            act()
+
+    return before

@@ -16,6 +16,7 @@ import pytest
 from connectors import Checkpoint, Connector, Stream, load
 from flows._reading import Outcome
 from tests._conformance import Bench, Tried
+from tests._conformance_line import at
 from tests._conformance_which import (
     CHANGES,
     EACH_CONNECTOR,
@@ -201,14 +202,21 @@ async def test_what_changes_while_a_stream_is_read_is_found_by_the_next_sync(
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)
 
-    def change(number: int) -> None:
-        if number < 15:
-            tried.change(4)
+    def change() -> None:
+        tried.change(10, stream)
 
-    if stream.append_only:
-        await tried.sync(stream)  # what came before its first read is not owed
-    for _ in range(3):
-        await tried.sync(stream, before=change)
+    # Of a stream that is only ever added to, what came before its first read is not owed.
+    if not stream.append_only:
+        _, requests = await tried.measure(stream)
+        for number in {1, 2, requests // 2, requests - 1}:
+            tried.forget()
+            await tried.sync(stream, before=at(number, change))
+            assert not await tried.follow(stream)
+    await tried.sync(stream)
+    for part in (0, 0.5, 1):
+        tried.change(FEW, stream)
+        _, requests = await tried.measure(stream)
+        await tried.sync(stream, before=at(round(part * (requests - 1)), change))
         assert not await tried.follow(stream)
 
 
@@ -265,11 +273,7 @@ async def test_a_token_that_expires_in_mid_read_is_refreshed_once(of: Of, bench:
     tried = await bench.connect(connector, size=SMALL)
     _, requests = await tried.measure(stream)
     refreshes = tried.refreshes()
-
-    def expire(number: int) -> None:
-        if number == requests // 2:
-            tried.order("tokens", op="expire")
-
+    expire = at(requests // 2, lambda: tried.order("tokens", op="expire"))
     assert not await tried.follow(stream, before=expire)
     assert tried.refreshes() == refreshes + 1
 
@@ -281,11 +285,7 @@ async def test_an_authorisation_that_is_taken_back_in_mid_read_needs_the_tenant(
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)
     _, requests = await tried.measure(stream)
-
-    def revoke(number: int) -> None:
-        if number == requests // 2:
-            tried.order("tokens", op="revoke")
-
+    revoke = at(requests // 2, lambda: tried.order("tokens", op="revoke"))
     outcome = await tried.sync(stream, before=revoke)
     assert outcome.error
     assert tried.status() == "needs_reauth"

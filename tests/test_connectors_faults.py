@@ -13,7 +13,7 @@ import pytest
 
 from connectors import Checkpoint, Connector, RateLimitedError, Stream
 from tests._conformance import Bench, Tried
-from tests._conformance_line import Ledger
+from tests._conformance_line import Ledger, at
 from tests._conformance_which import (
     EACH_CONNECTOR,
     EACH_STREAM,
@@ -120,12 +120,7 @@ async def test_a_position_that_lapses_at_any_request_is_made_anew(of: Of, bench:
 
 async def lapse_at(tried: Tried, stream: Stream, request: int) -> str:
     """Follows a stream while the vendor forgets every position before that request."""
-
-    def lapse(number: int) -> None:
-        if number == request:
-            tried.lapse()
-
-    problem = await tried.follow(stream, before=lapse)
+    problem = await tried.follow(stream, before=at(request, tried.lapse))
     tried.change(5)
     return problem or await tried.follow(stream)
 
