@@ -50,6 +50,7 @@ class Bench:
     sql: psycopg.Connection[Any]
     settings: Settings
     seeds: Counter[str] = field(default_factory=Counter)
+    budgets: dict[str, Ledger] = field(default_factory=dict)
 
     def account(self, connector: Connector, size: int) -> str:
         """A new account at the vendor."""
@@ -60,8 +61,10 @@ class Bench:
     ) -> "Tried":
         """A tenant's connection to an account, a new one unless it is named, by consent on the
         vendor's page."""
-        app, budget = self.settings.app(connector.name), Ledger(self.clock)
+        app = self.settings.app(connector.name)
         account = account or self.account(connector, size)
+        # The vendor counts by account, whoever is connected to it.
+        budget = self.budgets.setdefault(account, Ledger(self.clock))
         verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
         page = authorize_url(connector.oauth, app, state="s", code_verifier=verifier)
         form = {"decision": "allow", "account": account}
@@ -292,7 +295,7 @@ class Tried:
         """Syncs so many pages at least, until the checkpoint moves; whether that was the end."""
         saved = await self._saved(stream)
         outcome = await self.sync(stream, stop=lambda done, at: done >= pages and at != saved)
-        assert outcome.error is None
+        assert outcome.error is None, outcome.error
         return outcome.done
 
     async def measure(self, stream: Stream, at: Checkpoint | None = None) -> tuple[int, int]:

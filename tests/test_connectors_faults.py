@@ -3,7 +3,6 @@
 There is no line here for any one of them; docs/connectors.md tells what is proven how.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,11 +21,6 @@ from tests._conformance_which import (
     SMALL,
     TINY,
     Of,
-)
-
-AT_EVERY_REQUEST = pytest.mark.skipif(
-    "ATOM_EVERY_REQUEST" not in os.environ,
-    reason="takes many minutes of two cores: set ATOM_EVERY_REQUEST=1",
 )
 
 # Faults that pass; one that hangs does so for longer than the short line waits.
@@ -73,16 +67,17 @@ async def test_a_fault_at_the_first_a_middle_and_the_last_request_passes(
         assert not await follow_through(tried, stream, kind, positions(requests)), kind
 
 
-@AT_EVERY_REQUEST
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.referee
 @EACH_STREAM
-async def test_a_fault_at_every_request_passes(of: Of, kind: str, bench: Bench) -> None:
+async def test_a_fault_at_every_request_passes(of: Of, bench: Bench) -> None:
     connector, stream = of
-    tried = await bench.connect(in_turn(connector), size=SMALL)
-    for _ in range(2):
-        _, requests = await tried.measure(stream)
-        assert not await follow_through(tried, stream, kind, range(requests))
-        tried.change(FEW)
+    tried = await bench.connect(in_turn(connector), size=TINY)
+    for kind in FAULTS:
+        tried.forget()
+        for _ in range(2):
+            _, requests = await tried.measure(stream)
+            assert not await follow_through(tried, stream, kind, range(requests)), kind
+            tried.change(TINY)
 
 
 @EACH_WITH_POSITIONS
@@ -101,7 +96,7 @@ async def test_a_position_that_lapses_at_the_first_a_middle_or_the_last_request_
         assert not await lapse_at(tried, stream, (0, requests // 2, requests - 1)[which])
 
 
-@AT_EVERY_REQUEST
+@pytest.mark.referee
 @EACH_WITH_POSITIONS
 async def test_a_position_that_lapses_at_any_request_is_made_anew(of: Of, bench: Bench) -> None:
     connector, stream = of
@@ -112,7 +107,7 @@ async def test_a_position_that_lapses_at_any_request_is_made_anew(of: Of, bench:
         assert not await lapse_at(tried, stream, number)
     number = 0
     while number < requests:
-        tried.change(FEW)
+        tried.change(TINY)
         _, requests = await tried.measure(stream)
         assert not await lapse_at(tried, stream, number)
         number += 1
