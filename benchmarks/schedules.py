@@ -9,6 +9,7 @@ import logging
 import sys
 import tempfile
 import time
+import zoneinfo
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -68,6 +69,11 @@ _CHANGES = (
     " SELECT gen_random_uuid(), tenant_id, grant_id, integration, 'b', now()"
     " FROM connections WHERE status = 'active' ORDER BY md5(id::text || 'b') LIMIT 25",
 )
+# Two thousand connections that move at once: 40 deployments have other numbers, 20 a schedule more.
+_MOVE = (
+    "UPDATE tenants SET tier = 'SOLO'"
+    " WHERE id IN (SELECT id FROM tenants WHERE tier = 'FREE' ORDER BY md5(slug) DESC LIMIT 100)"
+)
 
 
 @dataclass
@@ -101,6 +107,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all")
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     options = parser.parse_args()
+    zoneinfo.reset_tzpath(to=())  # as `atom-sync up` has it, for Prefect and the web process
     results = measure(
         QUICK_TENANTS if options.quick else TENANTS, err.print, rest=5 if options.quick else 60
     )
@@ -158,6 +165,8 @@ def measure(tenants: int, say: Say, *, rest: float) -> Results:
         for statement in _CHANGES:
             _execute(url, statement)
         _step(results, "100 changes", settings, servers, say)
+        _execute(url, _MOVE)
+        _step(results, "100 tenants from FREE to SOLO", settings, servers, say)
         other = read(**{**dict(settings), "sync_intervals": OTHER})
         _step(results, "every interval is another", other, servers, say)
         _step(results, "and back", settings, servers, say)

@@ -181,6 +181,9 @@ class Services:
             "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
             "DO_NOT_TRACK": "1",
+            # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From
+            # the wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
+            "PYTHONTZPATH": "",
         }
 
     def start_process(
