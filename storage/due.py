@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Row, Select, and_, bindparam, func, select, text
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage import watches
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
@@ -108,9 +109,8 @@ async def claim(
 @cache
 def _due(sharded: bool) -> Select[Any]:
     """What a claim locks. Columns and not entities: those take twice the time of all the rest."""
-    live = and_(Watch.connection_id == ConnectionRow.id, Watch.status == "active",
-                Watch.expires_at > func.now())  # fmt: skip
-    watched = select(func.array_agg(Watch.resource)).where(live).scalar_subquery()
+    live = (Watch.connection_id == ConnectionRow.id, watches.live())
+    watched = select(func.array_agg(Watch.resource)).where(*live).scalar_subquery()
     query = (
         _of_tenants(
             select(*_COLUMNS, TenantRow.slug, TenantRow.tier, ConnectionRow.next_due_at, watched)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select
+from sqlalchemy import Select, delete, func, select
 
+from storage import watches
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
@@ -116,13 +117,10 @@ class Timing:
 
 async def timing(database: Database, connection: Connection) -> Timing:
     """What is due of one connection, and what becomes of its watches."""
-    live = or_(Watch.expires_at.is_(None), Watch.expires_at > func.now())
     of_this = Watch.connection_id == connection.id
-    watches = select(Watch.resource, Watch.expires_at).where(
-        of_this, Watch.status == "active", live
-    )
+    living = select(Watch.resource, Watch.expires_at).where(of_this, watches.live())
     refused = select(func.max(Watch.reason)).where(of_this, Watch.status == "refused")
     due = select(ConnectionRow.next_due_at).where(ConnectionRow.id == connection.id)
     async with database.dispatching() as session:
-        found = {resource: until for resource, until in await session.execute(watches)}
+        found = {resource: until for resource, until in await session.execute(living)}
         return Timing(await session.scalar(due), found, await session.scalar(refused))

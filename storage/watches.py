@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Watched
@@ -46,6 +46,12 @@ class Known:
     connection_id: UUID
     tenant_id: UUID
     secret: str = field(repr=False)
+
+
+def live() -> ColumnElement[bool]:
+    """Of a row of `watches`: whether it works now. Some vendors' have no end."""
+    endless = WatchRow.expires_at.is_(None)
+    return and_(WatchRow.status == "active", or_(endless, WatchRow.expires_at > func.now()))
 
 
 async def claim(

@@ -100,7 +100,8 @@ async def test_shards_share_the_connections_among_them(fleet: Fleet) -> None:
 async def test_a_claim_tells_which_watches_live(fleet: Fleet) -> None:
     watched, unwatched = fleet.make(2)
     for resource, status, ends in (
-        ("live", "active", "1 day"), ("over", "active", "-1 day"), ("gone", "retiring", "1 day"),
+        ("live", "active", "1 day"), ("endless", "active", None), ("over", "active", "-1 day"),
+        ("gone", "retiring", "1 day"),
     ):  # fmt: skip
         fleet.sql(
             "INSERT INTO watches (id, tenant_id, connection_id, vendor_id, resource, status,"
@@ -109,7 +110,7 @@ async def test_a_claim_tells_which_watches_live(fleet: Fleet) -> None:
             (resource, resource, status, ends, watched),
         )
     found = {each.connection.id: each.watched for each in await claim(fleet.database)}
-    assert found == {watched: {"live"}, unwatched: frozenset()}
+    assert found == {watched: {"live", "endless"}, unwatched: frozenset()}
 
 
 async def test_what_another_has_locked_is_left_to_it(fleet: Fleet) -> None:

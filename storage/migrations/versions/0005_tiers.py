@@ -79,7 +79,8 @@ STATEMENTS: tuple[str, ...] = (
             SELECT now() - coalesce(p.last_synced_at, c.created_at) AS age,
                 CASE WHEN i.every <> i.every_watched AND EXISTS (
                     SELECT FROM watches w
-                    WHERE w.connection_id = c.id AND w.status = 'active' AND w.expires_at > now()
+                    WHERE w.connection_id = c.id AND w.status = 'active'
+                        AND (w.expires_at IS NULL OR w.expires_at > now())
                 ) THEN i.every_watched ELSE i.every END AS every
         ) e
     ) f
