@@ -144,7 +144,8 @@ async def refresh(
 async def revoke(
     connector: Connector, app: OAuthApp, *, token: str, transport: Transport, budget: Budget
 ) -> None:
-    """Give a refresh token back. One that the vendor no longer knows is as good as revoked."""
+    """Give a refresh token, or what else the vendor ends a consent by, back. One that it no longer
+    knows is as good as revoked."""
     auth = connector.oauth
     if auth.revoke_url is None:
         return
@@ -153,8 +154,8 @@ async def revoke(
         content = json.dumps({"token": token})
         response = await call.send(auth.revoke_url, content, "application/json", attempts=3)
     else:
-        form = {"token": token}
-        if auth.revoke_body == "rfc7009":
+        form = {auth.gives_back or "token": token}
+        if auth.revoke_body == "rfc7009" and not auth.gives_back:
             form["token_type_hint"] = "refresh_token"  # noqa: S105 - RFC 7009's word
         signed = auth.revoke_body == "rfc7009"
         response = await call.send(
@@ -228,6 +229,8 @@ class _Call:
                 self.app.client_id, self.app.client_secret, _CLIENT_AUTH[auth.client_auth]
             )
             _, headers, body = signer.prepare("POST", url, headers, body)
+            if auth.bearer == "app":
+                headers["authorization"] = f"Bearer {self.app.client_secret}"
         patience = Patience(attempts)
         while True:
             await self.budget.spend(self.connector, self.account_id, Request.post(url))
@@ -290,12 +293,13 @@ def _tokens(auth: OAuth2, response: Response) -> Tokens:
         raise ValueError("no access token")
     lifetime = answer.pop("expires_in", None)
     ttl = auth.access_token_ttl if lifetime is None else timedelta(seconds=int(lifetime))
+    expires_at = None if ttl is None else response.sent_at + ttl
     granted = answer.get("scope") or answer.get("scopes") or ""
     scope = granted.replace(",", " ").split() if isinstance(granted, str) else granted
     return Tokens(
         access_token=access_token,
         refresh_token=refresh_token,
-        expires_at=response.sent_at + ttl,
+        expires_at=expires_at,
         scope=tuple(str(one) for one in scope),
         extra=answer,
     )

@@ -174,7 +174,10 @@ class OAuth2:
     of these this integration replaces. `variables` names those of client id and secret where the
     vendor's own words are others, and `console` is where the operator registers the app. `why` says
     what each scope is needed for. `grace` is how long a refresh token still works after a newer one
-    was issued; `lapses_after` how long an unused one lives. `refused` are error codes of the token
+    was issued; `lapses_after` how long an unused one lives. An `access_token_ttl` of None: it never
+    ends. `bearer` says what calls carry: the access token of the grant, or our app's own secret, of
+    vendors that take it for every account that consented. `gives_back` names the field of the token
+    answer by which a consent is ended, where it is no token. `refused` are error codes of the token
     endpoint that mean the grant is over. `explain` reads the vendor's own form of a refusal, the
     parameters of a callback or the body of a token answer: an error, or None for the default.
     """
@@ -192,7 +195,9 @@ class OAuth2:
     rotates: bool = False
     grace: timedelta | None = None
     lapses_after: timedelta | None = None
-    access_token_ttl: timedelta = timedelta(hours=1)
+    access_token_ttl: timedelta | None = timedelta(hours=1)
+    bearer: Literal["grant", "app"] = "grant"
+    gives_back: str = ""
     refused: frozenset[str] = frozenset({"invalid_grant"})
     explain: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None
     instead: Mapping[str, str] = field(default_factory=dict)

@@ -93,6 +93,7 @@ async def access_token(
 ) -> str:
     """A grant's access token, refreshed first if it ends soon or is the one a vendor `refused`.
 
+    Where the vendor takes our app's secret in its place (`OAuth2.bearer`), it is that.
     With `renewed_after`, also if it is older than that, or if a refresh of it was interrupted. A
     vendor that says to wait is waited for as long as `patience` lasts.
     """
@@ -154,6 +155,8 @@ class _Renewal:
         async with self.database.transaction(self.tenant_id) as session:
             for lock in (False, True):
                 grant, held = await self._read(session, lock=lock)
+                if held and self.find(grant.integration).oauth.bearer == "app":
+                    return self.apps(grant.integration).client_secret
                 if held and _usable(held, grant, wanted, self.transport.clock.now()):
                     token: str = held["access_token"]
                     return token

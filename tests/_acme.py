@@ -124,7 +124,7 @@ def acme(rules: Rules = "lasting", **oauth: Any) -> Iterator[Acme]:
         yield Acme(origin, world)
 
 
-def _connector(rules: Rules) -> Connector:
+def connector_of(rules: Rules) -> Connector:
     return Connector(
         name="acme",
         title="Acme",
@@ -200,7 +200,7 @@ class Line:
     budget: Budget
 
     async def token(self, **options: Any) -> str:
-        caller, connector = self.caller, _connector(self.caller.rules)
+        caller, connector = self.caller, connector_of(self.caller.rules)
         return await access_token(
             self.database,
             Vault([caller.key]),
@@ -209,8 +209,12 @@ class Line:
             self.budget,
             grant_id=caller.grant_id,
             tenant_id=caller.tenant_id,
-            find=lambda name: connector,
-            **{"timeout": caller.timeout, "refused": caller.refused, **options},
+            **{
+                "timeout": caller.timeout,
+                "refused": caller.refused,
+                "find": lambda name: connector,
+                **options,
+            },
         )
 
 

@@ -34,6 +34,10 @@ def hands_out_positions(connector: Connector, stream: Stream) -> bool:
     return vendor.expire_checkpoints is not None
 
 
+def has_tokens_that_end(connector: Connector, stream: Stream) -> bool:
+    return connector.oauth.access_token_ttl is not None
+
+
 EACH_CONNECTOR = pytest.mark.parametrize("connector", SYNCED, ids=lambda connector: connector.name)
 EACH_STREAM = pytest.mark.parametrize("of", streams())
 EACH_WITH_POSITIONS = pytest.mark.parametrize("of", streams(hands_out_positions))

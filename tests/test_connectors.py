@@ -28,6 +28,7 @@ from tests._conformance_which import (
     MEDIUM,
     SMALL,
     Of,
+    has_tokens_that_end,
     streams,
 )
 
@@ -267,7 +268,7 @@ async def test_a_window_holds_all_that_changed_since_its_time(of: Of, bench: Ben
 # -- Tokens -------------------------------------------------------------------------------------
 
 
-@EACH_STREAM
+@pytest.mark.parametrize("of", streams(has_tokens_that_end))
 async def test_a_token_that_expires_in_mid_read_is_refreshed_once(of: Of, bench: Bench) -> None:
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)

@@ -252,6 +252,27 @@ async def test_quickbooks_is_told_in_json(vendor: Vendor, calls: Calls) -> None:
     assert vendor.calls[0].headers["authorization"].startswith("Basic ")
 
 
+async def test_a_consent_may_be_ended_by_its_account_with_our_apps_secret(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={"team": "t-1"}))
+    connector = with_auth(gives_back="team", bearer="app")
+    await revoke(connector, APP, token="t-1", **calls.means)
+    assert form(vendor.calls[0].body) == {
+        "team": "t-1", "client_id": "client-1", "client_secret": "canary-secret"
+    }  # fmt: skip
+    assert vendor.calls[0].headers["authorization"] == "Bearer canary-secret"
+
+
+async def test_a_token_that_never_ends_has_no_time_at_which_it_does(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={"access_token": "canary-access"}))
+    connector = with_auth(access_token_ttl=None)
+    tokens = await exchange(connector, APP, code="canary-code", **calls.means)
+    assert tokens.expires_at is None
+
+
 async def test_a_token_that_the_vendor_no_longer_knows_counts_as_revoked(
     vendor: Vendor, calls: Calls
 ) -> None:

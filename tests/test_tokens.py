@@ -36,6 +36,7 @@ from tests._acme import (
     Rules,
     Step,
     acme,
+    connector_of,
     get_token_and_die,
 )
 from tests._ours import ONE, TWO, Ours
@@ -90,6 +91,20 @@ async def test_a_token_that_ends_soon_is_refreshed_ahead(ours: Ours, vendor: Acm
         )
         assert await line.token(ahead=timedelta(minutes=5)) != first
     assert vendor.calls == 2
+
+
+async def test_where_calls_carry_our_apps_secret_a_grant_gives_that_for_as_long_as_it_is_held(
+    ours: Ours, vendor: Acme
+) -> None:
+    caller = await ours.caller(vendor)
+    usual = connector_of("lasting")
+    platform = replace(usual, auth=replace(usual.oauth, bearer="app"))
+    async with caller.open() as line:
+        assert await line.token(find=lambda name: platform) == SECRET
+        assert vendor.calls == 0
+        ours.rows("DELETE FROM tenant_settings RETURNING setting_key")
+        with pytest.raises(BrokenConnectionError):
+            await line.token(find=lambda name: platform)
 
 
 async def test_a_token_of_a_short_life_is_not_refreshed_at_every_call(ours: Ours) -> None:
