@@ -197,7 +197,7 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
             if event.effect is Effect.REVOKED:
                 title = load(connection.integration).title
                 reason = f"{title} says that the authorisation was taken back"
-                await runs.break_off(session, connection, reason, revoked=True)
+                await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
             elif event.effect in (Effect.RENEW, Effect.LOST):
                 await watches.told(
                     session, connection.id, event.watch_id, lost=event.effect is Effect.LOST

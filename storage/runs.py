@@ -1,7 +1,7 @@
 """What each sync did, and the flag by which a worker's syncs are told to stop."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -20,7 +20,7 @@ from storage import connections, notices
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
-from storage.models import Failure, Lease, Status, SyncRun, Worker
+from storage.models import Failure, Grant, Lease, Status, SyncRun, Worker
 
 LOST = "its process ended without a word"
 _FAILURES = (
@@ -112,9 +112,21 @@ async def finish(
 
 
 async def break_off(
-    session: AsyncSession, connection: Connection, reason: str, *, revoked: bool = False
+    session: AsyncSession,
+    connection: Connection,
+    reason: str,
+    *,
+    revoked_at: datetime | None = None,
 ) -> None:
-    """The connection waits for its tenant, who is told so; `revoked` if the vendor told us."""
+    """The connection waits for its tenant, who is told so; `revoked_at` if the vendor told us.
+
+    What the vendor tells late, of a consent that was given or proven anew since, counts no more.
+    """
+    granted_at = (
+        select(func.coalesce(Grant.refreshed_at, Grant.created_at))
+        .where(Grant.id == connection.grant_id)
+        .scalar_subquery()
+    )
     # Not if the tenant has paused or renewed the connection while the sync was failing.
     broken = await session.scalar(
         update(ConnectionRow)
@@ -122,9 +134,10 @@ async def break_off(
             ConnectionRow.id == connection.id,
             ConnectionRow.grant_id == connection.grant_id,
             ConnectionRow.status == Status.ACTIVE,
+            *([granted_at <= revoked_at] if revoked_at else []),
         )
         .values(
-            status=Status.REVOKED if revoked else Status.NEEDS_REAUTH,
+            status=Status.REVOKED if revoked_at else Status.NEEDS_REAUTH,
             status_reason=reason,
             failure=Failure.BROKEN,
             claimed_due_at=None,

@@ -185,6 +185,17 @@ async def test_an_authorisation_that_was_taken_back_ends_the_connection_and_is_t
     assert "taken back" in world.one("SELECT status_reason FROM connections")
 
 
+async def test_that_an_earlier_consent_was_taken_back_is_told_too_late_to_matter(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    before = datetime.now(UTC) - timedelta(days=1)
+    late = Event(id="1", type="uninstalled", effect=Effect.REVOKED, at=before)
+    await told(world, hubspot, late)
+    await applied(hubspot)
+    assert world.connection_status(hubspot.id) == "active"
+    assert pending(world) == 0
+
+
 async def test_a_stale_holder_of_the_event_lease_commits_nothing(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
