@@ -32,7 +32,7 @@ from cli import start_services, status_rows, status_table, tell_addresses
 from connectors import SyncType, all_connectors, load
 from connectors._budget import Budget
 from connectors._client import Transport
-from connectors._oauth import authorize_url, exchange, identify
+from connectors._oauth import answered, authorize_url, exchange, identify
 from deployments import local
 from deployments.triggers import follow, start_sync
 from deployments.webhooks import address_of, is_enabled
@@ -174,11 +174,13 @@ async def _connect_all(
                 database, slug=slug, name=name, tier=tier, contact_email=f"ops@{slug}.example"
             )
             for integration in names:
-                connector, app = load(integration), settings.app(integration)
-                account = _control(
+                connector = load(integration)
+                made = _control(
                     origin, "POST", f"/{integration}/accounts",
                     {"size": size, "seed": hash_of(slug, integration)},
-                )["id"]  # fmt: skip
+                )  # fmt: skip
+                account = made["id"]
+                app = answered(connector.oauth, settings.app(integration), made.get("answers", {}))
                 asked = authorize_url(connector.oauth, app, state=slug)
                 answer = _consent(origin, asked, account)
                 granted = await exchange(

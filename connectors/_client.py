@@ -30,6 +30,7 @@ from connectors._errors import (
     RateLimitedError,
     RetryableError,
 )
+from connectors._hosts import allowed_hosts, filled
 from connectors._patience import MalformedError, Patience
 from connectors._types import Connector, Page, Params, Reader, Request, Response
 
@@ -41,7 +42,6 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 T = TypeVar("T")
-_PLACEHOLDER = re.compile(r"\{(?:(account_id)|config\[(\w+)\])\}")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,40}")
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[\w:.-]{1,80}")
@@ -282,11 +282,12 @@ class Client:
         return _Failure(error, response.status, retry_after(response, self._clock.now()))
 
     async def _call(self, request: Request, url: str, bearer: str) -> Response:
+        name = self.connector.auth_header
         headers = {
             "accept": "application/json",
             **self.connector.headers,
             **request.headers,
-            "authorization": f"Bearer {bearer}",
+            name: f"Bearer {bearer}" if name == "authorization" else bearer,
         }
         content: bytes | None = None
         if request.form is not None:
@@ -326,26 +327,20 @@ class Client:
     def _url(self, request: Request) -> str:
         """The URL to call, proven to be one that our token may go to."""
         if _ABSOLUTE.match(request.path):
-            base = self._fill(self.connector.base_url, strict=False)
+            base = self._filled(self.connector.base_url, strict=False)
             url = self._transport.vendor_url(request.path).partition("#")[0]
             known = {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
             params = {k: v for k, v in self.connector.params.items() if k not in known}
         else:
-            base = self._fill(self.connector.base_url)
-            url = base.rstrip("/") + "/" + self._fill(request.path).lstrip("/")
+            base = self._filled(self.connector.base_url)
+            url = base.rstrip("/") + "/" + self._filled(request.path).lstrip("/")
             params = dict(self.connector.params)
         url = _with_params(url, {**params, **request.params})
-        check_host(self.connector.title, url, (base, *self.connector.hosts))
+        check_host(self.connector.title, url, allowed_hosts(self.connector, base))
         return url
 
-    def _fill(self, template: str, *, strict: bool = True) -> str:
-        def value(match: re.Match[str]) -> str:
-            found = self.account_id if match[1] else self._config.get(match[2])
-            if not found and strict:
-                raise ContractError(f"{self.connector.title} needs {match[0]}, which is not set")
-            return quote(str(found or "unset"), safe="")
-
-        return _PLACEHOLDER.sub(value, template)
+    def _filled(self, template: str, *, strict: bool = True) -> str:
+        return filled(self.connector, template, self.account_id, self._config, strict=strict)
 
 
 @dataclass(frozen=True)

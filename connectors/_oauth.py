@@ -8,7 +8,7 @@ an outcome we do not know, the caller decides.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -33,7 +33,15 @@ from connectors._errors import (
     RateLimitedError,
 )
 from connectors._patience import Patience
-from connectors._types import Account, Connector, OAuth2, Request, Response
+from connectors._types import (
+    Account,
+    Callback,
+    Connector,
+    OAuth2,
+    Question,
+    Request,
+    Response,
+)
 
 # These are the operator's: a wrong client id, secret or redirect address of our app at the vendor.
 OPERATOR_ERRORS = frozenset(
@@ -50,21 +58,27 @@ _CLIENT_AUTH = {"body": "client_secret_post", "basic": "client_secret_basic"}
 FORM = "application/x-www-form-urlencoded"
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,40}")
 _SETTING = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+_PLACED = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
+# What cannot mean anything in a URL, whatever a pattern allows.
+_ANSWER = re.compile(r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class OAuthApp:
-    """Our app as it is registered at a vendor; `settings` are those that stand in its URLs."""
+    """Our app as it is registered at a vendor; `settings` are the operator's that stand in its
+    URLs, `answers` the tenant's."""
 
     client_id: str
     client_secret: str = field(repr=False)
     redirect_uri: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a token endpoint gave; `extra` holds the other fields of its answer."""
+    """What a token endpoint gave; `extra` holds the other fields of its answer, and the tenant's
+    answers."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
@@ -79,12 +93,55 @@ def settings_in(auth: OAuth2) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
 
 
+def answers_to(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
+    """What a tenant answered, as it is used; ValueError, to be read by a person, of what does not
+    fit."""
+    return {question.name: _answer(question, given) for question in auth.questions}
+
+
+def answered(auth: OAuth2, app: OAuthApp, given: Mapping[str, Any]) -> OAuthApp:
+    """Our app as a tenant that answered so finds it; ValueError as of `answers_to`."""
+    return replace(app, answers=answers_to(auth, given))
+
+
+def of_grant(connector: Connector, app: OAuthApp, held: Mapping[str, Any]) -> OAuthApp:
+    """Our app for a consent that was stored; BrokenConnectionError where its answers are not."""
+    try:
+        return answered(connector.oauth, app, held)
+    except ValueError:
+        raise BrokenConnectionError(
+            f"it is not known any more where at {connector.title} this was allowed: connect again"
+        ) from None
+
+
+def returned(
+    connector: Connector, app: OAuthApp, params: Mapping[str, str], at: datetime
+) -> OAuthApp:
+    """Our app for the tenant that came back; SignatureError where the vendor did not send it."""
+    auth = connector.oauth
+    callback = Callback(params=params, answers=app.answers, client_secret=app.client_secret, at=at)
+    try:
+        return answered(auth, app, auth.returned(callback))
+    except SHAPE_ERRORS as error:
+        raise unreadable(connector, error) from error
+
+
+def _answer(question: Question, given: Mapping[str, Any]) -> str:
+    # People paste addresses.
+    text = str(given.get(question.name) or "").strip().lower()
+    text = text.removeprefix("https://").removesuffix("/") or question.default
+    if _ANSWER.fullmatch(text) and re.fullmatch(question.pattern, text, re.ASCII):
+        return text
+    raise ValueError(f"{question.title}: {question.hint}")
+
+
 def _filled(auth: OAuth2, app: OAuthApp, url: str) -> str:
     def value(match: re.Match[str]) -> str:
-        given = app.settings[match[1]]
+        name = match[1]
+        given = app.settings[name] if name.isupper() else app.answers[name]
         return quote(auth.instead.get(given, given), safe="")
 
-    return _SETTING.sub(value, url)
+    return _PLACED.sub(value, url)
 
 
 def authorize_url(
@@ -102,7 +159,7 @@ def authorize_url(
         app.client_id,
         "code",
         redirect_uri=app.redirect_uri,
-        scope=list(auth.scopes),
+        scope=auth.scope_separator.join(auth.scopes),
         state=state,
         **{**auth.authorize_params, **challenge},
     )
@@ -120,7 +177,11 @@ async def exchange(
 ) -> Tokens:
     """The tokens for an authorization code, which is good for one attempt."""
     body = prepare_token_request(
-        "authorization_code", redirect_uri=app.redirect_uri, code=code, code_verifier=code_verifier
+        "authorization_code",
+        redirect_uri=app.redirect_uri,
+        code=code,
+        code_verifier=code_verifier,
+        **connector.oauth.token_params,
     )
     call = _Call(connector, app, transport, budget, account_id="")
     return await call.tokens(body, attempts=1)
@@ -183,13 +244,17 @@ async def identify(
         return tokens.access_token
 
     client = Client(
-        connector, transport=transport, account_id="", config={}, token=token, budget=budget
-    )
+        connector, transport=transport, account_id="", config=tokens.extra, token=token,
+        budget=budget,
+    )  # fmt: skip
     try:
         steps = connector.identify(tokens.extra, callback)
     except SHAPE_ERRORS as error:
         raise unreadable(connector, error) from error
-    return await client.run(steps)
+    accounts = await client.run(steps)
+    names = [question.name for question in connector.oauth.questions]
+    kept = {name: tokens.extra[name] for name in names}
+    return tuple(replace(account, config={**kept, **account.config}) for account in accounts)
 
 
 @dataclass(frozen=True)
@@ -208,7 +273,7 @@ class _Call:
         if error := _refusal(self.connector, response, "token call"):
             raise error
         try:
-            return _tokens(auth, response)
+            return _tokens(auth, response, self.app.answers)
         except SHAPE_ERRORS as shape:
             raise unreadable(self.connector, shape) from shape
 
@@ -218,7 +283,8 @@ class _Call:
         """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
         auth, title = self.connector.oauth, self.connector.title
         url = _filled(auth, self.app, url)
-        check_host(title, url, (auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])))
+        known = [auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])]
+        check_host(title, url, tuple(_filled(auth, self.app, one) for one in known))
         headers = {
             "accept": "application/json",
             "content-type": content_type,
@@ -285,7 +351,7 @@ def _code(response: Response) -> str | None:
     return None
 
 
-def _tokens(auth: OAuth2, response: Response) -> Tokens:
+def _tokens(auth: OAuth2, response: Response, answers: Mapping[str, str]) -> Tokens:
     answer = dict(response.json)
     access_token = answer.pop("access_token")
     refresh_token = answer.pop("refresh_token", None) or None
@@ -301,5 +367,5 @@ def _tokens(auth: OAuth2, response: Response) -> Tokens:
         refresh_token=refresh_token,
         expires_at=expires_at,
         scope=tuple(str(one) for one in scope),
-        extra=answer,
+        extra={**answer, **answers},
     )

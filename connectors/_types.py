@@ -167,19 +167,49 @@ Identify: TypeAlias = Callable[
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a tenant is asked before it is sent to consent, such as its shop's address.
+
+    The answer stands in the vendor's URLs as `{name}`, and in a connection's settings under that
+    name. It has no more than lower-case letters, digits, dots, hyphens and underscores, and fits
+    `pattern` in full; where none is given, `default` is taken. `hint` says to a person how it
+    looks.
+    """
+
+    name: str
+    title: str
+    pattern: str
+    hint: str
+    default: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callback:
+    """A browser that came back from consent: with what, after which answers, and when."""
+
+    params: Mapping[str, str] = field(repr=False)
+    answers: Mapping[str, str]
+    client_secret: str = field(repr=False)
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class OAuth2:
     """A vendor's OAuth 2 rules. `env` prefixes the operator's variables: HUBSPOT_CLIENT_ID …
 
     The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `instead` says which values
-    of these this integration replaces. `variables` names those of client id and secret where the
-    vendor's own words are others, and `console` is where the operator registers the app. `why` says
-    what each scope is needed for. `grace` is how long a refresh token still works after a newer one
-    was issued; `lapses_after` how long an unused one lives. An `access_token_ttl` of None: it never
-    ends. `bearer` says what calls carry: the access token of the grant, or our app's own secret, of
-    vendors that take it for every account that consented. `gives_back` names the field of the token
-    answer by which a consent is ended, where it is no token. `refused` are error codes of the token
-    endpoint that mean the grant is over. `explain` reads the vendor's own form of a refusal, the
-    parameters of a callback or the body of a token answer: an error, or None for the default.
+    of these this integration replaces. They may hold answers of the tenant to `questions`, too.
+    `variables` names those of client id and secret where the vendor's own words are others, and
+    `console` is where the operator registers the app. `why` says what each scope is needed for.
+    `grace` is how long a refresh token still works after a newer one was issued; `lapses_after` how
+    long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what calls
+    carry: the access token of the grant, or our app's own secret, of vendors that take it for every
+    account that consented. `gives_back` names the field of the token answer by which a consent is
+    ended, where it is no token. `refused` are error codes of the token endpoint that mean the grant
+    is over. `explain` reads the vendor's own form of a refusal, the parameters of a callback or the
+    body of a token answer: an error, or None for the default. `returned` raises SignatureError of a
+    callback that the vendor did not make, where it signs them, and gives the answers as they stand
+    from then on. `token_params` go with a code.
     """
 
     env: str
@@ -190,7 +220,11 @@ class OAuth2:
     revoke_body: Literal["rfc7009", "token", "json"] = "rfc7009"
     client_auth: Literal["body", "basic"] = "body"
     pkce: bool = False
+    questions: tuple[Question, ...] = ()
+    returned: Callable[[Callback], Mapping[str, str]] = lambda callback: callback.answers
+    scope_separator: str = " "
     authorize_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
     token_headers: Mapping[str, str] = field(default_factory=dict)
     rotates: bool = False
     grace: timedelta | None = None
@@ -239,7 +273,10 @@ class Connector:
 
     `classify` reads a vendor's own error form: an error, or None for the default map by status; a
     RateLimitedError with a `retry_after` of zero means that the vendor did not say how long.
-    `hosts` are those a token may be sent to, besides the host of `base_url`.
+    `hosts` are those a token may be sent to, besides the host of `base_url`. That one may depend on
+    the connection, `https://{config[shop]}/admin` or `{config[instance_url]}/services`, and is then
+    one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
+    `auth_header` is where the token goes; bare, where that is not `authorization`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.
@@ -261,6 +298,7 @@ class Connector:
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Params = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    auth_header: str = "authorization"
     concurrency: int = 4
     floor: timedelta = timedelta(0)
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,8 @@ A module without underscore, `sandbox/<slug>.py`, that exports one value, found 
         new=new, store=store, apply=apply, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
     )
 
+* A host may be a pattern, `*.acme.example`, of a vendor that gives each account a host: the handler
+  looks at `call.host`. `answers(account_id)` is what a tenant is then asked before consent.
 * A route that several vendors of one host list is one route: the first of them answers.
 * The OAuth routes are the kernel's own: do not list them among `routes`. See `OAuth` for the rules
   it takes; `answer(issue)` shapes a token answer, `refuse(refusal, call)` an error.

@@ -31,11 +31,11 @@ def build(world: World) -> Starlette:
     async def root(scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host", "").partition(":")[0].lower()
         path: str = scope["path"]
-        if host in world.hosts:
+        if world.serves(host):
             await _serve(world, host, path, scope, receive, send)
         elif path == "/_control" or path.startswith("/_control/"):
             await control(scope, receive, send)
-        elif (first := path.split("/", 2)[1].lower()) in world.hosts:
+        elif world.serves(first := path.split("/", 2)[1].lower()):
             rest = path[len(first) + 1 :] or "/"
             await _serve(world, first, rest, scope, receive, send)
         else:
@@ -47,10 +47,10 @@ def build(world: World) -> Starlette:
     return app
 
 
-def origin_of(scope: Scope, hosts: tuple[str, ...]) -> str:
+def origin_of(scope: Scope, world: World) -> str:
     """Where the client finds this sandbox, for links: its Host unless that is a vendor's."""
     host = Headers(scope=scope).get("host", "")
-    if not host or host.partition(":")[0].lower() in hosts:
+    if not host or world.serves(host.partition(":")[0].lower()):
         name, port = scope.get("server") or ("127.0.0.1", 80)
         host = f"{name}:{port}"
     return f"{scope['scheme']}://{host}"
@@ -70,7 +70,7 @@ async def _serve(
         query=QueryParams(parse_qsl(scope["query_string"].decode("latin-1"), True)),
         headers=request.headers,
         body=await request.body(),
-        origin=origin_of(scope, world.hosts),
+        origin=origin_of(scope, world),
         clock=world.clock,
         desk=world.desk(vendor),
         outbox=world.outboxes[vendor.name],
@@ -122,7 +122,7 @@ def _answer(
     world: World, vendor: Vendor, route: Route | None, call: Call, fault: Fault | None
 ) -> Asking[tuple[Response, Call]]:
     """The answer, and the call with its grant once its token is known."""
-    token = bearer(call)
+    token = vendor.token(call)
     held = call.desk.access(token) if token and (route is None or not route.open) else None
     if held:
         call = replace(call, grant=held.grant)
@@ -149,7 +149,7 @@ def _handled(route: Route, call: Call) -> Asking[Response]:
 
 def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Asking[Response]:
     if call.grant is None:
-        detail = "token" if bearer(call) else "missing"
+        detail = "token" if vendor.token(call) else "missing"
         return vendor.trouble(Trouble(kind=Kind.UNAUTHORIZED, detail=detail), call)
     if route.scopes and not set(route.scopes) & set(call.grant.scopes):
         return vendor.trouble(Trouble(kind=Kind.FORBIDDEN, detail=route.scopes[0]), call)
@@ -164,12 +164,6 @@ def _guarded(world: World, vendor: Vendor, route: Route, call: Call) -> Asking[R
     for name, value in vendor.rate_headers(usages).items():
         response.headers[name] = value
     return response
-
-
-def bearer(call: Call) -> str:
-    """The access token of the Authorization header, or nothing."""
-    scheme, _, value = call.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _log(

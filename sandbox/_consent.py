@@ -78,7 +78,8 @@ def decide(call: Call) -> Response:
         offline=desk.auth.offline(dict(query), not earlier),
         nonce=query.get("nonce", ""),
     )
-    return back(call, {"code": code, **state, **desk.auth.callback(account)})
+    answer = {"code": code, **state, **desk.auth.callback(account)}
+    return back(call, desk.auth.sign(call, answer))
 
 
 def _check(call: Call) -> list[str]:

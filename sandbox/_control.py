@@ -12,7 +12,7 @@ from starlette.routing import Route, Router
 
 from sandbox import _orders
 from sandbox._faults import order
-from sandbox._vendor import Change, Json, RefusedError, Vendor, reply
+from sandbox._vendor import Account, Change, Json, RefusedError, Vendor, reply
 from sandbox._webhooks import Asking
 from sandbox._world import DEFAULT_SIZE, World, granted
 
@@ -151,18 +151,27 @@ def _clock(world: World, request: Request, body: Json) -> Json:
 
 
 def _accounts(world: World, request: Request, body: Json) -> Json:
-    accounts = world.desk(_vendor(world, request)).accounts.values()
-    return {"accounts": [{"id": account.id, "name": account.name} for account in accounts]}
+    vendor = _vendor(world, request)
+    accounts = world.desk(vendor).accounts.values()
+    return {"accounts": [_known(vendor, account) for account in accounts]}
+
+
+def _known(vendor: Vendor, account: Account) -> Json:
+    answers = vendor.answers(account.id)
+    return {
+        "id": account.id, "name": account.name, **({"answers": answers} if answers else {}),
+    }  # fmt: skip
 
 
 def _add_account(world: World, request: Request, body: Json) -> Json:
+    vendor = _vendor(world, request)
     account = world.add_account(
-        world.desk(_vendor(world, request)),
+        world.desk(vendor),
         size=_size(body, "size", DEFAULT_SIZE),
         account_id=str(body["id"]) if "id" in body else None,
         seed=int(_number(body, "seed", 0)) if "seed" in body else None,
     )
-    return {"id": account.id, "name": account.name}
+    return _known(vendor, account)
 
 
 def _store(world: World, request: Request, body: Json) -> Json:

@@ -61,15 +61,16 @@ class OAuth:
     """A vendor's rules. The first place of each tuple is the one that `describe` names.
 
     `scopes` may hold patterns (`https://www.googleapis.com/auth/*`). `new_account` makes up an id
-    and a name; ids given by a control must match `account_pattern` in full. `offline` says from
-    the authorize parameters, and whether it is the first consent, if a refresh token is given.
-    `callback` adds to the parameters of the redirect back. Revoking a token ends its consent, with
-    `revoke_ends_all` every consent of the account. `reconnect_replaces`: a new one ends the former.
-    `refresh_cap`: of more live refresh tokens of one account the oldest dies. `widens` says from
-    the authorize parameters if the scopes of the account's earlier consents are granted as well.
-    `admit` answers in place of a code where the account may not consent to the scopes. `shared`
-    makes what all vendors of the server keep of an account together: it is `Seed.shared`, and
-    stands in the account's state under the server's name.
+    and a name; ids given by a control must match `account_pattern` in full. `offline` says from the
+    authorize parameters, and whether it is the first consent, if a refresh token is given.
+    `callback` adds to the parameters of the redirect back, and `sign` to all of them at the end.
+    Revoking a token ends its consent, with `revoke_ends_all` every consent of the account.
+    `reconnect_replaces`: a new one ends the former. `refresh_cap`: of more live refresh tokens of
+    one account the oldest dies. `widens` says from the authorize parameters if the scopes of the
+    account's earlier consents are granted as well. `admit` answers in place of a code where the
+    account may not consent to the scopes. `shared` makes what all vendors of the server keep of an
+    account together: it is `Seed.shared`, and stands in the account's state under the server's
+    name.
     """
 
     name: str
@@ -100,6 +101,7 @@ class OAuth:
     answer: Callable[["Issue"], Json] = lambda issue: issue.body()
     refuse: Callable[[Refusal, Call], Response] = refuse
     callback: Callable[[Account], Mapping[str, str]] = lambda account: {}
+    sign: Callable[[Call, Mapping[str, str]], Mapping[str, str]] = lambda call, params: params
     admit: Callable[[Call, Account, Sequence[str]], Response | None] = lambda call, who, scopes: (
         None
     )

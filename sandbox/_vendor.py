@@ -205,12 +205,20 @@ class Usage:
     reset_after: float
 
 
+def bearer(call: Call) -> str:
+    """The access token of the Authorization header, or nothing."""
+    scheme, _, value = call.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vendor:
     """A vendor: what it serves, in which form it refuses, and how its data is made and changed.
 
-    `alterable` lists the ids of a stream that may be changed or deleted, where not all may.
-    `three_pages_at` is the size of an account whose biggest stream takes a client three pages.
+    `alterable` lists the ids of a stream that may be changed or deleted, where not all may. `token`
+    finds the access token of a call. `answers` are what a tenant with that account is asked before
+    it is sent to consent. `three_pages_at` is the size of an account whose biggest stream takes a
+    client three pages.
     """
 
     name: str
@@ -231,6 +239,8 @@ class Vendor:
     controls: Mapping[str, Callable[[Mapping[str, Any], Json], Json]] = field(default_factory=dict)
     webhook: Sender | None = None
     extras: Callable[[str, str], Json] = lambda account_id, origin: {}
+    token: Callable[[Call], str] = bearer
+    answers: Callable[[str], Json] = lambda account_id: {}
     three_pages_at: int = 250
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from random import Random
 from typing import Any
@@ -83,11 +84,21 @@ class World:
 
     @property
     def hosts(self) -> tuple[str, ...]:
+        """Those that vendors have, some as patterns."""
         return tuple(self._routes)
+
+    def serves(self, host: str) -> bool:
+        return self._known(host) is not None
 
     def routes(self, host: str) -> list[tuple[tuple[str, ...], Route]]:
         """A host's routes, each with the vendors it belongs to."""
-        return self._routes[host]
+        return self._routes[self._known(host) or host]
+
+    def _known(self, host: str) -> str | None:
+        if host in self._routes:
+            return host
+        patterns = (known for known in self._routes if "*" in known)
+        return next((pattern for pattern in patterns if fnmatchcase(host, pattern)), None)
 
     def vendor(self, name: str) -> Vendor:
         if name not in self.vendors:

@@ -6,7 +6,7 @@ finished by another. Of links, browsers and nonces only hashes are stored.
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -44,7 +44,7 @@ class LinkRefusedError(StorageError):
 
 @dataclass(frozen=True)
 class Session:
-    """A link that a browser opened, or may still open."""
+    """A link that a browser opened, or may still open. `answers` are known before it is asked."""
 
     id: UUID
     tenant_id: UUID
@@ -52,6 +52,7 @@ class Session:
     label: str | None
     return_url: str | None
     expires_at: datetime
+    answers: Mapping[str, str] = field(default_factory=dict)
 
     def must_cover(self, integration: str) -> None:
         """LinkRefusedError where the link was made for another integration only."""
@@ -75,6 +76,7 @@ async def create(
     integration: str | None = None,
     label: str | None = None,
     return_url: str | None = None,
+    answers: Mapping[str, str] | None = None,
     life: timedelta = LINK_LIFE,
 ) -> tuple[Session, str]:
     """A new session, and the secret of its link, which is not to be had again."""
@@ -86,6 +88,7 @@ async def create(
             integration=integration,
             label=label,
             return_url=return_url,
+            answers=dict(answers or {}),
             expires_at=func.now() + life,
         )
         session.add(row)
@@ -254,8 +257,9 @@ async def _now(session: AsyncSession) -> datetime:
 
 def _session(row: ConnectSession) -> Session:
     return Session(
-        row.id, row.tenant_id, row.integration, row.label, row.return_url, row.expires_at
-    )
+        row.id, row.tenant_id, row.integration, row.label, row.return_url, row.expires_at,
+        row.answers,
+    )  # fmt: skip
 
 
 def _held_name(state_id: UUID) -> str:

@@ -5,10 +5,12 @@ can use it any more; it waits, sealed, until the vendor took it or was asked oft
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
@@ -188,8 +190,10 @@ async def _take_tokens(session: AsyncSession, vault: Vault, grant: Grant) -> UUI
         select(Connection.account_id).where(Connection.grant_id == grant.id)
     )
     revocation_id = uuid4()
+    # Where it is given back may depend on what the tenant answered.
+    owed = {q.name: held.get(q.name) for q in auth.questions} | {"token": token}
     sealed = await tenant_settings.seal(
-        session, vault, grant.tenant_id, _name(revocation_id), token
+        session, vault, grant.tenant_id, _name(revocation_id), json.dumps(owed)
     )
     session.add(
         Revocation(
@@ -216,8 +220,9 @@ async def _attempt(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> None:
     claimed = await _claim(desk, tenant_id, revocation_id)
     if claimed is None:
         return
-    row, token = claimed
-    title = load(row.integration).title
+    row, owed = claimed
+    connector = load(row.integration)
+    title = connector.title
     if await _still_used(desk.database, row):
         message = f"{title} was not told: the same account there is still in use"
         await _settle(desk.database, row, "revoke", "kept", message)
@@ -225,9 +230,9 @@ async def _attempt(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> None:
     try:
         async with asyncio.timeout(TIMEOUT.total_seconds()):
             await oauth.revoke(
-                load(row.integration),
-                desk.apps(row.integration),
-                token=token,
+                connector,
+                oauth.of_grant(connector, desk.apps(row.integration), owed),
+                token=owed["token"],
                 transport=desk.transport,
                 budget=desk.budget,
             )
@@ -238,7 +243,9 @@ async def _attempt(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> None:
         await _settle(desk.database, row, "revoke", "revoked", f"{title} took the token back")
 
 
-async def _claim(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> tuple[Revocation, str] | None:
+async def _claim(
+    desk: Desk, tenant_id: UUID, revocation_id: UUID
+) -> tuple[Revocation, dict[str, Any]] | None:
     async with desk.database.transaction(tenant_id) as session:
         row = await session.scalar(
             select(Revocation)
@@ -247,13 +254,13 @@ async def _claim(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> tuple[Revo
         )
         if row is None:
             return None
-        token = await tenant_settings.unseal(
+        text = await tenant_settings.unseal(
             session, desk.vault, tenant_id, _name(row.id), row.sealed_token
         )
         row.next_attempt_at = func.now() + FIRST_PAUSE * 4**row.attempts
         row.attempts += 1
         await session.flush()
-        return row, token
+        return row, json.loads(text)
 
 
 async def _still_used(database: Database, row: Revocation) -> bool:

@@ -351,6 +351,8 @@ class ConnectSession(Base):
     # The browser that opened the link, by the hash of its cookie; no other may use it after.
     browser_hash: Mapped[bytes | None]
     bound_at: Mapped[datetime | None]
+    # What is answered already of what integrations ask before consent, such as a shop's address.
+    answers: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # What the page tells next: how the last thing went that was done on it.
     note: Mapped[dict[str, Any] | None]
     expires_at: Mapped[datetime]

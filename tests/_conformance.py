@@ -18,6 +18,7 @@ from sqlalchemy import text
 import sandbox
 from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Reader, Stream
 from connectors._client import Client
+from connectors._hosts import filled
 from connectors._oauth import authorize_url, exchange, identify
 from flows._reading import LEASE_TTL, Outcome, Reading, renewed, store
 from settings import Settings, read
@@ -28,7 +29,7 @@ from storage.vault import Vault
 from tests._conformance_controls import Controls, SandboxClock
 from tests._conformance_line import Ledger, Line
 from tests._conformance_rows import difference, quoted
-from tests._sandboxed import KEY, environment
+from tests._sandboxed import KEY, app_of, environment
 
 VAULT = Vault.parse(KEY)
 # How long the short line waits for an answer.
@@ -61,8 +62,8 @@ class Bench:
     ) -> "Tried":
         """A tenant's connection to an account, a new one unless it is named, by consent on the
         vendor's page."""
-        app = self.settings.app(connector.name)
         account = account or self.account(connector, size)
+        app = app_of(self.line.sandbox_url or "", self.settings, connector.name, account)
         # The vendor counts by account, whoever is connected to it.
         budget = self.budgets.setdefault(account, Ledger(self.clock))
         verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
@@ -183,11 +184,11 @@ class Tried:
 
     def hosts(self) -> list[str]:
         """Those that the connector names, some as patterns."""
-        base = self.connector.base_url.partition("://")[2].partition("/")[0]
-        base = base.replace("{account_id}", self.connection.account_id)
-        for name, value in self.connection.config.items():
-            base = base.replace(f"{{config[{name}]}}", str(value))
-        return [base, *self.connector.hosts]
+        base = filled(
+            self.connector, self.connector.base_url, self.connection.account_id,
+            self.connection.config,
+        )  # fmt: skip
+        return [urlsplit(base).netloc, *self.connector.hosts]
 
     def status(self) -> str:
         row = self.bench.sql.execute(

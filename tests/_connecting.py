@@ -53,10 +53,10 @@ class Person:
                 return self.post(where, {**dict(_HIDDEN.findall(body)), **fields})
         raise AssertionError(f"the page has no form for {action!r}")
 
-    def leave(self, page: httpx.Response, integration: str) -> str:
-        """Press Connect; where the vendor's page is."""
+    def leave(self, page: httpx.Response, integration: str, **answers: str) -> str:
+        """Press Connect, with answers to what is asked; where the vendor's page is."""
         found = re.search(
-            r'content="0; url=([^"]*)"', self.press(page, f"start/{integration}").text
+            r'content="0; url=([^"]*)"', self.press(page, f"start/{integration}", **answers).text
         )
         assert found
         return unescape(found[1])
@@ -67,9 +67,11 @@ class Person:
         assert answer.status_code == 302, answer.text
         return str(answer.headers["location"])
 
-    def connect(self, page: httpx.Response, integration: str, account: str) -> httpx.Response:
+    def connect(
+        self, page: httpx.Response, integration: str, account: str, **answers: str
+    ) -> httpx.Response:
         """All of it: Connect, Allow, and back on our page."""
-        return self.get(self.consent(self.leave(page, integration), account))
+        return self.get(self.consent(self.leave(page, integration, **answers), account))
 
     def _at(self, url: str) -> str:
         return urljoin(self.origin, url)
@@ -123,6 +125,11 @@ class Connecting:
     def account(self, integration: str, size: int = 5) -> str:
         """A new account at the vendor."""
         return str(self.control(f"/{integration}/accounts", {"size": size})["id"])
+
+    def answers(self, integration: str, account: str) -> dict[str, str]:
+        """What a tenant with that account is asked before it is sent to the vendor."""
+        known = HTTP.get(f"{self.vendors}/_control/{integration}/accounts").json()["accounts"]
+        return next(each.get("answers", {}) for each in known if each["id"] == account)
 
     def described(self, integration: str) -> dict[str, Any]:
         """What the sandbox tells a client of a vendor, with credentials that work."""

@@ -11,7 +11,7 @@ import psycopg
 from connectors import load
 from connectors._budget import Budget
 from connectors._client import Transport
-from connectors._oauth import authorize_url, exchange, identify
+from connectors._oauth import OAuthApp, answered, authorize_url, exchange, identify
 from settings import Settings, variables_of
 from storage import connections, grants, tenants
 from storage.database import Database
@@ -41,6 +41,13 @@ def environment(origin: str, database_url: str, redis_url: str, names: list[str]
     return values
 
 
+def app_of(origin: str, settings: Settings, integration: str, account: str) -> OAuthApp:
+    """Our app, for a tenant that is asked where its account is."""
+    known = HTTP.get(f"{origin}/_control/{integration}/accounts").json()["accounts"]
+    answers = next(each.get("answers", {}) for each in known if each["id"] == account)
+    return answered(load(integration).oauth, settings.app(integration), answers)
+
+
 def _consent(page: str, account: str) -> dict[str, str]:
     """Say yes on the vendor's page; what the callback is given."""
     answer = HTTP.post(page, data={"decision": "allow", "account": account})
@@ -65,9 +72,10 @@ class Sandboxed:
         self, integration: str, *, tenant: str = "acme", size: int = 40, account: str | None = None
     ) -> connections.Connection:
         """Consent on the vendor's page, exchange the code, store the connection."""
-        connector, app = load(integration), self.settings.app(integration)
+        connector = load(integration)
         if account is None:
             account = str(self.control("POST", f"/{integration}/accounts", {"size": size})["id"])
+        app = app_of(self.origin, self.settings, integration, account)
         page = authorize_url(connector.oauth, app, state="s").replace("https://", f"{self.origin}/")
         callback = _consent(page, account)
         transport, budget = Transport(sandbox_url=self.origin), Budget(None)

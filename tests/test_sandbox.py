@@ -96,7 +96,11 @@ SECOND = replace(
     FIRST,
     name="second",
     base_url="https://second.made.up",
-    routes=(Route("GET", "second.made.up", "/things", _things),),
+    routes=(
+        Route("GET", "second.made.up", "/things", _things),
+        Route("GET", "*.pod.made.up", "/host", lambda call: reply({"host": call.host})),
+    ),
+    answers=lambda account_id: {"pod": f"p{account_id}.pod.made.up"},
     expire_checkpoints=None,
     limits=(),
     rate_headers=lambda usages: {},
@@ -581,3 +585,12 @@ def test_requests_are_counted_and_none_of_their_secrets_is_kept(place: Place) ->
     assert [entry["status"] for entry in told["log"]] == [200, 400]
     for secret in ("canary", place.described["first"]["access_token"], "not-a-secret"):
         assert secret not in log.text
+
+
+def test_a_vendor_may_give_each_account_a_host(place: Place) -> None:
+    assert place.get("/p1.pod.made.up/host").json() == {"host": "p1.pod.made.up"}
+    for elsewhere in ("/pod.made.up/host", "/p1.pod.made.up.evil/host"):
+        assert place.get(elsewhere).status_code == 404
+    known = place.client.get("/_control/second/accounts").json()["accounts"]
+    account = place.account
+    assert {"pod": f"p{account}.pod.made.up"} in [each["answers"] for each in known]

@@ -34,7 +34,7 @@ async def test_an_account_is_connected_and_its_backfill_owed(
 ) -> None:
     person, page = ours.visitor(acme)
     account = ours.account(integration)
-    page = person.connect(page, integration, account)
+    page = person.connect(page, integration, account, **ours.answers(integration, account))
     assert page.status_code == 200
     assert note(page)[0] == "done", note(page)
     (row,) = ours.rows("SELECT * FROM connections")
@@ -54,12 +54,12 @@ async def test_an_account_is_reconnected_in_place(
 ) -> None:
     person, page = ours.visitor(acme)
     account = ours.account(integration)
-    page = person.connect(page, integration, account)
+    page = person.connect(page, integration, account, **ours.answers(integration, account))
     before = ours.rows("SELECT id, grant_id FROM connections")
     ours.rows("UPDATE connections SET status = 'needs_reauth', status_reason = 'over'")
     page = person.get(str(page.url))
     assert "Needs attention" in page.text
-    page = person.connect(page, integration, account)
+    page = person.connect(page, integration, account, **ours.answers(integration, account))
     assert note(page)[0] == "done"
     assert ours.rows("SELECT id, grant_id FROM connections") == before
     (row,) = ours.rows("SELECT status, status_reason FROM connections")
@@ -71,7 +71,9 @@ async def test_who_says_no_is_told_that_nothing_was_connected(
     ours: Connecting, acme: UUID, integration: str
 ) -> None:
     person, page = ours.visitor(acme)
-    back = person.consent(person.leave(page, integration), ours.account(integration), "deny")
+    account = ours.account(integration)
+    leaving = person.leave(page, integration, **ours.answers(integration, account))
+    back = person.consent(leaving, account, "deny")
     page = person.get(back)
     assert page.status_code == 200
     kind, text = note(page)

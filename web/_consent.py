@@ -5,7 +5,7 @@ from typing import Any
 
 from connectors import Account, BrokenConnectionError, Connector, ConnectorError, load
 from connectors._hosts import check_account
-from connectors._oauth import Tokens, exchange, identify
+from connectors._oauth import Tokens, exchange, identify, of_grant, returned
 from deployments.runtime import Runtime
 from storage import grants
 from storage.connect_sessions import Session
@@ -28,9 +28,10 @@ async def tokens_of(
 ) -> tuple[Tokens, tuple[Account, ...]]:
     """The tokens for a callback's code, and the accounts that they open."""
     connector = load(state.integration)
+    app = of_grant(connector, shared.settings.app(state.integration), state.answers)
     tokens = await exchange(
         connector,
-        shared.settings.app(state.integration),
+        returned(connector, app, callback, shared.transport.clock.now()),
         code=callback["code"],
         code_verifier=signer.code_verifier(state.nonce) if connector.oauth.pkce else None,
         transport=shared.transport,
@@ -134,6 +135,8 @@ def missing_scopes(connector: Connector, tokens: Tokens) -> list[str]:
     given = {scope.lower() for scope in tokens.scope}
     # Some vendors answer a scope's last part only, others its full address.
     given |= {scope.rpartition("/")[2] for scope in given}
+    # Shopify leaves out that who may write may read.
+    given |= {f"read_{s.removeprefix('write_')}" for s in given if s.startswith("write_")}
     wanted = [scope for scope in connector.oauth.scopes if scope not in IDENTITY]
     return [
         scope

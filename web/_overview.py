@@ -1,11 +1,11 @@
 """What a connect page lists: each integration with its state, and the accounts behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from connectors import ApiKey, Connector, OAuth2, all_connectors
+from connectors import ApiKey, Connector, OAuth2, Question, all_connectors
 from deployments.runtime import Runtime
 from settings import SettingsError
 from storage import Status, byok, connections
@@ -38,6 +38,7 @@ class Linked:
     title: str
     state: State
     reason: str
+    answers: Mapping[str, str]
 
     @property
     def said(self) -> str:
@@ -55,6 +56,7 @@ class Entry:
     accounts: tuple[Linked, ...] = ()
     masked: str | None = None
     hint: str = ""
+    questions: tuple[Question, ...] = ()
 
     @property
     def said(self) -> str:
@@ -88,12 +90,13 @@ def is_configured(shared: Runtime, connector: Connector) -> bool:
 
 
 def _of_oauth(shared: Runtime, connector: Connector, known: Sequence[Connection]) -> Entry:
-    linked = tuple(_linked(connection) for connection in known if _is_shown(connection))
+    linked = tuple(_linked(connector, connection) for connection in known if _is_shown(connection))
     states = {each.state for each in linked}
     state: State = next((each for each in _ORDER if each in states), "none")
     if not linked and not is_configured(shared, connector):
         state = "not_configured"
-    return Entry(connector.name, connector.title, "oauth", state, linked)
+    questions = connector.oauth.questions
+    return Entry(connector.name, connector.title, "oauth", state, linked, questions=questions)
 
 
 def _of_key(connector: Connector, auth: ApiKey, keys: dict[str, str | None]) -> Entry:
@@ -109,7 +112,7 @@ def _is_shown(connection: Connection) -> bool:
     return connection.status != Status.REVOKED
 
 
-def _linked(connection: Connection) -> Linked:
+def _linked(connector: Connector, connection: Connection) -> Linked:
     reason = connection.status_reason or ""
     if connection.status == Status.NEEDS_REAUTH and not reason:
         reason = "the authorisation is over"
@@ -118,4 +121,5 @@ def _linked(connection: Connection) -> Linked:
         connection.account_name or connection.account_id,
         _OF_STATUS[connection.status],
         reason,
+        {q.name: str(connection.config.get(q.name, "")) for q in connector.oauth.questions},
     )

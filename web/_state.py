@@ -7,10 +7,11 @@ import binascii
 import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from settings import Settings, SettingsError
@@ -30,6 +31,7 @@ class State:
     tenant_id: UUID
     nonce: str
     integration: str
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class Signer:
 
     def state(self, state: State, browser: str) -> str:
         """The `state` that goes to a vendor; it is good in this browser only."""
+        named = f"{state.integration}?{urlencode(state.answers)}"
         packed = _text(
-            b"".join((state.id.bytes, state.tenant_id.bytes, _bytes(state.nonce)))
-            + state.integration.encode()
+            b"".join((state.id.bytes, state.tenant_id.bytes, _bytes(state.nonce))) + named.encode()
         )
         return f"{packed}.{self._sign('state', packed, browser)}"
 
@@ -80,9 +82,11 @@ class Signer:
         if len(text) > MAX_STATE or not self._is_signed(signature, "state", packed, browser):
             return None
         raw = _bytes(packed)
+        integration, _, answers = raw[48:].decode().partition("?")
         return State(
-            UUID(bytes=raw[:16]), UUID(bytes=raw[16:32]), _text(raw[32:48]), raw[48:].decode()
-        )
+            UUID(bytes=raw[:16]), UUID(bytes=raw[16:32]), _text(raw[32:48]), integration,
+            dict(parse_qsl(answers)),
+        )  # fmt: skip
 
     def form_token(self, session_id: UUID, browser: str) -> str:
         """What a form of ours carries, and a form of anyone else cannot know."""

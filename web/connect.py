@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
 from connectors import ApiKey, Connector, load
-from connectors._oauth import authorize_url
+from connectors._oauth import answered, authorize_url
 from settings import SettingsError
 from storage import (
     byok,
@@ -63,7 +63,7 @@ async def open_reconnect(signed: Link, visit: Visiting) -> Response:
 @router.post("/connect/{session_id}/start/{integration}")
 async def start(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
     """On to the vendor's own page, where the person consents."""
-    session, _ = await visit.submitted(session_id)
+    session, fields = await visit.submitted(session_id)
     connector = _connector(session, integration)
     shared = visit.shared
     try:
@@ -72,9 +72,14 @@ async def start(session_id: UUID, integration: Integration, visit: Visiting) -> 
         raise PageError(
             409, "Not set up yet", f"{connector.title} cannot be connected here yet."
         ) from None
+    try:
+        given = {name: values[0] for name, values in fields.items() if values[0].strip()}
+        app = answered(auth, app, {**session.answers, **given})
+    except ValueError as error:
+        return await _back(visit, session, note("problem", sentence(error)))
     state_id, nonce = await connect_sessions.begin(shared.database, session, integration)
     state = visit.signer.state(
-        State(state_id, session.tenant_id, nonce, integration), visit.known_browser()
+        State(state_id, session.tenant_id, nonce, integration, app.answers), visit.known_browser()
     )
     verifier = visit.signer.code_verifier(nonce) if auth.pkce else None
     url = authorize_url(auth, app, state=state, code_verifier=verifier)

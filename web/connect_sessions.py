@@ -1,5 +1,6 @@
 """`POST /api/connect-sessions`: the SaaS's backend asks for a link, and sends a browser there."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
@@ -7,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from connectors import load
+from connectors import OAuth2, load
+from connectors._oauth import answers_to
 from storage import NotFoundError, connect_sessions, tenants
 from storage.database import Database
 from storage.tenants import Tenant
@@ -34,6 +36,12 @@ class NewConnectSession(BaseModel):
     )
     label: Label | None = Field(
         default=None, description="Tells a second authorisation of one integration apart."
+    )
+    answers: dict[str, Annotated[str, StringConstraints(max_length=200)]] = Field(
+        default={},
+        max_length=10,
+        description="What the integration asks before consent, where you know it: for shopify "
+        "`shop`, its address at myshopify.com.",
     )
     return_url: str = Field(
         max_length=_return_url.MAX_LENGTH,
@@ -66,6 +74,7 @@ async def create_connect_session(
     tenant = await _tenant(shared.database, caller, wanted.tenant)
     if wanted.integration is not None:
         _must_be_known(wanted.integration)
+    answers = _answers(wanted)
     try:
         return_url = _return_url.checked(wanted.return_url, shared.settings)
     except ValueError as error:
@@ -76,6 +85,7 @@ async def create_connect_session(
         integration=wanted.integration,
         label=wanted.label,
         return_url=return_url,
+        answers=answers,
     )
     return ConnectLink.of(shared.settings.nextauth_url or "", secret, made.expires_at)
 
@@ -93,6 +103,21 @@ async def _tenant(database: Database, caller: Caller, name: str) -> Tenant:
             raise NotFoundError(absent) from None
     caller.must_act_for(tenant_id, absent)
     return await tenants.get(database, tenant_id)
+
+
+def _answers(wanted: NewConnectSession) -> dict[str, str]:
+    """What was given of what the integration asks; the rest is asked on the page."""
+    if not wanted.answers:
+        return {}
+    auth = load(wanted.integration).auth if wanted.integration else None
+    asked = auth.questions if isinstance(auth, OAuth2) else ()
+    given = tuple(question for question in asked if question.name in wanted.answers)
+    if not isinstance(auth, OAuth2) or len(given) < len(wanted.answers):
+        raise Problem(422, "answers: something that this integration does not ask")
+    try:
+        return answers_to(replace(auth, questions=given), wanted.answers)
+    except ValueError as error:
+        raise Problem(422, f"answers: {error}") from None
 
 
 def _must_be_known(integration: str) -> None:
