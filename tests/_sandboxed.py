@@ -17,7 +17,15 @@ from storage import connections, grants, tenants
 from storage.database import Database
 from storage.vault import Vault
 
-INTEGRATIONS = ["gmail", "google_calendar", "google_drive", "hubspot", "onedrive", "quickbooks"]
+INTEGRATIONS = [
+    "gmail",
+    "google_calendar",
+    "google_drive",
+    "hubspot",
+    "onedrive",
+    "quickbooks",
+    "salesforce",
+]
 # One for all: a client of its own for each call would read all certificates each time.
 # Nor is a connection kept: the sandbox may close an idle one in the moment that it is used.
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))

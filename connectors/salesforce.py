@@ -1,0 +1,191 @@
+"""Salesforce: accounts, contacts, leads, opportunities, users and custom objects of an org (REST
+API, version 67.0).
+
+https://developer.salesforce.com/docs/platform/api-rest/guide
+"""
+
+import re
+from collections.abc import Generator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from connectors import (
+    Account,
+    BrokenConnectionError,
+    Connector,
+    ConnectorError,
+    ContractError,
+    NotAllowedError,
+    OAuth2,
+    ProviderUnavailableError,
+    RateLimit,
+    RateLimitedError,
+    Request,
+    Response,
+    SyncType,
+    column,
+)
+from connectors._salesforce_objects import CUSTOM_OBJECTS, eighteen, error_code, object_stream
+
+# The allowance is of a day, and no answer says when there is room again.
+WAIT = timedelta(minutes=2)
+# An org's settings, or the rights of its user: nothing that a new consent would mend.
+NOT_ALLOWED = {
+    "API_DISABLED_FOR_ORG": "the Salesforce org has no access to the API",
+    "API_CURRENTLY_DISABLED": "the API is switched off in the Salesforce org for now",
+    "INSUFFICIENT_ACCESS": "the Salesforce user lacks the right to read this",
+    "INSUFFICIENT_ACCESS_OR_READONLY": "the Salesforce user lacks the right to read this",
+    "FUNCTIONALITY_NOT_ENABLED": "the Salesforce org has this function switched off",
+    "INVALID_TYPE": "the Salesforce user may not see this object, or there is none",
+}
+PASSING = ("QUERY_TIMEOUT", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW")
+REFUSALS = {
+    "inactive_user": "the Salesforce user who consented is inactive",
+    "inactive_org": "the Salesforce org is locked, closed or suspended",
+    "OAUTH_APPROVAL_ERROR_GENERIC": "the Salesforce org blocks apps that its administrator has not "
+    "installed: an administrator has to allow this one",
+}
+_IDENTITY = re.compile(r"https://[^/]+/id/(00D\w{12}(?:\w{3})?)/\w+", re.ASCII)
+
+
+def classify(response: Response) -> ConnectorError | None:
+    """By error code: a 403 may be a spent allowance, a setting of the org, or a lost right."""
+    code = error_code(response)
+    if code == "REQUEST_LIMIT_EXCEEDED":
+        return RateLimitedError(
+            "Salesforce asks us to wait: its allowance for a day is used up", retry_after=WAIT
+        )
+    if code in PASSING:
+        return ProviderUnavailableError(f"Salesforce cannot answer now ({code})")
+    if code in NOT_ALLOWED and response.status in (400, 403):
+        return NotAllowedError(NOT_ALLOWED[code])
+    return None
+
+
+def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+    """What Salesforce refuses at consent or at its token endpoint, in words of its own."""
+    code = str(answer.get("error", ""))
+    if code == "rate_limit_exceeded":
+        return RateLimitedError("Salesforce asks us to wait: too many logins", retry_after=WAIT)
+    return BrokenConnectionError(REFUSALS[code]) if code in REFUSALS else None
+
+
+def identify(
+    answer: Mapping[str, Any], callback: Mapping[str, str]
+) -> Generator[Request, Response, tuple[Account, ...]]:
+    """The org, and where it is now: `instance_url` of the token answer, never a fixed address."""
+    yield from ()
+    found = _IDENTITY.fullmatch(str(answer["id"]))
+    if found is None:
+        raise ContractError("Salesforce did not say which org was connected")
+    instance = str(answer["instance_url"]).rstrip("/")
+    name = instance.partition("://")[2].removesuffix(".my.salesforce.com")
+    return (
+        Account(
+            eighteen(found[1]), f"Salesforce {name}", {"instance": instance.partition("://")[2]}
+        ),
+    )
+
+
+ACCOUNTS = {
+    "name": column("Name"),
+    "type": column("Type"),
+    "industry": column("Industry"),
+    "website": column("Website"),
+    "phone": column("Phone"),
+    "annual_revenue": column("AnnualRevenue", "numeric"),
+    "employees": column("NumberOfEmployees", "bigint"),
+    "billing_city": column("BillingCity"),
+    "billing_country": column("BillingCountry"),
+    "owner_id": column("OwnerId"),
+}
+CONTACTS = {
+    "name": column("Name"),
+    "first_name": column("FirstName"),
+    "last_name": column("LastName"),
+    "email": column("Email"),
+    "phone": column("Phone"),
+    "job_title": column("Title"),
+    "account_id": column("AccountId"),
+    "owner_id": column("OwnerId"),
+}
+LEADS = {
+    "name": column("Name"),
+    "company": column("Company"),
+    "email": column("Email"),
+    "phone": column("Phone"),
+    "status": column("Status"),
+    "source": column("LeadSource"),
+    "converted": column("IsConverted", "boolean"),
+    "owner_id": column("OwnerId"),
+}
+OPPORTUNITIES = {
+    "name": column("Name"),
+    "account_id": column("AccountId"),
+    "stage": column("StageName"),
+    "amount": column("Amount", "numeric"),
+    "probability": column("Probability", "numeric"),
+    "close_date": column("CloseDate", "date"),
+    "closed": column("IsClosed", "boolean"),
+    "won": column("IsWon", "boolean"),
+    "owner_id": column("OwnerId"),
+}
+USERS = {
+    "username": column("Username"),
+    "name": column("Name"),
+    "email": column("Email"),
+    "job_title": column("Title"),
+    "department": column("Department"),
+    "active": column("IsActive", "boolean"),
+}
+
+connector = Connector(
+    name="salesforce",
+    title="Salesforce",
+    sync_type=SyncType.PUSH,
+    base_url="https://{config[instance]}/services/data/v67.0",
+    hosts=("*.salesforce.com", "*.force.com", "*.cloudforce.com"),
+    auth=OAuth2(
+        env="SALESFORCE",
+        authorize_url="https://login.salesforce.com/services/oauth2/authorize",
+        token_url="https://login.salesforce.com/services/oauth2/token",  # noqa: S106
+        revoke_url="https://login.salesforce.com/services/oauth2/revoke",
+        revoke_body="token",
+        scopes=("api", "refresh_token"),
+        console="https://login.salesforce.com (Setup > External Client App Manager)",
+        why={
+            "api": "every stream; Salesforce has no scope that only reads: what the app may see is "
+            "what the user who consents may see",
+            "refresh_token": "access that lasts",
+        },
+        pkce=True,
+        # Where the app is set up to rotate, the former token dies at once; else it stays the same.
+        rotates=True,
+        # No answer says; two hours is what orgs have unless they set another time. One that ends
+        # earlier is noticed by its refusal.
+        access_token_ttl=timedelta(hours=2),
+        explain=explain,
+    ),
+    rate_limits=(
+        # Of an org in a day, shared by all its apps; that of the smallest edition.
+        RateLimit(15_000, per=timedelta(days=1)),
+    ),
+    identify=identify,
+    classify=classify,
+    follows="SOQL by change time, the recycle bin, the log of deletions",
+    judged_by=("simple-salesforce",),
+    gaps=(
+        "Standard objects other than the five of the streams.",
+        "Formula fields that change without their row: they are read again with its next change.",
+        "Objects of so many fields that their names do not fit into one query (about 15,000 "
+        "characters).",
+    ),
+    streams=(
+        object_stream("accounts", "Account", ACCOUNTS),
+        object_stream("contacts", "Contact", CONTACTS),
+        object_stream("leads", "Lead", LEADS),
+        object_stream("opportunities", "Opportunity", OPPORTUNITIES),
+        object_stream("users", "User", USERS),
+        CUSTOM_OBJECTS,
+    ),
+)
