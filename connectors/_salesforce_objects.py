@@ -62,12 +62,12 @@ class Sobject:
         """Whether its rows can be deleted at all: users are only made inactive."""
         return "IsDeleted" in self.fields
 
-    def select(self, where: str, order: str = "", limit: int | None = PAGE) -> str:
+    def select(self, where: str, order: str = "") -> str:
         """The query for those rows, with every field."""
         text = f"SELECT {', '.join(self.fields)} FROM {self.name}"  # noqa: S608 - SOQL
         text += f" WHERE {where}" if where else ""
         text += f" ORDER BY {order}" if order else ""
-        return f"{text} LIMIT {limit}" if limit else text
+        return f"{text} LIMIT {PAGE}"
 
 
 def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Stream:

@@ -78,13 +78,11 @@ def identify(
     found = _IDENTITY.fullmatch(str(answer["id"]))
     if found is None:
         raise ContractError("Salesforce did not say which org was connected")
-    instance = str(answer["instance_url"]).rstrip("/")
-    name = instance.partition("://")[2].removesuffix(".my.salesforce.com")
-    return (
-        Account(
-            eighteen(found[1]), f"Salesforce {name}", {"instance": instance.partition("://")[2]}
-        ),
-    )
+    scheme, _, instance = str(answer["instance_url"]).rstrip("/").partition("://")
+    if scheme != "https":
+        raise ContractError("Salesforce named an address that no token may go to")
+    name = f"Salesforce {instance.removesuffix('.my.salesforce.com')}"
+    return (Account(eighteen(found[1]), name, {"instance": instance}),)
 
 
 ACCOUNTS = {

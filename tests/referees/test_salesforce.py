@@ -29,7 +29,7 @@ OBJECTS = {
 }
 
 
-class Plain(HTTPAdapter):
+class Plain(HTTPAdapter):  # type: ignore[misc]  # requests brings no types
     """The library writes https into every address, whatever it is given; loopback has none."""
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:

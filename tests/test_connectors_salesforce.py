@@ -1,0 +1,336 @@
+"""Salesforce's readers, driven over an org of the sandbox; each test is of one of its traps."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from connectors import (
+    BrokenConnectionError,
+    CheckpointExpiredError,
+    Context,
+    ContractError,
+    NotAllowedError,
+    Page,
+    ProviderUnavailableError,
+    RateLimitedError,
+    Request,
+)
+from connectors import _salesforce_objects as objects
+from connectors._hosts import check_account
+from connectors._salesforce_objects import eighteen
+from connectors._versions import parse_time
+from tests._driving import NOW, drive, held, response
+from tests._salesforce_org import SALESFORCE, Org, opened
+
+
+@pytest.fixture
+def org() -> Iterator[Org]:
+    with opened() as org:
+        yield org
+
+
+def deleted(pages: list[Page]) -> set[str]:
+    return {key for page in pages for key in page.deleted}
+
+
+def stored(org: Org, stream: str, *reads: list[Page]) -> dict[str, Any]:
+    return held(SALESFORCE.stream(stream), [page for pages in reads for page in pages])
+
+
+# -- Reading ------------------------------------------------------------------------------------
+
+
+def test_rows_come_without_the_attributes_and_the_compound_fields(org: Org) -> None:
+    assert stored(org, "accounts", org.read("accounts")) == org.store("accounts")
+    (query,) = org.queries()
+    assert "BillingCity" in query
+    for left_out in ("attributes", "BillingAddress", "LastViewedDate", "LastReferencedDate"):
+        assert left_out not in query
+
+
+def test_a_backfill_goes_on_after_the_last_id_whatever_changes_meanwhile(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAGE", 4)
+    changed = cycle(org.store("contacts"))
+
+    def touch(request: Request, body: Any) -> Any:
+        org.change("contacts", "change", id=next(changed), record={"Title": "touched"})
+        return body
+
+    org.alter = touch
+    first = org.read("contacts")
+    assert len(first) > 4
+    org.alter = lambda request, body: body
+    assert stored(org, "contacts", first, org.read("contacts", first[-1].checkpoint)) == org.store(
+        "contacts"
+    )
+
+
+def test_rows_of_one_second_are_told_apart_by_their_ids(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = org.read("contacts")[-1].checkpoint
+    org.client.post("/_control/clock", json={"stopped": True})
+    made = {org.change("contacts", "add") for _ in range(11)}
+    monkeypatch.setattr(objects, "PAGE", 3)
+    pages = org.read("contacts", since)
+    assert made == {row["Id"] for page in pages for row in page.records}
+    assert len({row["SystemModstamp"] for page in pages for row in page.records}) == 1
+    for done, page in enumerate(pages[:4], start=1):
+        rest = org.read("contacts", page.checkpoint)
+        assert [one.records for one in rest] == [one.records for one in pages[done:]]
+
+
+def test_fewer_rows_than_were_asked_for_are_not_the_end_unless_the_vendor_says_done(
+    org: Org,
+) -> None:
+    def wide(request: Request, body: Any) -> Any:
+        if "q" in request.params and len(body["records"]) > 7:
+            return {**body, "records": body["records"][:7], "done": False}
+        return body
+
+    org.alter = wide
+    assert stored(org, "contacts", org.read("contacts")) == org.store("contacts")
+
+
+def test_a_time_without_a_colon_in_its_offset_is_read_and_goes_unquoted_into_a_query(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = org.read("leads")[-1].checkpoint
+    for _ in range(3):
+        org.change("leads", "add")
+    monkeypatch.setattr(objects, "PAGE", 2)
+    pages = org.read("leads", since)
+    row = pages[0].records[-1]
+    assert row["SystemModstamp"].endswith(".000+0000")
+    moment = parse_time(row["SystemModstamp"]).isoformat(timespec="milliseconds")
+    literal = moment.replace("+00:00", "Z")
+    assert (
+        f"SystemModstamp > {literal} OR (SystemModstamp = {literal} AND Id >" in org.queries()[-1]
+    )
+
+
+def test_a_checkpoint_stays_behind_its_read_by_what_a_transaction_may_last(org: Org) -> None:
+    begun = org.now
+    since = parse_time(org.read("users")[-1].checkpoint["since"])
+    assert begun - since >= timedelta(minutes=10)
+
+
+# -- Deletions ----------------------------------------------------------------------------------
+
+
+def test_what_is_in_the_recycle_bin_is_deleted_and_what_is_taken_out_is_back(org: Org) -> None:
+    first = org.read("leads")
+    gone = org.change("leads", "delete", id=next(iter(org.store("leads"))))
+    second = org.read("leads", first[-1].checkpoint)
+    assert deleted(second) == {gone}
+    org.control("undelete", object="Lead", id=gone)
+    third = org.read("leads", second[-1].checkpoint)
+    assert gone not in deleted(third)
+    assert stored(org, "leads", first, second, third) == org.store("leads")
+
+
+def test_what_left_the_recycle_bin_at_once_is_told_by_the_log_of_deletions(org: Org) -> None:
+    first = org.read("accounts")
+    account = next(iter(org.store("accounts")))
+    org.change("accounts", "delete", id=account)
+    org.control("purge")
+    org.advance(timedelta(minutes=2))  # the log knows whole minutes only
+    assert account in deleted(org.read("accounts", first[-1].checkpoint))
+
+
+def test_what_hangs_on_a_deleted_account_is_deleted_with_it(org: Org) -> None:
+    contact = next(row for row in org.store("contacts").values() if row["AccountId"])
+    since = org.read("contacts")[-1].checkpoint
+    org.change("accounts", "delete", id=contact["AccountId"])
+    assert contact["Id"] in deleted(org.read("contacts", since))
+
+
+def test_too_many_deletions_for_one_answer_are_asked_for_in_shorter_times(org: Org) -> None:
+    since = org.read("leads")[-1].checkpoint
+    org.advance(timedelta(hours=2))
+    gone = org.change("leads", "delete", id=next(iter(org.store("leads"))))
+    org.control("purge")
+    org.advance(timedelta(hours=2))
+    asked: list[timedelta] = []
+    real = org.__call__
+
+    def answer(request: Request) -> Any:
+        if "/deleted/" in request.path:
+            start, end = (parse_time(str(request.params[n])) for n in ("start", "end"))
+            asked.append(end - start)
+            if end - start > timedelta(hours=1):
+                return response([{"errorCode": "EXCEEDED_ID_LIMIT", "message": "m"}], 400)
+        return real(request)
+
+    pages = drive(
+        lambda at, context: SALESFORCE.stream("leads").read(
+            at, Context(now=org.now, account_id="")
+        ),
+        answer,
+        since,
+    )
+    assert deleted(pages) == {gone}
+    assert sum((one for one in asked if one <= timedelta(hours=1)), timedelta()) > timedelta(
+        hours=4
+    )
+
+
+@pytest.mark.parametrize("lost", ["purged", "too old", "refused"])
+def test_deletions_that_the_vendor_no_longer_knows_start_the_stream_over(
+    org: Org, lost: str
+) -> None:
+    since = org.read("leads")[-1].checkpoint
+    if lost == "purged":
+        org.advance(timedelta(hours=1))
+        org.control("purge", log=True)
+    elif lost == "too old":
+        org.advance(timedelta(days=16))
+    else:
+        org.advance(timedelta(days=20), vendor_only=True)
+    with pytest.raises(CheckpointExpiredError):
+        org.read("leads", since)
+
+
+def test_the_last_date_covered_is_where_the_next_read_begins(org: Org) -> None:
+    since = org.read("leads")[-1].checkpoint
+    org.advance(timedelta(hours=3))
+    covered = "2026-01-01T00:00:00.000+0000"
+
+    def under_way(request: Request, body: Any) -> Any:
+        return {**body, "latestDateCovered": covered} if "/deleted/" in request.path else body
+
+    org.alter = under_way
+    assert parse_time(org.read("leads", since)[-1].checkpoint["since"]) == parse_time(covered)
+
+
+def test_users_are_never_deleted_and_nobody_is_asked_which_were(org: Org) -> None:
+    since = org.read("users")[-1].checkpoint
+    (user, *_) = [id_ for id_ in org.store("users")][1:]
+    org.change("users", "change", id=user, record={"IsActive": False})
+    pages = org.read("users", since)
+    assert [row["IsActive"] for page in pages for row in page.records if row["Id"] == user] == [
+        False
+    ]
+    assert not any("deleted" in request.path for request in org.asked)
+
+
+# -- Objects ------------------------------------------------------------------------------------
+
+
+def test_an_org_has_objects_of_its_own(org: Org) -> None:
+    assert stored(org, "custom_objects", org.read("custom_objects")) == org.store("custom_objects")
+    assert not any("History" in request.path for request in org.asked)
+
+
+def test_only_the_objects_that_a_tenant_chose_are_read(org: Org) -> None:
+    org.config = {"objects": "lead,invoice__c"}
+    assert stored(org, "accounts", org.read("accounts")) == {}
+    assert stored(org, "leads", org.read("leads")) == org.store("leads")
+    kinds = {row["object"] for page in org.read("custom_objects") for row in page.records}
+    assert kinds == {"Invoice__c"}
+
+
+def test_an_object_that_is_no_longer_there_takes_its_rows_along(org: Org) -> None:
+    first = org.read("custom_objects")
+    org.control("hide", objects=["Shipment__c"])
+    second = org.read("custom_objects", first[-1].checkpoint)
+    left = stored(org, "custom_objects", first, second)
+    assert {row["object"] for row in left.values()} == {"Invoice__c"}
+    assert set(second[-1].checkpoint["objects"]) == {"Invoice__c"}
+
+
+def test_an_object_that_the_user_may_not_see_leaves_the_others_alone(org: Org) -> None:
+    org.control("hide", objects=["Lead"])
+    with pytest.raises(NotAllowedError):
+        org.read("leads")
+    assert org.read("contacts")
+
+
+def test_what_a_field_is_called_cannot_change_the_query(org: Org) -> None:
+    def odd(request: Request, body: Any) -> Any:
+        if request.path.endswith("/describe"):
+            body["fields"].append({"name": "Id FROM User --", "type": "string"})
+        return body
+
+    org.alter = odd
+    with pytest.raises(ContractError):
+        org.read("leads")
+
+
+# -- Who we are, and what is refused ------------------------------------------------------------
+
+
+def test_ids_of_fifteen_characters_are_those_of_eighteen() -> None:
+    assert eighteen("00Dx0000000BV7z") == "00Dx0000000BV7zEAG"
+    assert eighteen("001A0000006Vm9r") == "001A0000006Vm9rIAC"
+    assert eighteen("001A0000006Vm9rIAC") == "001A0000006Vm9rIAC"
+
+
+def identified(**answer: str) -> Any:
+    told = {
+        "id": "https://login.salesforce.com/id/00Dx0000000BV7z/005x00000012Q9P",
+        "instance_url": "https://acme.my.salesforce.com",
+        **answer,
+    }
+    steps = SALESFORCE.identify(told, {})
+    with pytest.raises(StopIteration) as stop:
+        next(steps)
+    (account,) = stop.value.value
+    return account
+
+
+def test_the_org_and_its_address_come_from_the_token_answer() -> None:
+    account = identified()
+    assert account.id == "00Dx0000000BV7zEAG"
+    check_account(SALESFORCE, account)
+    assert "acme.my.salesforce.com" in str(account.config)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://acme.my.salesforce.com.evil.example",
+        "http://acme.my.salesforce.com",
+        "https://evil.example/.salesforce.com",
+        "https://acme.my.salesforce.com@evil.example",
+    ],
+)
+def test_no_token_goes_to_an_instance_that_is_not_salesforces(url: str) -> None:
+    with pytest.raises(ContractError):
+        check_account(SALESFORCE, identified(instance_url=url))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (403, "REQUEST_LIMIT_EXCEEDED", RateLimitedError),
+        (403, "API_DISABLED_FOR_ORG", NotAllowedError),
+        (403, "API_CURRENTLY_DISABLED", NotAllowedError),
+        (400, "INVALID_TYPE", NotAllowedError),
+        (400, "QUERY_TIMEOUT", ProviderUnavailableError),
+        (401, "INVALID_SESSION_ID", type(None)),
+    ],
+)
+def test_an_error_is_told_by_its_code_in_a_list(status: int, code: str, error: type) -> None:
+    told = SALESFORCE.classify(response([{"message": "m", "errorCode": code}], status))
+    assert isinstance(told, error)
+
+
+def test_a_refused_login_is_told_by_an_object() -> None:
+    explain = SALESFORCE.oauth.explain
+    assert isinstance(explain({"error": "inactive_user"}), BrokenConnectionError)
+    assert isinstance(explain({"error": "rate_limit_exceeded"}), RateLimitedError)
+    assert "administrator" in str(explain({"error": "OAUTH_APPROVAL_ERROR_GENERIC"}))
+    assert explain({"error": "invalid_grant"}) is None
+    assert "invalid_grant" in SALESFORCE.oauth.refused
+
+
+def test_what_is_not_told_to_expire_is_used_for_as_long_as_it_works() -> None:
+    assert SALESFORCE.oauth.access_token_ttl == timedelta(hours=2)
+    assert SALESFORCE.oauth.pkce
+    assert NOW.tzinfo is not None
