@@ -158,9 +158,11 @@ def graph_watch(
             "expirationDateTime": _until(wanted),
             "clientState": wanted.secret,
         }
-        response = yield Request.post(SUBSCRIPTIONS, json=body, expect=(403,))
-        if response.status == 403:
-            return Refused(f"Microsoft allows no subscription here ({code_of(response) or 403})")
+        # A conflict: of some resources our app may have one only, whoever it is for.
+        response = yield Request.post(SUBSCRIPTIONS, json=body, expect=(403, 409))
+        if response.status in (403, 409):
+            code = code_of(response) or response.status
+            return Refused(f"Microsoft allows no subscription here ({code})")
         return _watched(response)
 
     def renew(wanted: Wanted, watched: Watched) -> Generator[Request, Response, Watched | Refused]:

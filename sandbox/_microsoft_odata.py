@@ -23,6 +23,8 @@ NEXT, DELTA = "@odata.nextLink", "@odata.deltaLink"
 CONTEXT = f"https://{GRAPH}/v1.0/$metadata#"
 
 Shape: TypeAlias = Callable[[Json], Json]
+# From the options of a delta's first call: how it shows an item, None of one that it leaves out.
+Narrow: TypeAlias = Callable[[Mapping[str, str]], Callable[[Json], Json | None]]
 # After a token that names no page size.
 MOST_AT_ONCE = 200
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -107,6 +109,7 @@ def delta(
     default: int,
     most: int,
     shape: Shape = lambda row: row,
+    narrow: Narrow = lambda options: lambda row: row,
     names: tuple[str, str] = ("$skiptoken", "$deltatoken"),
     dated: bool = False,
 ) -> Response:
@@ -114,21 +117,32 @@ def delta(
 
     Options are fixed in the first call and travel in the token; `names` are the parameters that
     hold it in next and delta links. The token may be `latest`, and a time where it is `dated`. The
-    second page of a round is empty and leads on, as Graph's pages may.
+    second page of a round is empty and leads on, as Graph's pages may. `narrow` is for what else a
+    collection takes: `$filter` and `$expand`.
     """
+    given = {name: call.query[name] for name in ("$filter", "$expand") if name in call.query}
     at = _position(call, feed, names, dated) or {
         "s": 0,
         "b": feed.position,
-        "q": {"select": call.query.get("$select", ""), "size": page_size(call, default, most)},
+        "q": {
+            "select": call.query.get("$select", ""),
+            "size": page_size(call, default, most),
+            "given": given,
+        },
     }
-    waiting = list(feed.after(at["s"], baseline=at["b"]))
+    shows = narrow(at["q"]["given"])
+    waiting = [
+        (entry, row)
+        for entry in feed.after(at["s"], baseline=at["b"])
+        if (row := entry.shown if entry.gone else shows(entry.shown)) is not None
+    ]
     told = [] if at.get("n") == 1 else waiting[: int(at["q"]["size"])]
-    rows = [e.shown if e.gone else _selected(shape(e.shown), at["q"]["select"]) for e in told]
+    rows = [r if e.gone else _selected(shape(r), at["q"]["select"]) for e, r in told]
     body: Json = {"@odata.context": f"{CONTEXT}{context}", "value": rows}
     path = _CALLED_WITH.sub("()", call.path)
     place = {"e": feed.epoch, "q": at["q"]}
     if len(told) < len(waiting):
-        here = told[-1].sequence if told else at["s"]
+        here = told[-1][0].sequence if told else at["s"]
         place |= {"s": here, "b": at["b"], "n": at.get("n", 0) + 1}
         body[NEXT] = link(call, path, {names[0]: _packed(place)})
     else:
@@ -143,7 +157,7 @@ def _position(call: Call, feed: Feed, names: tuple[str, str], dated: bool) -> Js
     token = call.params.get("token", next(iter(given), ""))
     if not token:
         return None
-    options = {"select": call.query.get("$select", ""), "size": MOST_AT_ONCE}
+    options = {"select": call.query.get("$select", ""), "size": MOST_AT_ONCE, "given": {}}
     if token == "latest":
         return {"s": feed.position, "b": 0, "q": options}
     if dated and (moment := _moment(token)):
@@ -212,10 +226,12 @@ def listing(
     return reply(body)
 
 
-def condition(call: Call, allowed: Mapping[str, Sequence[str]]) -> Callable[[Json], bool]:
+def condition(
+    call: Call, allowed: Mapping[str, Sequence[str]], text: str | None = None
+) -> Callable[[Json], bool]:
     """`$filter`, as far as a collection takes it: fields, each by the operators it allows, with a
-    time or a text in quotes, joined by `and`."""
-    text = call.query.get("$filter", "")
+    time or a text in quotes, joined by `and`. A `text` stands for what is not in the query."""
+    text = call.query.get("$filter", "") if text is None else text
     parts = re.split(r"\s+and\s+", text) if text else []
     tests = []
     for part in parts:

@@ -174,9 +174,11 @@ def test_a_watch_is_made_with_its_secret_and_an_address_for_lifecycle_events() -
     )
 
 
-def test_an_account_that_gets_no_watch_is_polled() -> None:
-    refused, _ = run(WATCH.create(WANTED), response({"error": {"code": "ExtensionError"}}, 403))
+@pytest.mark.parametrize(("status", "code"), [(403, "ExtensionError"), (409, "")])
+def test_an_account_that_gets_no_watch_is_polled(status: int, code: str) -> None:
+    refused, _ = run(WATCH.create(WANTED), response({"error": {"code": code}}, status))
     assert isinstance(refused, Refused)
+    assert (code.lower() or "409") in refused.reason
 
 
 def test_a_watch_is_renewed_by_patch() -> None:

@@ -1,6 +1,6 @@
 """Graph's collections in the sandbox: pages, page sizes, fields and filters, of made-up rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from sandbox._app import build
 from sandbox._microsoft import GRAPH
-from sandbox._microsoft_odata import condition, listing
+from sandbox._microsoft_odata import Feed, condition, delta, listing
 from sandbox._serve import run
-from sandbox._vendor import Call, Route
+from sandbox._vendor import Call, Json, Route
 from sandbox._world import World
 from sandbox.onedrive import vendor
 from tests._graph import Person, problem
@@ -30,11 +30,27 @@ def things(call: Call) -> Response:
     return listing(call, rows, context="things", default=3, most=5)
 
 
+def changes(call: Call) -> Response:
+    feed = Feed(call.clock)
+    for row in ROWS:
+        feed.put(row["id"], row)
+
+    def narrow(options: Mapping[str, str]) -> Callable[[Json], Json | None]:
+        fits = condition(call, FILTERS, options.get("$filter", ""))
+        more = {"parts": []} if options.get("$expand") == "parts" else {}
+        return lambda row: {**row, **more} if fits(row) else None
+
+    return delta(call, feed, context="things", default=3, most=5, narrow=narrow)
+
+
 @pytest.fixture(scope="module")
 def person() -> Iterator[Person]:
-    route = Route("GET", GRAPH, "/v1.0/things", things)
+    routes = (
+        Route("GET", GRAPH, "/v1.0/things", things),
+        Route("GET", GRAPH, "/v1.0/things/delta", changes),
+    )
     with (
-        run(build(World([replace(vendor, routes=(route,))], seed=1))) as origin,
+        run(build(World([replace(vendor, routes=routes)], seed=1))) as origin,
         httpx.Client(base_url=origin, timeout=20) as client,
     ):
         yield Person(client, "onedrive", size=0)
@@ -85,6 +101,20 @@ def test_rows_are_filtered_by_time_and_text(person: Person, text: str, expected:
 )
 def test_a_filter_that_a_collection_does_not_take_is_refused(person: Person, text: str) -> None:
     assert problem(person.get("/things", **{"$filter": text})) == (400, "invalidRequest")
+
+
+def test_what_the_first_call_of_a_delta_asks_for_holds_to_its_end_and_after_it(
+    person: Person,
+) -> None:
+    asked = {"$filter": "kind eq 'odd'", "$expand": "parts", "$top": 2}
+    rows, sizes, link = person.all("/things/delta", **asked)
+    assert rows == [{**row, "parts": []} for row in ROWS[::2]]
+    assert sizes == [2, 0, 2]
+    assert person.all(link)[0] == []
+    assert problem(person.get("/things/delta", **{"$filter": "id eq '1'"})) == (
+        400,
+        "invalidRequest",
+    )
 
 
 def test_a_link_that_was_never_given_is_refused(person: Person) -> None:
