@@ -180,6 +180,10 @@ class Client:
         self._slots = asyncio.Semaphore(connector.concurrency)
         self._renewal = asyncio.Lock()
 
+    def now(self) -> datetime:
+        """The time by which it is noted when requests are sent."""
+        return self._clock.now()
+
     async def read(self, reader: Reader) -> AsyncGenerator[tuple[Page, datetime], None]:
         """The reader's pages, each with the time that what it shows was true for certain."""
         observed_at = self._clock.now()

@@ -216,7 +216,8 @@ class Reading:
                 yield part
         except CheckpointExpiredError:
             # Deletes of the time between are not told any more: only a full scan finds them.
-            scan = None if stream.append_only else self._new_scan()
+            # It began now: what this very read has stored before, it may not see either.
+            scan = None if stream.append_only else Scan(uuid4(), self._client.now())
             async for part in self._read_from(stream, Checkpoint(), scan, begins=True):
                 yield part
 

@@ -150,8 +150,8 @@ async def test_a_read_that_is_stopped_after_any_page_goes_on_from_there(
     assert not await in_steps(tried, stream, pages)
     tried.forget()
     assert not await in_two(tried, stream, pages)
-    for read_on in (in_steps, in_two):
-        tried.change(MANY, stream)
+    for read_on, changes in ((in_steps, MANY), (in_two, CHANGES)):
+        tried.change(changes, stream)
         pages, _ = await tried.measure(stream)
         assert not await read_on(tried, stream, pages)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -98,7 +99,8 @@ async def test_what_a_killed_dispatcher_left_running_is_closed_and_nothing_that_
     world.run("UPDATE leases SET expires_at = now()")
     state = await kept_up()
     assert "1 syncs of killed processes ended" in (state.message or "")
-    assert "1 dead runs set to Crashed" in (state.message or "")
+    # Other tests may have left some, too.
+    assert re.search(r"[1-9]\d* dead runs set to Crashed", state.message or "")
     assert (await run_of(above)).state_name == "Crashed"
     monkeypatch.setattr(leftovers, "_has_ended", lambda run: run.state.is_final())
     await kept_up()
