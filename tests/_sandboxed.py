@@ -22,6 +22,7 @@ INTEGRATIONS = [
     "google_calendar",
     "google_drive",
     "hubspot",
+    "ms_teams",
     "onedrive",
     "quickbooks",
     "salesforce",
