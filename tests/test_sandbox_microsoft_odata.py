@@ -37,7 +37,7 @@ def changes(call: Call) -> Response:
 
     def narrow(options: Mapping[str, str]) -> Callable[[Json], Json | None]:
         fits = condition(call, FILTERS, options.get("$filter", ""))
-        more = {"parts": []} if options.get("$expand") == "parts" else {}
+        more: Json = {"parts": []} if options.get("$expand") == "parts" else {}
         return lambda row: {**row, **more} if fits(row) else None
 
     return delta(call, feed, context="things", default=3, most=5, narrow=narrow)

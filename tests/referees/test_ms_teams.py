@@ -86,7 +86,7 @@ async def test_joined_teams_and_their_channels_are_listed(referee: Referee) -> N
     assert joined
     teams = {team.id: team.display_name for team in joined.value or ()}
     assert teams == {id_: row["displayName"] for id_, row in referee.store("teams").items()}
-    found = {}
+    found: dict[str, Any] = {}
     for team in teams:
         listed = await referee.graph.teams.by_team_id(str(team)).channels.get()
         assert listed
@@ -160,7 +160,7 @@ async def test_messages_and_replies_are_read_by_their_ids(referee: Referee) -> N
         team, channel_id, above, id_ = key.split("/")
         channel = referee.graph.teams.by_team_id(team).channels.by_channel_id(channel_id)
         message = channel.messages.by_chat_message_id(above)
-        assert (await message.get()).id == above  # type: ignore[union-attr]
+        assert (await message.get()).id == above
         reply = await message.replies.by_chat_message_id1(id_).get()
         assert reply
         assert reply.reply_to_id == above
