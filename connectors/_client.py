@@ -43,6 +43,8 @@ for _name in ("httpx", "httpcore"):
 
 T = TypeVar("T")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,40}")
+# What is asked for as bytes comes as bytes.
+_BYTES = "application/octet-stream"
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[\w:.-]{1,80}")
 
@@ -135,7 +137,7 @@ class Transport:
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),
-            json=_parse(body, answer, title),
+            json=body if headers.get("accept") == _BYTES else _parse(body, answer, title),
             url=url,
             sent_at=sent_at,
         )
@@ -286,13 +288,13 @@ class Client:
         return _Failure(error, response.status, retry_after(response, self._clock.now()))
 
     async def _call(self, request: Request, url: str, bearer: str) -> Response:
-        name = self.connector.auth_header
-        headers = {
-            "accept": "application/json",
-            **self.connector.headers,
-            **request.headers,
-            name: f"Bearer {bearer}" if name == "authorization" else bearer,
-        }
+        headers = {"accept": "application/json", **self.connector.headers, **request.headers}
+        if request.file:
+            headers["accept"] = _BYTES
+        elif self.connector.auth_header == "authorization":
+            headers["authorization"] = f"Bearer {bearer}"
+        else:
+            headers[self.connector.auth_header] = bearer
         content: bytes | None = None
         if request.form is not None:
             content = urlencode(request.form).encode()
@@ -339,6 +341,9 @@ class Client:
             base = self._filled(self.connector.base_url)
             url = base.rstrip("/") + "/" + self._filled(request.path).lstrip("/")
             params = dict(self.connector.params)
+        if request.file:
+            check_host(self.connector.title, url, self.connector.files)
+            return url
         url = _with_params(url, {**params, **request.params})
         check_host(self.connector.title, url, allowed_hosts(self.connector, base))
         return url

@@ -42,7 +42,9 @@ class Request:
     """One call to the vendor; `path` is joined to the connector's base URL unless it is a URL.
 
     `expect` lists error statuses that the reader wants to see instead of an exception.
-    `cost` is what the call takes from the rate budget, in the vendor's own units.
+    `cost` is what the call takes from the rate budget, in the vendor's own units. A `file` lies
+    elsewhere, for all who know its link: it is read without our token, from one of the connector's
+    `files`, and `json` of the answer is its bytes.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Request:
     expect: tuple[int, ...] = ()
     cost: int = 1
     budget: str = ""
+    file: bool = False
 
     @classmethod
     def get(cls, path: str, **options: Any) -> "Request":
@@ -276,7 +279,8 @@ class Connector:
     `hosts` are those a token may be sent to, besides the host of `base_url`. That one may depend on
     the connection, `https://{config[shop]}/admin` or `{config[instance_url]}/services`, and is then
     one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
-    `auth_header` is where the token goes; bare, where that is not `authorization`.
+    `files` are those of files that are read without it. `auth_header` is where the token goes;
+    bare, where that is not `authorization`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.
@@ -298,6 +302,7 @@ class Connector:
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Params = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     auth_header: str = "authorization"
     concurrency: int = 4
     floor: timedelta = timedelta(0)

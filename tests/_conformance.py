@@ -188,7 +188,7 @@ class Tried:
             self.connector, self.connector.base_url, self.connection.account_id,
             self.connection.config,
         )  # fmt: skip
-        return [urlsplit(base).netloc, *self.connector.hosts]
+        return [urlsplit(base).netloc, *self.connector.hosts, *self.connector.files]
 
     def status(self) -> str:
         row = self.bench.sql.execute(

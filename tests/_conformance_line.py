@@ -32,7 +32,9 @@ class Line(Transport):
     async def call(
         self, title: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> Response:
-        ours = headers.get("authorization", "").startswith("Bearer ")
+        name = self.connector.auth_header
+        carried = headers.get(name, "")
+        ours = carried.startswith("Bearer ") if name == "authorization" else bool(carried)
         if ours:
             self.hosts.add(urlsplit(url).netloc)
             self.asked += 1
