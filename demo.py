@@ -97,7 +97,7 @@ def _chosen(names: Sequence[str] | None) -> list[str]:
     there = list(vendors.names())
     if unknown := sorted(set(names or ()) - set(there)):
         raise LookupError(f"no sandbox for {', '.join(unknown)}; there are: {', '.join(there)}")
-    # What tenants bring a key for has nothing to sync, nor has what only billing speaks to.
+    # What tenants bring a key for has nothing to sync.
     synced = {each.name for each in all_connectors() if each.streams}
     return [name for name in names or there if name in synced]
 

@@ -123,10 +123,9 @@ def _answer(
 ) -> Asking[tuple[Response, Call]]:
     """The answer, and the call with its grant once its token is known."""
     token = vendor.token(call)
-    held = call.desk.access(token) if token and (route is None or not route.open) else None
-    if held:
-        call = replace(call, grant=held.grant)
     try:
+        if token and (route is None or not route.open) and (g := call.desk.caller(call, token)):
+            call = replace(call, grant=g)
         if fault and fault.kind in TROUBLES:
             return vendor.trouble(fault.trouble(), call), call
         if fault and fault.kind in ("garbage", "huge"):

@@ -68,7 +68,8 @@ class OAuth:
     `reconnect_replaces`: a new one ends the former. `refresh_cap`: of more live refresh tokens of
     one account the oldest dies. `widens` says from the authorize parameters if the scopes of the
     account's earlier consents are granted as well. `admit` answers in place of a code where the
-    account may not consent to the scopes. `shared` makes what all vendors of the server keep of an
+    account may not consent to the scopes. `caller` finds the grant of a call's bearer token, where
+    that is more than an access token. `shared` makes what all vendors of the server keep of an
     account together: it is `Seed.shared`, and stands in the account's state under the server's
     name.
     """
@@ -87,7 +88,7 @@ class OAuth:
     revoke_status: int = 200
     revoke_ends_all: bool = False
     scope_separator: str = " "
-    client_auth: Literal["body", "basic", "either"] = "body"
+    client_auth: Literal["body", "basic", "either", "secret"] = "body"
     pkce: Literal["ignored", "optional", "required"] = "optional"
     takes_json: bool = False
     access_ttl: timedelta = timedelta(hours=1)
@@ -105,6 +106,7 @@ class OAuth:
     admit: Callable[[Call, Account, Sequence[str]], Response | None] = lambda call, who, scopes: (
         None
     )
+    caller: Callable[[Call, str], "Grant | None"] | None = None
     shared: Callable[[Seed], Any] | None = None
 
 
@@ -249,6 +251,13 @@ class Desk:
         self.refresh_tokens[value] = token
         return token
 
+    def caller(self, call: Call, bearer: str) -> Grant | None:
+        """The grant that a call's bearer token stands for."""
+        if self.auth.caller:
+            return self.auth.caller(call, bearer)
+        held = self.access(bearer)
+        return held.grant if held else None
+
     def access(self, value: str) -> Token | None:
         """The access token of that value if it works."""
         return self._working(self.access_tokens, value)
@@ -320,6 +329,9 @@ def check_client(call: Call, fields: Mapping[str, str]) -> None:
             given = base64.b64decode(basic, validate=True).decode().partition(":")[::2]
         except ValueError:
             given = ("", "")
+    elif auth.client_auth == "secret":
+        # It says by itself who asks: as a bearer token, or in the body.
+        given = (auth.client_id, basic or fields.get("client_secret", ""))
     elif auth.client_auth in ("body", "either"):
         given = (fields.get("client_id", ""), fields.get("client_secret", ""))
     else:

@@ -1,4 +1,4 @@
-"""Stripe's billing routes: customers, subscriptions, events, Checkout and the customer portal.
+"""How a business bills through Stripe: customers, subscriptions, Checkout, the customer portal.
 
 https://docs.stripe.com/api (2026-11). Checkout and the portal are pages that a person sees; here
 they are forms whose buttons pay, change and cancel.
@@ -11,16 +11,27 @@ from typing import Any
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sandbox._consent import STYLE
-from sandbox._stripe_business import DAY, PRICES, STATUSES, Business, business, page, price
+from sandbox._stripe_business import (
+    DAY,
+    PRICES,
+    STATUSES,
+    Business,
+    Modes,
+    business,
+    business_of,
+    price,
+)
 from sandbox._stripe_events import change_endpoint, create_endpoint, delete_endpoint, show_endpoint
 from sandbox._stripe_form import asked, missing, once, refuse
+from sandbox._stripe_reading import API
 from sandbox._vendor import Call, Json, RefusedError, Route, reply
 
-API, CHECKOUT, PORTAL = "api.stripe.com", "checkout.stripe.com", "billing.stripe.com"
+CHECKOUT, PORTAL = "checkout.stripe.com", "billing.stripe.com"
 
 
 def balance(call: Call) -> Response:
-    return reply({"object": "balance", "available": [], "livemode": False, "pending": []})
+    livemode = business_of(call).livemode
+    return reply({"object": "balance", "available": [], "livemode": livemode, "pending": []})
 
 
 def show_price(call: Call) -> Response:
@@ -28,13 +39,13 @@ def show_price(call: Call) -> Response:
 
 
 def create_customer(call: Call) -> Response:
-    given, held = asked(call, ("name", "email", "metadata")), _business(call)
+    given, held = asked(call, ("name", "email", "metadata")), business_of(call)
     made = {
         "id": held.id("cus"),
         "object": "customer",
         "created": held.now(),
         "email": given.get("email"),
-        "livemode": False,
+        "livemode": held.livemode,
         "metadata": given.get("metadata", {}),
         "name": given.get("name"),
     }
@@ -43,13 +54,8 @@ def create_customer(call: Call) -> Response:
     return reply(made)
 
 
-def show_customer(call: Call) -> Response:
-    asked(call, ())
-    return reply(_business(call).customer(call.params["id"]))
-
-
 def change_customer(call: Call) -> Response:
-    given, held = asked(call, ("name", "email", "metadata")), _business(call)
+    given, held = asked(call, ("name", "email", "metadata")), business_of(call)
     found = held.living(call.params["id"])
     metadata = {**found["metadata"], **given.pop("metadata", {})}
     found |= {**given, "metadata": {name: value for name, value in metadata.items() if value}}
@@ -58,71 +64,27 @@ def change_customer(call: Call) -> Response:
 
 
 def delete_customer(call: Call) -> Response:
-    held = _business(call)
+    held = business_of(call)
     id = held.living(call.params["id"])["id"]
-    for each in list(held.subscriptions.values()):
-        if each["customer"] == id and each["status"] not in ("canceled", "incomplete_expired"):
-            held.turn(each["id"], "canceled")
-    held.tell("customer.deleted", held.customers[id])
-    held.customers[id] = {"id": id, "object": "customer", "deleted": True}
-    return reply(held.customers[id])
-
-
-def list_subscriptions(call: Call) -> Response:
-    given = asked(call, ("customer", "status", "limit", "starting_after"))
-    held, status = _business(call), given.get("status")
-    if status not in (None, "all", "ended", *STATUSES):
-        refuse("Invalid status.", param="status")
-    customer = given.get("customer")
-    if customer is not None:
-        held.customer(customer, param="customer", status=400)
-    found = [
-        each
-        for each in held.subscriptions.values()
-        if customer in (None, each["customer"]) and _is_asked_for(each["status"], status)
-    ]
-    return reply(page(call, given, found))
-
-
-def _is_asked_for(status: str, wanted: str | None) -> bool:
-    if wanted is None:
-        return status not in ("canceled", "incomplete_expired")
-    return wanted in ("all", status)
+    return reply(held.forget(id))
 
 
 def create_subscription(call: Call) -> Response:
-    given, held = asked(call, ("customer", "items", "metadata")), _business(call)
+    given, held = asked(call, ("customer", "items", "metadata")), business_of(call)
     customer = held.living(given.get("customer"))
     return reply(held.subscribe(customer["id"], given.get("items"), given.get("metadata")))
 
 
-def show_subscription(call: Call) -> Response:
-    return reply(_business(call).subscription(call.params["id"]))
-
-
 def change_subscription(call: Call) -> Response:
-    given, held = asked(call, ("items",)), _business(call)
+    given, held = asked(call, ("items",)), business_of(call)
     return reply(held.change(call.params["id"], given.get("items")))
 
 
 def cancel_subscription(call: Call) -> Response:
-    held = _business(call)
+    held = business_of(call)
     if held.subscription(call.params["id"])["status"] == "canceled":
         missing("subscription", call.params["id"])
     return reply(held.turn(call.params["id"], "canceled"))
-
-
-def list_items(call: Call) -> Response:
-    given = asked(call, ("subscription", "limit", "starting_after"))
-    found = _business(call).subscription(given.get("subscription", ""))
-    return reply(page(call, given, found["items"]["data"][::-1]))
-
-
-def list_events(call: Call) -> Response:
-    given = asked(call, ("type", "limit", "starting_after"))
-    wanted = given.get("type")
-    found = (each for each in _business(call).events if wanted in (None, each["type"]))
-    return reply(page(call, given, found))
 
 
 def create_checkout(call: Call) -> Response:
@@ -133,7 +95,7 @@ def create_checkout(call: Call) -> Response:
             "subscription_data", "success_url", "cancel_url",
         ),
     )  # fmt: skip
-    held = _business(call)
+    held = business_of(call)
     if given.get("mode") != "subscription":
         refuse("This sandbox sells subscriptions only.", param="mode")
     if "success_url" not in given:
@@ -153,7 +115,7 @@ def create_checkout(call: Call) -> Response:
         "created": held.now(),
         "customer": customer["id"],
         "expires_at": held.now() + DAY,
-        "livemode": False,
+        "livemode": held.livemode,
         "metadata": given.get("metadata", {}),
         "mode": "subscription",
         "payment_status": "unpaid",
@@ -168,11 +130,11 @@ def create_checkout(call: Call) -> Response:
 
 
 def show_checkout(call: Call) -> Response:
-    return reply(_session(_business(call), call.params["id"]))
+    return reply(_session(business_of(call), call.params["id"]))
 
 
 def create_portal(call: Call) -> Response:
-    given, held = asked(call, ("customer", "return_url")), _business(call)
+    given, held = asked(call, ("customer", "return_url")), business_of(call)
     customer = held.living(given.get("customer"))
     id = held.id("bps")
     made = {
@@ -181,7 +143,7 @@ def create_portal(call: Call) -> Response:
         "configuration": "bpc_1Sandbox",
         "created": held.now(),
         "customer": customer["id"],
-        "livemode": False,
+        "livemode": held.livemode,
         "return_url": given.get("return_url"),
         "url": call.url(PORTAL, f"/p/session/{id}"),
     }
@@ -237,9 +199,10 @@ def portal_page(call: Call) -> Response:
 def _opened(call: Call, kind: str) -> tuple[Business, Json]:
     """The session that an address holds, and the business it is of; no key opens these pages."""
     for account in call.desk.accounts.values():
-        held: Business = account.state[call.vendor]
-        if (session := getattr(held, kind).get(call.params["id"])) is not None:
-            return held, session
+        modes: Modes = account.state[call.vendor]
+        for held in (modes.test, modes.live):
+            if (session := getattr(held, kind).get(call.params["id"])) is not None:
+                return held, session
     missing("session", call.params["id"])
 
 
@@ -275,11 +238,6 @@ def turn(states: Mapping[str, Any], body: Json) -> Json:
     return held.turn(id, str(body["status"]))
 
 
-def _business(call: Call) -> Business:
-    held: Business = call.state
-    return held
-
-
 def _session(held: Business, id: str) -> Json:
     if id not in held.sessions:
         missing("checkout.session", id)
@@ -287,7 +245,7 @@ def _session(held: Business, id: str) -> Json:
 
 
 def _post(path: str, handler: Any) -> Route:
-    return Route("POST", API, path, once(handler, lambda call: _business(call).answers))
+    return Route("POST", API, path, once(handler, lambda call: business_of(call).answers))
 
 
 def _get(path: str, handler: Any) -> Route:
@@ -298,16 +256,11 @@ ROUTES = (
     _get("/v1/balance", balance),
     _get("/v1/prices/{id}", show_price),
     _post("/v1/customers", create_customer),
-    _get("/v1/customers/{id}", show_customer),
     _post("/v1/customers/{id}", change_customer),
     Route("DELETE", API, "/v1/customers/{id}", delete_customer),
-    _get("/v1/subscriptions", list_subscriptions),
     _post("/v1/subscriptions", create_subscription),
-    _get("/v1/subscriptions/{id}", show_subscription),
     _post("/v1/subscriptions/{id}", change_subscription),
     Route("DELETE", API, "/v1/subscriptions/{id}", cancel_subscription),
-    _get("/v1/subscription_items", list_items),
-    _get("/v1/events", list_events),
     _post("/v1/checkout/sessions", create_checkout),
     _get("/v1/checkout/sessions/{id}", show_checkout),
     _post("/v1/billing_portal/sessions", create_portal),

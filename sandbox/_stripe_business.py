@@ -1,11 +1,13 @@
-"""A business on Stripe: its customers, what they are subscribed to, and the events that tell of it.
+"""A business on Stripe: its customers, what they pay and are subscribed to, and the events that
+tell of it; once in live mode and once in test mode.
 
-Objects are in the form of API version 2026-10-28.endive, as far as billing reads them.
+Objects are held in the form of API version 2026-10-28.endive, with the fields that are read here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from operator import eq, ge, gt, le, lt
 from random import Random
 from string import ascii_letters, digits
 from typing import Any
@@ -14,10 +16,13 @@ from starlette.responses import Response
 
 from sandbox._clock import Clock
 from sandbox._stripe_form import missing, refuse
+from sandbox._stripe_versions import NEW, shown
 from sandbox._vendor import Call, Json, RefusedError
 
 DAY = 86_400
-VERSION = "2026-10-28.endive"
+# So long events are kept.
+KEPT = 30 * DAY
+TEST_KEY = "sk_test_"
 # What there is to buy, in cents a month; the last is not sold any more.
 PRICES = {
     "price_1SandboxSolo": ("prod_SandboxSolo", 1_900, True),
@@ -34,12 +39,18 @@ STATUSES = (
 
 @dataclass
 class Business:
-    """One account's state."""
+    """One account's data of one mode. `version` is what events are rendered in, and answers to
+    calls that ask for no other."""
 
     clock: Clock
     random: Random
     heard: Callable[[Json], None] = lambda event: None
+    livemode: bool = False
+    version: str = NEW
     customers: dict[str, Json] = field(default_factory=dict)
+    charges: dict[str, Json] = field(default_factory=dict)
+    payment_intents: dict[str, Json] = field(default_factory=dict)
+    invoices: dict[str, Json] = field(default_factory=dict)
     subscriptions: dict[str, Json] = field(default_factory=dict)
     sessions: dict[str, Json] = field(default_factory=dict)
     # What each session is for: prices, and metadata of the subscription to come.
@@ -47,6 +58,7 @@ class Business:
     portals: dict[str, Json] = field(default_factory=dict)
     events: list[Json] = field(default_factory=list)
     answers: dict[str, tuple[bytes, Response]] = field(default_factory=dict)
+    invoiced: int = 0
 
     def id(self, prefix: str) -> str:
         return f"{prefix}_{''.join(self.random.choices(ascii_letters + digits, k=24))}"
@@ -54,21 +66,32 @@ class Business:
     def now(self) -> int:
         return int(self.clock.time())
 
-    def tell(self, type: str, about: Json) -> None:
-        """An event: what it is about, as it is now."""
+    def tell(self, type: str, about: Json, **previous: Any) -> None:
+        """An event: what it is about, as it is now, and `previous` values of what changed."""
+        event = self.note(type, about, self.now(), previous)
+        self.heard(event)
+
+    def note(self, type: str, about: Json, at: int, previous: Json | None = None) -> Json:
+        """Puts an event among those of the account, without a word to anybody."""
+        data = {"object": deepcopy(shown(about, self.version))}
         event = {
             "id": self.id("evt"),
             "object": "event",
-            "api_version": VERSION,
-            "created": self.now(),
-            "data": {"object": deepcopy(about)},
-            "livemode": False,
+            "api_version": self.version,
+            "created": at,
+            "data": {**data, **({"previous_attributes": previous} if previous else {})},
+            "livemode": self.livemode,
             "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None},
             "type": type,
         }
         self.events.append(event)
-        self.heard(event)
+        return event
+
+    def kept(self) -> list[Json]:
+        """The events that are not too old, the newest first."""
+        since = self.now() - KEPT
+        return newest_first(event for event in self.events if event["created"] > since)
 
     def customer(self, id: str, *, param: str = "id", status: int = 404) -> Json:
         """The customer of that id, deleted ones included."""
@@ -83,6 +106,15 @@ class Business:
             missing("customer", str(id), param="customer", status=400)
         return found
 
+    def forget(self, id: str) -> Json:
+        """A living customer is deleted, and what it is subscribed to ends; what is left of it."""
+        for each in list(self.subscriptions.values()):
+            if each["customer"] == id and each["status"] not in ("canceled", "incomplete_expired"):
+                self.turn(each["id"], "canceled")
+        self.tell("customer.deleted", self.customers[id])
+        self.customers[id] = {"id": id, "object": "customer", "deleted": True}
+        return self.customers[id]
+
     def subscription(self, id: str) -> Json:
         if id not in self.subscriptions:
             missing("subscription", id)
@@ -92,26 +124,32 @@ class Business:
         self, customer: str, items: Any, metadata: Json | None = None, status: str = "active"
     ) -> Json:
         """A new subscription to those prices."""
-        id, now = self.id("sub"), self.now()
+        made = self.subscribed(customer, items, at=self.now())
+        made |= {"metadata": metadata or {}, "status": status}
+        self.tell("customer.subscription.created", made)
+        return made
+
+    def subscribed(self, customer: str, items: Any, *, at: int) -> Json:
+        """A subscription that is told to nobody."""
+        id = self.id("sub")
         made = {
             "id": id,
             "object": "subscription",
             "cancel_at_period_end": False,
             "canceled_at": None,
             "collection_method": "charge_automatically",
-            "created": now,
+            "created": at,
             "currency": "usd",
             "customer": customer,
             "ended_at": None,
             "items": _list(f"/v1/subscription_items?subscription={id}", self._items(id, items)),
             "latest_invoice": self.id("in"),
-            "livemode": False,
-            "metadata": metadata or {},
-            "start_date": now,
-            "status": status,
+            "livemode": self.livemode,
+            "metadata": {},
+            "start_date": at,
+            "status": "active",
         }
         self.subscriptions[id] = made
-        self.tell("customer.subscription.created", made)
         return made
 
     def turn(self, id: str, status: str) -> Json:
@@ -141,7 +179,7 @@ class Business:
         param = f"items[{number}]"
         if not isinstance(item, dict) or "price" not in item:
             refuse(f"Missing required param: {param}[price].", param=param)
-        sold = price(item["price"], param=f"{param}[price]")
+        sold = price(item["price"], param=f"{param}[price]", livemode=self.livemode)
         if not sold["active"]:
             refuse("The price specified is inactive.", param=f"{param}[price]")
         now = self.now()
@@ -158,7 +196,25 @@ class Business:
         }
 
 
-def price(id: str, *, param: str = "price", status: int = 400) -> Json:
+@dataclass
+class Modes:
+    """What an account has in live mode, and what it has in test mode: neither sees the other."""
+
+    live: Business
+    test: Business
+
+
+def business_of(call: Call) -> Business:
+    """What a call is about: the data of its key's mode."""
+    held: Modes = call.state
+    return held.test if is_of_test_mode(call) else held.live
+
+
+def is_of_test_mode(call: Call) -> bool:
+    return call.headers.get("authorization", "").partition(" ")[2].startswith(TEST_KEY)
+
+
+def price(id: str, *, param: str = "price", status: int = 400, livemode: bool = False) -> Json:
     """The price of that id."""
     if id not in PRICES:
         missing("price", id, param=param, status=status)
@@ -170,7 +226,7 @@ def price(id: str, *, param: str = "price", status: int = 400) -> Json:
         "billing_scheme": "per_unit",
         "created": 1_764_000_000,
         "currency": "usd",
-        "livemode": False,
+        "livemode": livemode,
         "metadata": {},
         "product": product,
         "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
@@ -183,24 +239,48 @@ def _list(url: str, data: list[Json]) -> Json:
     return {"object": "list", "data": data, "has_more": False, "url": url}
 
 
-def page(call: Call, given: Json, found: Iterable[Json]) -> Json:
-    """A list's page: the newest first, after the id that was asked for."""
-    rows = list(found)[::-1]
-    limit = int(given.get("limit", 10))
-    if not 1 <= limit <= 100:
+def newest_first(found: Iterable[Json]) -> list[Json]:
+    return sorted(found, key=lambda each: int(each["created"]))[::-1]
+
+
+def page(call: Call, given: Json, rows: list[Json]) -> Json:
+    """A page of a list: what follows the id that was asked for, or goes before it."""
+    limit = str(given.get("limit", 10))
+    if not (limit.isdecimal() and 1 <= int(limit) <= 100):
         refuse("This value must be from 1 to 100.", param="limit")
-    after = given.get("starting_after")
-    if after is not None:
-        ids = [row["id"] for row in rows]
-        if after not in ids:
-            missing("object", after, param="starting_after", status=400)
-        rows = rows[ids.index(after) + 1 :]
-    return {**_list(call.path, rows[:limit]), "has_more": len(rows) > limit}
+    rows, most = _created(given.get("created"), rows), int(limit)
+    if "ending_before" in given:
+        before = rows[: _place(rows, given, "ending_before")]
+        return {**_list(call.path, before[-most:]), "has_more": len(before) > most}
+    if "starting_after" in given:
+        rows = rows[_place(rows, given, "starting_after") + 1 :]
+    return {**_list(call.path, rows[:most]), "has_more": len(rows) > most}
+
+
+def _place(rows: list[Json], given: Json, param: str) -> int:
+    for place, row in enumerate(rows):
+        if row["id"] == given[param]:
+            return place
+    missing("object", str(given[param]), param=param, status=400)
+
+
+_BOUNDS: Mapping[str, Callable[[int, int], bool]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
+
+
+def _created(asked: Any, rows: list[Json]) -> list[Json]:
+    """Those of a time, or within bounds of it."""
+    bounds = asked if isinstance(asked, dict) else {} if asked is None else {"": asked}
+    for name, value in bounds.items():
+        holds = {**_BOUNDS, "": eq}.get(name)
+        if holds is None or not str(value).isdecimal():
+            refuse("Invalid integer.", param="created")
+        rows = [row for row in rows if holds(row["created"], int(value))]
+    return rows
 
 
 def business(states: Mapping[str, Any], body: Json) -> Business:
-    """The business that a control names."""
+    """What the account that a control names bills with: its data of test mode."""
     found = states.get(str(body.get("account", "")))
-    if not isinstance(found, Business):
+    if not isinstance(found, Modes):
         raise RefusedError(f"stripe has no such account; it has: {', '.join(states)}")
-    return found
+    return found.test

@@ -1,29 +1,36 @@
-"""How Stripe tells an app what happened: endpoints that the app registers, and signed deliveries.
+"""How Stripe tells what happened: endpoints, an account's own or a platform's for all that are
+connected to it, and signed deliveries.
 
 https://docs.stripe.com/webhooks, https://docs.stripe.com/api/webhook_endpoints (2026-11)
 """
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
 from starlette.responses import Response
 
-from sandbox._stripe_business import Business
+from sandbox._outbox import Outbox
+from sandbox._stripe_business import business_of
+from sandbox._stripe_connect import PLATFORM
 from sandbox._stripe_form import asked, missing, refuse
 from sandbox._vendor import Call, reply
-from sandbox._webhooks import Address, Delivery, Event, Message, Sender, again_after, to_watches
+from sandbox._webhooks import Address, Delivery, Event, Message, Notice, Sender, again_after
 
 EVERY = "*"
+# In place of the account of a platform's endpoint.
+CONNECTED = "connected accounts"
 # Three days in live mode, with growing waits; Stripe says no more of its schedule.
 RETRIES = (60, 300, 1_800, 7_200, 18_000, 36_000, 36_000, 43_200, 43_200, 43_200)
 
 
 def create_endpoint(call: Call) -> Response:
-    """Its secret is shown this once."""
-    given, held = asked(call, ("url", "enabled_events", "metadata")), _business(call)
+    """Its secret is shown this once. With `connect` it hears of connected accounts only."""
+    known = ("api_version", "connect", "description", "enabled_events", "metadata", "url")
+    given, held = asked(call, known), business_of(call)
     url, events = str(given.get("url", "")), given.get("enabled_events")
     if urlsplit(url).scheme not in ("http", "https"):
         refuse("Invalid URL.", param="url", code="url_invalid")
@@ -33,8 +40,13 @@ def create_endpoint(call: Call) -> Response:
         url=url,
         secret=held.id("whsec").replace("_", "_sandbox", 1),
         id=held.id("we"),
-        account_id=call.account.id,
-        about={"enabled_events": events, "created": held.now()},
+        account_id=CONNECTED if given.get("connect") == "true" else call.account.id,
+        about={
+            "created": held.now(),
+            "enabled_events": events,
+            "livemode": held.livemode,
+            "owner": call.account.id,
+        },
     )
     call.desk.watches.add(made)
     return reply({**_shown(made), "secret": made.secret})
@@ -60,7 +72,7 @@ def delete_endpoint(call: Call) -> Response:
 
 def _mine(call: Call) -> Address:
     found = call.desk.watches.get(call.params["id"])
-    if found is None or found.account_id != call.account.id:
+    if found is None or found.about["owner"] != call.account.id:
         missing("webhook_endpoint", call.params["id"])
     return found
 
@@ -76,34 +88,52 @@ def _shown(endpoint: Address) -> dict[str, object]:
         "object": "webhook_endpoint",
         "created": endpoint.about["created"],
         "enabled_events": _events(endpoint),
-        "livemode": False,
+        "livemode": endpoint.about["livemode"],
         "status": "enabled",
         "url": endpoint.url,
     }
 
 
-def _business(call: Call) -> Business:
-    held: Business = call.state
-    return held
+def notices(event: Event, outbox: Outbox) -> Iterable[Notice]:
+    """An account's own endpoints hear of it; and, if it is not the platform's, the platform's."""
+    for endpoint in outbox.watches.of(event.account_id):
+        if _asks_for(endpoint, event) and endpoint.about["livemode"] is event.what["livemode"]:
+            yield Notice(event=event, address=endpoint)
+    if event.account_id == PLATFORM:
+        return
+    for endpoint in outbox.watches.of(CONNECTED):
+        # Those of live mode hear of test mode, too.
+        if _asks_for(endpoint, event) and endpoint.about["livemode"] >= event.what["livemode"]:
+            yield Notice(event=event, address=endpoint)
+    if outbox.app:
+        yield Notice(event=event, address=outbox.app)
 
 
-def _concerns(event: Event, endpoint: Address) -> bool:
+def _asks_for(endpoint: Address, event: Event) -> bool:
     wanted = _events(endpoint)
     return EVERY in wanted or event.what["type"] in wanted
 
 
 def compose(delivery: Delivery) -> Message:
-    """One event a call, signed anew for each attempt."""
-    body, at = orjson.dumps(delivery.events[0].what), int(delivery.now.timestamp())
+    """One event a call, signed anew for each attempt. The platform is told whose it is."""
+    event, address = delivery.events[0], delivery.address
+    told = {**event.what, "account": event.account_id}
+    own = address.account_id == event.account_id
+    body, at = orjson.dumps(event.what if own else told), int(delivery.now.timestamp())
     signed = f"{at}.".encode() + body
-    digest = hmac.new(delivery.address.secret.encode(), signed, hashlib.sha256).hexdigest()
+    digest = hmac.new(address.secret.encode(), signed, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "Stripe-Signature": f"t={at},v1={digest}",
     }
-    return Message(url=delivery.address.url, headers=headers, body=body)
+    return Message(url=address.url, headers=headers, body=body)
 
 
+# The app's address is an endpoint of live mode that a person made in the dashboard.
 SENDER = Sender(
-    compose=compose, notices=to_watches(_concerns), deadline=10.0, retry=again_after(*RETRIES)
+    compose=compose,
+    notices=notices,
+    deadline=10.0,
+    retry=again_after(*RETRIES),
+    secret="whsec_sandbox_connect",
 )

@@ -35,6 +35,11 @@ def refuse(message: str, *, param: str | None = None, code: str | None = None) -
     raise Answer(_error(400, "invalid_request_error", message, code=code, param=param))
 
 
+def denied(message: str, *, code: str) -> Never:
+    """Answer that the key may not do this."""
+    raise Answer(_error(403, "invalid_request_error", message, code=code))
+
+
 def missing(what: str, id: str, *, param: str = "id", status: int = 404) -> Never:
     """Answer that there is no such thing; one that a parameter names is a bad request."""
     message = f"No such {what}: {id!r}"

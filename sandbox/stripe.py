@@ -1,43 +1,60 @@
-"""Stripe, as far as a platform bills through it: key, customers, Checkout, portal, events.
+"""Stripe, from both sides: a tenant's own account that is connected to a platform (Connect), and
+the platform's, through which it bills.
 
-https://docs.stripe.com/api. An account of this vendor is a business; its secret key is an access
-token, from `describe` or the control `grant`. What a tenant's own account has to be synced is not
-here yet: it joins these routes on the same host.
+https://docs.stripe.com/api, https://docs.stripe.com/connect. An account is a business. In live mode
+it has made-up data, which a platform's key opens once the account has consented; an account's own
+secret key, from `describe` or the control `grant`, is of test mode, where nothing is to begin with.
 """
 
 from datetime import timedelta
-from random import Random
-from string import ascii_letters, digits
-from typing import Any, Never
+from functools import partial
 
-from sandbox._data import FIRM_ENDS, FIRM_STARTS
 from sandbox._oauth import OAuth
-from sandbox._stripe_billing import API, CONTROLS, ROUTES
-from sandbox._stripe_business import PRICES, Business
+from sandbox._stripe_billing import CONTROLS, ROUTES
+from sandbox._stripe_business import PRICES, Business, Modes
+from sandbox._stripe_connect import (
+    CLIENT_ID,
+    CONNECT,
+    HOST,
+    PLATFORM_KEY,
+    PLATFORM_TEST_KEY,
+    answer,
+    caller,
+    new_account,
+)
 from sandbox._stripe_events import SENDER
 from sandbox._stripe_form import trouble
-from sandbox._vendor import Change, Json, Limit, RefusedError, Seed, Vendor
+from sandbox._stripe_made_up import apply, fill
+from sandbox._stripe_reading import API, HELD, READING
+from sandbox._stripe_versions import OLD
+from sandbox._vendor import Call, Change, Json, Limit, Seed, Vendor
+
+STREAMS = {f"{kind}s": kind for kind in HELD}
+COUNTED = ("charges", "customers", "events", "invoices", "payment_intents", "subscriptions")
 
 
-def new_account(random: Random) -> tuple[str, str]:
-    id = "".join(random.choices(ascii_letters + digits, k=16))
-    return f"acct_{id}", f"{random.choice(FIRM_STARTS)} {random.choice(FIRM_ENDS)}"
+def new(seed: Seed) -> Modes:
+    """Live mode has moved to no newer version since the account was made."""
+    live = Business(seed.clock, seed.random, seed.tell, livemode=True, version=OLD)
+    fill(live, seed.size)
+    return Modes(live, Business(seed.clock, seed.random, seed.tell))
 
 
-def new(seed: Seed) -> Business:
-    return Business(seed.clock, seed.random, seed.tell)
+def store(state: Modes, stream: str) -> dict[str, Json]:
+    if stream == "events":
+        return {event["id"]: event for event in state.live.kept()}
+    held = HELD[STREAMS[stream]](state.live)
+    return {id: each for id, each in held.items() if not each.get("deleted")}
 
 
-def _nothing(*given: object) -> Never:
-    raise RefusedError("stripe has no records to be synced yet")
+def _apply(state: Modes, change: Change) -> str:
+    return apply(state.live, change)
 
 
-def _store(state: Any, stream: str) -> dict[str, Json]:
-    return _nothing(stream)
-
-
-def _apply(state: Any, change: Change) -> str:
-    return _nothing(change)
+def _of(resource: str, call: Call) -> int:
+    """What a platform asks of one kind of object; what an account asks for itself is not told
+    apart, so that who bills is not slowed down."""
+    return int("stripe-account" in call.headers and call.path.split("/")[2] == resource)
 
 
 vendor = Vendor(
@@ -46,26 +63,37 @@ vendor = Vendor(
     base_url=f"https://{API}/v1",
     auth=OAuth(
         name="stripe",
-        client_id="",
-        client_secret="",
-        authorize=(),
-        token=(),
-        scopes=("read_write",),
+        client_id=CLIENT_ID,
+        client_secret=PLATFORM_KEY,
+        authorize=((HOST, "/oauth/authorize"),),
+        token=((HOST, "/oauth/token"),),
+        scopes=("read_only", "read_write"),
         new_account=new_account,
         account_pattern=r"acct_[A-Za-z0-9]{16}",
+        client_auth="secret",
+        pkce="ignored",
         access_ttl=timedelta(days=36_500),
-        access_prefix="sk_test_",
-        answer=lambda issue: {"access_token": issue.access_token},
+        answer=answer,
+        caller=caller,
     ),
-    routes=ROUTES,
-    streams=(),
-    mutable={},
+    routes=(*READING, *ROUTES, *CONNECT),
+    streams=("events", *STREAMS),
+    mutable={
+        "customers": ("add", "change", "delete"),
+        "charges": ("add", "change"),
+        "payment_intents": ("add", "change"),
+        "invoices": ("add", "change", "delete"),
+        "subscriptions": ("add", "change"),
+    },
     new=new,
-    store=_store,
+    store=store,
     apply=_apply,
     trouble=trouble,
-    limits=(Limit("requests", 100, 1.0),),
+    limits=(
+        Limit("requests", 100, 1.0),
+        *(Limit(resource, 25, 1.0, cost=partial(_of, resource)) for resource in COUNTED),
+    ),
     controls=CONTROLS,
     webhook=SENDER,
-    extras=lambda account_id, origin: {"prices": list(PRICES)},
+    extras=lambda account_id, origin: {"prices": list(PRICES), "test_key": PLATFORM_TEST_KEY},
 )

@@ -23,7 +23,7 @@ def _vendor(slug: str) -> Vendor:
 
 def _slugs() -> Iterator[str]:
     """Those that have one address for the app on both sides."""
-    # A sandbox may come before its connector: Stripe's is for billing.
+    # A sandbox may come before its connector.
     for slug in {connector.name for connector in all_connectors()}.intersection(sandbox.names()):
         webhook = load(slug).webhook
         if webhook and webhook.proven_by and _vendor(slug).webhook:
