@@ -16,7 +16,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-from connectors import Account
+from connectors import Account, load
 from connectors._oauth import Tokens
 from deployments import local
 from deployments.webhooks import address_of
@@ -78,7 +78,8 @@ def services(home: Path, origin: str) -> Iterator[local.Services]:
     settings = untouched(home / "storm")
     with local.supervised(settings, lambda line: None) as services:
         services.start_database()
-        asyncio.run(migrate(local.database_url_of(services.settings)))
+        url = local.database_url_of(services.settings)
+        asyncio.run(migrate(url, connectors=[load("hubspot")]))
         services.start_redis()
         described = HTTP.get(f"{origin}/_control").json()["hubspot"]
         services.add_settings(
