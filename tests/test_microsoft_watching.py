@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,6 +37,10 @@ class Watching:
     shared: Runtime
     connection: connections.Connection
 
+    @property
+    def integration(self) -> str:
+        return self.connection.integration
+
     async def look(self, *, later: timedelta = timedelta()) -> Looked:
         """What the scheduled flow does, at a later time perhaps. A deadlock would end here."""
         now = self.shared.transport.clock.now() + later
@@ -55,7 +60,9 @@ class Watching:
 
     async def order(self, path: str, **body: Any) -> Any:
         """A control of the sandbox."""
-        return await asyncio.to_thread(self.vendor.control, "POST", f"/onedrive{path}", body)
+        return await asyncio.to_thread(
+            self.vendor.control, "POST", f"/{self.integration}{path}", body
+        )
 
     async def tell(self, path: str, **body: Any) -> Any:
         """One about our account."""
@@ -69,10 +76,12 @@ class Watching:
         return self.rows("SELECT type, data->>'effect', connection_id FROM events ORDER BY id")
 
 
-@pytest.fixture
-async def watched(database: Database, database_url: str, redis_url: str) -> AsyncIterator[Watching]:
-    with sandbox.start(["onedrive"]) as origin:
-        given = environment(origin, database_url, redis_url, ["onedrive"])
+@asynccontextmanager
+async def watching_of(
+    integration: str, database: Database, database_url: str, redis_url: str
+) -> AsyncIterator[Watching]:
+    with sandbox.start([integration]) as origin:
+        given = environment(origin, database_url, redis_url, [integration])
         values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
         values |= {"nextauth_secret": NEXTAUTH_SECRET, "jwt_secret": NEXTAUTH_SECRET[::-1]}
         settings = read(_env_file=None, **values)
@@ -80,7 +89,19 @@ async def watched(database: Database, database_url: str, redis_url: str) -> Asyn
         async with serving(create_app(settings)) as ours:
             reached = settings.model_copy(update={"nextauth_url": ours})
             async with opened(reached) as shared:
-                yield Watching(vendor, shared, await vendor.connect("onedrive", size=5))
+                yield Watching(vendor, shared, await vendor.connect(integration, size=5))
+
+
+@pytest.fixture
+async def watched(database: Database, database_url: str, redis_url: str) -> AsyncIterator[Watching]:
+    async with watching_of("onedrive", database, database_url, redis_url) as watching:
+        yield watching
+
+
+@pytest.fixture
+async def teams(database: Database, database_url: str, redis_url: str) -> AsyncIterator[Watching]:
+    async with watching_of("ms_teams", database, database_url, redis_url) as watching:
+        yield watching
 
 
 async def test_our_address_is_proven_while_our_own_call_is_open(watched: Watching) -> None:
@@ -170,3 +191,34 @@ async def test_a_subscription_is_deleted_when_it_is_not_wanted_any_more(
     await watched.look()
     assert await watching.end_all(station(watched.shared, watched.connection)) == 1
     assert await watched.subscriptions() == []
+
+
+async def test_each_channel_and_chat_of_teams_is_watched_and_tells_what_is_to_be_read(
+    teams: Watching,
+) -> None:
+    there = teams.vendor.vendor(teams.connection)
+    looked = await teams.look()
+    assert looked.made == len(there["channels"]) + len(there["chats"])
+    assert {made["changeType"] for made in await teams.subscriptions()} == {
+        "created,updated,deleted"
+    }
+    account = teams.connection.account_id
+    for stream in ("channel_messages", "message_replies", "chat_messages"):
+        key = next(iter(there[stream]))
+        teams.vendor.control(
+            "POST", f"/ms_teams/records/{stream}",
+            {"op": "change", "id": key, "record": {"text": "another"}}, account=account,
+        )  # fmt: skip
+    query = "SELECT data->'streams'->>0, data->>'key', data->>'effect' FROM events"
+    await until(lambda: len(teams.rows(query)) == 3)
+    assert set(teams.rows(query)) == {
+        (stream, next(iter(there[stream])), "read")
+        for stream in ("channel_messages", "message_replies", "chat_messages")
+    }
+
+
+async def test_a_watch_of_teams_that_microsoft_drops_is_told_of(teams: Watching) -> None:
+    looked = await teams.look()
+    await teams.tell("/lifecycle", event="subscriptionRemoved")
+    await until(lambda: len(teams.events()) == looked.made)
+    assert {event[:2] for event in teams.events()} == {("subscriptionRemoved", "lost")}
