@@ -8,6 +8,7 @@ import asyncio
 import http.client
 import json
 import random
+import secrets
 import sys
 import zlib
 from collections.abc import Sequence
@@ -181,11 +182,13 @@ async def _connect_all(
                 )  # fmt: skip
                 account = made["id"]
                 app = answered(connector.oauth, settings.app(integration), made.get("answers", {}))
-                asked = authorize_url(connector.oauth, app, state=slug)
+                verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
+                asked = authorize_url(connector.oauth, app, state=slug, code_verifier=verifier)
                 answer = _consent(origin, asked, account)
                 granted = await exchange(
-                    connector, app, code=answer["code"], transport=transport, budget=budget
-                )
+                    connector, app, code=answer["code"], code_verifier=verifier,
+                    transport=transport, budget=budget,
+                )  # fmt: skip
                 accounts = await identify(
                     connector, granted, answer, transport=transport, budget=budget
                 )

@@ -262,6 +262,7 @@ class Client:
             error, told = outcome.error, outcome.retry_after
             if outcome.status == 401 and isinstance(error, BrokenConnectionError) and not renewed:
                 renewed = await self._renew(bearer)
+                url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):
                 pause = patience.after_rate_limit(error, told)
                 await self._close_budget(request, pause)

@@ -60,7 +60,8 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,40}")
 _SETTING = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _PLACED = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
 # What cannot mean anything in a URL, whatever a pattern allows.
-_ANSWER = re.compile(r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?")
+_PART = r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?"
+_ANSWER = re.compile(rf"{_PART}(,{_PART}){{0,99}}")
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,8 @@ class Question:
     """What a tenant is asked before it is sent to consent, such as its shop's address.
 
     The answer stands in the vendor's URLs as `{name}`, and in a connection's settings under that
-    name. It has no more than lower-case letters, digits, dots, hyphens and underscores, and fits
-    `pattern` in full; where none is given, `default` is taken. `hint` says to a person how it
+    name. It has no more than lower-case letters, digits, dots, commas, hyphens and underscores, and
+    fits `pattern` in full; where none is given, `default` is taken. `hint` says to a person how it
     looks.
     """
 

@@ -18,6 +18,7 @@ from connectors import (
     NotAllowedError,
     OAuth2,
     ProviderUnavailableError,
+    Question,
     RateLimit,
     RateLimitedError,
     Request,
@@ -45,6 +46,11 @@ REFUSALS = {
     "OAUTH_APPROVAL_ERROR_GENERIC": "the Salesforce org blocks apps that its administrator has not "
     "installed: an administrator has to allow this one",
 }
+# Production, sandbox orgs, or an org's own address (My Domain), sandboxes and scratch orgs too.
+LOGIN_HOST = (
+    r"(login|test)\.salesforce\.com"
+    r"|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z]{1,20})?\.my\.salesforce\.com"
+)
 _IDENTITY = re.compile(r"https://[^/]+/id/(00D\w{12}(?:\w{3})?)/\w+", re.ASCII)
 
 
@@ -78,11 +84,9 @@ def identify(
     found = _IDENTITY.fullmatch(str(answer["id"]))
     if found is None:
         raise ContractError("Salesforce did not say which org was connected")
-    scheme, _, instance = str(answer["instance_url"]).rstrip("/").partition("://")
-    if scheme != "https":
-        raise ContractError("Salesforce named an address that no token may go to")
-    name = f"Salesforce {instance.removesuffix('.my.salesforce.com')}"
-    return (Account(eighteen(found[1]), name, {"instance": instance}),)
+    instance = str(answer["instance_url"]).rstrip("/")
+    name = instance.partition("://")[2].removesuffix(".my.salesforce.com")
+    return (Account(eighteen(found[1]), f"Salesforce {name}", {"instance_url": instance}),)
 
 
 ACCOUNTS = {
@@ -141,13 +145,13 @@ connector = Connector(
     name="salesforce",
     title="Salesforce",
     sync_type=SyncType.PUSH,
-    base_url="https://{config[instance]}/services/data/v67.0",
+    base_url="{config[instance_url]}/services/data/v67.0",
     hosts=("*.salesforce.com", "*.force.com", "*.cloudforce.com"),
     auth=OAuth2(
         env="SALESFORCE",
-        authorize_url="https://login.salesforce.com/services/oauth2/authorize",
-        token_url="https://login.salesforce.com/services/oauth2/token",  # noqa: S106
-        revoke_url="https://login.salesforce.com/services/oauth2/revoke",
+        authorize_url="https://{login_host}/services/oauth2/authorize",
+        token_url="https://{login_host}/services/oauth2/token",  # noqa: S106
+        revoke_url="https://{login_host}/services/oauth2/revoke",
         revoke_body="token",
         scopes=("api", "refresh_token"),
         console="https://login.salesforce.com (Setup > External Client App Manager)",
@@ -157,6 +161,23 @@ connector = Connector(
             "refresh_token": "access that lasts",
         },
         pkce=True,
+        questions=(
+            Question(
+                name="login_host",
+                title="Where you sign in to Salesforce",
+                pattern=LOGIN_HOST,
+                hint="login.salesforce.com, test.salesforce.com of a sandbox, or your own address, "
+                "acme.my.salesforce.com",
+                default="login.salesforce.com",
+            ),
+            Question(
+                name="objects",
+                title="What is read",
+                pattern=r"all|[a-z]\w{0,79}(,[a-z]\w{0,79})*",
+                hint="all, or the names of objects: account,contact,invoice__c",
+                default="all",
+            ),
+        ),
         # Where the app is set up to rotate, the former token dies at once; else it stays the same.
         rotates=True,
         # No answer says; two hours is what orgs have unless they set another time. One that ends

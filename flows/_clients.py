@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from connectors import Context, load
 from connectors._client import Client
@@ -13,24 +14,28 @@ TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which
 
 def client_of(shared: Runtime, connection: connections.Connection) -> tuple[Client, Context]:
     """The client, and what its readers are told of the run."""
+    config = dict(connection.config)
     client = Client(
         load(connection.integration),
         transport=shared.transport,
         account_id=connection.account_id,
-        config=connection.config,
-        token=_token_source(shared, connection),
+        config=config,
+        token=_token_source(shared, connection, config),
         budget=shared.budget,
     )
     context = Context(
-        now=shared.transport.clock.now(), account_id=connection.account_id, config=connection.config
+        now=shared.transport.clock.now(), account_id=connection.account_id, config=config
     )
     return client, context
 
 
 def _token_source(
-    shared: Runtime, connection: connections.Connection
+    shared: Runtime, connection: connections.Connection, config: dict[str, Any]
 ) -> Callable[[bool], Awaitable[str]]:
-    """The access token for each request, read from the database at most once a minute."""
+    """The access token for each request, read from the database at most once a minute.
+
+    Who is refused may have been moved: `config` is then what the connection's settings are now.
+    """
     held, read_at = "", -TOKEN_HELD_SECONDS
 
     async def token(refused: bool) -> str:
@@ -38,6 +43,8 @@ def _token_source(
         if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
             held = await shared.access_token(connection, refused=held if refused else None)
             read_at = time.monotonic()
+        if refused:
+            config.update((await connections.get(shared.database, connection.id)).config)
         return held
 
     return token

@@ -1,6 +1,7 @@
 """Consents: the token set that a tenant's authorisation gave, and the connections it serves."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account, BrokenConnectionError
+from connectors import Account, BrokenConnectionError, ContractError, load
+from connectors._hosts import check_account
 from connectors._oauth import Tokens
 from storage import notices, tenant_settings
 from storage.database import Database
@@ -95,6 +97,19 @@ async def put_tokens(
         value["scope"] = list(tokens.scope)
     await tenant_settings.put_json(session, vault, grant.tenant_id, grant.setting_key, value)
     grant.refreshed_at, grant.expires_at = at, tokens.expires_at
+
+
+async def follow(session: AsyncSession, grant: Grant, tokens: Tokens) -> None:
+    """Settings of the grant's connections that a token answer names anew, such as the address of
+    an org that was moved. One that is none of the vendor's is left out: the tokens are good."""
+    connector = load(grant.integration)
+    found = await session.scalars(select(Connection).where(Connection.grant_id == grant.id))
+    for connection in found:
+        told = {name: tokens.extra[name] for name in connection.config if name in tokens.extra}
+        config = {**connection.config, **told}
+        with suppress(ContractError):
+            check_account(connector, Account(connection.account_id, config=config))
+            connection.config = config
 
 
 async def need_consent(session: AsyncSession, grant: Grant, reason: str) -> None:

@@ -32,7 +32,7 @@ from connectors._oauth import OAuthApp, Tokens
 from storage import tenant_settings
 from storage._errors import DatabaseUnavailableError, NotFoundError
 from storage.database import Database
-from storage.grants import connect, need_consent, put_tokens, restore
+from storage.grants import connect, follow, need_consent, put_tokens, restore
 from storage.models import Connection, Grant
 from storage.oauth_log import failure_of, record_failure, record_refresh
 from storage.vault import Vault
@@ -267,6 +267,7 @@ class _Renewal:
             await put_tokens(
                 session, self.vault, grant, fresh, kept=held, at=self.transport.clock.now()
             )
+            await follow(session, grant, fresh)
             if ours:
                 grant.refresh_id = grant.refresh_started_at = None
             else:

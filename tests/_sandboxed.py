@@ -1,5 +1,6 @@
 """A tenant's connection to a sandboxed vendor, made as for real, and the comparison with it."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -87,13 +88,16 @@ class Sandboxed:
         if account is None:
             account = str(self.control("POST", f"/{integration}/accounts", {"size": size})["id"])
         app = app_of(self.origin, self.settings, integration, account)
-        page = authorize_url(connector.oauth, app, state="s").replace("https://", f"{self.origin}/")
+        verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
+        page = authorize_url(connector.oauth, app, state="s", code_verifier=verifier)
+        page = page.replace("https://", f"{self.origin}/")
         callback = _consent(page, account)
         transport, budget = Transport(sandbox_url=self.origin), Budget(None)
         try:
             granted = await exchange(
-                connector, app, code=callback["code"], transport=transport, budget=budget
-            )
+                connector, app, code=callback["code"], code_verifier=verifier,
+                transport=transport, budget=budget,
+            )  # fmt: skip
             accounts = await identify(
                 connector, granted, callback, transport=transport, budget=budget
             )

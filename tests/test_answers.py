@@ -150,6 +150,7 @@ def test_no_connector_takes_a_hostile_answer() -> None:
         for connector in all_connectors()
         if isinstance(connector.auth, Rules)
         for question in connector.auth.questions
+        if f"{{{question.name}}}" in connector.auth.authorize_url + connector.auth.token_url
     ]
     for auth, question in asking:
         alone = replace(auth, questions=(replace(question, default=""),))

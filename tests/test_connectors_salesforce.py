@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+import sandbox
 from connectors import (
     BrokenConnectionError,
+    Checkpoint,
     CheckpointExpiredError,
     Context,
     ContractError,
@@ -20,10 +22,17 @@ from connectors import (
 )
 from connectors import _salesforce_objects as objects
 from connectors._hosts import check_account
+from connectors._oauth import OAuthApp, answered, authorize_url
 from connectors._salesforce_objects import eighteen
 from connectors._versions import parse_time
+from deployments import runtime
+from flows._clients import client_of
+from settings import read
+from storage import connections
+from storage.database import Database
 from tests._driving import NOW, drive, held, response
 from tests._salesforce_org import SALESFORCE, Org, opened
+from tests._sandboxed import Sandboxed, environment
 
 
 @pytest.fixture
@@ -334,3 +343,44 @@ def test_what_is_not_told_to_expire_is_used_for_as_long_as_it_works() -> None:
     assert SALESFORCE.oauth.access_token_ttl == timedelta(hours=2)
     assert SALESFORCE.oauth.pkce
     assert NOW.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "host", ["login.salesforce.com", "test.salesforce.com", "acme--uat.sandbox.my.salesforce.com"]
+)
+def test_a_sandbox_org_and_one_with_an_address_of_its_own_sign_in_there(host: str) -> None:
+    app = answered(SALESFORCE.oauth, OAuthApp("id", "secret", "https://us"), {"login_host": host})
+    page = authorize_url(SALESFORCE.oauth, app, state="s", code_verifier="v" * 43)
+    assert page.startswith(f"https://{host}/services/oauth2/authorize?")
+    assert "code_challenge_method=S256" in page
+
+
+@pytest.mark.parametrize("host", ["salesforce.com.evil.example", "evil.example", "a.b.c.d"])
+def test_nobody_signs_in_elsewhere(host: str) -> None:
+    with pytest.raises(ValueError, match="sign in"):
+        answered(SALESFORCE.oauth, OAuthApp("id", "s", "https://us"), {"login_host": host})
+
+
+async def test_an_org_that_is_moved_is_found_again_by_the_next_token_answer(
+    database: Database, database_url: str
+) -> None:
+    with sandbox.start(["salesforce"]) as origin:
+        values = environment(origin, database_url, "", ["salesforce"])
+        settings = read(_env_file=None, **{name.lower(): v for name, v in values.items() if v})
+        vendor = Sandboxed(origin, settings, database, database_url)
+        connection = await vendor.connect("salesforce", size=5)
+        former = connection.config["instance_url"]
+        vendor.control("POST", "/salesforce/migrate", {"account": connection.account_id})
+        async with runtime.opened(settings) as shared:
+            client, context = client_of(shared, connection)
+            rows = [
+                row
+                async for page, _ in client.read(
+                    SALESFORCE.stream("leads").read(Checkpoint(), context)
+                )
+                for row in page.records
+            ]
+        assert {row["Id"] for row in rows} == set(vendor.vendor(connection)["leads"])
+        moved = (await connections.get(database, connection.id)).config["instance_url"]
+        assert moved != former
+        assert moved.endswith(".salesforce.com")
