@@ -24,8 +24,10 @@ from connectors import (
     Request,
     Response,
     SyncType,
+    Webhook,
     column,
 )
+from connectors._salesforce_messages import ACK, events
 from connectors._salesforce_objects import CUSTOM_OBJECTS, eighteen, error_code, object_stream
 
 # The allowance is of a day, and no answer says when there is room again.
@@ -189,11 +191,26 @@ connector = Connector(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
         RateLimit(15_000, per=timedelta(days=1)),
     ),
+    # A sync takes some twenty calls of an allowance that the org's other apps live on, too.
+    floor=timedelta(minutes=15),
     identify=identify,
     classify=classify,
+    webhook=Webhook(
+        addressed=True,
+        events=lambda delivery: tuple(events(delivery)),
+        # Whether an administrator has set one up is not to be known, and no deletion is told of.
+        covers=(),
+        reply=lambda delivery: ACK,
+        setup="An administrator of the tenant's org adds an outbound message (Setup > Outbound "
+        "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
+        "and a flow that sends it when a record is created or changed. No session id is needed.",
+    ),
     follows="SOQL by change time, the recycle bin, the log of deletions",
     judged_by=("simple-salesforce",),
     gaps=(
+        "Changes are told by outbound messages alone, where an administrator has set them up: "
+        "change events (Streaming API, Pub/Sub API) are not listened to.",
+        "Backfills page through queries: Bulk API 2.0 is not used for large ones.",
         "Standard objects other than the five of the streams.",
         "Formula fields that change without their row: they are read again with its next change.",
         "Objects of so many fields that their names do not fit into one query (about 15,000 "

@@ -98,10 +98,11 @@ def _deletes(stream: Stream) -> str:
 def _intervals(connector: Connector) -> Iterator[str]:
     yield "| tier | polled | while webhooks tell of changes |"
     yield "|---|---|---|"
+    covers = connector.webhook is not None and connector.webhook.covers
     for tier, by_kind in SYNC_INTERVALS.items():
         polled = max(by_kind[SyncType.PULL], connector.floor)
         told = max(by_kind[connector.sync_type], connector.floor)
-        yield f"| {tier} | {in_words(polled)} | {in_words(told) if connector.webhook else '-'} |"
+        yield f"| {tier} | {in_words(polled)} | {in_words(told) if covers else '-'} |"
 
 
 def _setup(connector: Connector, auth: OAuth2) -> Iterator[str]:
@@ -129,12 +130,17 @@ def _webhooks(connector: Connector) -> Iterator[str]:
     if webhook is None:
         yield "None: this vendor is polled."
         return
-    yield f"Delivered to `NEXTAUTH_URL` followed by `{PATH}/{connector.name}`."
+    where = f"`NEXTAUTH_URL` followed by `{PATH}/{connector.name}`"
+    ends = ", and an end of each connection's own that proves them" if webhook.addressed else ""
+    yield f"Delivered to {where}{ends}."
     if webhook.setup:
         yield webhook.setup
     if webhook.proven_by:
         yield f"While `{webhook.proven_by}` is empty they are refused."
-    yield f"They tell of: {', '.join(webhook.covers)}."
+    if webhook.covers:
+        yield f"They tell of: {', '.join(webhook.covers)}."
+    else:
+        yield "They need not tell of everything: streams are polled as if there were none."
     if connector.watch is not None:
         hours = connector.watch.lifetime / timedelta(hours=1)
         how = "renewed" if connector.watch.renew else "replaced by a new one"

@@ -29,6 +29,15 @@ def address_of(settings: Settings, integration: str, connection_id: UUID | None 
     return f"{address}/{connection_id}.{code_of(settings, connection_id)}"
 
 
+def own_address(settings: Settings, integration: str, connection_id: UUID) -> str | None:
+    """The address that a person gives to the vendor, of a vendor that signs nothing; None of the
+    others, and while our own address is not set."""
+    webhook = load(integration).webhook
+    if webhook is None or not webhook.addressed or settings.nextauth_url is None:
+        return None
+    return address_of(settings, integration, connection_id)
+
+
 def code_of(settings: Settings, connection_id: UUID) -> str:
     """What proves a delivery whose vendor signs nothing: the end of a connection's own address."""
     if settings.nextauth_secret is None:

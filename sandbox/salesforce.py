@@ -27,6 +27,7 @@ from sandbox._salesforce_kinds import (
     stamp,
 )
 from sandbox._salesforce_made_up import CUSTOM_STREAM, STREAMS, apply, new, store
+from sandbox._salesforce_messages import SENDER
 from sandbox._salesforce_org import Org
 from sandbox._salesforce_soql import Query, parse, pick
 from sandbox._vendor import Call, Handler, Json, Limit, RefusedError, Route, Usage, Vendor, reply
@@ -345,6 +346,7 @@ vendor = Vendor(
     rate_headers=_rate_headers,
     expire_checkpoints=_forget,
     controls={"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
+    webhook=SENDER,
     extras=_extras,
     three_pages_at=4_050,
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account, BrokenConnectionError, ContractError, load
+from connectors import Account, BrokenConnectionError, Connector, ContractError
 from connectors._hosts import check_account
 from connectors._oauth import Tokens
 from storage import notices, tenant_settings
@@ -99,10 +99,9 @@ async def put_tokens(
     grant.refreshed_at, grant.expires_at = at, tokens.expires_at
 
 
-async def follow(session: AsyncSession, grant: Grant, tokens: Tokens) -> None:
+async def follow(session: AsyncSession, grant: Grant, connector: Connector, tokens: Tokens) -> None:
     """Settings of the grant's connections that a token answer names anew, such as the address of
     an org that was moved. One that is none of the vendor's is left out: the tokens are good."""
-    connector = load(grant.integration)
     found = await session.scalars(select(Connection).where(Connection.grant_id == grant.id))
     for connection in found:
         told = {name: tokens.extra[name] for name in connection.config if name in tokens.extra}

@@ -267,7 +267,7 @@ class _Renewal:
             await put_tokens(
                 session, self.vault, grant, fresh, kept=held, at=self.transport.clock.now()
             )
-            await follow(session, grant, fresh)
+            await follow(session, grant, claim.connector, fresh)
             if ours:
                 grant.refresh_id = grant.refresh_started_at = None
             else:

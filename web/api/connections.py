@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connectors import load
 from deployments.runtime import Runtime
 from deployments.triggers import started_sync
+from deployments.webhooks import own_address
 from storage import Status, connections, disconnecting, tenants
 from web._auth import Caller, Scope, Shared, needs
 from web._desk import desk
@@ -33,9 +34,13 @@ class Connection(BaseModel):
     status_reason: str | None = Field(description="For people: what is wrong, what to do.")
     last_synced_at: datetime | None
     streams: list[str] = Field(examples=[["companies", "contacts", "deals"]])
+    webhook_url: str | None = Field(
+        description="Where the vendor is to deliver, if it takes an address from its own "
+        "administrators. It is a secret: who knows it can have the connection read again."
+    )
 
     @classmethod
-    def of(cls, found: connections.Connection) -> "Connection":
+    def of(cls, shared: Runtime, found: connections.Connection) -> "Connection":
         return cls(
             id=found.id,
             tenant_id=found.tenant_id,
@@ -46,6 +51,7 @@ class Connection(BaseModel):
             status_reason=found.status_reason,
             last_synced_at=found.last_synced_at,
             streams=[stream.name for stream in load(found.integration).streams],
+            webhook_url=own_address(shared.settings, found.integration, found.id),
         )
 
 
@@ -84,14 +90,14 @@ async def list_connections(
     found = await connections.of_tenant(
         shared.database, whose, integration=integration, status=status
     )
-    return Items(items=[Connection.of(one) for one in found])
+    return Items(items=[Connection.of(shared, one) for one in found])
 
 
 @router.get("/{connection_id}", summary="One connection", responses=responses(404))
 async def read_connection(
     shared: Shared, caller: Reader, connection_id: ConnectionId
 ) -> Connection:
-    return Connection.of(await visible(shared, caller, connection_id))
+    return Connection.of(shared, await visible(shared, caller, connection_id))
 
 
 @router.post(
@@ -99,7 +105,7 @@ async def read_connection(
 )
 async def pause(shared: Shared, caller: Writer, connection_id: ConnectionId) -> Connection:
     found = await visible(shared, caller, connection_id)
-    return _switched(await connections.pause(shared.database, found.id), Status.PAUSED)
+    return _switched(shared, await connections.pause(shared.database, found.id), Status.PAUSED)
 
 
 @router.post(
@@ -107,7 +113,7 @@ async def pause(shared: Shared, caller: Writer, connection_id: ConnectionId) -> 
 )
 async def resume(shared: Shared, caller: Writer, connection_id: ConnectionId) -> Connection:
     found = await visible(shared, caller, connection_id)
-    return _switched(await connections.resume(shared.database, found.id), Status.ACTIVE)
+    return _switched(shared, await connections.resume(shared.database, found.id), Status.ACTIVE)
 
 
 @router.post(
@@ -160,10 +166,10 @@ def known_stream(found: connections.Connection, name: str, *, status: int) -> No
         raise Problem(status, str(error)) from error
 
 
-def _switched(found: connections.Connection, wanted: Status) -> Connection:
+def _switched(shared: Runtime, found: connections.Connection, wanted: Status) -> Connection:
     if found.status is not wanted:
         raise _stands(found)
-    return Connection.of(found)
+    return Connection.of(shared, found)
 
 
 def _stands(found: connections.Connection) -> Problem:
