@@ -232,14 +232,15 @@ def delta_of_each(
     prefix: Callable[[str], str] | None = None,
     gone: Callable[[Record], bool] = is_removed,
     alone: bool = False,
+    refused: tuple[int, ...] = REFUSED,
 ) -> Read:
     """Reads a delta function of each parent, such as a folder: one round through all of them.
 
     `parents` yields Requests and returns the parents there are; `request` opens the delta of one
-    (403 and 404 mean that this parent is not to be read any more). `key` and `shape` make keys and
-    records from a parent and a row. Where keys begin with a `prefix` of their parent, what was read
-    of a parent that is gone goes with it. A link that has lapsed starts the whole stream over, or,
-    with `alone`, its parent only: for a vendor that tells of every delete in a record.
+    (a status in `refused` means that this one is not to be read any more). `key` and `shape` make
+    keys and records from a parent and a row. Where keys begin with a `prefix` of their parent, what
+    was read of a parent that is gone goes with it. A link that has lapsed starts the whole stream
+    over, or, with `alone`, its parent only: for a vendor that tells of every delete in a record.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
@@ -254,14 +255,14 @@ def delta_of_each(
         while todo:
             parent, link = todo[0], link or links.get(todo[0])
             try:
-                response = yield from follow(replace(request(parent), expect=REFUSED), link)
+                response = yield from follow(replace(request(parent), expect=refused), link)
             except CheckpointExpiredError:
                 if not alone:
                     raise
                 links.pop(parent, None)
                 link = None
                 continue
-            if response.status in REFUSED:
+            if response.status in refused:
                 links.pop(parent, None)
                 whole = _emptied((parent,), prefix, response.sent_at)
                 todo, link = todo[1:], None

@@ -101,6 +101,11 @@ class Feed:
                 yield entry
 
 
+# From the options of a delta's first call: a feed as who makes this call sees it.
+View: TypeAlias = Callable[[Feed, Mapping[str, str]], Feed]
+OPTIONS = ("$filter", "$expand", "startDateTime", "endDateTime")
+
+
 def delta(
     call: Call,
     feed: Feed,
@@ -110,6 +115,7 @@ def delta(
     most: int,
     shape: Shape = lambda row: row,
     narrow: Narrow = lambda options: lambda row: row,
+    view: View = lambda feed, options: feed,
     names: tuple[str, str] = ("$skiptoken", "$deltatoken"),
     dated: bool = False,
 ) -> Response:
@@ -118,9 +124,9 @@ def delta(
     Options are fixed in the first call and travel in the token; `names` are the parameters that
     hold it in next and delta links. The token may be `latest`, and a time where it is `dated`. The
     second page of a round is empty and leads on, as Graph's pages may. `narrow` is for what else a
-    collection takes: `$filter` and `$expand`.
+    collection takes: `$filter` and `$expand`; `view` makes of the feed what this client sees of it.
     """
-    given = {name: call.query[name] for name in ("$filter", "$expand") if name in call.query}
+    given = {name: call.query[name] for name in OPTIONS if name in call.query}
     at = _position(call, feed, names, dated) or {
         "s": 0,
         "b": feed.position,
@@ -133,7 +139,7 @@ def delta(
     shows = narrow(at["q"]["given"])
     waiting = [
         (entry, row)
-        for entry in feed.after(at["s"], baseline=at["b"])
+        for entry in view(feed, at["q"]["given"]).after(at["s"], baseline=at["b"])
         if (row := entry.shown if entry.gone else shows(entry.shown)) is not None
     ]
     told = [] if at.get("n") == 1 else waiting[: int(at["q"]["size"])]

@@ -25,6 +25,7 @@ INTEGRATIONS = [
     "hubspot",
     "ms_teams",
     "onedrive",
+    "outlook",
     "quickbooks",
     "salesforce",
     "shopify",

@@ -1,0 +1,117 @@
+"""The calendar of a mailbox: events, series and their occurrences."""
+
+from datetime import timedelta
+from random import Random
+
+from sandbox._data import PLACES, TOPICS
+from sandbox._outlook_mailbox import (
+    Mailbox,
+    moment,
+    new_id,
+    noted,
+    removed,
+    stamp,
+    versioned,
+    when,
+)
+from sandbox._vendor import Change, Json, RefusedError
+
+# How far from now events are made up.
+NEAR = timedelta(days=180)
+SETTABLE = ("subject", "start")
+WEEK = timedelta(days=7)
+
+
+def add_event(mailbox: Mailbox, random: Random, record: Json) -> str:
+    """An event, one in five of them a weekly series."""
+    _check(record)
+    now = mailbox.clock.now().replace(minute=0, second=0, microsecond=0)
+    start = now + NEAR * (2 * random.random() - 1)
+    if "start" in record:
+        start = moment(record["start"])
+    event = {
+        "id": new_id(random.randbytes(24)),
+        "createdDateTime": stamp(mailbox.clock.now()),
+        "iCalUId": f"{random.getrandbits(96):x}",
+        "subject": str(record.get("subject", random.choice(TOPICS).capitalize())),
+        "bodyPreview": "",
+        "body": {"contentType": "text", "content": random.choice(TOPICS)},
+        "isAllDay": False,
+        "isCancelled": False,
+        "isOrganizer": True,
+        "showAs": "busy",
+        "type": "singleInstance",
+        "seriesMasterId": None,
+        "recurrence": None,
+        "start": when(start),
+        "end": when(start + timedelta(hours=1)),
+        "location": {"displayName": random.choice(PLACES)[0]},
+        "attendees": [],
+        "organizer": {"emailAddress": {"address": mailbox.person.address}},
+    }
+    if not record and random.random() < 0.2:
+        return _add_series(mailbox, random, event)
+    return _put(mailbox, event, "created")
+
+
+def _add_series(mailbox: Mailbox, random: Random, event: Json) -> str:
+    """A delta gives its master in full, and of each occurrence no more than when it is."""
+    start = moment(event["start"]) - 8 * WEEK
+    times = [start + WEEK * number for number in range(random.randint(2, 6))]
+    span = {"type": "endDate", "startDate": f"{start:%Y-%m-%d}", "endDate": f"{times[-1]:%Y-%m-%d}"}
+    pattern = {"type": "weekly", "interval": 1, "daysOfWeek": [f"{start:%A}".lower()]}
+    recurrence = {"pattern": pattern, "range": span}
+    first = {"start": when(start), "end": when(start + timedelta(hours=1))}
+    _put(mailbox, {**event, **first, "type": "seriesMaster", "recurrence": recurrence}, "created")
+    for at in times:
+        occurrence = {
+            "id": new_id(random.randbytes(24)),
+            "type": "occurrence",
+            "seriesMasterId": event["id"],
+            "start": when(at),
+            "end": when(at + timedelta(hours=1)),
+        }
+        mailbox.events[occurrence["id"]] = occurrence
+        mailbox.event_feed.put(occurrence["id"], occurrence)
+    return str(event["id"])
+
+
+def alter_event(mailbox: Mailbox, change: Change) -> str:
+    """An occurrence that is changed is an exception from then on: it has all of its fields."""
+    _check(change.record)
+    event, random = mailbox.events[str(change.id)], change.random
+    if event["type"] == "occurrence":
+        master = mailbox.events[event["seriesMasterId"]]
+        event = {**master, **event, "type": "exception", "recurrence": None}
+    given = change.record or {"subject": f"{random.choice(TOPICS)} {random.getrandbits(24):x}"}
+    if "start" in given:
+        if event["type"] == "seriesMaster":
+            raise RefusedError("a series stays where it is", status=409)
+        given = {**given, "end": when(moment(given["start"]) + timedelta(hours=1))}
+    return _put(mailbox, {**event, **given}, "updated")
+
+
+def delete_event(mailbox: Mailbox, id_: str) -> str:
+    """A series goes with all that is of it."""
+    gone = [one["id"] for one in mailbox.events.values() if one["seriesMasterId"] == id_]
+    for each in [*gone, id_]:
+        event = mailbox.events.pop(each)
+        mailbox.event_feed.drop(each, removed(each))
+        if event["type"] != "occurrence":
+            mailbox.tell(noted(mailbox, "deleted", "Event", each, event))
+    return id_
+
+
+def _put(mailbox: Mailbox, event: Json, change_type: str) -> str:
+    id_ = str(event["id"])
+    version = versioned(id_, mailbox.event_feed.position + 1)
+    shown = {**event, **version, "lastModifiedDateTime": stamp(mailbox.clock.now())}
+    mailbox.events[id_] = shown
+    mailbox.event_feed.put(id_, shown)
+    mailbox.tell(noted(mailbox, change_type, "Event", id_, shown))
+    return id_
+
+
+def _check(record: Json) -> None:
+    if unknown := sorted(set(record) - set(SETTABLE)):
+        raise RefusedError(f"an event has no {unknown} to set; it has: {', '.join(SETTABLE)}")
