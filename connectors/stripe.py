@@ -421,8 +421,11 @@ connector = Connector(
         "intents, invoices and subscriptions, and account.application.deauthorized.",
     ),
     follows="the events of the last 30 days, each object read again",
+    judged_by=("stripe",),
     gaps=(
         "Objects of other kinds than the five; of all kinds there are the events.",
+        "What Stripe sends no event of, such as a payment intent whose metadata alone is changed, "
+        "is seen by the next event of the object, or by a full read.",
         "Amounts are in the currency's smallest unit, and times in seconds since 1970, as Stripe "
         "gives them.",
         "A connection that was not synced for 30 days is read anew from its start.",
