@@ -77,3 +77,34 @@ async def test_an_account_without_a_drive_is_not_connected_and_told_why(
         assert kind == "problem"
         assert "this account has no OneDrive: it has no licence for it" in text
         assert ours.rows("SELECT id FROM connections") == []
+
+
+async def test_teams_asks_for_what_an_administrator_has_to_allow(
+    origin: str, database_url: str, acme: UUID
+) -> None:
+    with connecting(origin, database_url) as ours:
+        person, page = ours.visitor(acme)
+        account = ours.account("ms_teams")
+        order(origin, account, "admin_consent", given=False)
+        vendor_page = person.leave(page, "ms_teams")
+        assert "/organizations/" in urlsplit(vendor_page).path
+        answer = person.http.post(vendor_page, data={"decision": "allow", "account": account})
+        link = search(r'href="([^"]*)"', answer.text)
+        assert link
+        kind, text = note(person.get(unescape(link[1])))
+        assert kind == "problem"
+        assert "an administrator of the organisation has to allow our app first" in text
+
+
+async def test_an_account_without_a_licence_for_teams_is_not_connected_and_told_why(
+    origin: str, database_url: str, acme: UUID
+) -> None:
+    with connecting(origin, database_url) as ours:
+        person, page = ours.visitor(acme)
+        account = ours.account("ms_teams")
+        url = f"{origin}/_control/ms_teams/licence"
+        httpx.post(url, json={"account": account, "given": False}).raise_for_status()
+        kind, text = note(person.connect(page, "ms_teams", account))
+        assert kind == "problem"
+        assert "this account has no Microsoft Teams: it has no licence for it" in text
+        assert ours.rows("SELECT id FROM connections") == []

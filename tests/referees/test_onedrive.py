@@ -9,20 +9,13 @@ import msal
 import pytest
 import requests
 from kiota_abstractions.api_error import APIError
-from kiota_abstractions.authentication import (
-    AccessTokenProvider,
-    AllowedHostsValidator,
-    BaseBearerTokenAuthenticationProvider,
-)
 from kiota_abstractions.base_request_configuration import RequestConfiguration
-from msgraph import GraphRequestAdapter, GraphServiceClient
 from msgraph.generated.drives.item.items.item.delta.delta_request_builder import (
     DeltaRequestBuilder,
 )
-from msgraph.graph_request_adapter import options
-from msgraph_core import GraphClientFactory
 
 from sandbox import start
+from tests.referees._graph import signed_in
 
 pytestmark = pytest.mark.referee
 
@@ -30,38 +23,15 @@ PAGED = DeltaRequestBuilder.DeltaRequestBuilderGetQueryParameters
 BACK = "http://127.0.0.1:9/callback"
 
 
-class Token(AccessTokenProvider):  # type: ignore[misc]
-    """Hands the SDK a token that the test got."""
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    async def get_authorization_token(
-        self, uri: str, additional_authentication_context: dict[str, Any] | None = None
-    ) -> str:
-        return self.value
-
-    def get_allowed_hosts_validator(self) -> AllowedHostsValidator:
-        return AllowedHostsValidator([])
-
-
 class Referee:
     """The SDK, signed in to a drive of its own, and the orders to the sandbox."""
 
     def __init__(self, control: httpx.Client, size: int = 60) -> None:
         self.control = control
-        described = control.get("/_control").json()["onedrive"]
         made = control.post("/_control/onedrive/accounts", json={"size": size}).json()
         self.account = made["id"]
-        tokens = control.post("/_control/onedrive/grant", json={"account": self.account}).json()
-        # The SDK wraps what connects, and does not close it.
         self.connections = httpx.AsyncHTTPTransport()
-        client = httpx.AsyncClient(transport=self.connections)
-        http = GraphClientFactory.create_with_default_middleware(client=client, options=options)
-        bearer = BaseBearerTokenAuthenticationProvider(Token(tokens["access_token"]))
-        adapter = GraphRequestAdapter(bearer, client=http)
-        adapter.base_url = described["graph_url"]
-        self.graph = GraphServiceClient(request_adapter=adapter)
+        self.graph = signed_in(control, "onedrive", self.account, self.connections)
 
     def store(self, stream: str) -> dict[str, Any]:
         answer = self.control.get("/_control/onedrive/store", params={"account": self.account})
