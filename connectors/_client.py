@@ -137,10 +137,16 @@ class Transport:
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),
-            json=body if headers.get("accept") == _BYTES else _parse(body, answer, title),
+            json=body if _is_raw(headers, answer) else _parse(body, answer, title),
             url=url,
             sent_at=sent_at,
         )
+
+
+def _is_raw(headers: Mapping[str, str], answer: httpx.Response) -> bool:
+    """Whether the bytes were asked for: of a file always, of CSV unless it is an error instead."""
+    accept = headers.get("accept")
+    return accept == _BYTES or (accept == "text/csv" and answer.is_success)
 
 
 def _parse(body: bytes, answer: httpx.Response, title: str) -> Any:

@@ -28,9 +28,12 @@ from connectors import (
     Whole,
     column,
 )
+from connectors import _salesforce_bulk as bulk
 from connectors._versions import epoch_us, parse_time
 
 PAGE = 2_000
+# A backfill of more pages goes on as a bulk job: one call for what would be twenty-five.
+BY_PAGES = 25
 # Ids in one query: its text has to fit into an address.
 IDS = 100
 # A row is stamped when it is saved, and seen when its transaction ends, which may take ten minutes.
@@ -62,12 +65,12 @@ class Sobject:
         """Whether its rows can be deleted at all: users are only made inactive."""
         return "IsDeleted" in self.fields
 
-    def select(self, where: str, order: str = "") -> str:
-        """The query for those rows, with every field."""
+    def select(self, where: str, order: str = "", *, paged: bool = True) -> str:
+        """The query for those rows, with every field; for a page of them, unless it is for all."""
         text = f"SELECT {', '.join(self.fields)} FROM {self.name}"  # noqa: S608 - SOQL
         text += f" WHERE {where}" if where else ""
         text += f" ORDER BY {order}" if order else ""
-        return f"{text} LIMIT {PAGE}"
+        return f"{text} LIMIT {PAGE}" if paged else text
 
 
 def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Stream:
@@ -150,8 +153,17 @@ def described(name: str) -> Steps:
 
 
 def _backfill(sobject: Sobject, at: Checkpoint, context: Context) -> Reader:
-    """Every row, by its id: what changes meanwhile keeps its place, and is read again after."""
+    """Every row, by its id: what changes meanwhile keeps its place, and is read again after.
+
+    Where pages come to no end, the rest is left to a bulk job; where that fails, to pages again.
+    """
     started, after = at.get("started", written(context.now)), at.get("after")
+    if "job" in at:
+        if (yield from _read_job(sobject, at, done=since(started))):
+            return
+        at = Checkpoint(started=started, after=after, pages=None)
+        yield Page((), at)
+    pages = at.get("pages", 0)
     while True:
         where = f"Id > {quoted(after)}" if after else ""
         response = yield _query("query", sobject.select(where, "Id"))
@@ -159,8 +171,38 @@ def _backfill(sobject: Sobject, at: Checkpoint, context: Context) -> Reader:
         if _is_last(response, rows):
             yield Page(rows, since(started))
             return
-        after = rows[-1]["Id"]
-        yield Page(rows, Checkpoint(started=started, after=after))
+        after, pages = rows[-1]["Id"], None if pages is None else pages + 1
+        yield Page(rows, Checkpoint(started=started, after=after, pages=pages))
+        if pages is not None and pages >= BY_PAGES:
+            text = sobject.select(f"Id > {quoted(after)}", paged=False)
+            if job := (yield from bulk.begin(text)):
+                at = Checkpoint(started=started, after=after, job=job)
+                yield Page((), at)
+                yield from _backfill(sobject, at, context)
+                return
+            pages = None
+
+
+def _read_job(
+    sobject: Sobject, at: Checkpoint, *, done: Checkpoint
+) -> Generator[Request | Page, Any, bool]:
+    """The rest of a bulk job's rows; False where it came to nothing, and they are read by pages.
+
+    Its results are told by a locator each; one that was read is the same when it is read again.
+    """
+    locator = at.get("locator", "")
+    if not (yield from bulk.is_complete(at["job"])):
+        return False
+    while True:
+        part = yield bulk.results(at["job"], locator)
+        if part.status == 404:
+            return False
+        rows = bulk.rows(part.json, sobject.fields)
+        locator = part.headers.get("sforce-locator", "null")
+        if locator == "null":
+            yield Page(rows, done)
+            return True
+        yield Page(rows, Checkpoint(at, locator=locator))
 
 
 def since(started: str) -> Checkpoint:

@@ -44,7 +44,7 @@ class Request:
     `expect` lists error statuses that the reader wants to see instead of an exception.
     `cost` is what the call takes from the rate budget, in the vendor's own units. A `file` lies
     elsewhere, for all who know its link: it is read without our token, from one of the connector's
-    `files`, and `json` of the answer is its bytes.
+    `files`, and `json` of the answer is its bytes; so it is where the header accept is `text/csv`.
     """
 
     method: str

@@ -27,6 +27,7 @@ from connectors import (
     Webhook,
     column,
 )
+from connectors._salesforce_bulk import BUDGET, unfinished
 from connectors._salesforce_messages import ACK, events
 from connectors._salesforce_objects import CUSTOM_OBJECTS, eighteen, error_code, object_stream
 
@@ -67,7 +68,7 @@ def classify(response: Response) -> ConnectorError | None:
         return ProviderUnavailableError(f"Salesforce cannot answer now ({code})")
     if code in NOT_ALLOWED and response.status in (400, 403):
         return NotAllowedError(NOT_ALLOWED[code])
-    return None
+    return unfinished(response) if response.status == 200 else None
 
 
 def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
@@ -190,6 +191,7 @@ connector = Connector(
     rate_limits=(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
         RateLimit(15_000, per=timedelta(days=1)),
+        RateLimit(10_000, per=timedelta(days=1), name=BUDGET),
     ),
     # A sync takes some twenty calls of an allowance that the org's other apps live on, too.
     floor=timedelta(minutes=15),
@@ -205,12 +207,11 @@ connector = Connector(
         "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
         "and a flow that sends it when a record is created or changed. No session id is needed.",
     ),
-    follows="SOQL by change time, the recycle bin, the log of deletions",
+    follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions",
     judged_by=("simple-salesforce",),
     gaps=(
         "Changes are told by outbound messages alone, where an administrator has set them up: "
         "change events (Streaming API, Pub/Sub API) are not listened to.",
-        "Backfills page through queries: Bulk API 2.0 is not used for large ones.",
         "Standard objects other than the five of the streams.",
         "Formula fields that change without their row: they are read again with its next change.",
         "Objects of so many fields that their names do not fit into one query (about 15,000 "

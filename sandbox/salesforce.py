@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from sandbox import _salesforce_org as ledger
 from sandbox._salesforce_answers import guarded, trouble
+from sandbox._salesforce_bulk import handlers
 from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS
 from sandbox._salesforce_identity import ROUTES as IDENTITY
 from sandbox._salesforce_kinds import (
@@ -289,6 +290,7 @@ def _rate_headers(usages: Sequence[Usage]) -> dict[str, str]:
 
 def _forget(org: Org) -> None:
     org.locators.clear()
+    org.jobs.clear()
 
 
 def _extras(account_id: str, origin: str) -> Json:
@@ -308,6 +310,8 @@ def _data(method: str, path: str, handler: Handler) -> Iterator[Route]:
         for slash in ("", "/"):
             yield Route(method, host, f"{ROOT}{path}{slash}", guarded(handler), scopes=("api",))
 
+
+JOBS = handlers(org_of, visible)
 
 vendor = Vendor(
     name="salesforce",
@@ -330,6 +334,11 @@ vendor = Vendor(
         *_data("GET", "/sobjects/{object}/{id}", read),
         *_data("PATCH", "/sobjects/{object}/{id}", change),
         *_data("DELETE", "/sobjects/{object}/{id}", delete),
+        *_data("POST", "/jobs/query", JOBS["begin"]),
+        *_data("GET", "/jobs/query/{id}", JOBS["look"]),
+        *_data("PATCH", "/jobs/query/{id}", JOBS["end"]),
+        *_data("DELETE", "/jobs/query/{id}", JOBS["delete"]),
+        *_data("GET", "/jobs/query/{id}/results", JOBS["results"]),
     ),
     streams=STREAMS,
     mutable={

@@ -37,7 +37,8 @@ class Org:
             json=request.json,
             headers={"authorization": f"Bearer {self.token}", **request.headers},
         )
-        body = answer.json() if answer.content else None
+        is_json = "json" in answer.headers.get("content-type", "")
+        body: Any = answer.json() if is_json else answer.content
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),

@@ -1,6 +1,7 @@
 """Salesforce's readers, driven over an org of the sandbox; each test is of one of its traps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import cycle
 from typing import Any
@@ -20,6 +21,7 @@ from connectors import (
     RateLimitedError,
     Request,
 )
+from connectors import _salesforce_bulk as bulk
 from connectors import _salesforce_objects as objects
 from connectors._hosts import check_account
 from connectors._oauth import OAuthApp, answered, authorize_url
@@ -127,6 +129,62 @@ def test_a_checkpoint_stays_behind_its_read_by_what_a_transaction_may_last(org: 
     begun = org.now
     since = parse_time(org.read("users")[-1].checkpoint["since"])
     assert begun - since >= timedelta(minutes=10)
+
+
+# -- Bulk jobs ----------------------------------------------------------------------------------
+
+
+def by_job(org: Org, monkeypatch: pytest.MonkeyPatch, *, part: int = 4) -> None:
+    """Backfills leave what is beyond one page of two rows to a bulk job that ends at once."""
+    monkeypatch.setattr(objects, "PAGE", 2)
+    monkeypatch.setattr(objects, "BY_PAGES", 1)
+    monkeypatch.setattr(bulk, "PART", part)
+    monkeypatch.setattr("sandbox._salesforce_bulk.TAKES", 0.0)
+
+
+@pytest.mark.parametrize("stream", ["accounts", "opportunities", "users", "custom_objects"])
+def test_a_large_backfill_is_a_bulk_job_of_the_same_rows(
+    org: Org, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    by_job(org, monkeypatch)
+    pages = org.read(stream)
+    assert stored(org, stream, pages) == org.store(stream)
+    assert any(request.path.endswith("/results") for request in org.asked)
+    # Numbers are numbers, emptiness is null, times have their offset in digits: as in a query.
+    assert {type(v) for row in org.store(stream).values() for v in row.values()} >= {str, bool}
+
+
+def test_a_bulk_job_is_gone_on_with_at_its_locator(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_job(org, monkeypatch)
+    pages = org.read("contacts")
+    (middle,) = [n for n, page in enumerate(pages) if page.checkpoint.get("locator")][1:2]
+    rest = org.read("contacts", pages[middle].checkpoint)
+    assert [one.records for one in rest] == [one.records for one in pages[middle + 1 :]]
+
+
+def test_a_job_that_is_gone_or_refused_leaves_the_rest_to_pages(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_job(org, monkeypatch)
+    pages = org.read("contacts")
+    at = next(page.checkpoint for page in pages if page.checkpoint.get("job"))
+    org.control("expire_checkpoints")
+    before = [page for page in pages if page.checkpoint.get("pages")]
+    assert stored(org, "contacts", before, org.read("contacts", at)) == org.store("contacts")
+
+
+def test_a_job_under_way_is_waited_for_as_a_limit_is_and_one_that_was_made_is_not() -> None:
+    body = {"id": "750", "operation": "query", "state": "InProgress"}
+    asked = replace(response(body), url="https://na1.salesforce.com/x/jobs/query/750")
+    told = SALESFORCE.classify(asked)
+    assert isinstance(told, RateLimitedError)
+    assert told.retry_after >= timedelta(seconds=1)
+    assert SALESFORCE.classify(replace(asked, json={**body, "state": "JobComplete"})) is None
+    assert (
+        SALESFORCE.classify(replace(asked, url="https://na1.salesforce.com/x/jobs/query")) is None
+    )
 
 
 # -- Deletions ----------------------------------------------------------------------------------
@@ -384,3 +442,27 @@ async def test_an_org_that_is_moved_is_found_again_by_the_next_token_answer(
         moved = (await connections.get(database, connection.id)).config["instance_url"]
         assert moved != former
         assert moved.endswith(".salesforce.com")
+
+
+async def test_the_rows_of_a_bulk_job_come_through_the_client_as_csv(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAGE", 2)
+    monkeypatch.setattr(objects, "BY_PAGES", 1)
+    monkeypatch.setattr(bulk, "ASKED_AGAIN", timedelta(seconds=0.5))
+    with sandbox.start(["salesforce"]) as origin:
+        values = environment(origin, database_url, "", ["salesforce"])
+        settings = read(_env_file=None, **{name.lower(): v for name, v in values.items() if v})
+        vendor = Sandboxed(origin, settings, database, database_url)
+        connection = await vendor.connect("salesforce", size=10)
+        monkeypatch.setattr("connectors.salesforce.WAIT", timedelta(seconds=0.5))
+        async with runtime.opened(settings) as shared:
+            client, context = client_of(shared, connection)
+            vendor.fault("salesforce", "429", path="/results")
+            reader = SALESFORCE.stream("contacts").read(Checkpoint(), context)
+            rows = await spent(client, reader)
+        assert {row["Id"]: row for row in rows} == vendor.vendor(connection)["contacts"]
+
+
+async def spent(client: Any, reader: Any) -> list[Any]:
+    return [row async for page, _ in client.read(reader) for row in page.records]

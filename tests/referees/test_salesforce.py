@@ -1,5 +1,7 @@
 """`simple-salesforce` against the sandbox, with only its address changed after it is made."""
 
+import csv
+import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -204,3 +206,15 @@ def test_the_library_reads_how_much_of_the_allowance_is_used(referee: Referee) -
     first = referee.sdk.api_usage["api-usage"].used
     referee.sdk.query("SELECT Id FROM Contact")
     assert referee.sdk.api_usage["api-usage"].used == first + 1
+
+
+def test_the_library_reads_rows_by_a_bulk_job(referee: Referee) -> None:
+    query = "SELECT Id, Name, Notes__c, Paid__c FROM Invoice__c ORDER BY Id"
+    (part,) = referee.sdk.bulk2.Invoice__c.query(query)
+    stored = {row["Id"]: row for row in referee.store("custom_objects").values()}
+    rows = list(csv.DictReader(io.StringIO(part, newline="")))
+    wanted = [id_ for id_, row in stored.items() if row["object"] == "Invoice__c"]
+    assert sorted(row["Id"] for row in rows) == sorted(wanted)
+    for row in rows:
+        assert row["Notes__c"] == (stored[row["Id"]]["Notes__c"] or "")
+        assert row["Paid__c"] == str(stored[row["Id"]]["Paid__c"]).lower()
