@@ -35,6 +35,8 @@ from connectors._patience import MalformedError, Patience
 from connectors._types import Connector, Page, Params, Reader, Request, Response
 
 USER_AGENT = "atom-sync/0.1"
+# Statuses with which vendors say that a token is over; some say everything with 200.
+REFUSED = (200, 401)
 REQUEST_IDS = ("x-request-id", "x-hubspot-correlation-id", "intuit_tid", "request-id")
 
 # Their INFO and DEBUG lines hold URLs and headers.
@@ -266,7 +268,11 @@ class Client:
             if isinstance(outcome, Response):
                 return outcome
             error, told = outcome.error, outcome.retry_after
-            if outcome.status == 401 and isinstance(error, BrokenConnectionError) and not renewed:
+            if (
+                isinstance(error, BrokenConnectionError)
+                and outcome.status in REFUSED
+                and not renewed
+            ):
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):

@@ -216,14 +216,16 @@ async def revoke(
         content = json.dumps({"token": token})
         response = await call.send(auth.revoke_url, content, "application/json", attempts=3)
     else:
-        form = {auth.gives_back or "token": token}
+        named = auth.gives_back not in ("", "access_token")
+        form = {auth.gives_back if named else "token": token}
         if auth.revoke_body == "rfc7009" and not auth.gives_back:
             form["token_type_hint"] = "refresh_token"  # noqa: S105 - RFC 7009's word
         signed = auth.revoke_body == "rfc7009"
         response = await call.send(
             auth.revoke_url, urlencode(form), FORM, attempts=3, signed=signed
         )
-    if response.status == 400 and _code(response) not in OPERATOR_ERRORS:
+    code = _code(response)
+    if code in auth.refused or (response.status == 400 and code not in OPERATOR_ERRORS):
         return
     if error := _refusal(connector, response, "revocation"):
         raise error
@@ -353,7 +355,7 @@ def _code(response: Response) -> str | None:
 
 
 def _tokens(auth: OAuth2, response: Response, answers: Mapping[str, str]) -> Tokens:
-    answer = dict(response.json)
+    answer = dict(auth.plain(response.json))
     access_token = answer.pop("access_token")
     refresh_token = answer.pop("refresh_token", None) or None
     if not isinstance(access_token, str) or not access_token.strip():

@@ -208,11 +208,12 @@ class OAuth2:
     long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what calls
     carry: the access token of the grant, or our app's own secret, of vendors that take it for every
     account that consented. `gives_back` names the field of the token answer by which a consent is
-    ended, where it is no token. `refused` are error codes of the token endpoint that mean the grant
-    is over. `explain` reads the vendor's own form of a refusal, the parameters of a callback or the
-    body of a token answer: an error, or None for the default. `returned` raises SignatureError of a
-    callback that the vendor did not make, where it signs them, and gives the answers as they stand
-    from then on. `token_params` go with a code.
+    ended, where that is not the refresh token. `plain` gives a token answer the form of RFC 6749,
+    where the vendor's is another. `refused` are error codes of the token endpoint that mean the
+    grant is over. `explain` reads the vendor's own form of a refusal, the parameters of a callback
+    or the body of a token answer: an error, or None for the default. `returned` raises
+    SignatureError of a callback that the vendor did not make, where it signs them, and gives the
+    answers as they stand from then on. `token_params` go with a code.
     """
 
     env: str
@@ -235,6 +236,7 @@ class OAuth2:
     access_token_ttl: timedelta | None = timedelta(hours=1)
     bearer: Literal["grant", "app"] = "grant"
     gives_back: str = ""
+    plain: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda answer: answer
     refused: frozenset[str] = frozenset({"invalid_grant"})
     explain: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None
     instead: Mapping[str, str] = field(default_factory=dict)

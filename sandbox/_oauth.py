@@ -71,7 +71,8 @@ class OAuth:
     account may not consent to the scopes. `caller` finds the grant of a call's bearer token, where
     that is more than an access token. `shared` makes what all vendors of the server keep of an
     account together: it is `Seed.shared`, and stands in the account's state under the server's
-    name.
+    name. `lasts` says how long an account's access tokens live, where not all of them live as long;
+    None is for ever. Without `needs_grant_type` a call that names none brings a code.
     """
 
     name: str
@@ -92,6 +93,8 @@ class OAuth:
     pkce: Literal["ignored", "optional", "required"] = "optional"
     takes_json: bool = False
     access_ttl: timedelta = timedelta(hours=1)
+    lasts: Callable[[Account], timedelta | None] | None = None
+    needs_grant_type: bool = True
     rotation: Rotation = Rotation()
     access_prefix: str = ""
     refresh_prefix: str = ""
@@ -221,11 +224,14 @@ class Desk:
     ) -> Json:
         """A new access token beside that refresh token, as the vendor answers it."""
         now = self.clock.time()
+        ttl: timedelta | None = self.auth.access_ttl
+        if self.auth.lasts:
+            ttl = self.auth.lasts(self.accounts[grant.account_id])
         access = Token(
             self.auth.access_prefix + secrets.token_urlsafe(48),
             grant,
             now,
-            now + self.auth.access_ttl.total_seconds(),
+            None if ttl is None else now + ttl.total_seconds(),
         )
         self.access_tokens[access.value] = access
         return self.auth.answer(
@@ -355,7 +361,8 @@ def token(call: Call) -> Response:
     """The token endpoint."""
     fields = fields_of(call)
     check_client(call, fields)
-    match fields.get("grant_type", ""):
+    assumed = "" if call.desk.auth.needs_grant_type else "authorization_code"
+    match fields.get("grant_type", assumed):
         case "authorization_code":
             body = _exchange(call, fields)
         case "refresh_token":

@@ -289,6 +289,22 @@ async def test_a_refused_token_is_refreshed_once(vendor: Vendor, speaker: Speake
     assert speaker.refreshes == 1
 
 
+async def test_a_token_that_is_refused_with_200_is_refreshed_once_too(
+    vendor: Vendor, speaker: Speaker
+) -> None:
+    def classify(response: Response) -> ConnectorError | None:
+        return None if response.json["ok"] else BrokenConnectionError("token_expired")
+
+    vendor.will(Answer(body={"ok": False}), Answer(body={"ok": True}))
+    await speaker.client(made_up(classify=classify)).send(Request.get("/x"))
+    assert speaker.refreshes == 1
+    vendor.reset()
+    vendor.will(Answer(body={"ok": False}))
+    with pytest.raises(BrokenConnectionError):
+        await speaker.client(made_up(classify=classify)).send(Request.get("/x"))
+    assert len(vendor.calls) == 2
+
+
 async def test_a_second_401_means_that_the_connection_is_broken(
     vendor: Vendor, speaker: Speaker
 ) -> None:
@@ -348,7 +364,7 @@ async def test_a_vendors_own_error_form_is_asked_first(vendor: Vendor, speaker: 
     vendor.will(Answer(403, body={"fault": "slow"}), Answer(200, body={"fault": "revoked"}))
     with pytest.raises(BrokenConnectionError, match="gone"):
         await speaker.client(made_up(classify=classify)).send(Request.get("/x", expect=(403,)))
-    assert len(vendor.calls) == 2
+    assert len(vendor.calls) == 3  # once more, with a new token
 
 
 async def test_an_empty_body_is_none(vendor: Vendor, speaker: Speaker) -> None:

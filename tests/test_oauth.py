@@ -284,6 +284,28 @@ async def test_a_token_that_the_vendor_no_longer_knows_counts_as_revoked(
         await revoke(made_up(), APP, token="canary-old", **calls.means)
 
 
+async def test_a_refusal_with_200_of_what_is_over_already_counts_as_revoked(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={"ok": False, "error": "token_revoked"}))
+    over = with_auth(
+        refused=frozenset({"token_revoked"}), gives_back="access_token", revoke_body="token"
+    )
+    await revoke(over, APP, token="canary-old", **calls.means)
+    assert parse_qs(vendor.calls[0].body.decode()) == {"token": ["canary-old"]}
+    with pytest.raises(ContractError):
+        await revoke(with_auth(revoke_body="token"), APP, token="canary-old", **calls.means)
+
+
+async def test_a_token_answer_of_another_form_is_read_as_the_vendor_says(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={"user": GOOD}))
+    connector = with_auth(plain=lambda answer: answer["user"])
+    tokens = await exchange(connector, APP, code="canary-code", **calls.means)
+    assert (tokens.access_token, tokens.refresh_token) == ("canary-access", "canary-refresh")
+
+
 async def test_accounts_are_found_from_the_answer_or_by_a_call(
     vendor: Vendor, calls: Calls
 ) -> None:
