@@ -30,6 +30,7 @@ INTEGRATIONS = [
     "salesforce",
     "shopify",
     "stripe",
+    "slack",
 ]
 # One for all: a client of its own for each call would read all certificates each time.
 # Nor is a connection kept: the sandbox may close an idle one in the moment that it is used.

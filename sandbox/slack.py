@@ -1,0 +1,105 @@
+"""Slack on loopback: members, channels, messages and threads, and its events.
+
+https://docs.slack.dev/reference/methods
+"""
+
+from collections.abc import Callable, Mapping
+
+from sandbox._slack_auth import AUTH, HOST
+from sandbox._slack_auth import ROUTES as AUTH_ROUTES
+from sandbox._slack_events import SENDER
+from sandbox._slack_made_up import new
+from sandbox._slack_methods import ROUTES, method_of, trouble
+from sandbox._slack_rows import BOT
+from sandbox._slack_workspace import Workspace, alterable, apply, join, leave, store
+from sandbox._vendor import Call, Json, Limit, RefusedError, Vendor
+
+# By the minute, of each method by itself. Tiers 2, 3 and 4.
+TIERS = {
+    "users.list": 20,
+    "conversations.list": 20,
+    "auth.teams.list": 20,
+    "conversations.info": 50,
+    "conversations.history": 50,
+    "conversations.replies": 50,
+    "conversations.members": 100,
+}
+SLOW = ("conversations.history", "conversations.replies")
+
+
+def _counts(method: str, *, restricted: bool = False) -> Callable[[Call], int]:
+    def cost(call: Call) -> int:
+        return int(method_of(call) == method and (not restricted or call.state.restricted))
+
+    return cost
+
+
+def _space(states: Mapping[str, Workspace], body: Json) -> Workspace:
+    account = str(body.get("account", ""))
+    if account not in states:
+        raise RefusedError(f"slack has no account {account!r}")
+    return states[account]
+
+
+def app_settings(states: Mapping[str, Workspace], body: Json) -> Json:
+    """Whether the app is `restricted`, as one that is sold outside the marketplace, and whether
+    its tokens are rotated (`rotates`), as an account finds it."""
+    space = _space(states, body)
+    space.restricted = bool(body.get("restricted", space.restricted))
+    space.rotates = bool(body.get("rotates", space.rotates))
+    return {"restricted": space.restricted, "rotates": space.rotates}
+
+
+def tell(states: Mapping[str, Workspace], body: Json) -> Json:
+    """An event that no change of data causes: `{"account": …, "event": {"type": …}}`."""
+    space, event = _space(states, body), body.get("event")
+    if not isinstance(event, dict) or "type" not in event:
+        raise RefusedError("event must be an object with a type", status=400)
+    space.tell(event)
+    return {"told": event["type"]}
+
+
+def invite(states: Mapping[str, Workspace], body: Json) -> Json:
+    """The app comes into a channel, or with `out` leaves it."""
+    space, channel = _space(states, body), str(body.get("channel", ""))
+    if channel not in space.channels:
+        raise RefusedError(f"there is no channel {channel!r}")
+    inside = not body.get("out")
+    space.channels[channel] = {**space.channels[channel], "is_member": inside}
+    (join if inside else leave)(space, channel, BOT)
+    if not inside:
+        space.news("channel_left", channel=channel)
+    return {"channel": channel, "is_member": inside}
+
+
+def forget_cursors(space: Workspace) -> None:
+    space.era += 1
+
+
+vendor = Vendor(
+    name="slack",
+    title="Slack",
+    base_url=f"https://{HOST}/api",
+    auth=AUTH,
+    routes=(*AUTH_ROUTES, *ROUTES),
+    streams=("users", "channels", "messages", "thread_replies", "channel_members"),
+    mutable={
+        "users": ("add", "change", "delete"),
+        "channels": ("add", "change", "delete"),
+        "messages": ("add", "change", "delete"),
+        "thread_replies": ("add", "change", "delete"),
+        "channel_members": ("add", "delete"),
+    },
+    new=new,
+    store=store,
+    apply=apply,
+    alterable=alterable,
+    trouble=trouble,
+    expire_checkpoints=forget_cursors,
+    limits=(
+        *(Limit(name, amount, 60.0, _counts(name)) for name, amount in TIERS.items()),
+        *(Limit(f"{name} of some", 1, 60.0, _counts(name, restricted=True)) for name in SLOW),
+    ),
+    controls={"app": app_settings, "tell": tell, "invite": invite},
+    webhook=SENDER,
+)
