@@ -29,8 +29,8 @@ INTEGRATIONS = [
     "quickbooks",
     "salesforce",
     "shopify",
-    "stripe",
     "slack",
+    "stripe",
 ]
 # One for all: a client of its own for each call would read all certificates each time.
 # Nor is a connection kept: the sandbox may close an idle one in the moment that it is used.
