@@ -61,8 +61,8 @@ class Referee:
             code=code,
             redirect_uri=BACK,
         )
-        data: dict[str, Any] = dict(found.data)
-        return data
+        assert isinstance(found.data, dict)
+        return found.data
 
 
 @pytest.fixture
