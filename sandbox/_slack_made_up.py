@@ -51,8 +51,8 @@ def _talk(space: Workspace, random: Random, where: str, at: float, now: float) -
             reply |= {"thread_ts": ts, "parent_user_id": space.talk[where][ts]["user"]}
             if random.random() < 0.2:
                 reply["subtype"] = "thread_broadcast"
-            if random.random() < 0.2:
+            if random.random() < 0.4:
                 reply["edited"] = {"user": reply["user"], "ts": f"{later + 60:.6f}"}
-            if random.random() < 0.2:
+            if random.random() < 0.4:
                 reply["bot_id"] = new_id("B", random)
         recount(space, where, ts)

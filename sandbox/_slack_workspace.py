@@ -284,8 +284,10 @@ def add_reply(space: Workspace, change: Change) -> str:
     channel, _, parent = change.random.choice(parents).partition("/")
     user = change.random.choice(list(space.users) or [BOT])
     more = {"thread_ts": parent, "parent_user_id": space.talk[channel][parent]["user"]}
-    if change.record.get("broadcast"):
+    if change.record.get("broadcast", change.random.random() < 0.3):
         more["subtype"] = "thread_broadcast"
+    if change.random.random() < 0.3:
+        more["bot_id"] = "B0ATOMSYNC"
     return f"{channel}/{post(space, channel, user, sentence(change.random), **more)}"
 
 
