@@ -116,12 +116,21 @@ def since(at: datetime) -> Checkpoint:
 def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
     """All rows, or those that changed since the checkpoint, in the order of their change."""
     started = datetime.fromisoformat(at.get("started", _stamp(context.now)))
-    begun, after, count = at.get("since"), at.get("after"), at.get("count", 0)
+    begun, after, count, last = at.get("since"), at.get("after"), at.get("count", 0), at.get("last")
     resumed = after is not None
     if "export" in at:
         yield from _exported(rows, at, context)
         return
     while True:
+        if count >= BY_PAGES:
+            if export := (yield from _begin_export(rows, last)):
+                at = _at(started, last, export=export, offset=0)
+                yield Page((), at)
+                yield from _exported(rows, at, context)
+                return
+            if rows.ordered and last != begun:
+                begun, after = last, None  # a query of its own, far from where paging ends
+            count = 0
         response = yield rows.listing(rows.page, after, _search(begun))
         if resumed and response.json.get("errors"):
             after, resumed = None, False  # it no longer knows that place: from the last time on
@@ -133,24 +142,13 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
             yield Page(records, since(started))
             return
         after, count = onward(after, more["endCursor"]), count + len(records)
-        kept = Checkpoint({"started": _stamp(started)} | ({"since": begun} if begun else {}))
-        if count < BY_PAGES:
-            yield Page(records, Checkpoint(kept, after=after, count=count))
-            continue
-        yield Page(records, Checkpoint(kept, after=after, count=count - len(records)))
         last = records[-1]["updatedAt"] if rows.ordered else begun
-        export = yield from _begin_export(rows, last)
-        if export:
-            at = Checkpoint({"started": _stamp(started), "export": export, "offset": 0})
-            if last:
-                at["since"] = last
-            yield Page((), at)
-            yield from _exported(rows, at, context)
-            return
-        if rows.ordered and last != begun:
-            begun, after, count = last, None, 0
-        else:
-            count = 0
+        yield Page(records, _at(started, begun, after=after, count=count, last=last))
+
+
+def _at(started: datetime, begun: str | None, **more: Any) -> Checkpoint:
+    known = {"started": _stamp(started), "since": begun, **more}
+    return Checkpoint({name: value for name, value in known.items() if value is not None})
 
 
 def _begin_export(rows: Rows, last: str | None) -> Generator[Request, Response, str | None]:

@@ -56,16 +56,24 @@ class Effect(StrEnum):
     RENEW = "renew"  # the vendor asks for its watch to be renewed now
     LOST = "lost"  # the vendor has dropped the watch
     MISSED = "missed"  # the vendor could not tell us everything: read what is new
+    REPORT = "report"  # a person asks what is held of them in the record of that key
+    ERASE = "erase"  # what is held in the record of that key is to be forgotten for good
+    PURGE = "purge"  # everything that was ever read from the account is
+
+    @property
+    def is_duty(self) -> bool:
+        """Whether the law asks for it, whatever has become of the connection."""
+        return self in (Effect.REPORT, Effect.ERASE, Effect.PURGE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One thing that happened, about one account or one watch of ours.
 
-    `id` is the same for each delivery of the event, and no other has it. RECORD, READ and DELETED
-    are of the one stream in `streams`; HINT and MISSED may name several, and none means all that
-    the webhook covers. `at` is when it happened by the vendor's clock: what a RECORD or a DELETED
-    tells was true then. `token` is a secret that the vendor echoes.
+    `id` is the same for each delivery of the event, and no other has it. RECORD, READ, DELETED,
+    REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name several, and none
+    means all that the webhook covers. `at` is when it happened by the vendor's clock: what a RECORD
+    or a DELETED tells was true then. `token` is a secret that the vendor echoes.
     """
 
     id: str

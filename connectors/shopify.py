@@ -37,6 +37,7 @@ from connectors._shopify import (
     scan,
     since,
 )
+from connectors._shopify_watches import TOPICS, watch
 from connectors._signatures import hmac_signature
 from connectors._versions import epoch_us, parse_time
 
@@ -115,16 +116,30 @@ def events(delivery: Delivery) -> Iterator[Event]:
     }
     # The same for each attempt; X-Shopify-Event-Id is that of several deliveries.
     id = headers["x-shopify-webhook-id"]
-    if kind in COVERED and what in CHANGES:
+    if kind in TOPICS and what in CHANGES:
         effect = Effect.DELETED if what == "delete" else Effect.READ
         key = number(delivery.json.get("id") or delivery.json["admin_graphql_api_id"])
         yield Event(id=id, effect=effect, streams=(kind,), key=key, **told)
     elif topic == "app/uninstalled":
         yield Event(id=id, effect=Effect.REVOKED, **told)
+    elif topic == "shop/redact":
+        yield Event(id=id, effect=Effect.PURGE, **told)
+    elif topic in PRIVACY:
+        effect, orders = PRIVACY[topic]
+        body = delivery.json
+        keys = [("customers", body["customer"]["id"])]
+        keys += [("orders", one) for one in body.get(orders) or ()]
+        for stream, key in keys:
+            each = f"{id}:{stream}:{number(key)}"
+            yield Event(id=each, effect=effect, streams=(stream,), key=number(key), **told)
 
 
+# What the law asks for, and where the payload names the orders it is about.
+PRIVACY = {
+    "customers/data_request": (Effect.REPORT, "orders_requested"),
+    "customers/redact": (Effect.ERASE, "orders_to_redact"),
+}
 CHANGES = ("create", "update", "updated", "cancelled", "delete")
-COVERED = ("orders", "products", "customers", "inventory_items", "locations")
 
 
 def identify(
@@ -191,11 +206,12 @@ connector = Connector(
         proven_by="SHOPIFY_API_SECRET",
         verify=hmac_signature("x-shopify-hmac-sha256", "shopify-hmac-sha256", encoding="base64"),
         events=lambda delivery: tuple(events(delivery)),
-        covers=COVERED,
+        covers=tuple(TOPICS),
         setup="Set this address for the three privacy webhooks in the app's configuration "
         "(`compliance_topics` in shopify.app.toml) and for app/uninstalled; what else is wanted "
         "is subscribed to for each shop.",
     ),
+    watch=watch,
     follows="search by change time, exports of long scans",
     judged_by=("ShopifyAPI",),
     gaps=(

@@ -31,11 +31,13 @@ from settings import SettingsError
 from storage import (
     DatabaseUnavailableError,
     LeaseLostError,
+    Status,
     StorageError,
     checkpoints,
     connections,
     inbox,
     leases,
+    privacy,
     records,
     runs,
     watches,
@@ -100,7 +102,8 @@ async def take(
         connection = by_id[lease.connection_id]
         async with shared.database.transaction(lease.tenant_id) as session:
             await leases.hold(session, lease)
-            events = await inbox.take(session, lease.connection_id)
+            broken = connection.status != Status.ACTIVE
+            events = await inbox.take(session, lease.connection_id, only_duties=broken)
         fresh = [event for event in events if event.attempts == 1]
         groups = [Group([event]) for event in events if event.attempts > 1]
         client, context = client_of(shared, connection)
@@ -123,7 +126,7 @@ async def _read(work: Work, group: Group) -> None:
     for event in group.events:
         if unknown := set(event.streams) - known:
             group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
-        elif event.effect in (Effect.RECORD, Effect.DELETED):
+        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.ERASE):
             _put(connector, group, event)
         elif event.effect is Effect.READ:
             asked.setdefault(event.streams[0], []).append(event)
@@ -136,7 +139,7 @@ async def _read(work: Work, group: Group) -> None:
 def _put(connector: Connector, group: Group, event: Taken) -> None:
     """What the event itself holds."""
     stream = connector.stream(event.streams[0])
-    deleted = [event.key] if event.effect is Effect.DELETED else []
+    deleted = [] if event.effect is Effect.RECORD else [event.key]
     page = Page([] if deleted else [event.record or {}], Checkpoint(), deleted=deleted)
     try:
         group.add(stream.name, records.rows(stream, page, event.observed_at))
@@ -202,6 +205,8 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
                 await watches.told(
                     session, connection.id, event.watch_id, lost=event.effect is Effect.LOST
                 )
+            elif event.effect.is_duty:
+                await privacy.comply(session, connection, event)
         await inbox.mark_applied(session, [event.id for event in done])
         for event in group.events:
             if event.id in group.failed:

@@ -152,7 +152,7 @@ async def _leased(
     shared: Runtime, linked: Sequence[connections.Connection]
 ) -> AsyncIterator[list[leases.Lease]]:
     """The event leases of those that are free, kept alive while the work lasts."""
-    ids = [connection.id for connection in linked if connection.status == "active"]
+    ids = [connection.id for connection in linked]
     held = await leases.acquire_all(
         shared.database, ids, kind="event", holder=shared.settings.atom_worker, ttl=LEASE_TTL
     )

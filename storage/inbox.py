@@ -87,22 +87,22 @@ _RECEIVE = text(
     WITH arrived AS (
         SELECT * FROM json_to_recordset(CAST(:arrived AS json)) AS a (
             place integer, integration text, account_id text, connection_id uuid, event_id text,
-            type text, data jsonb, received_at timestamptz
+            type text, is_duty boolean, data jsonb, received_at timestamptz
         )
     ), met AS (
         SELECT a.*, c.id AS of_connection, c.tenant_id
         FROM arrived a JOIN connections c
             ON c.integration = a.integration AND c.account_id = a.account_id
-        WHERE a.connection_id IS NULL AND c.status <> 'revoked'
+        WHERE a.connection_id IS NULL AND (c.status <> 'revoked' OR a.is_duty)
         UNION ALL
         SELECT a.*, c.id, c.tenant_id
         FROM arrived a JOIN connections c ON c.id = a.connection_id
-        WHERE c.integration = a.integration AND c.status <> 'revoked'
+        WHERE c.integration = a.integration AND (c.status <> 'revoked' OR a.is_duty)
             AND (a.account_id = '' OR c.account_id = a.account_id)
     ), stored AS (
         INSERT INTO events
-            (integration, event_id, connection_id, tenant_id, type, data, received_at)
-        SELECT integration, event_id, of_connection, tenant_id, type, data, received_at
+            (integration, event_id, connection_id, tenant_id, type, is_duty, data, received_at)
+        SELECT integration, event_id, of_connection, tenant_id, type, is_duty, data, received_at
         FROM met ORDER BY place
         ON CONFLICT (integration, event_id, connection_id) DO NOTHING
         RETURNING integration
@@ -146,6 +146,7 @@ def _row(place: int, arrival: Arrival) -> dict[str, Any]:
         "connection_id": str(arrival.connection_id) if arrival.connection_id else None,
         "event_id": _id_of(event),
         "type": event.type[:LONGEST_ID],
+        "is_duty": event.effect.is_duty,
         "data": {name: value for name, value in data.items() if value},
         "received_at": arrival.received_at.isoformat(),
     }
@@ -158,16 +159,17 @@ def _id_of(event: Event) -> str:
     return "sha256:" + hashlib.sha256(event.id.encode(errors="replace")).hexdigest()
 
 
-# What is pending of a connection that is active, and not being applied. ENTERPRISE comes first, but
-# a part of each claim goes to who has waited longest, and no tenant gets more than its share.
+# What is pending of a connection that is active, or a duty, and not being applied. ENTERPRISE comes
+# first, but a part of each claim goes to who has waited longest, and no tenant gets more than its
+# share.
 _WAITING = text(
     """
     WITH pending AS (
-        SELECT connection_id, min(received_at) AS since FROM events
+        SELECT connection_id, min(received_at) AS since, bool_or(is_duty) AS duty FROM events
         WHERE applied_at IS NULL AND failed_at IS NULL AND due_at <= now()
         GROUP BY connection_id
         UNION ALL
-        SELECT c.connection_id, c.updated_at FROM checkpoints c
+        SELECT c.connection_id, c.updated_at, false FROM checkpoints c
         WHERE dirty_generation > read_generation AND (dirty_due_at IS NULL OR dirty_due_at <= now())
             AND NOT EXISTS (
                 SELECT FROM leases l WHERE l.connection_id = c.connection_id AND l.kind = 'sync'
@@ -180,7 +182,7 @@ _WAITING = text(
         FROM pending p
         JOIN connections c ON c.id = p.connection_id
         JOIN tenants t ON t.id = c.tenant_id
-        WHERE c.status = 'active'
+        WHERE (c.status = 'active' OR p.duty)
             AND get_byte(uuid_send(c.id), 15) % :shards = :shard
             AND c.id <> ALL (:busy)
             AND NOT EXISTS (
@@ -221,7 +223,9 @@ async def waiting(
         return [Waiting(*row) for row in found]
 
 
-async def take(session: AsyncSession, connection_id: UUID) -> list[Taken]:
+async def take(
+    session: AsyncSession, connection_id: UUID, *, only_duties: bool = False
+) -> list[Taken]:
     """A connection's events to apply now, each counted as attempted; in a tenant's transaction.
 
     An event whose processes ended each time without a word is set aside here.
@@ -230,6 +234,7 @@ async def take(session: AsyncSession, connection_id: UUID) -> list[Taken]:
         EventRow.connection_id == connection_id,
         EventRow.applied_at.is_(None),
         EventRow.failed_at.is_(None),
+        *([EventRow.is_duty] if only_duties else []),
     )
     await session.execute(
         update(EventRow)

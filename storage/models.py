@@ -27,6 +27,7 @@ from storage._base import of_connection, one_of
 # What `oauth_log` tells of: consents, tokens, and each time that a secret left us.
 OAUTH_EVENTS = (
     "connect", "refresh", "failure", "revoke", "disconnect", "token", "reveal", "notice",
+    "privacy",
 )  # fmt: skip
 
 
@@ -246,6 +247,8 @@ class Event(Base):
     connection_id: Mapped[UUID]
     tenant_id: Mapped[UUID]
     type: Mapped[str]
+    # It is applied whatever has become of the connection.
+    is_duty: Mapped[bool] = mapped_column(server_default=text("false"))
     data: Mapped[dict[str, Any]]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     applied_at: Mapped[datetime | None]

@@ -56,7 +56,7 @@ def record(
             detail={"outcome": outcome, "by": by, **more},
         )
     )
-    wrong = event == "failure" or outcome in ("logged", "refused", "put_off")
+    wrong = event in ("failure", "privacy") or outcome in ("logged", "refused", "put_off")
     of = f"{integration}, grant {grant_id}" if grant_id else f"{integration}, tenant {tenant_id}"
     line = f"{of}: {event} {outcome}"
     say = partial(

@@ -1,0 +1,103 @@
+"""Shopify's webhooks for each shop: a subscription for each topic, made by the Admin API.
+
+One that could not be delivered eight times in a row is deleted without a word, so they are looked
+at now and then, and made again.
+
+https://shopify.dev/docs/apps/build/webhooks/subscribe/subscribe-using-api
+"""
+
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any
+
+from connectors import (
+    CheckpointExpiredError,
+    Context,
+    Refused,
+    Request,
+    Response,
+    Wanted,
+    Watch,
+    Watched,
+)
+from connectors._errors import NotAllowedError
+from connectors._shopify import ask, data_of
+from connectors._webhooks import Watching
+
+TOPICS = {
+    "orders": ("ORDERS_CREATE", "ORDERS_UPDATED", "ORDERS_CANCELLED", "ORDERS_DELETE"),
+    "products": ("PRODUCTS_CREATE", "PRODUCTS_UPDATE", "PRODUCTS_DELETE"),
+    "customers": ("CUSTOMERS_CREATE", "CUSTOMERS_UPDATE", "CUSTOMERS_DELETE"),
+    "inventory_items": (
+        "INVENTORY_ITEMS_CREATE",
+        "INVENTORY_ITEMS_UPDATE",
+        "INVENTORY_ITEMS_DELETE",
+    ),
+    "locations": ("LOCATIONS_CREATE", "LOCATIONS_UPDATE", "LOCATIONS_DELETE"),
+}
+POINTS = 10
+LIST = """query($topics: [WebhookSubscriptionTopic!]) {
+    webhookSubscriptions(first: 100, topics: $topics) { nodes { id topic uri } } }"""
+CREATE = """mutation($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionInput!) {
+    webhookSubscriptionCreate(topic: $topic, webhookSubscription: $to) {
+        webhookSubscription { id } userErrors { field message } } }"""
+DELETE = """mutation($id: ID!) { webhookSubscriptionDelete(id: $id) {
+    deletedWebhookSubscriptionId userErrors { field message } } }"""
+
+
+def _resources(context: Context) -> Generator[Request, Response, tuple[str, ...]]:
+    yield from ()
+    return tuple(TOPICS)
+
+
+def create(wanted: Wanted) -> Watching:
+    """A subscription for each topic of a stream; those that stand already are taken as they are."""
+    try:
+        ids = yield from _standing(wanted.resource, wanted.address)
+        for topic in TOPICS[wanted.resource]:
+            if topic not in ids:
+                to = {"uri": wanted.address, "format": "JSON"}
+                answer = yield ask(CREATE, {"topic": topic, "to": to}, cost=POINTS)
+                made = data_of(answer)["webhookSubscriptionCreate"]
+                if made["webhookSubscription"] is None:
+                    return Refused(f"Shopify takes no subscription to {topic}")
+                ids[topic] = made["webhookSubscription"]["id"]
+    except NotAllowedError as error:
+        return Refused(str(error))
+    return _watched(ids)
+
+
+def renew(wanted: Wanted, watched: Watched) -> Watching:
+    """They have no end, but may be gone: then a new watch is made, and the gap is read."""
+    ids = yield from _standing(wanted.resource, wanted.address)
+    if set(watched.state["ids"]) - set(ids.values()):
+        raise CheckpointExpiredError("Shopify has deleted a subscription")
+    return _watched(ids)
+
+
+def delete(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+    """What it no longer knows is gone already: it says so, and that is no error."""
+    for id in watched.state["ids"]:
+        data_of((yield ask(DELETE, {"id": id}, cost=POINTS)))
+
+
+def _standing(resource: str, address: str) -> Generator[Request, Response, dict[str, str]]:
+    """Our subscriptions to the topics of that stream, by topic."""
+    response = yield ask(LIST, {"topics": list(TOPICS[resource])}, cost=102)
+    nodes: list[dict[str, Any]] = data_of(response)["webhookSubscriptions"]["nodes"]
+    return {node["topic"]: node["id"] for node in nodes if node["uri"] == address}
+
+
+def _watched(ids: dict[str, str]) -> Watched:
+    values = list(ids.values())
+    return Watched(vendor_id=values[0], expires_at=None, state={"ids": values})
+
+
+watch = Watch(
+    resources=_resources,
+    create=create,
+    renew=renew,
+    delete=delete,
+    streams=lambda resource: (resource,),
+    lifetime=timedelta(days=7),
+)

@@ -1,0 +1,239 @@
+"""Shopify's subscriptions and privacy webhooks: our web process, the sandbox, and what is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+import sandbox
+from connectors._shopify import ask, data_of
+from connectors._shopify_watches import DELETE
+from deployments.runtime import Runtime, opened
+from flows._applying import read, store, take
+from flows.watches import station
+from sandbox._shopify_events import retry
+from sandbox._webhooks import Address, Answered, Delivery, Event, Notice
+from settings import read as read_settings
+from storage import connections, inbox, leases, watching
+from storage.database import Database
+from storage.watching import Looked
+from tests._sandboxed import Sandboxed, environment
+from tests._serving import serving
+from tests._waiting import until
+from web.app import create_app
+
+SECRET = "canary-nextauth-secret-of-enough-characters"
+DAY = timedelta(days=1)
+TTL = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A shop that is connected, what looks after its subscriptions, and the vendor's side."""
+
+    vendor: Sandboxed
+    shared: Runtime
+    connection: connections.Connection
+
+    async def look(self, *, later: timedelta = timedelta()) -> Looked:
+        now = self.shared.transport.clock.now() + later
+        return await watching.look_after(station(self.shared, self.connection), now)
+
+    async def control(self, path: str, **body: Any) -> Any:
+        body = {"account": self.connection.account_id, **body}
+        return await asyncio.to_thread(self.vendor.control, "POST", f"/shopify{path}", body)
+
+    async def change(self, stream: str, op: str = "add", **more: Any) -> str:
+        found = await asyncio.to_thread(
+            self.vendor.control, "POST", f"/shopify/records/{stream}", {"op": op, **more},
+            account=self.connection.account_id,
+        )  # fmt: skip
+        return str(found["id"])
+
+    async def told(self, count: int) -> list[tuple[str, str]]:
+        """The events that came, once there are so many."""
+        query = "SELECT type, data->>'key' FROM events ORDER BY id"
+        await until(lambda: len(self.rows(query)) >= count)
+        return [(str(type), str(key)) for type, key in self.rows(query)]
+
+    async def apply(self) -> None:
+        """What a drain does for this connection, if it finds something to do."""
+        database = self.shared.database
+        found = await inbox.waiting(database)
+        connection = await connections.get(database, self.connection.id)
+        held = await leases.acquire_all(
+            database, [one.connection_id for one in found], kind="event", holder="t", ttl=TTL
+        )
+        for work in await take(self.shared, [connection], held):
+            await read(work)
+            await store(self.shared, work)
+        await leases.release_all(database, held)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.vendor.database_url) as sql:
+            return sql.execute(query.encode()).fetchall()
+
+    def held(self, stream: str) -> dict[str, Any]:
+        """All that is stored of a stream, deleted records with what is left of them."""
+        found = self.rows(f"SELECT record_id, data FROM records WHERE stream = 'shopify.{stream}'")
+        return dict(found)
+
+    def logged(self) -> list[str]:
+        query = "SELECT message FROM oauth_log WHERE event = 'privacy' ORDER BY id"
+        return [str(message) for (message,) in self.rows(query)]
+
+
+@pytest.fixture
+async def shop(database: Database, database_url: str, redis_url: str) -> AsyncIterator[Followed]:
+    with sandbox.start(["shopify"]) as origin:
+        given = environment(origin, database_url, redis_url, ["shopify"])
+        values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
+        values |= {"nextauth_secret": SECRET, "jwt_secret": SECRET[::-1]}
+        settings = read_settings(_env_file=None, **values)
+        vendor = Sandboxed(origin, settings, database, database_url)
+        async with serving(create_app(settings)) as ours:
+            reached = settings.model_copy(update={"nextauth_url": ours})
+            async with opened(reached) as shared:
+                yield Followed(vendor, shared, await vendor.connect("shopify", size=5))
+
+
+async def test_each_stream_is_subscribed_to_and_its_changes_come_as_events(
+    shop: Followed,
+) -> None:
+    looked = await shop.look()
+    assert (looked.made, looked.refused) == (5, 0)
+    made = await shop.change("orders")
+    await shop.change(
+        "products", "delete", id=next(iter(shop.vendor.vendor(shop.connection)["products"]))
+    )
+    told = await shop.told(2)
+    assert ("orders/create", made) in told
+    await shop.apply()
+    assert shop.held("orders")[made]["id"] == f"gid://shopify/Order/{made}"
+    assert (await shop.look()).made == 0
+
+
+async def test_subscriptions_that_vanish_after_eight_failures_are_made_again(
+    shop: Followed,
+) -> None:
+    await shop.look()
+    assert (await shop.look(later=4 * DAY)).renewed == 5
+    ((state,),) = shop.rows("SELECT state FROM watches WHERE resource = 'orders'")
+    stood = station(shop.shared, shop.connection)
+    data_of(await stood.client.send(ask(DELETE, {"id": state["ids"][0]})))
+    looked = await shop.look(later=8 * DAY)
+    assert (looked.missed, looked.made, looked.renewed) == (1, 1, 4)
+    assert shop.rows("SELECT streams FROM gaps") == [(["orders"],)]
+    again = await shop.look(later=8 * DAY)
+    assert (again.missed, again.made) == (0, 0)
+
+
+def test_a_delivery_that_fails_a_ninth_time_ends_its_subscription() -> None:
+    fate = {"over": False}
+    address = Address(url="https://app.example.com", id="gid://1", about={"fate": fate})
+    event = Event(account_id="acme.myshopify.com", at=datetime.now(UTC), what={})
+    notice = Notice(event=event, address=address)
+    now = datetime.now(UTC)
+    waits = [
+        retry(Delivery(notices=(notice,), made_at=now, now=now, attempt=attempt), Answered())
+        for attempt in range(1, 10)
+    ]
+    assert None not in waits[:8]
+    assert sum(wait for wait in waits[:8] if wait) <= 4 * 3600
+    assert waits[8] is None
+    assert fate["over"]
+
+
+async def test_subscriptions_are_deleted_with_the_connection(shop: Followed) -> None:
+    await shop.look()
+    assert await watching.end_all(station(shop.shared, shop.connection)) == 5
+    assert await watching.end_all(station(shop.shared, shop.connection)) == 0
+    await shop.change("orders")
+    found = await asyncio.to_thread(shop.vendor.control, "GET", "/shopify/deliveries")
+    assert found["sent"] == 0
+
+
+async def point(shop: Followed) -> None:
+    """The app's own address, where privacy webhooks go."""
+    url = f"{shop.shared.settings.nextauth_url}/api/webhooks/shopify"
+    await asyncio.to_thread(shop.vendor.control, "POST", "/shopify/webhook", {"url": url})
+
+
+async def read_a_customer(shop: Followed) -> tuple[str, str]:
+    """A customer and an order that are stored."""
+    customer, order = await shop.change("customers"), await shop.change("orders")
+    await shop.told(2)
+    await shop.apply()
+    assert shop.held("customers")[customer]
+    assert shop.held("orders")[order]
+    return customer, order
+
+
+async def test_a_customers_request_is_reported(shop: Followed) -> None:
+    await point(shop)
+    customer, _ = await read_a_customer(shop)
+    await shop.control("/request", topic="customers/data_request", customer=customer)
+    await shop.told(3)
+    await shop.apply()
+    (message,) = shop.logged()
+    assert f"customers {customer}" in message
+    assert "answer within 30 days" in message
+    assert "mail.example" not in str(shop.rows("SELECT * FROM events"))
+
+
+async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
+    shop: Followed,
+) -> None:
+    await point(shop)
+    customer, order = await read_a_customer(shop)
+    await shop.control("/request", topic="customers/redact", customer=customer, orders=[order])
+    await shop.told(4)
+    await shop.apply()
+    assert shop.held("customers")[customer] == {}
+    assert shop.held("orders")[order] == {}
+    live = "SELECT count(*) FROM records WHERE deleted_at IS NULL"
+    assert shop.rows(live) == [(0,)]
+    assert len(shop.logged()) == 2
+
+
+@pytest.mark.parametrize("status", ["active", "needs_reauth", "paused", "revoked"])
+async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
+    shop: Followed, status: str
+) -> None:
+    await point(shop)
+    await read_a_customer(shop)
+    shop.vendor.run(f"UPDATE connections SET status = '{status}'")
+    await shop.control("/request", topic="shop/redact")
+    await shop.told(3)
+    await shop.apply()
+    assert shop.rows("SELECT count(*) FROM records") == [(0,)]
+    assert shop.rows("SELECT count(*) FROM checkpoints") == [(0,)]
+    (message,) = shop.logged()
+    assert "2 records deleted" in message
+    assert shop.rows("SELECT status FROM connections") == [(status,)]
+
+
+async def test_other_events_of_a_connection_that_is_paused_wait(shop: Followed) -> None:
+    await point(shop)
+    await read_a_customer(shop)
+    shop.vendor.run("UPDATE connections SET status = 'paused'")
+    await shop.change("orders")
+    await shop.told(3)
+    await shop.control("/request", topic="customers/data_request", customer="1")
+    await shop.told(4)
+    await shop.apply()
+    assert len(shop.logged()) == 1
+    waiting = "SELECT type FROM events WHERE applied_at IS NULL"
+    assert shop.rows(waiting) == [("orders/create",)]
+
+
+async def test_an_uninstalled_app_is_revoked(shop: Followed) -> None:
+    await point(shop)
+    await shop.control("/uninstall")
+    await shop.told(1)
+    await shop.apply()
+    assert shop.rows("SELECT status FROM connections") == [("revoked",)]
