@@ -37,6 +37,8 @@ AT_ONCE = 20
 # What was stamped so long before the last round is read again: clocks differ, and changes show
 # late.
 LOOKBACK = timedelta(minutes=5)
+# A little less than the eight months that a delta reaches back.
+REACH = timedelta(days=240)
 # The budget of what is counted for any one team or channel.
 IN_TEAMS = "teams"
 MODIFIED = "lastModifiedDateTime"
@@ -243,7 +245,7 @@ def replies_of_channel(here: Here) -> Generator[Any, Any, Told]:
     """The replies to all messages of a new channel, then those of threads in which something
     changed: this filter finds a thread by its replies, too. Replies come only where expanded."""
     channel, function, params = here.place, "", {"$expand": "replies"}
-    if here.kept is not None:
+    if here.kept is not None and parse_time(here.kept) > here.began - REACH:
         function, params["$filter"] = "/delta", f"{MODIFIED} gt {here.kept}"
     response = yield from _answer(_messages(channel, function, params), _next(here))
     if response.status in REFUSED:

@@ -242,9 +242,11 @@ connector = Connector(
     follows="a delta link for each channel; for replies and chats the time of the last change",
     judged_by=("msgraph-sdk",),
     gaps=(
-        "Channels that another organisation shares are read only in teams that the person is in.",
+        "Of a channel that is shared with a person who is not in its team nothing is read.",
         "Members, tabs, files and hosted content are not fetched.",
         "Messages that a retention policy removes are not told of: a full read finds them gone.",
+        "A delta reaches back eight months. It is not sure (2026-11) that it tells of a change to "
+        "an older message: webhooks do, and a full read finds it.",
         "Microsoft lets our app watch a channel or chat once: a second connection that sees it, "
         "too, is polled.",
     ),
