@@ -38,7 +38,7 @@ from connectors._microsoft import (
 )
 from connectors._microsoft_watches import Meaning, graph_watch, graph_webhook, iso
 from connectors._paging import rows_of
-from connectors._versions import parse_time
+from connectors._versions import find, parse_time
 from connectors._webhooks import Effect
 
 # Ids that stay when an item is moved. A link does not hold it: it goes with every request, and
@@ -227,7 +227,7 @@ def identify(
 def means(notification: Mapping[str, Any]) -> Meaning:
     """What kind of thing changed is told, and its id; not in which folder it is. So the deltas are
     read, of all that we watch where there is no kind."""
-    kind = str(notification["resourceData"]["@odata.type"]).rpartition(".")[2].lower()
+    kind = str(find(notification, ("resourceData", "@odata.type"))).rpartition(".")[2].lower()
     return Meaning(Effect.HINT, KINDS.get(kind, ()))
 
 

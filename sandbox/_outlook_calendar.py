@@ -30,7 +30,7 @@ def add_event(mailbox: Mailbox, random: Random, record: Json) -> str:
     if "start" in record:
         start = moment(record["start"])
     event = {
-        "id": new_id(random.randbytes(24)),
+        "id": new_id(random.randbytes(25)),
         "createdDateTime": stamp(mailbox.clock.now()),
         "iCalUId": f"{random.getrandbits(96):x}",
         "subject": str(record.get("subject", random.choice(TOPICS).capitalize())),
@@ -65,7 +65,7 @@ def _add_series(mailbox: Mailbox, random: Random, event: Json) -> str:
     _put(mailbox, {**event, **first, "type": "seriesMaster", "recurrence": recurrence}, "created")
     for at in times:
         occurrence = {
-            "id": new_id(random.randbytes(24)),
+            "id": new_id(random.randbytes(25)),
             "type": "occurrence",
             "seriesMasterId": event["id"],
             "start": when(at),

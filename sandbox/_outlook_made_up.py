@@ -46,7 +46,7 @@ def new(seed: Seed) -> Mailbox:
     """A mailbox with about so many messages, a calendar and contacts."""
     who: Person = seed.shared
     random = seed.random
-    mailbox = Mailbox(who, seed.clock, seed.tell, new_id(random.randbytes(24)))
+    mailbox = Mailbox(who, seed.clock, seed.tell, new_id(random.randbytes(25)))
     for known_as, name in KNOWN.items():
         _place_folder(mailbox, random, name, mailbox.root_id, known_as=known_as)
     inbox = next(iter(mailbox.folders.values()))
@@ -155,7 +155,7 @@ def _place_folder(
     known_as: str = "",
     hidden: bool = False,
 ) -> Folder:
-    folder = Folder(new_id(random.randbytes(24)), name, parent, known_as, hidden)
+    folder = Folder(new_id(random.randbytes(25)), name, parent, known_as, hidden)
     mailbox.folders[folder.id] = folder
     mailbox.message_feeds[folder.id] = Feed(mailbox.clock)
     mailbox.folder_feed.put(folder.id, folder_told(folder))
@@ -264,7 +264,7 @@ def _place_message(
         "ccRecipients": [],
         "flag": {"flagStatus": "notFlagged"},
     }
-    message = Message(new_id(random.randbytes(24)), folder_id, at + timedelta(seconds=1), body)
+    message = Message(new_id(random.randbytes(25)), folder_id, at + timedelta(seconds=1), body)
     for number in range(int(given.get("files", random.choice((0, 0, 0, 1, 2))))):
         _place_file(mailbox, random, message, {"isInline": number == 1})
     mailbox.messages[message.id] = message
@@ -321,7 +321,7 @@ def _place_contact(mailbox: Mailbox, random: Random, record: Json | None = None)
     company = firm(random)
     now = stamp(mailbox.clock.now())
     contact = {
-        "id": new_id(random.randbytes(24)),
+        "id": new_id(random.randbytes(25)),
         "createdDateTime": now,
         "displayName": f"{first} {last}",
         "givenName": first,

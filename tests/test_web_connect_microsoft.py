@@ -108,3 +108,43 @@ async def test_an_account_without_a_licence_for_teams_is_not_connected_and_told_
         assert kind == "problem"
         assert "this account has no Microsoft Teams: it has no licence for it" in text
         assert ours.rows("SELECT id FROM connections") == []
+
+
+async def test_a_second_integration_is_asked_for_its_own_scopes_and_adds_to_the_consent(
+    origin: str, database_url: str, acme: UUID
+) -> None:
+    with connecting(origin, database_url) as ours:
+        person, page = ours.visitor(acme)
+        account = ours.account("onedrive")
+        page = person.connect(page, "onedrive", account)
+        assert note(page)[0] == "done"
+        vendor_page = person.leave(page, "outlook")
+        asked = query_of(vendor_page)["scope"].split()
+        assert {"Mail.Read", "Calendars.Read", "Contacts.Read"} <= set(asked)
+        assert "Files.Read" not in asked
+        page = person.get(person.consent(vendor_page, account))
+        assert note(page)[0] == "done"
+        connected = ours.rows(
+            "SELECT integration, account_id, status, grant_id FROM connections ORDER BY 1"
+        )
+        assert [(row["integration"], row["account_id"], row["status"]) for row in connected] == [
+            ("onedrive", account, "active"),
+            ("outlook", account, "active"),
+        ]
+        assert len({row["grant_id"] for row in connected}) == 2
+        kept = ours.rows("SELECT setting_key FROM tenant_settings ORDER BY 1")
+        assert [row["setting_key"] for row in kept] == ["onedrive_tokens", "outlook_tokens"]
+
+
+async def test_an_account_without_a_mailbox_is_not_connected_and_told_why(
+    origin: str, database_url: str, acme: UUID
+) -> None:
+    with connecting(origin, database_url) as ours:
+        person, page = ours.visitor(acme)
+        account = ours.account("outlook")
+        body = {"account": account, "provisioned": False}
+        httpx.post(f"{origin}/_control/outlook/provision", json=body).raise_for_status()
+        kind, text = note(person.connect(page, "outlook", account))
+        assert kind == "problem"
+        assert "this account has no Outlook: it has no licence for it" in text
+        assert ours.rows("SELECT id FROM connections") == []
