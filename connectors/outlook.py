@@ -276,6 +276,8 @@ connector = Connector(
         "Contacts are those of the default folder.",
         "What is in attachments is not fetched; pictures inside a text are listed only where the "
         "message has other attachments as well.",
+        "Folders that Microsoft's folder delta leaves out, if it does (unproven), have their "
+        "messages read, and no row of their own.",
         "How many messages a folder holds is not kept: that a change of it is told is not sure.",
         "A notification does not say in which folder a message is: the delta of each is asked.",
     ),

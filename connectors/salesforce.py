@@ -207,7 +207,8 @@ connector = Connector(
         "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
         "and a flow that sends it when a record is created or changed. No session id is needed.",
     ),
-    follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions",
+    follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "
+    "changes where an administrator sets up outbound messages",
     judged_by=("simple-salesforce",),
     gaps=(
         "Changes are told by outbound messages alone, where an administrator has set them up: "

@@ -218,6 +218,7 @@ connector = Connector(
         "Line items of orders and variants of products.",
         "Orders older than 60 days: they need read_all_orders, which Shopify approves by app.",
         "Deletes that no webhook told of are found by the weekly full read.",
+        "A shop whose address at myshopify.com is changed has to be connected again.",
     ),
     streams=(
         stream(
