@@ -248,7 +248,8 @@ async def test_records_are_read_again_by_their_keys(of: Of, bench: Bench) -> Non
     assert records == {key: vendor[key] for key in keys if key in vendor}
     assert gone == {key for key in keys if key not in vendor}
     mutable = import_module(f"sandbox.{connector.name}").vendor.mutable
-    assert gone or "delete" not in mutable.get(stream.name, ("delete",))
+    # Of a few records none may be deleted, by chance.
+    assert gone or len(keys) < 10 or "delete" not in mutable.get(stream.name, ("delete",))
 
 
 @EACH_WINDOWED

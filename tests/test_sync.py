@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
+from connectors import load
 from flows.sync import sync
 from storage import connections, leases, runs
 from tests._sandboxed import INTEGRATIONS, Sandboxed
@@ -28,9 +29,11 @@ async def test_tables_equal_the_vendor_after_a_backfill_and_after_changes(
     state = await synced(connection)
     assert state.is_completed(), state.message
     assert world.stored(connection) == world.vendor(connection)
-    for round_ in range(3):
+    # Of some vendors' deletes only a full read tells.
+    full = any(stream.hides_deletes for stream in load(integration).streams)
+    for round_ in range(2):
         world.change(connection, 40, seed=round_)
-        state = await synced(connection)
+        state = await synced(connection, full=full)
         assert state.is_completed(), state.message
         assert world.stored(connection) == world.vendor(connection)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import httpx  # noqa: TID251 - a test asks the sandbox what there is
+import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -56,6 +57,8 @@ def _settings(origin: str, database_url: str, redis_url: str) -> Settings:
     )
 
 
+# Another thread may draw a random number while a strategy does not.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 async def test_whatever_it_is_sent_it_answers_as_described_and_never_with_a_5xx(
     origin: str, database: Database, database_url: str, redis_url: str
 ) -> None:
