@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 VERSION = "2026-10"
 # A query that may ask for more points than these is refused.
 DEAREST = 1_000
+# Points are taken for the rows that are asked for, and mostly few are there: with full pages the
+# five streams would wait for half a minute to find nothing new. So each page asks for no more than
+# came before it, and for these at least.
+SHORT = 25
 # What changed just now may not be found yet.
 LOOKBACK = timedelta(minutes=5)
 # So many rows of one scan come by pages, far below the 25,000 at which paging ends; the rest of a
@@ -131,7 +135,8 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
             if rows.ordered and last != begun:
                 begun, after = last, None  # a query of its own, far from where paging ends
             count = 0
-        response = yield rows.listing(rows.page, after, _search(begun))
+        size = min(rows.page, max(SHORT, count))
+        response = yield rows.listing(size, after, _search(begun))
         if resumed and response.json.get("errors"):
             after, resumed = None, False  # it no longer knows that place: from the last time on
             continue
