@@ -22,6 +22,7 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
+    Whole,
     column,
 )
 from connectors._paging import onward, rows_of
@@ -137,27 +138,34 @@ def by_channel(visit: Visit, *, snapshot: bool = False) -> Callable[[Checkpoint,
             scan = Checkpoint(at, channels=channels, place=0, started=int(context.now.timestamp()))
             former = set(at.get("channels", channels))
             scan["new"] = [one for one in channels if one not in former]
+            if left := sorted(former.difference(channels)):
+                yield Page((), scan, whole=[_emptied(one, context) for one in left])
         while (place := scan["place"]) < len(scan["channels"]):
             channel = scan["channels"][place]
             since = "" if "since" not in scan or channel in scan["new"] else _since(scan["since"])
             last = yield from visit(channel, since, scan)
-            channels = list(scan["channels"])
+            channels, whole = list(scan["channels"]), []
             if last is None:
                 # Who is invited again finds what was said meanwhile.
-                channels[place] = ""
+                channels[place], whole = "", [_emptied(channel, context)]
             scan = Checkpoint(
                 {name: scan[name] for name in scan if name not in ("page", "below")},
                 channels=channels,
                 place=place + 1,
             )
             if place + 1 < len(channels):
-                yield Page(last or (), scan)
+                yield Page(last or (), scan, whole=whole)
             else:
-                yield Page(last or (), _done(scan, snapshot=snapshot))
+                yield Page(last or (), _done(scan, snapshot=snapshot), whole=whole)
         if not scan["channels"]:
             yield Page((), _done(scan, snapshot=snapshot))
 
     return read
+
+
+def _emptied(channel: str, context: Context) -> Whole:
+    """With a channel that is gone, or that the app was taken out of, goes what was read there."""
+    return Whole(f"{channel}/", (), context.now)
 
 
 def _done(scan: Checkpoint, *, snapshot: bool) -> Checkpoint:

@@ -176,6 +176,17 @@ def test_a_channel_that_the_app_was_put_out_of_ends_nothing_and_is_read_anew_lat
     assert held(MESSAGES, found).keys() == {f"C1/{ts(DAY)}"}
 
 
+def test_with_a_channel_that_is_left_or_gone_goes_what_was_said_in_it() -> None:
+    space = Workspace(C1=[message(DAY)], C2=[message(DAY)], C3=[message(DAY)])
+    pages = drive(MESSAGES.read, space)
+    first = held(MESSAGES, pages)
+    assert len(first) == 3
+    del space.talk["C1"]
+    space.outside = {"C2"}
+    later = held(MESSAGES, drive(MESSAGES.read, space, pages[-1].checkpoint), first)
+    assert later.keys() == {f"C3/{ts(DAY)}"}
+
+
 def test_private_channels_are_asked_for_only_where_that_was_granted() -> None:
     space = Workspace(C1=[])
     drive(CHANNELS.read, space)
