@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -301,23 +302,25 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
 
 def status_table(rows: list[dict[str, Any]]) -> Table:
     """tenant, integration, stream, rows, last sync; what repeats stands once."""
-    table = Table()
-    for heading in ("tenant", "integration", "stream"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # Names of tenants have a line of their own: 80 columns have to be enough.
+    table.add_column("tenant, integration", no_wrap=True)
+    table.add_column("stream", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("last sync", no_wrap=True)
-    table.add_column("freshness", no_wrap=True)
+    table.add_column("fresh", no_wrap=True)
     table.add_column("status")
     former: tuple[str, str] = ("", "")
     for row in rows:
         tenant, integration = f"{row['tenant']} ({row['tier']})", row["integration"]
-        if former[0] not in ("", tenant):
-            table.add_section()
+        if former[0] != tenant:
+            if former[0]:
+                table.add_section()
+            table.add_row(f"[bold]{tenant}[/bold]")
         same = former == (tenant, integration)
         problem = f"[red]{row['status']}[/red]: {row['reason']}" if row["reason"] else row["status"]
         table.add_row(
-            "" if former[0] == tenant else tenant,
-            "" if same else integration,
+            "" if same else f"  {integration}",
             row["stream"],
             f"{row['rows']:,}",
             _ago(row["last_sync"]),
