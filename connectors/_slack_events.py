@@ -109,8 +109,11 @@ def _meanings(told: Record, ours: set[str]) -> Iterator[Event]:
     elif kind in CHANGED:
         yield _event(Effect.READ, "channels", key=_id(told["channel"]))
     elif kind in DELETED:
-        yield _event(Effect.DELETED, "channels", key=_id(told["channel"]))
-        yield _event(Effect.HINT, "channel_members")
+        channel = _id(told["channel"])
+        yield _event(Effect.DELETED, "channels", key=channel)
+        # No scan may ever have seen it: it may be gone soon after it came.
+        for stream in (*TALK, "channel_members"):
+            yield _event(Effect.EMPTIED, stream, key=f"{channel}/")
     elif kind == "channel_id_changed":
         yield _event(Effect.DELETED, "channels", key=told["old_channel_id"])
         yield _event(Effect.READ, "channels", key=told["new_channel_id"])

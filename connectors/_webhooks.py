@@ -51,6 +51,7 @@ class Effect(StrEnum):
     RECORD = "record"  # it holds the record: store it
     READ = "read"  # the record of that key changed: read it again
     DELETED = "deleted"  # the record of that key is gone
+    EMPTIED = "emptied"  # all records under that prefix of keys are gone
     HINT = "hint"  # something changed in these streams: read what is new
     REVOKED = "revoked"  # the authorisation was taken back
     RENEW = "renew"  # the vendor asks for its watch to be renewed now
@@ -71,9 +72,10 @@ class Event:
     """One thing that happened, about one account or one watch of ours.
 
     `id` is the same for each delivery of the event, and no other has it. RECORD, READ, DELETED,
-    REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name several, and none
-    means all that the webhook covers. `at` is when it happened by the vendor's clock: what a RECORD
-    or a DELETED tells was true then. `token` is a secret that the vendor echoes.
+    EMPTIED, REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name several,
+    and none means all that the webhook covers. `at` is when it happened by the vendor's clock: what
+    a RECORD, a DELETED or an EMPTIED tells was true then. `token` is a secret that the vendor
+    echoes.
     """
 
     id: str

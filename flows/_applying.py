@@ -21,6 +21,7 @@ from connectors import (
     Page,
     RateLimitedError,
     RetryableError,
+    Whole,
     load,
 )
 from connectors._client import Client
@@ -126,7 +127,7 @@ async def _read(work: Work, group: Group) -> None:
     for event in group.events:
         if unknown := set(event.streams) - known:
             group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
-        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.ERASE):
+        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED, Effect.ERASE):
             _put(connector, group, event)
         elif event.effect is Effect.READ:
             asked.setdefault(event.streams[0], []).append(event)
@@ -139,8 +140,12 @@ async def _read(work: Work, group: Group) -> None:
 def _put(connector: Connector, group: Group, event: Taken) -> None:
     """What the event itself holds."""
     stream = connector.stream(event.streams[0])
-    deleted = [] if event.effect is Effect.RECORD else [event.key]
-    page = Page([] if deleted else [event.record or {}], Checkpoint(), deleted=deleted)
+    if event.effect is Effect.RECORD:
+        page = Page([event.record or {}], Checkpoint())
+    elif event.effect is Effect.EMPTIED:
+        page = Page((), Checkpoint(), whole=[Whole(event.key, (), event.observed_at)])
+    else:
+        page = Page((), Checkpoint(), deleted=[event.key])
     try:
         group.add(stream.name, records.rows(stream, page, event.observed_at))
     except ConnectorError as error:

@@ -372,9 +372,12 @@ def test_a_channel_may_be_an_id_or_an_object(channel: Any) -> None:
     assert meant({"type": "channel_archive", "channel": channel}) == [
         (Effect.READ, ("channels",), "C1")
     ]
-    assert meant({"type": "channel_deleted", "channel": channel})[0] == (
-        Effect.DELETED, ("channels",), "C1",
-    )  # fmt: skip
+    assert meant({"type": "channel_deleted", "channel": channel}) == [
+        (Effect.DELETED, ("channels",), "C1"),
+        (Effect.EMPTIED, ("messages",), "C1/"),
+        (Effect.EMPTIED, ("thread_replies",), "C1/"),
+        (Effect.EMPTIED, ("channel_members",), "C1/"),
+    ]
 
 
 def test_a_channel_that_gets_another_id_is_read_under_it() -> None:

@@ -128,6 +128,24 @@ async def test_an_older_event_that_comes_late_does_not_undo_a_newer_one(
     assert key not in world.stored(hubspot)["contacts"]
 
 
+async def test_all_under_a_prefix_is_gone_but_what_came_after(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    _, record = next(iter(world.stored(hubspot)["contacts"].items()))
+    now = datetime.now(UTC)
+
+    def told_of(key: str, seconds: float) -> Event:
+        at = now - timedelta(seconds=seconds)
+        return changed(key, effect=Effect.RECORD, record={**record, "id": key}, at=at)
+
+    others = set(world.stored(hubspot)["contacts"])
+    await told(world, hubspot, told_of("x/1", 60), told_of("x/2", 10))
+    emptied = changed("x/", effect=Effect.EMPTIED, at=now - timedelta(seconds=30))
+    await told(world, hubspot, emptied)
+    await applied(hubspot)
+    assert set(world.stored(hubspot)["contacts"]) == others | {"x/2"}
+
+
 async def test_one_bad_event_is_set_aside_with_its_reason_and_the_rest_go_on(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
