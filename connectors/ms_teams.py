@@ -227,10 +227,11 @@ connector = Connector(
         instead={"common": "organizations"},
     ),
     rate_limits=(
-        # Four a second for any one team or channel, by all accounts of our app: we take no more
-        # from all that one account sees. Chats: of our app in one organisation. And of our app as
-        # a whole 200 a second, of which channels get the most.
-        RateLimit(4, per=SECOND, name=IN_TEAMS),
+        # Four a second for any one team or channel, by all accounts of our app: we take less than
+        # that from all that one account sees, for what we send in a second may come in less. Chats:
+        # of our app in one organisation. And of our app as a whole 200 a second, of which channels
+        # get the most.
+        RateLimit(3, per=SECOND, name=IN_TEAMS),
         RateLimit(150, per=SECOND, name=IN_TEAMS, scope="app"),
         RateLimit(20, per=SECOND),
         RateLimit(50, per=SECOND, scope="app"),

@@ -301,7 +301,7 @@ class Tried:
 
     async def measure(self, stream: Stream, at: Checkpoint | None = None) -> tuple[int, int]:
         """How many pages and requests a read takes, from what is saved or from there; nothing is
-        stored."""
+        stored. Requests that a limit refused are asked again, and do not count."""
         self.bench.line.follow(self.connector)
         client, pages = self.client(self.bench.line), 0
         start = await self._saved(stream) if at is None else at
@@ -311,7 +311,7 @@ class Tried:
         except CheckpointExpiredError:  # then all is read
             async for _ in client.read(stream.read(Checkpoint(), self.context())):
                 pages += 1
-        return pages, self.bench.line.asked
+        return pages, self.bench.line.asked - self.bench.line.limited
 
     async def read(
         self, stream: Stream, reader: Reader, known: Collection[str]
