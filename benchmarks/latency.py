@@ -117,9 +117,9 @@ class _Vendor:
     def round(self) -> float:
         """Seconds from the vendor's change to the row, which the sandbox's own delivery brings."""
         record = {"properties": {"firstname": f"n{time.time_ns()}"}}
-        body = {"account": self._account, "stream": "contacts", "op": "add", "record": record}
+        body = {"op": "add", "record": record}
         began = time.perf_counter()
-        key = self._control("change", body)["id"]
+        key = self._control(f"records/contacts?account={self._account}", body)["id"]
         query = "SELECT 1 FROM records WHERE stream = 'hubspot.contacts' AND record_id = %s"
         while self._sql.execute(query, (key,)).fetchone() is None:
             if time.perf_counter() - began > 120:
