@@ -74,8 +74,10 @@ class Machine:
 
 
 @pytest.fixture
-def services(home: Path, origin: str) -> Iterator[local.Services]:
-    settings = untouched(home / "storm")
+def services(home: Path, origin: str, request: pytest.FixtureRequest) -> Iterator[local.Services]:
+    # One for each size: what the storm before it left is not to be counted with it.
+    connections, _ = request.getfixturevalue("size")
+    settings = untouched(home / f"storm{connections}")
     with local.supervised(settings, lambda line: None) as services:
         services.start_database()
         url = local.database_url_of(services.settings)
