@@ -23,7 +23,7 @@ from rich.console import Console
 
 import sandbox
 from benchmarks import _machine
-from connectors import Account
+from connectors import Account, load
 from connectors._oauth import Tokens
 from deployments import local
 from deployments.triggers import follow
@@ -63,7 +63,7 @@ def main() -> int:
 def _measure(home: Path, origin: str, warm: int, cold: int) -> dict[str, Any]:
     with local.supervised(untouched(home), lambda line: None, lasting=False) as services:
         services.start_database()
-        asyncio.run(migrate(local.database_url_of(services.settings)))
+        asyncio.run(migrate(local.database_url_of(services.settings), connectors=[load("hubspot")]))
         services.start_redis()
         described = httpx.get(f"{origin}/_control").json()["hubspot"]
         services.add_settings(
