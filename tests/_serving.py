@@ -1,6 +1,7 @@
 """Our own HTTP surface on a port of loopback, in the test's loop: asked over real HTTP."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -15,13 +16,14 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
-    """The app's origin, for as long as the block lasts."""
+async def serving(app: FastAPI, at: socket.socket | None = None) -> AsyncIterator[str]:
+    """The app's origin, for as long as the block lasts; `at` is where it listens, if that had to be
+    known before the app was made."""
     config = uvicorn.Config(
         app, port=0, access_log=False, log_config=None, lifespan="on", timeout_graceful_shutdown=2
     )
     server = _Server(config)
-    serve = asyncio.create_task(server.serve())
+    serve = asyncio.create_task(server.serve(sockets=None if at is None else [at]))
     try:
         while not server.started:
             if serve.done():

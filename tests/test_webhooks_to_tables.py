@@ -1,0 +1,299 @@
+"""From a change at the vendor into the tables, by webhook alone: the sandbox's own deliveries, our
+web process, the inbox, and the flows that apply it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import psycopg
+import pytest
+
+from connectors import Webhook, load
+from deployments.webhooks import address_of
+from flows.events import drain_events, sync_events
+from flows.sync import sync
+from flows.watches import renew_watches
+from settings import read
+from storage import connections
+from tests._sandboxed import Sandboxed
+from tests._serving import serving
+from web.app import create_app
+
+SECRET = "canary-nextauth-secret-of-enough-characters"
+# The others have tests of their own below.
+ALIKE = (
+    "gmail", "google_calendar", "google_drive", "hubspot", "onedrive", "quickbooks", "shopify",
+    "stripe",
+)  # fmt: skip
+# Of Teams we ask three times a second, so a test makes no more of it than it needs.
+SIZES = {"ms_teams": 0}
+OF_THREAD = {"thread_ts", "reply_count", "reply_users_count", "reply_users", "latest_reply"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection whose vendor delivers to our web process, and nothing but that is read by."""
+
+    world: Sandboxed
+    connection: connections.Connection
+
+    @property
+    def name(self) -> str:
+        return self.connection.integration
+
+    @property
+    def webhook(self) -> Webhook:
+        found = load(self.name).webhook
+        assert found is not None
+        return found
+
+    async def control(self, method: str, path: str, body: Any = None, **query: str) -> Any:
+        """In a thread: what the vendor does may need an answer of ours."""
+        return await asyncio.to_thread(
+            self.world.control, method, f"/{self.name}{path}", body, **query
+        )
+
+    async def change(self, stream: str, op: str, id: str | None = None, **record: Any) -> str:
+        body = {"op": op, "id": id, "record": record}
+        account = self.connection.account_id
+        return str((await self.control("POST", f"/records/{stream}", body, account=account))["id"])
+
+    async def begins(self) -> dict[str, dict[str, Any]]:
+        """The vendor delivers from now on; what is stored of the account then, which is all."""
+        if load(self.name).watch is not None:
+            state: Any = await renew_watches(return_state=True)
+            assert state.is_completed(), state.message
+        if self.webhook.proven_by:
+            url = address_of(read(), self.name)
+            settings = {"verified": True} if self.name == "slack" else {}
+            await self.control("POST", "/webhook", {"url": url, **settings})
+        state = await sync(self.connection.id, return_state=True)
+        assert state.is_completed(), state.message
+        await self.told()
+        await self.applied()
+        first = self.stored()
+        assert first == self.vendor()
+        return first
+
+    async def told(self) -> list[tuple[str, str]]:
+        """The types and effects of what came since the last step, once all is delivered; none of
+        it is applied."""
+        async with asyncio.timeout(60):
+            await self._settled()
+        with psycopg.connect(self.world.database_url) as sql:
+            rows = sql.execute(
+                "SELECT type, data->>'effect' FROM events WHERE applied_at IS NULL ORDER BY id"
+            ).fetchall()
+        return [(str(type), str(effect)) for type, effect in rows]
+
+    async def _settled(self) -> None:
+        while True:
+            found = await self.control("GET", "/deliveries")
+            if found["idle"]:
+                assert found["failed"] == 0
+                return
+            await asyncio.sleep(0.02)
+
+    async def applied(self) -> None:
+        """What a drain does once for this connection."""
+        state: Any = await sync_events(self.name, [self.connection.id], return_state=True)
+        assert state.is_completed(), state.message
+        self.nothing_is_left()
+
+    async def drained(self) -> None:
+        state: Any = await drain_events(0, return_state=True)
+        assert state.is_completed(), state.message
+        self.nothing_is_left()
+
+    def nothing_is_left(self) -> None:
+        assert self.world.one("SELECT count(*) FROM events WHERE applied_at IS NULL") == 0
+        dirty = "SELECT count(*) FROM checkpoints WHERE dirty_generation > read_generation"
+        assert self.world.one(dirty) == 0
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        return self._covered(self.world.stored(self.connection))
+
+    def vendor(self) -> dict[str, dict[str, Any]]:
+        return self._covered(self.world.vendor(self.connection))
+
+    def _covered(self, held: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        found = {stream: held.get(stream, {}) for stream in self.webhook.covers}
+        if self.name == "slack":
+            found["messages"] = {key: _alone(row) for key, row in found["messages"].items()}
+        return found
+
+
+def _alone(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of Slack's without what it shows of its thread: no event tells that."""
+    if message.get("thread_ts") != message["ts"]:
+        return message
+    return {name: value for name, value in message.items() if name not in OF_THREAD}
+
+
+@pytest.fixture
+async def line(
+    request: pytest.FixtureRequest, world: Sandboxed, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Line]:
+    """A new account at the vendor that a test names, connected."""
+    name: str = request.param
+    described, webhook = world.control("GET", "")[name], load(name).webhook
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        variables = {
+            "NEXTAUTH_URL": f"http://127.0.0.1:{listening.getsockname()[1]}",
+            "NEXTAUTH_SECRET": SECRET,
+            "JWT_SECRET": SECRET[::-1],
+            "ATOM_DRAIN_LINGER_SECONDS": "1",
+        }
+        if webhook is not None and webhook.proven_by:
+            variables[webhook.proven_by] = described["webhook_secret"]
+        for variable, value in {**variables, **described.get("variables", {})}.items():
+            monkeypatch.setenv(variable, value)
+        world.control("DELETE", f"/{name}/deliveries")
+        async with serving(create_app(read()), listening):
+            yield Line(world, await world.connect(name, size=SIZES.get(name, 5)))
+            world.control("DELETE", f"/{name}/deliveries")
+
+
+def of(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("line", [name], indirect=True)
+
+
+@pytest.mark.parametrize("line", ALIKE, indirect=True)
+async def test_whatever_changes_comes_into_the_tables(line: Line) -> None:
+    held = await line.begins()
+    mutable = import_module(f"sandbox.{line.name}").vendor.mutable
+    streams = [stream for stream in line.webhook.covers if stream in mutable]
+    account = line.connection.account_id
+    for seed, apply in enumerate((line.drained, line.applied)):
+        body = {"account": account, "count": 20, "seed": seed, "streams": streams}
+        await line.control("POST", "/mutate", body)
+        assert await line.told()
+        assert line.stored() == held, "nothing is applied yet"
+        await apply()
+        former, held = held, line.stored()
+        assert held == line.vendor()
+        assert held != former
+
+
+@of("outlook")
+async def test_a_mail_an_appointment_and_a_contact_come_change_and_go(line: Line) -> None:
+    first = await line.begins()
+    assert first["messages"]
+
+    mail = await line.change("messages", "add", subject="Offer", isRead=False, files=1)
+    appointment = await line.change("events", "add", subject="Meeting")
+    contact = await line.change("contacts", "add", displayName="Ada Vega")
+    told = await line.told()
+    assert told == [("created", "hint")] * 3
+    assert line.stored() == first, "nothing is applied yet"
+    await line.drained()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["messages"][mail]["subject"] == "Offer"
+    assert len(held["attachments"]) == len(first["attachments"]) + 1
+    assert {appointment} <= held["events"].keys()
+    assert {contact} <= held["contacts"].keys()
+
+    await line.change("messages", "change", mail, isRead=True, subject="Offer, signed")
+    await line.change("events", "change", appointment, subject="Long meeting")
+    await line.change("contacts", "change", contact, jobTitle="Captain")
+    assert await line.told() == [("updated", "hint")] * 3
+    await line.applied()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["messages"][mail]["subject"] == "Offer, signed"
+
+    await line.change("messages", "delete", mail)
+    await line.change("events", "delete", appointment)
+    await line.change("contacts", "delete", contact)
+    assert await line.told() == [("deleted", "hint")] * 3
+    await line.applied()
+    assert line.stored() == line.vendor() == first
+
+
+@of("ms_teams")
+async def test_what_is_said_in_a_channel_and_a_chat_comes_is_edited_and_goes(line: Line) -> None:
+    team = await line.change("teams", "add")
+    chat = await line.change("chats", "add")
+    first = await line.begins()
+    assert first["channel_messages"]
+
+    message = await line.change("channel_messages", "add", text="Who comes?")
+    reply = await line.change("message_replies", "add", message=message, text="I do")
+    other = await line.change("message_replies", "add", message=message, text="Not me")
+    said = await line.change("chat_messages", "add", chat=chat, text="Lunch?")
+    assert sorted(await line.told()) == [("created", "read")] * 4
+    assert line.stored() == first, "nothing is applied yet"
+    await line.drained()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["channel_messages"][message]["team_id"] == team
+    assert held["message_replies"][reply]["body"]["content"] == "I do"
+    assert held["chat_messages"].keys() - first["chat_messages"].keys() == {said}
+
+    await line.change("channel_messages", "change", message, text="Who comes along?")
+    await line.change("message_replies", "change", reply, text="I cannot")
+    await line.change("message_replies", "delete", other)
+    await line.change("chat_messages", "change", said, text="Dinner?")
+    assert sorted(await line.told()) == [("deleted", "read"), *[("updated", "read")] * 3]
+    await line.applied()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["channel_messages"][message]["body"]["content"] == "Who comes along?"
+    assert held["message_replies"].keys() - first["message_replies"].keys() == {reply}
+
+    await line.change("message_replies", "delete", reply)
+    await line.change("channel_messages", "delete", message)
+    await line.change("chat_messages", "delete", said)
+    assert sorted(await line.told()) == [("deleted", "read")] * 3
+    await line.applied()
+    assert line.stored() == line.vendor() == first
+
+
+@of("slack")
+async def test_a_slack_message_is_answered_edited_and_deleted(line: Line) -> None:
+    first = await line.begins()
+    assert first["messages"]
+
+    message = await line.change("messages", "add", text="Who comes?")
+    answered = await line.change("messages", "add", text="Where?")
+    reply = await line.change("thread_replies", "add", thread=answered, broadcast=False)
+    shown = await line.change("thread_replies", "add", thread=answered, broadcast=True)
+    user = await line.change("users", "add")
+    assert sorted(await line.told()) == [
+        ("message", "record"), ("message", "record"), ("message", "record"),
+        *[("message.thread_broadcast", "record")] * 2, ("team_join", "record"),
+    ]  # fmt: skip
+    assert line.stored() == first, "nothing is applied yet"
+    await line.drained()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["messages"].keys() - first["messages"].keys() == {message, answered, shown}
+    assert held["thread_replies"].keys() - first["thread_replies"].keys() == {reply, shown}
+    assert user in held["users"]
+
+    await line.change("messages", "change", message, text="Who comes along?")
+    await line.change("thread_replies", "change", reply, text="Here")
+    await line.change("thread_replies", "delete", shown)
+    assert sorted(await line.told()) == [
+        *[("message.message_changed", "record")] * 2, *[("message.message_deleted", "deleted")] * 2,
+    ]  # fmt: skip
+    await line.applied()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["messages"][message]["text"] == "Who comes along?"
+    assert held["thread_replies"][reply]["text"] == "Here"
+
+    await line.change("messages", "delete", message)
+    await line.change("messages", "delete", answered)  # it has a reply: a stone is left
+    assert sorted(await line.told()) == [
+        ("message.message_changed", "record"), ("message.message_deleted", "deleted"),
+    ]  # fmt: skip
+    await line.applied()
+    held = line.stored()
+    assert held == line.vendor()
+    assert message not in held["messages"]
+    assert held["messages"][answered]["subtype"] == "tombstone"
