@@ -48,12 +48,14 @@ def events(delivery: Delivery) -> Iterator[Event]:
     if body["type"] == "app_rate_limited":
         # It has no id; Slack tells it once for each minute of which it has dropped events.
         minute = int(body["minute_rate_limited"])
+        at = EPOCH + timedelta(seconds=minute)
         yield Event(
             id=f"app_rate_limited:{body['team_id']}:{minute}",
             type="app_rate_limited",
             effect=Effect.MISSED,
             account_id=body["team_id"],
-            at=EPOCH + timedelta(seconds=minute),
+            at=at,
+            until=at + timedelta(minutes=1),
         )
     elif body["type"] == "event_callback":
         told = body["event"]

@@ -74,8 +74,8 @@ class Event:
     `id` is the same for each delivery of the event, and no other has it. RECORD, READ, DELETED,
     EMPTIED, REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name several,
     and none means all that the webhook covers. `at` is when it happened by the vendor's clock: what
-    a RECORD, a DELETED or an EMPTIED tells was true then. `token` is a secret that the vendor
-    echoes.
+    a RECORD, a DELETED or an EMPTIED tells was true then. Of a MISSED the vendor may say in which
+    time: from `at` to `until`. `token` is a secret that the vendor echoes.
     """
 
     id: str
@@ -87,6 +87,7 @@ class Event:
     key: str = ""
     record: Record | None = field(default=None, repr=False)
     at: datetime | None = None
+    until: datetime | None = None
     token: str = field(default="", repr=False)
 
 

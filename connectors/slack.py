@@ -368,6 +368,8 @@ connector = Connector(
         "An edit, a deletion or a reply that is a week later than its message or thread comes as "
         "an event only; a full read now and then finds those that were missed.",
         "How many replies a message has is as of the last poll.",
+        "When Slack drops events (over 30,000 an hour) it names the workspace: where the app was "
+        "installed in a whole organisation, only polls find what was dropped.",
         "Of a channel that several workspaces share, Slack tells one of them each event: the "
         "others find it by polls.",
         "Rows under the former id of a channel that got another go with the next full read.",

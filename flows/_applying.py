@@ -36,6 +36,7 @@ from storage import (
     StorageError,
     checkpoints,
     connections,
+    gaps,
     inbox,
     leases,
     privacy,
@@ -131,6 +132,8 @@ async def _read(work: Work, group: Group) -> None:
             _put(connector, group, event)
         elif event.effect is Effect.READ:
             asked.setdefault(event.streams[0], []).append(event)
+        elif event.untold is not None:
+            continue  # that time may not be over yet: it is a gap, see `_store`
         elif event.effect in (Effect.HINT, Effect.MISSED, Effect.LOST):
             group.hints.update(event.streams or covered(connector))
     for name, events in asked.items():
@@ -210,6 +213,13 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
                 await watches.told(
                     session, connection.id, event.watch_id, lost=event.effect is Effect.LOST
                 )
+            elif event.untold is not None:
+                since, until = event.untold
+                connector = load(connection.integration)
+                await gaps.note(
+                    session, streams=event.streams or covered(connector), since=since,
+                    until=until, reason=f"{connector.title} could not tell us everything", **ids,
+                )  # fmt: skip
             elif event.effect.is_duty:
                 await privacy.comply(session, connection, event)
         await inbox.mark_applied(session, [event.id for event in done])

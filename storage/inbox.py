@@ -63,6 +63,7 @@ class Taken:
     at: datetime | None
     received_at: datetime
     attempts: int
+    until: datetime | None = None
 
     @property
     def observed_at(self) -> datetime:
@@ -71,6 +72,13 @@ class Taken:
         So an event that was held up does not go over what was read after it happened.
         """
         return min(self.received_at, self.at) if self.at else self.received_at
+
+    @property
+    def untold(self) -> tuple[datetime, datetime] | None:
+        """The time of which the vendor could not tell us everything, where it says which."""
+        if self.effect is Effect.MISSED and self.at and self.until:
+            return self.at, self.until
+        return None
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ def _row(place: int, arrival: Arrival) -> dict[str, Any]:
         "watch_id": event.watch_id,
         "record": event.record,
         "at": event.at.isoformat() if event.at else None,
+        "until": event.until.isoformat() if event.until else None,
     }
     return {
         "place": place,
@@ -266,7 +275,7 @@ async def take(
 
 
 def _taken(id: int, type: str, data: dict[str, Any], received_at: datetime, attempts: int) -> Taken:
-    at = data.get("at")
+    at, until = data.get("at"), data.get("until")
     return Taken(
         id=id,
         type=type,
@@ -278,6 +287,7 @@ def _taken(id: int, type: str, data: dict[str, Any], received_at: datetime, atte
         at=datetime.fromisoformat(at) if at else None,
         received_at=received_at,
         attempts=attempts,
+        until=datetime.fromisoformat(until) if until else None,
     )
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -324,11 +324,14 @@ def test_the_challenge_is_answered_once_it_is_proven_to_be_slacks() -> None:
     assert SLACK.webhook.reply(told({"type": "event_callback"})).body == ""
 
 
-def test_app_rate_limited_has_no_id_and_is_a_gap_in_all_that_is_told() -> None:
+def test_app_rate_limited_has_no_id_and_is_a_gap_of_a_minute_in_all_that_is_told() -> None:
     assert SLACK.webhook
     body = {"type": "app_rate_limited", "team_id": "T1", "minute_rate_limited": 1_518_467_820}
     (event,) = SLACK.webhook.events(told(body))
     assert (event.effect, event.account_id, event.streams) == (Effect.MISSED, "T1", ())
+    assert (event.at, event.until) == (
+        datetime(2018, 2, 12, 20, 37, tzinfo=UTC), datetime(2018, 2, 12, 20, 38, tzinfo=UTC)
+    )  # fmt: skip
     (same,) = SLACK.webhook.events(told(body))
     (other,) = SLACK.webhook.events(told({**body, "minute_rate_limited": 1_518_467_880}))
     assert event.id == same.id != other.id

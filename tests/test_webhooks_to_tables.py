@@ -3,6 +3,7 @@ web process, the inbox, and the flows that apply it."""
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,6 +113,14 @@ class Line:
         assert self.world.one("SELECT count(*) FROM events WHERE applied_at IS NULL") == 0
         dirty = "SELECT count(*) FROM checkpoints WHERE dirty_generation > read_generation"
         assert self.world.one(dirty) == 0
+
+    def gaps(self) -> list[tuple[Any, ...]]:
+        """Since and until when, in seconds, why, and whether it is closed."""
+        with psycopg.connect(self.world.database_url) as sql:
+            return sql.execute(
+                "SELECT extract(epoch FROM since)::int, extract(epoch FROM until)::int, reason,"
+                " closed_at IS NOT NULL FROM gaps ORDER BY since"
+            ).fetchall()
 
     def stored(self) -> dict[str, dict[str, Any]]:
         return self._covered(self.world.stored(self.connection))
@@ -297,3 +306,37 @@ async def test_a_slack_message_is_answered_edited_and_deleted(line: Line) -> Non
     assert held == line.vendor()
     assert message not in held["messages"]
     assert held["messages"][answered]["subtype"] == "tombstone"
+
+
+@of("slack")
+async def test_what_slack_dropped_in_a_minute_is_a_gap_that_a_read_closes_after_it(
+    line: Line,
+) -> None:
+    first = await line.begins()
+    assert first["messages"]
+    await line.control("POST", "/deliveries", {"drop": 3})
+    message = await line.change("messages", "add", text="Nobody is told of this")
+    newest = max(first["messages"], key=lambda key: float(key.rpartition("/")[2]))
+    await line.change("messages", "change", newest, text="Nor of this")
+    user = await line.change("users", "add")
+    minute = int(time.time()) // 60 * 60
+    await line.control("POST", "/deliveries", {"duplicate": 1})
+    for started in (minute - 60, minute + 60):
+        told = {"type": "app_rate_limited", "minute_rate_limited": started}
+        team = line.connection.account_id
+        await line.control("POST", "/tell", {"account": team, "event": {**told, "team_id": team}})
+    assert await line.told() == [("app_rate_limited", "missed")] * 2
+    await line.drained()
+    assert line.stored() == first, "a minute may not be over when Slack tells of it"
+    assert line.gaps() == [
+        (minute - 60, minute, "Slack could not tell us everything", False),
+        (minute + 60, minute + 120, "Slack could not tell us everything", False),
+    ]
+
+    state: Any = await renew_watches(return_state=True)
+    assert state.message == "1 gaps closed"
+    assert [closed for *_, closed in line.gaps()] == [True, False]
+    held = line.stored()
+    assert held == line.vendor()
+    assert {message} <= held["messages"].keys()
+    assert {user} <= held["users"].keys()
