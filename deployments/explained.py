@@ -1,6 +1,6 @@
 """Why a connection syncs as often as it does, and when it will next: for people."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from connectors import SyncType, load
 from deployments.tiers import Plan, Rhythm, in_words, shards_of, unset
 from settings import Settings
-from storage import Status, schedules
+from storage import Status, gaps, schedules
 from storage.connections import Connection
 from storage.database import Database
 from storage.schedules import Timing
@@ -16,7 +16,8 @@ from storage.schedules import Timing
 
 @dataclass(frozen=True)
 class Explained:
-    """How often each stream is polled and why, when that is next, and whether webhooks work.
+    """How often each stream is polled and why, when that is next, whether webhooks work, and of
+    which times we may not have been told.
 
     `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
     of a sentence.
@@ -30,6 +31,7 @@ class Explained:
     told: frozenset[str]
     webhooks: str
     watched_until: datetime | None
+    open_gaps: Sequence[gaps.Open]
 
     def lines(self, now: datetime) -> Iterator[str]:
         """`hourly, because TEAM and PULL`, and so on."""
@@ -43,6 +45,20 @@ class Explained:
             yield from reasons
         yield f"next {self._next(now)}"
         yield f"webhooks: {self.webhooks}"
+        yield from self._gaps(now)
+
+    def _gaps(self, now: datetime) -> Iterator[str]:
+        """A line for all that have the same reason."""
+        alike: dict[tuple[str, tuple[str, ...]], list[gaps.Open]] = {}
+        for gap in self.open_gaps:
+            alike.setdefault((gap.reason, gap.streams), []).append(gap)
+        for (reason, streams), found in alike.items():
+            count = "a gap" if len(found) == 1 else f"{len(found):,} gaps"
+            since, until = min(gap.since for gap in found), max(gap.until for gap in found)
+            yield (
+                f"{count} from {in_utc(since, now)} to {in_utc(until, now)}, not read again yet:"
+                f" {reason} ({', '.join(streams)})"
+            )
 
     def _next(self, now: datetime) -> str:
         if self.connection.status is not Status.ACTIVE:
@@ -75,6 +91,15 @@ class Explained:
                 "state": self.webhooks,
                 "valid_until": self.watched_until,
             },
+            "gaps": [
+                {
+                    "since": gap.since,
+                    "until": gap.until,
+                    "streams": list(gap.streams),
+                    "reason": gap.reason,
+                }
+                for gap in self.open_gaps
+            ],
         }
 
 
@@ -102,6 +127,7 @@ async def explain(
         told=told,
         webhooks=_webhooks(settings, rhythm, timing, now),
         watched_until=min(ends, default=None),
+        open_gaps=await gaps.of_connection(database, connection.id),
     )
 
 

@@ -20,7 +20,7 @@ SPREAD = timedelta(minutes=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
-    """A gap that is to be closed now."""
+    """A gap that no read has closed yet."""
 
     id: int
     connection_id: UUID
@@ -93,13 +93,18 @@ async def claim(database: Database, *, now: datetime, limit: int = 50) -> list[O
             .returning(Gap)
             .execution_options(synchronize_session=False)
         )
-        return [
-            Open(
-                id=gap.id, connection_id=gap.connection_id, streams=tuple(gap.streams),
-                since=gap.since, until=gap.until, reason=gap.reason,
-            )
-            for gap in taken
-        ]  # fmt: skip
+        return [_open(gap) for gap in taken]
+
+
+async def of_connection(database: Database, connection_id: UUID) -> list[Open]:
+    """Those of a connection, the oldest first."""
+    open_ = (
+        select(Gap)
+        .where(Gap.connection_id == connection_id, Gap.closed_at.is_(None))
+        .order_by(Gap.since)
+    )
+    async with database.dispatching() as session:
+        return [_open(gap) for gap in await session.scalars(open_)]
 
 
 async def close(database: Database, ids: Sequence[int], now: datetime) -> None:
@@ -111,3 +116,14 @@ async def close(database: Database, ids: Sequence[int], now: datetime) -> None:
             .values(closed_at=now)
             .execution_options(synchronize_session=False)
         )
+
+
+def _open(gap: Gap) -> Open:
+    return Open(
+        id=gap.id,
+        connection_id=gap.connection_id,
+        streams=tuple(gap.streams),
+        since=gap.since,
+        until=gap.until,
+        reason=gap.reason,
+    )

@@ -27,18 +27,24 @@ _QUERIES = {
     "failed": """
         SELECT integration, count(*) FROM events WHERE failed_at IS NOT NULL GROUP BY 1 ORDER BY 1
     """,
+    "gaps": """
+        SELECT c.integration, count(*), min(g.until)
+        FROM gaps g JOIN connections c ON c.id = g.connection_id
+        WHERE g.closed_at IS NULL AND c.status = 'active' GROUP BY 1 ORDER BY 1
+    """,
 }
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Counts by integration; the oldest pending event with its time."""
+    """Counts by integration; the oldest pending event, and the oldest gap, with its time."""
 
     promises: Sequence[Promise]
     connections: Sequence[tuple[str, str, int]]
     syncs: Sequence[tuple[str, str, str, int]]
     pending: Sequence[tuple[str, int, datetime]]
     failed: Sequence[tuple[str, int]]
+    gaps: Sequence[tuple[str, int, datetime]]
     away: Sequence[str]
     at: datetime
 

@@ -15,7 +15,7 @@ from connectors import SyncType, load
 from deployments.explained import because, explain, in_utc
 from deployments.tiers import Plan, Rhythm, in_words, read_intervals
 from settings import Settings, read
-from storage import NotFoundError, connections
+from storage import NotFoundError, connections, gaps
 from storage.database import Database
 from storage.models import Tier
 from tests._fleet import Fleet
@@ -111,6 +111,30 @@ async def test_a_watch_counts_while_it_lives(database_url: str, fleet: Fleet) ->
     fleet.sql("UPDATE watches SET expires_at = NULL")
     lines = await said(settings, fleet, connection_id, now)
     assert lines[-1] == "webhooks: yes, watch without end"
+
+
+async def test_gaps_are_told_until_a_read_has_closed_them(database_url: str, fleet: Fleet) -> None:
+    (connection_id,) = fleet.make(1, tier="TEAM", integration="hubspot")
+    settings, now = configured(database_url), datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
+    connection = await fleet.get(connection_id)
+    for minutes, reason in ((50, "it fell silent"), (40, "it fell silent"), (30, "we were away")):
+        since = now - timedelta(minutes=minutes)
+        async with fleet.database.transaction(connection.tenant_id) as session:
+            await gaps.note(
+                session, tenant_id=connection.tenant_id, connection_id=connection_id,
+                streams=["contacts", "deals"], since=since, until=since + timedelta(minutes=1),
+                reason=reason,
+            )  # fmt: skip
+    found = await explain(settings, fleet.database, connection, now)
+    assert list(found.lines(now))[-2:] == [
+        "2 gaps from 13:10 UTC to 13:21 UTC, not read again yet: it fell silent (contacts, deals)",
+        "a gap from 13:30 UTC to 13:31 UTC, not read again yet: we were away (contacts, deals)",
+    ]
+    assert [gap["reason"] for gap in found.as_json()["gaps"]] == [
+        "it fell silent", "it fell silent", "we were away"
+    ]  # fmt: skip
+    await gaps.close(fleet.database, [gap.id for gap in found.open_gaps], now)
+    assert (await said(settings, fleet, connection_id, now))[-1].startswith("webhooks:")
 
 
 def test_a_vendors_floor_is_given_as_the_reason() -> None:

@@ -96,7 +96,17 @@ async def test_what_waits_fails_or_is_away_is_counted(api: Api, fleet: Fleet) ->
         "INSERT INTO breakers (integration, opened_at, probe_at) VALUES ('hubspot', now(), now()),"
         " ('gmail', NULL, NULL)"
     )
+    paused = fleet.make(1, prefix="paused")
+    fleet.sql("UPDATE connections SET status = 'paused' WHERE id = ANY(%s)", (paused,))
+    fleet.sql(
+        "INSERT INTO gaps (connection_id, tenant_id, streams, reason, since, until, closed_at)"
+        " SELECT id, tenant_id, '[\"contacts\"]', 'r', now() - make_interval(mins => n + 1),"
+        " now() - make_interval(mins => n), CASE WHEN n = 9 THEN now() END"
+        " FROM connections, generate_series(6, 9) n"
+    )
     found = await read(api)
+    assert found["atom_sync_gaps_open", "hubspot"] == 3
+    assert 480 <= found["atom_sync_gap_wait_seconds_max", "hubspot"] < 540
     assert found["atom_sync_events_pending", "hubspot"] == 2
     assert 420 <= found["atom_sync_event_wait_seconds_max", "hubspot"] < 480
     assert found["atom_sync_events_failed", "hubspot"] == 1

@@ -134,3 +134,17 @@ def _of_events(found: Measures) -> Iterator[Gauge]:
     for integration, count in found.failed:
         failed.add_metric([integration], count)
     yield from (pending, waiting, failed)
+
+    gaps = Gauge(
+        "atom_sync_gaps_open",
+        "Times in which we may not have been told of changes, and that no read has closed.",
+        labels=["integration"],
+    )
+    oldest = Gauge(
+        "atom_sync_gap_wait_seconds_max", "How long ago the first of them ended.",
+        labels=["integration"],
+    )  # fmt: skip
+    for integration, count, until in found.gaps:
+        gaps.add_metric([integration], count)
+        oldest.add_metric([integration], max(0.0, (found.at - until).total_seconds()))
+    yield from (gaps, oldest)
