@@ -184,7 +184,8 @@ def status(
 ) -> None:
     """Every connection and stream: rows, last sync, whether that is in time, and what is wrong.
 
-    Of one connection: how often it is synced and why, when next, and whether webhooks work.
+    Of one connection: how often it is synced and why, when next, whether webhooks work, and of
+    which times they may not have told.
     """
     with local.attached(read()) as settings:
         if target is not None:
