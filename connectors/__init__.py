@@ -16,6 +16,7 @@ from connectors._errors import (
     SignatureError,
     UnknownKeyError,
 )
+from connectors._feeds import Feed, Heard, Listener, Missed
 from connectors._types import (
     Account,
     ApiKey,
@@ -67,6 +68,10 @@ __all__ = [
     "Delivery",
     "Effect",
     "Event",
+    "Feed",
+    "Heard",
+    "Listener",
+    "Missed",
     "NotAllowedError",
     "OAuth2",
     "Page",

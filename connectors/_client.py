@@ -30,6 +30,7 @@ from connectors._errors import (
     RateLimitedError,
     RetryableError,
 )
+from connectors._feeds import Heard, Listener
 from connectors._hosts import allowed_hosts, filled
 from connectors._patience import MalformedError, Patience
 from connectors._types import Connector, Page, Params, Reader, Request, Response
@@ -60,6 +61,7 @@ class Transport:
         sandbox_url: str | None = None,
         timeout: timedelta = timedelta(seconds=30),
         max_body: int = 64 * 2**20,
+        connections: int = 100,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.sandbox_url = sandbox_url.rstrip("/") if sandbox_url else None
@@ -69,7 +71,9 @@ class Transport:
         self._deadline = timeout.total_seconds() * 4
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout.total_seconds(), pool=None),
-            limits=httpx.Limits(max_connections=100, max_keepalive_connections=50),
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections // 2
+            ),
             headers={"user-agent": USER_AGENT, "accept-encoding": "gzip"},
             # The connections are shared by all tenants; a cookie would be, too.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -93,13 +97,19 @@ class Transport:
         return url
 
     async def call(
-        self, title: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+        self,
+        title: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        cookies: httpx.Cookies | None = None,
     ) -> Response:
         """One call and its answer, of whatever status; the URL must have been checked."""
         sent_at = self.clock.now()
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._call(title, method, url, headers, content, sent_at)
+                return await self._call(title, method, url, headers, content, cookies, sent_at)
         except TimeoutError as error:
             raise ProviderUnavailableError(f"{title} did not finish its answer in time") from error
         except httpx.TimeoutException as error:
@@ -125,12 +135,17 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         content: bytes | None,
+        cookies: httpx.Cookies | None,
         sent_at: datetime,
     ) -> Response:
         request = self._http.build_request(
             method, self.address(url), headers=dict(headers), content=content
         )
+        if cookies is not None:
+            cookies.set_cookie_header(request)
         answer = await self._http.send(request, stream=True, follow_redirects=False)
+        if cookies is not None:
+            cookies.extract_cookies(answer)
         try:
             encoding = answer.headers.get("content-encoding", "").strip().lower()
             body = await read_body(answer.aiter_raw(), encoding, self._max_body, title)
@@ -167,7 +182,7 @@ def _parse(body: bytes, answer: httpx.Response, title: str) -> Any:
 
 class Client:
     """Speaks to one vendor for one connection. `token(True)` asks for a token refreshed just now,
-    because the vendor refused the former one."""
+    because the vendor refused the former one. `keeps_cookies`: what it sets goes back to it."""
 
     def __init__(
         self,
@@ -178,6 +193,7 @@ class Client:
         config: Mapping[str, Any],
         token: Callable[[bool], Awaitable[str]],
         budget: Budget,
+        keeps_cookies: bool = False,
     ) -> None:
         self.connector: Final = connector
         self.account_id: Final = account_id
@@ -187,6 +203,7 @@ class Client:
         self._config = config
         self._token = token
         self._budget = budget
+        self._cookies = httpx.Cookies() if keeps_cookies else None
         self._slots = asyncio.Semaphore(connector.concurrency)
         self._renewal = asyncio.Lock()
 
@@ -232,15 +249,33 @@ class Client:
         finally:
             steps.close()
 
+    async def listen(self, listener: Listener) -> AsyncGenerator[Heard, None]:
+        """What comes of listening, for as long as that goes."""
+        answer: Response | None = None
+        try:
+            while True:
+                action = self._advance(listener, answer)
+                answer = None
+                if action is None:
+                    return
+                if isinstance(action, Heard):
+                    yield action
+                elif isinstance(action, timedelta):
+                    await self._clock.sleep(action.total_seconds())
+                else:
+                    answer = await self.send(action)
+        finally:
+            listener.close()
+
     async def send(self, request: Request) -> Response:
         """The answer to a request, once it is a good one or one that the request expects."""
         url = self._url(request)
         async with self._slots:
             return await self._send(request, url)
 
-    def _advance(self, reader: Reader, answer: Any) -> Request | tuple[Request, ...] | Page | None:
+    def _advance(self, steps: Generator[T, Any, None], answer: Any) -> T | None:
         try:
-            return reader.send(answer)
+            return steps.send(answer)
         except StopIteration:
             return None
         except SHAPE_ERRORS as error:
@@ -260,6 +295,9 @@ class Client:
     async def _send(self, request: Request, url: str) -> Response:
         patience = Patience()
         renewed: str | None = None
+        if request.renews:
+            renewed = await self._token(True)
+            url = self._url(request)
         while True:
             await self._budget.spend(self.connector, self.account_id, request)
             # Not before the wait for room, which may outlast a token.
@@ -317,7 +355,7 @@ class Client:
             headers.setdefault("content-type", "application/json")
         self.requests += 1
         return await self._transport.call(
-            self.connector.title, request.method, url, headers, content
+            self.connector.title, request.method, url, headers, content, self._cookies
         )
 
     async def _renew(self, refused: str) -> str:
@@ -345,14 +383,15 @@ class Client:
 
     def _url(self, request: Request) -> str:
         """The URL to call, proven to be one that our token may go to."""
-        if _ABSOLUTE.match(request.path):
+        path = self._filled(request.path) if request.path.startswith("{") else request.path
+        if _ABSOLUTE.match(path):
             base = self._filled(self.connector.base_url, strict=False)
-            url = self._transport.vendor_url(request.path).partition("#")[0]
+            url = self._transport.vendor_url(path).partition("#")[0]
             known = {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
             params = {k: v for k, v in self.connector.params.items() if k not in known}
         else:
             base = self._filled(self.connector.base_url)
-            url = base.rstrip("/") + "/" + self._filled(request.path).lstrip("/")
+            url = base.rstrip("/") + "/" + self._filled(path).lstrip("/")
             params = dict(self.connector.params)
         if request.file:
             check_host(self.connector.title, url, self.connector.files)

@@ -50,7 +50,7 @@ def filled(
         found = account_id if match[1] else config.get(match[2])
         if not found and strict:
             raise ContractError(f"{connector.title} needs {match[0]}, which is not set")
-        if match.start() == 0 and template == connector.base_url:  # checked as a whole
+        if match.start() == 0 and not match[1]:  # an address, and checked as a whole
             return str(found or "https://unset")
         return quote(str(found or "unset"), safe="")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from connectors._errors import ConnectorError
 
 if TYPE_CHECKING:
+    from connectors._feeds import Feed
     from connectors._webhooks import Watch, Webhook
 
 Record: TypeAlias = dict[str, Any]
@@ -39,9 +40,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Request:
-    """One call to the vendor; `path` is joined to the connector's base URL unless it is a URL.
+    """One call to the vendor; `path` is joined to the connector's base URL unless it is a URL, or
+    begins with a setting that holds one, `{config[instance_url]}/…`.
 
-    `expect` lists error statuses that the reader wants to see instead of an exception.
+    `expect` lists error statuses that the reader wants to see instead of an exception. `renews`
+    asks for a token refreshed just now: the vendor refused the former one in a form of its own.
     `cost` is what the call takes from the rate budget, in the vendor's own units. A `file` lies
     elsewhere, for all who know its link: it is read without our token, from one of the connector's
     `files`, and `json` of the answer is its bytes; so it is where the header accept is `text/csv`.
@@ -57,6 +60,7 @@ class Request:
     cost: int = 1
     budget: str = ""
     file: bool = False
+    renews: bool = False
 
     @classmethod
     def get(cls, path: str, **options: Any) -> "Request":
@@ -287,7 +291,8 @@ class Connector:
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
-    what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed.
+    what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed, and
+    `feed` what we can listen to.
     `follows` says in a few words by what its changes are found, `judged_by` names the packages of
     the vendor's users that its sandbox was proven with, and `gaps` what is known to be missing.
     """
@@ -311,6 +316,7 @@ class Connector:
     variables: Mapping[str, str] = field(default_factory=dict)
     webhook: "Webhook | None" = None
     watch: "Watch | None" = None
+    feed: "Feed | None" = None
     follows: str = ""
     judged_by: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ from connectors import (
     Webhook,
     column,
 )
+from connectors import _salesforce_feed as feed
 from connectors._salesforce_bulk import BUDGET, unfinished
 from connectors._salesforce_messages import ACK, events
 from connectors._salesforce_objects import CUSTOM_OBJECTS, eighteen, error_code, object_stream
@@ -59,6 +60,8 @@ _IDENTITY = re.compile(r"https://[^/]+/id/(00D\w{12}(?:\w{3})?)/\w+", re.ASCII)
 
 def classify(response: Response) -> ConnectorError | None:
     """By error code: a 403 may be a spent allowance, a setting of the org, or a lost right."""
+    if feed.is_answer(response):
+        return feed.classify(response)
     code = error_code(response)
     if code == "REQUEST_LIMIT_EXCEEDED":
         return RateLimitedError(
@@ -180,6 +183,14 @@ connector = Connector(
                 hint="all, or the names of objects: account,contact,invoice__c",
                 default="all",
             ),
+            Question(
+                name="change_events",
+                title="Whether to listen to change events",
+                pattern="yes|no",
+                hint="yes, where your administrator has selected objects for Change Data Capture; "
+                "they count towards your org's allowance of events",
+                default="no",
+            ),
         ),
         # Where the app is set up to rotate, the former token dies at once; else it stays the same.
         rotates=True,
@@ -207,12 +218,14 @@ connector = Connector(
         "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
         "and a flow that sends it when a record is created or changed. No session id is needed.",
     ),
+    feed=feed.FEED,
     follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "
-    "changes where an administrator sets up outbound messages",
+    "changes by change events (Streaming API) or outbound messages, where an org has set them up",
     judged_by=("simple-salesforce",),
     gaps=(
-        "Changes are told by outbound messages alone, where an administrator has set them up: "
-        "change events (Streaming API, Pub/Sub API) are not listened to.",
+        "Changes are told where the org has set up change events or outbound messages; polls keep "
+        "the pace of a vendor that does not tell, for neither says what it covers.",
+        "The Pub/Sub API (gRPC), which tells the same change events.",
         "Standard objects other than the five of the streams.",
         "Formula fields that change without their row: they are read again with its next change.",
         "Objects of so many fields that their names do not fit into one query (about 15,000 "

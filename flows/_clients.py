@@ -5,23 +5,27 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connectors import Context, load
-from connectors._client import Client
+from connectors._client import Client, Transport
 from deployments.runtime import Runtime
 from storage import connections
 
 TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
 
 
-def client_of(shared: Runtime, connection: connections.Connection) -> tuple[Client, Context]:
-    """The client, and what its readers are told of the run."""
+def client_of(
+    shared: Runtime, connection: connections.Connection, *, listening: Transport | None = None
+) -> tuple[Client, Context]:
+    """The client, and what its readers are told of the run. One that is `listening` has a session
+    of its own at the vendor, over calls that last."""
     config = dict(connection.config)
     client = Client(
         load(connection.integration),
-        transport=shared.transport,
+        transport=listening or shared.transport,
         account_id=connection.account_id,
         config=config,
         token=_token_source(shared, connection, config),
         budget=shared.budget,
+        keeps_cookies=listening is not None,
     )
     context = Context(
         now=shared.transport.clock.now(), account_id=connection.account_id, config=config

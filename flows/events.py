@@ -22,6 +22,7 @@ from deployments.runtime import Runtime
 from flows import _applying
 from flows._applying import Work
 from flows._hints import AT_ONCE, Followed, follow
+from flows._listening import Listeners, listeners
 from flows._reading import LEASE_TTL
 from flows._runtime import runtime
 from settings import SettingsError
@@ -39,6 +40,8 @@ PACE_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
 SHOWN_TENANTS = 20
+# A drain that stays only to listen makes way for the next, so that no run goes on for days.
+LISTENS_SECONDS = 3_600.0
 
 
 class Batch:
@@ -179,6 +182,8 @@ class _Drain:
 
     shared: Runtime
     shard: int
+    listening: Listeners
+    began: float = field(default_factory=time.monotonic)
     running: dict[asyncio.Task[None], list[Waiting]] = field(default_factory=dict)
     last_start: dict[str, float] = field(default_factory=dict)
     runs: int = 0
@@ -225,7 +230,8 @@ async def _run(integration: str, group: Sequence[Waiting]) -> None:
 
 @flow(name="drain-events", persist_result=False)
 async def drain_events(shard: int = 0) -> State[None]:
-    """Apply events as they come, for as long as they come and some time after.
+    """Apply events as they come, for as long as they come and some time after; listen to vendors
+    whose events are to be fetched.
 
     One drain is alive for a shard; a second one leaves at once.
     """
@@ -242,10 +248,13 @@ async def drain_events(shard: int = 0) -> State[None]:
 async def _alive(shared: Runtime, shard: int, generation: int) -> State[None]:
     lost = asyncio.Event()
     beating = asyncio.create_task(_beat(shared, shard, generation, lost))
-    drain = _Drain(shared, shard)
     url = shared.settings.database_url
     try:
-        async with listening(url.get_secret_value() if url else "", inbox.CHANNEL) as heard:
+        async with (
+            listening(url.get_secret_value() if url else "", inbox.CHANNEL) as heard,
+            listeners(shared, shard) as vendors,
+        ):
+            drain = _Drain(shared, shard, vendors)
             why = await _drain(drain, heard, lost, generation)
     finally:
         beating.cancel()
@@ -273,6 +282,9 @@ async def _drain(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, gener
         queued = await drain.start()
         if drain.running or queued:
             idle_since = time.monotonic()
+        elif drain.listening.count:
+            if time.monotonic() - drain.began > LISTENS_SECONDS:
+                return ""  # its successor goes on where it stands
         elif time.monotonic() - idle_since > settings.atom_drain_linger_seconds:
             shards = settings.atom_drain_shards
             if await drains.leave(database, drain.shard, generation, shards):

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sandbox import _control
 from sandbox._faults import GARBAGE, KINDS, TROUBLES, Fault, due, pause, send_half, send_huge
 from sandbox._vendor import Answer, Call, Kind, Route, Trouble, Vendor, reply
-from sandbox._webhooks import Asking
+from sandbox._webhooks import Asking, Held
 from sandbox._world import World, shown_query
 
 T = TypeVar("T")
@@ -83,11 +83,12 @@ async def _serve(
 def _unasked(asking: Asking[T]) -> T:
     """What comes of it when nobody can be asked: a call inside another calls nobody."""
     try:
-        message = next(asking)
+        step = next(asking)
     except StopIteration as done:
         answer: T = done.value
         return answer
-    raise LookupError(f"a part of a batch cannot call {message.url}")
+    where = "wait" if isinstance(step, Held) else f"call {step.url}"
+    raise LookupError(f"a part of a batch cannot {where}")
 
 
 def _respond(

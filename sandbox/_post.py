@@ -13,7 +13,7 @@ from functools import cache
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from sandbox._webhooks import Answered, Asking, Message
+from sandbox._webhooks import Answered, Asking, Held, Message
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ KEPT_FOR = 3.0
 # An address that is asked while somebody waits has so many seconds to answer.
 ASKED_FOR = 10.0
 MOST_BYTES = 1_000_000
+# Who holds a call looks so often whether something happened.
+LOOK = 0.02
 USER_AGENT = "atom-sandbox/1.0"
 # What comes back in place of an answer when the connection does not hold.
 BROKEN = (OSError, EOFError, asyncio.LimitOverrunError)
@@ -46,6 +48,7 @@ class Post:
     """The client; it lives in one event loop."""
 
     def __init__(self) -> None:
+        self._closed = False
         self._idle: defaultdict[Place, list[Line]] = defaultdict(list)
 
     async def call(self, message: Message, deadline: float) -> Answered:
@@ -79,13 +82,25 @@ class Post:
         answered: Answered | None = None
         try:
             while True:
-                message = next(asking) if answered is None else asking.send(answered)
-                answered = await self.call(message, ASKED_FOR)
+                step = next(asking) if answered is None else asking.send(answered)
+                if isinstance(step, Held):
+                    answered = await self._hold(step)
+                else:
+                    answered = await self.call(step, ASKED_FOR)
         except StopIteration as done:
             value: T = done.value
             return value
 
+    async def _hold(self, held: Held) -> Answered:
+        clock = asyncio.get_running_loop().time
+        until = clock() + held.seconds
+        while not (held.happened() or self._closed) and clock() < until:  # noqa: ASYNC110
+            # What happens is a vendor's own affair: nobody sets an event for it.
+            await asyncio.sleep(LOOK)
+        return Answered()
+
     def close(self) -> None:
+        self._closed = True
         for lines in self._idle.values():
             for line in lines:
                 line.writer.close()

@@ -59,6 +59,7 @@ def new(seed: Seed) -> Org:
     for rows in org.rows.values():
         for row in rows.values():
             _date(row, random, now, imports)
+    org.feed.log.clear()  # how an org came to be is no news
     return org
 
 

@@ -17,12 +17,43 @@ from sandbox._vendor import Json
 
 # How long the recycle bin and the log of deletions keep what was deleted.
 KEPT = timedelta(days=15)
+# Replay ids of change events grow, with holes.
+FIRST, STEP = 1_000, 3
+
+
+@dataclass
+class Session:
+    """A listener: its cookie, up to which event each of its channels was told, when it was seen."""
+
+    cookie: str
+    seen_at: float
+    positions: dict[str, int] = field(default_factory=dict)
+    connects: int = 0
+
+
+@dataclass
+class Feed:
+    """What an org's listeners are told. `told_as` makes gap events or overflows of what happens;
+    `refuse` holds errors by channel, `status` is that of a refusal; `hold` is in seconds."""
+
+    log: list[tuple[int, Json]] = field(default_factory=list)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    number: int = FIRST
+    told_as: str = ""
+    hold: float = 110.0
+    refuse: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+
+    def add(self, what: Json) -> None:
+        self.number += STEP
+        self.log.append((self.number, {**what, "told_as": self.told_as}))
 
 
 @dataclass
 class Org:
     """One org. `deleted` holds the recycle bin's rows, `purged` the earliest time from which the
-    log of deletions is whole; `hidden` are objects that its user may not see."""
+    log of deletions is whole; `hidden` are objects that its user may not see, `selected` those of
+    which listeners are told."""
 
     id: str
     name: str
@@ -41,6 +72,7 @@ class Org:
     jobs: dict[str, Any] = field(default_factory=dict)
     selected: set[str] = field(default_factory=lambda: set(KINDS))
     numbers: int = 0
+    feed: Feed = field(default_factory=Feed)
     tell: Callable[[Json], None] = lambda what: None
 
 
@@ -161,16 +193,17 @@ def _touch(org: Org, row: Json) -> None:
 
 def _tell(org: Org, kind: Kind, operation: str, row: Json, names: list[str]) -> None:
     """What change events and outbound messages are made from."""
-    org.tell(
-        {
-            "kind": kind.name,
-            "operation": operation,
-            "row": dict(row),
-            "changed": names,
-            "at": int(org.clock.time() * 1000),
-            "transaction": str(UUID(int=org.random.getrandbits(128), version=4)),
-        }
-    )
+    what = {
+        "kind": kind.name,
+        "operation": operation,
+        "row": dict(row),
+        "changed": names,
+        "at": int(org.clock.time() * 1000),
+        "transaction": str(UUID(int=org.random.getrandbits(128), version=4)),
+    }
+    if kind.name in org.selected:
+        org.feed.add(what)
+    org.tell(what)
 
 
 def _checked(org: Org, kind: Kind, given: Mapping[str, Any]) -> Json:

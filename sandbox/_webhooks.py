@@ -38,8 +38,17 @@ class Answered:
     failure: str = ""
 
 
-# A generator that does no I/O: it yields calls to the app, is sent what came back, returns a T.
-Asking: TypeAlias = Generator[Message, Answered, T]
+@dataclass(frozen=True)
+class Held:
+    """A call of the app is not answered before something happened, or so many seconds passed."""
+
+    happened: Callable[[], bool]
+    seconds: float
+
+
+# A generator that does no I/O: it yields calls to the app, is sent what came back, returns a T. It
+# may also hold the call that it answers.
+Asking: TypeAlias = Generator[Message | Held, Answered, T]
 
 
 @dataclass(frozen=True, kw_only=True)

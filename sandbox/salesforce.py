@@ -1,4 +1,5 @@
-"""Salesforce on loopback: SOQL, objects and their rows, the feeds of what was updated and deleted.
+"""Salesforce on loopback: SOQL, objects and their rows, the feeds of what was updated and deleted,
+and its change events.
 
 https://developer.salesforce.com/docs/platform/api-rest/guide (version 67.0).
 """
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from sandbox import _salesforce_org as ledger
 from sandbox._salesforce_answers import guarded, trouble
 from sandbox._salesforce_bulk import handlers
+from sandbox._salesforce_feed import cometd, ordered
 from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS
 from sandbox._salesforce_identity import ROUTES as IDENTITY
 from sandbox._salesforce_kinds import (
@@ -282,6 +284,11 @@ def hide(states: Mapping[str, Any], body: Json) -> Json:
     return {"hidden": sorted(org.hidden)}
 
 
+def change_events(states: Mapping[str, Any], body: Json) -> Json:
+    """The control over what listeners are told: `{account, told_as, hold, refuse, …}`."""
+    return ordered(_org(states, body), body)
+
+
 def _rate_headers(usages: Sequence[Usage]) -> dict[str, str]:
     """How much of the day's allowance is used up."""
     told = [f"api-usage={each.amount - each.remaining}/{each.amount}" for each in usages]
@@ -321,6 +328,8 @@ vendor = Vendor(
     routes=(
         *IDENTITY,
         *(Route("GET", host, "/services/data/", versions, open=True) for host in INSTANCES),
+        # Open: what is wrong with a token is told as Bayeux.
+        *(Route("POST", host, "/cometd/{version}", cometd, open=True) for host in INSTANCES),
         *_data("GET", "/limits", limits),
         *_data("GET", "/query", query),
         *_data("GET", "/queryAll", query),
@@ -354,7 +363,10 @@ vendor = Vendor(
     limits=(Limit("daily", DAILY, 86_400.0),),
     rate_headers=_rate_headers,
     expire_checkpoints=_forget,
-    controls={"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
+    controls={
+        **{"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
+        "change_events": change_events,
+    },
     webhook=SENDER,
     extras=_extras,
     three_pages_at=4_050,

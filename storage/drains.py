@@ -11,6 +11,7 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from storage.database import Database
+from storage.feeds import IS_READY, WANTED, naming
 
 ALIVE = timedelta(seconds=30)
 
@@ -56,7 +57,8 @@ async def leave(database: Database, shard: int, generation: int, shards: int) ->
         await session.execute(
             text("SELECT FROM drains WHERE shard = :shard FOR UPDATE"), {"shard": shard}
         )
-        if await session.scalar(_PENDING, {"shard": shard, "shards": shards}):
+        values = {"shard": shard, "shards": shards, **naming()}
+        if await session.scalar(_PENDING, values):
             return False
         await session.execute(
             text(
@@ -78,7 +80,7 @@ async def end(database: Database, shard: int, generation: int) -> None:
 
 
 _PENDING = text(
-    """
+    f"""
     SELECT EXISTS (
         SELECT FROM events e JOIN connections c ON c.id = e.connection_id
         WHERE e.applied_at IS NULL AND e.failed_at IS NULL AND e.due_at <= now()
@@ -92,8 +94,12 @@ _PENDING = text(
                 SELECT FROM leases l WHERE l.connection_id = c.id AND l.kind = 'sync'
                     AND l.expires_at > now()
             )
+    ) OR EXISTS (
+        SELECT FROM {WANTED}
+        WHERE c.status = 'active' AND get_byte(uuid_send(c.id), 15) % :shards = :shard
+            AND {IS_READY}
     )
-    """
+    """  # noqa: S608 - constants of ours
 )
 
 
@@ -115,7 +121,8 @@ async def missing(database: Database, shards: int) -> list[Missing]:
         known = {row[0]: (row[1], row[2]) for row in await session.execute(alive)}
         for shard in range(shards):
             generation, lives = known.get(shard, (0, False))
-            if not lives and await session.scalar(_PENDING, {"shard": shard, "shards": shards}):
+            values = {"shard": shard, "shards": shards, **naming()}
+            if not lives and await session.scalar(_PENDING, values):
                 found.append(Missing(shard, generation))
     return found
 

@@ -130,11 +130,16 @@ async def receive(database: Database, arrivals: Sequence[Arrival]) -> dict[str, 
 
     What became of them, by integration.
     """
+    async with database.receiving() as session:
+        return await add(session, arrivals)
+
+
+async def add(session: AsyncSession, arrivals: Sequence[Arrival]) -> dict[str, Received]:
+    """The same in a transaction of who has more to say in it."""
     arrived = [_row(place, arrival) for place, arrival in enumerate(arrivals)]
     values = {"arrived": stored_json(arrived), "channel": CHANNEL}
-    async with database.receiving() as session:
-        found = await session.execute(_RECEIVE, values)
-        return {integration: Received(known, new) for integration, known, new, _ in found}
+    found = await session.execute(_RECEIVE, values)
+    return {integration: Received(known, new) for integration, known, new, _ in found}
 
 
 def _row(place: int, arrival: Arrival) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from storage.database import Database
 from storage.models import Connection
 from storage.models import Lease as LeaseRow
 
-Kind: TypeAlias = Literal["sync", "event"]
+Kind: TypeAlias = Literal["sync", "event", "feed"]
 
 # The clock and not now(): a statement may have waited for a lock since its transaction began.
 _NOW = func.clock_timestamp(type_=DateTime(timezone=True))

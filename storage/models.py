@@ -157,7 +157,7 @@ class Connection(Base):
 
 class Lease(Base):
     __tablename__ = "leases"
-    __table_args__ = (of_connection(), one_of("kind", ("sync", "event")))
+    __table_args__ = (of_connection(), one_of("kind", ("sync", "event", "feed")))
 
     connection_id: Mapped[UUID] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
@@ -315,6 +315,21 @@ class Drain(Base):
     shard: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     generation: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     alive_until: Mapped[datetime | None]
+
+
+class Feed(Base):
+    """How far a connection's vendor was listened to; `due_at` is when it is tried again."""
+
+    __tablename__ = "feeds"
+    __table_args__ = (of_connection(),)
+
+    connection_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    state: Mapped[dict[str, Any]]
+    heard_at: Mapped[datetime | None]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    reason: Mapped[str | None]
 
 
 class OAuthLog(Base):

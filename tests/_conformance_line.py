@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from connectors import Connector, RateLimitedError, Request, Response
@@ -30,7 +31,13 @@ class Line(Transport):
         self.before = before or (lambda number: None)
 
     async def call(
-        self, title: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+        self,
+        title: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        cookies: Any = None,
     ) -> Response:
         name = self.connector.auth_header
         carried = headers.get(name, "")
@@ -39,7 +46,7 @@ class Line(Transport):
             self.hosts.add(urlsplit(url).netloc)
             self.asked += 1
             self.before(self.asked - 1)
-        response = await super().call(title, method, url, headers, content)
+        response = await super().call(title, method, url, headers, content, cookies)
         if ours and self._is_refusal(response):
             self.limited += 1
         return response

@@ -55,11 +55,13 @@ def environment(origin: str, database_url: str, redis_url: str, names: list[str]
     return values
 
 
-def app_of(origin: str, settings: Settings, integration: str, account: str) -> OAuthApp:
-    """Our app, for a tenant that is asked where its account is."""
+def app_of(
+    origin: str, settings: Settings, integration: str, account: str, **more: str
+) -> OAuthApp:
+    """Our app, for a tenant that is asked where its account is, and answers `more` besides."""
     known = HTTP.get(f"{origin}/_control/{integration}/accounts").json()["accounts"]
     answers = next(each.get("answers", {}) for each in known if each["id"] == account)
-    return answered(load(integration).oauth, settings.app(integration), answers)
+    return answered(load(integration).oauth, settings.app(integration), {**answers, **more})
 
 
 def _consent(page: str, account: str) -> dict[str, str]:
@@ -83,13 +85,19 @@ class Sandboxed:
         return answer.json()
 
     async def connect(
-        self, integration: str, *, tenant: str = "acme", size: int = 40, account: str | None = None
+        self,
+        integration: str,
+        *,
+        tenant: str = "acme",
+        size: int = 40,
+        account: str | None = None,
+        **answers: str,
     ) -> connections.Connection:
         """Consent on the vendor's page, exchange the code, store the connection."""
         connector = load(integration)
         if account is None:
             account = str(self.control("POST", f"/{integration}/accounts", {"size": size})["id"])
-        app = app_of(self.origin, self.settings, integration, account)
+        app = app_of(self.origin, self.settings, integration, account, **answers)
         verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
         page = authorize_url(connector.oauth, app, state="s", code_verifier=verifier)
         page = page.replace("https://", f"{self.origin}/")

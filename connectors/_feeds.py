@@ -1,0 +1,51 @@
+"""Events that a vendor keeps for who asks: calls that it holds open until something happens.
+
+No address of ours is called: we listen. Values and generators that do no I/O.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from connectors._types import Checkpoint, Context, Request
+from connectors._webhooks import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """A time of which the feed did not tell everything: these streams are read from then on."""
+
+    streams: tuple[str, ...]
+    since: datetime
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Events that came, and where the feed stands once they are stored."""
+
+    events: Sequence[Event]
+    checkpoint: Checkpoint
+    missed: Sequence[Missed] = ()
+
+
+# Yields a Request and is sent its Response, or yields what was Heard, or a time to wait, and is
+# sent None. It goes on until it raises a ConnectorError: NotAllowedError where the account has no
+# such feed.
+Listener: TypeAlias = Generator[Request | Heard | timedelta, Any, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """How a vendor's events are listened to.
+
+    `listen` goes on from a checkpoint; an empty one begins now. `held` is how long the vendor holds
+    a call at the most. `wanted` names the question that a tenant answers with `yes` who wants us to
+    listen.
+    """
+
+    listen: Callable[[Checkpoint, Context], Listener]
+    held: timedelta
+    wanted: str

@@ -1,0 +1,282 @@
+"""Salesforce's change events, listened to over the Streaming API: Bayeux by long polling (CometD).
+
+A session is a handshake, a subscription from a replay id on, and one call after the other that
+Salesforce holds open until something happens. Events hold changed fields only, and no version: what
+they name is read again. A replay id that is no longer kept, an event that stands for others
+(overflow), or a channel from which nothing came yet leave a time of which we were not told: that
+is read by change time.
+https://developer.salesforce.com/docs/platform/api-streaming/guide
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from connectors import (
+    BrokenConnectionError,
+    Checkpoint,
+    ConnectorError,
+    Context,
+    ContractError,
+    Effect,
+    Event,
+    Feed,
+    Heard,
+    Listener,
+    Missed,
+    NotAllowedError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    Request,
+    Response,
+)
+from connectors._salesforce_messages import STREAM_OF
+from connectors._salesforce_objects import eighteen, is_chosen, written
+from connectors._versions import parse_time
+
+ENDPOINT = "{config[instance_url]}/cometd/67.0"
+# All entities that the org's administrator has selected.
+CHANNEL = "/data/ChangeEvents"
+# Only what happens from now on.
+TIP = -1
+# A call without an event ends after 110 seconds; the answer to it has to come through, too.
+HELD = timedelta(seconds=130)
+# In which status a refusal comes is not documented (2026-11): its text is what counts.
+STATUSES = (400, 401, 403, 404, 413)
+# The org's allowance of listeners, or of events in a day.
+WAIT = timedelta(minutes=30)
+# Sessions in a row that ended before a call of theirs was answered.
+MOST_SESSIONS = 4
+EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
+_DELETED, _OVERFLOW = ("DELETE",), "GAP_OVERFLOW"
+
+
+@dataclass
+class Standing:
+    """How far the feed was heard: up to which event, and up to when."""
+
+    replay: int | None
+    until: datetime | None
+    missed: list[Missed] = field(default_factory=list)
+
+    def miss(self, since: datetime, now: datetime, reason: str, streams: Sequence[str]) -> None:
+        self.missed.append(
+            Missed(streams=tuple(streams), since=min(since, now), until=now, reason=reason)
+        )
+
+    def heard(self, events: Sequence[Event], until: datetime) -> Heard:
+        """What came until then."""
+        self.until, missed, self.missed = until, self.missed, []
+        at = Checkpoint(until=written(until))
+        if self.replay is not None:
+            at["replay"] = self.replay
+        return Heard(events, at, missed)
+
+
+class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
+    """The session is over; with `refused` our token is, too."""
+
+    def __init__(self, *, refused: bool) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+def listen(at: Checkpoint, context: Context) -> Listener:
+    """Sessions, one after the other."""
+    until = parse_time(at["until"]) if "until" in at else None
+    standing = Standing(at.get("replay"), until)
+    fruitless, refused = 0, False
+    while True:
+        if fruitless > 1:
+            yield timedelta(seconds=2**fruitless)
+        client_id = yield from _handshake(renews=refused)
+        try:
+            yield from _subscribe(client_id, standing)
+            while True:
+                yield from _connect(client_id, standing, context)
+                fruitless = 0
+        except _Ended as ended:
+            fruitless, refused = fruitless + 1, ended.refused
+        if fruitless >= MOST_SESSIONS:
+            raise ProviderUnavailableError("Salesforce ends each session of its events at once")
+
+
+def _handshake(*, renews: bool) -> Generator[Request, Response, str]:
+    """The id of a new session. Where the token is refused it is renewed, once."""
+    message = {
+        "channel": "/meta/handshake",
+        "version": "1.0",
+        "minimumVersion": "1.0",
+        "supportedConnectionTypes": ["long-polling"],
+        "ext": {"replay": True},
+    }
+    reply = answer_of((yield _send(message, renews=renews)), "/meta/handshake")
+    refusal = refusal_of(reply)
+    if refusal.startswith("401") and not renews:
+        return (yield from _handshake(renews=True))
+    if refusal.startswith("401"):
+        raise BrokenConnectionError("Salesforce refuses the token that it has just given")
+    if refusal:
+        raise _not_allowed(refusal)
+    return str(reply["clientId"])
+
+
+def _subscribe(client_id: str, standing: Standing) -> Generator[Request | Heard, Any, None]:
+    """Events from where we stand; from now on, where Salesforce no longer keeps what came since."""
+    replay, reason = standing.replay, "no event had come yet from which to go on"
+    while True:
+        message = {
+            "channel": "/meta/subscribe",
+            "clientId": client_id,
+            "subscription": CHANNEL,
+            "ext": {"replay": {CHANNEL: TIP if replay is None else replay}},
+        }
+        response = yield _send(message)
+        refusal = refusal_of(answer_of(response, "/meta/subscribe"))
+        if refusal.startswith("400::The replayId") and replay is not None:
+            replay, reason = None, "Salesforce no longer kept the events that came since then"
+            continue
+        if not refusal:
+            break
+        _end_of_session(refusal, answer_of(response, "/meta/subscribe"))
+        raise _not_allowed(refusal)
+    if replay is None:
+        standing.replay = None
+        if standing.until is not None:
+            standing.miss(standing.until, response.sent_at, reason, EVERY_STREAM)
+    yield standing.heard((), response.sent_at)
+
+
+def _connect(
+    client_id: str, standing: Standing, context: Context
+) -> Generator[Request | Heard | timedelta, Any, None]:
+    """What happens until the call is answered, and the time that Salesforce asks us to wait."""
+    message = {
+        "channel": "/meta/connect",
+        "clientId": client_id,
+        "connectionType": "long-polling",
+    }
+    response = yield _send(message)
+    reply = answer_of(response, "/meta/connect")
+    if is_answer(response):
+        told = [
+            event for each in response.json for event in events(each, standing, response, context)
+        ]
+        # Beside a refusal, too: they were delivered all the same.
+        yield standing.heard(told, response.sent_at)
+    if refusal := refusal_of(reply):
+        _end_of_session(refusal, reply)
+        raise _not_allowed(refusal)
+    advice = reply.get("advice") or {}
+    if advice.get("reconnect") == "handshake":
+        raise _Ended(refused=False)
+    if wait := min(int(advice.get("interval") or 0), 60_000):
+        yield timedelta(milliseconds=wait)
+
+
+def events(
+    message: Mapping[str, Any], standing: Standing, response: Response, context: Context
+) -> Generator[Event, None, None]:
+    """What a message tells of rows, each its own event; where we stand goes on to it."""
+    if message["channel"].startswith("/meta/") or "data" not in message:
+        return
+    data = message["data"]
+    header = data["payload"]["ChangeEventHeader"]
+    standing.replay = int(data["event"]["replayId"])
+    entity, change = str(header["entityName"]), str(header["changeType"])
+    custom = entity.endswith("__c")
+    stream = "custom_objects" if custom else STREAM_OF.get(entity)
+    if stream is None or not is_chosen(entity, context):
+        return
+    at = datetime.fromtimestamp(int(header["commitTimestamp"]) / 1000, UTC)
+    ids = [str(each) for each in header.get("recordIds") or ()]
+    # An overflow names no row, and a lossy change of a field's type only how their ids begin.
+    if change == _OVERFLOW or not ids or any("*" in each for each in ids):
+        reason = "Salesforce told of changes without saying of which rows"
+        standing.miss(at, response.sent_at, reason, (stream,))
+        return
+    for each in ids:
+        key = eighteen(each)
+        # Replay ids may come again when an org is moved: not so what a transaction is known by.
+        place = f"{header['transactionKey']}:{header['sequenceNumber']}"
+        yield Event(
+            id=f"{place}:{change}:{entity}:{key}",
+            type=f"change.{entity}",
+            effect=Effect.DELETED if change in _DELETED else Effect.READ,
+            streams=(stream,),
+            key=f"{entity}:{key}" if custom else key,
+            at=at,
+        )
+
+
+def classify(response: Response) -> ConnectorError | None:
+    """What passes by itself of the refusals in a Bayeux answer; the rest is the protocol's."""
+    for message in response.json:
+        refusal = refusal_of(message)
+        if refusal.startswith("503"):
+            return ProviderUnavailableError("Salesforce is too busy to tell of events")
+        if "limit exceeded" in refusal.lower() or "simultaneous" in refusal.lower():
+            return RateLimitedError(
+                "Salesforce asks us to wait: the org's allowance of listeners, or of events in a "
+                "day, is used up",
+                retry_after=WAIT,
+            )
+    return None
+
+
+def is_answer(response: Response) -> bool:
+    """Whether it is Bayeux at all: a list of messages, each of a channel."""
+    body = response.json
+    return (
+        isinstance(body, list)
+        and bool(body)
+        and all(isinstance(each, dict) and str(each.get("channel", "")) for each in body)
+    )
+
+
+def answer_of(response: Response, channel: str) -> Mapping[str, Any]:
+    """The message that answers ours; events may stand around it."""
+    if is_answer(response):
+        for message in response.json:
+            if message["channel"] == channel and "successful" in message:
+                found: Mapping[str, Any] = message
+                return found
+    if response.status == 401:  # in the form of the data API, or without a word
+        return {"successful": False, "error": "401"}
+    raise ContractError(f"Salesforce did not answer a message to {channel}")
+
+
+def refusal_of(message: Mapping[str, Any]) -> str:
+    """`403::Unknown client`, the cause where that stands in another place; empty of a good one."""
+    if message.get("successful", True):
+        return ""
+    told = message.get("ext") or {}
+    cause = (told.get("sfdc") or {}).get("failureReason") if isinstance(told, dict) else None
+    return str(cause or message.get("error") or "refused")
+
+
+def _end_of_session(refusal: str, message: Mapping[str, Any]) -> None:
+    """Raises _Ended where another session will do."""
+    reconnect = (message.get("advice") or {}).get("reconnect")
+    if refusal.startswith("401") or reconnect == "none":
+        raise _Ended(refused=True)
+    unknown = ("403::Unknown client", "403::Client has not completed handshake", "400::Client ")
+    if refusal.startswith(unknown) or reconnect == "handshake":
+        raise _Ended(refused=False)
+
+
+def _not_allowed(refusal: str) -> NotAllowedError:
+    if refusal.startswith("400::The channel"):
+        return NotAllowedError("the Salesforce org has no Change Data Capture")
+    return NotAllowedError(
+        "the Salesforce user may not listen to change events: that takes the right to view all data"
+    )
+
+
+def _send(message: Mapping[str, Any], *, renews: bool = False) -> Request:
+    # Not of the day's allowance of calls, as far as is documented (2026-11): it has one of its own.
+    return Request.post(ENDPOINT, json=[message], expect=STATUSES, renews=renews, budget="events")
+
+
+FEED = Feed(listen=listen, held=HELD, wanted="change_events")

@@ -1,0 +1,161 @@
+"""Listening to vendors whose events are fetched by calls that they hold open: beside a drain.
+
+What is heard goes to the inbox, and from there the way of all events. A connection has one listener
+at a time, whoever holds its feed lease; where it comes to nothing it is tried again later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from uuid import UUID
+
+from prefect import get_run_logger
+
+from connectors import (
+    BrokenConnectionError,
+    ConnectorError,
+    Feed,
+    NotAllowedError,
+    RateLimitedError,
+    RetryableError,
+    all_connectors,
+    load,
+)
+from connectors._client import Transport
+from deployments.runtime import Runtime
+from flows._clients import client_of
+from flows._reading import LEASE_TTL
+from settings import SettingsError
+from storage import DatabaseUnavailableError, StorageError, connections, feeds, leases, runs
+from storage.feeds import Wanted
+from storage.leases import Lease
+
+# Each holds a call of its own open.
+MOST = 500
+# Between two looks at who wants to be listened to.
+LOOK_SECONDS = 5.0
+# The vendor's side has to change first, or we have.
+NOT_ALLOWED, OURS = timedelta(days=1), timedelta(hours=1)
+
+
+class Listeners:
+    """Those of a shard, each a task of its own."""
+
+    def __init__(self, shared: Runtime, shard: int, transport: Transport) -> None:
+        self._shared, self._shard, self._transport = shared, shard, transport
+        self._running: dict[UUID, tuple[asyncio.Task[None], Lease]] = {}
+        self._turn = asyncio.create_task(self._look_after())
+
+    @property
+    def count(self) -> int:
+        return len(self._running)
+
+    async def close(self) -> None:
+        """None listens any more, and others may."""
+        tasks = [self._turn, *(task for task, _ in self._running.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._give_back(list(self._running))
+
+    async def _look_after(self) -> None:
+        while True:
+            with suppress(DatabaseUnavailableError):  # until it is back
+                await self._look()
+                held = [lease for _, lease in self._running.values()]
+                await leases.renew_all(self._shared.database, held, LEASE_TTL)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        shards = self._shared.settings.atom_drain_shards
+        found = await feeds.wanted(self._shared.database, shard=self._shard, shards=shards)
+        wanted = {one.connection_id for one in found}
+        for connection_id, (task, _) in self._running.items():
+            if connection_id not in wanted:  # paused, revoked, or asked for no more
+                task.cancel()
+        await self._give_back([id for id, (task, _) in self._running.items() if task.done()])
+        new = [one for one in found if one.is_ready and one.connection_id not in self._running]
+        await self._begin(new[: MOST - self.count])
+
+    async def _begin(self, new: list[Wanted]) -> None:
+        if not new:
+            return
+        held = await leases.acquire_all(
+            self._shared.database, [one.connection_id for one in new], kind="feed",
+            holder=self._shared.settings.atom_worker, ttl=LEASE_TTL,
+        )  # fmt: skip
+        for lease in held:
+            task = asyncio.create_task(_listen(self._shared, self._transport, lease))
+            self._running[lease.connection_id] = task, lease
+
+    async def _give_back(self, ended: list[UUID]) -> None:
+        left = [self._running.pop(id) for id in ended]
+        for task, lease in left:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                get_run_logger().error(
+                    "listening for connection %s broke off", lease.connection_id, exc_info=error
+                )
+        with suppress(DatabaseUnavailableError):  # they run out by themselves
+            await leases.release_all(self._shared.database, [lease for _, lease in left])
+
+
+@asynccontextmanager
+async def listeners(shared: Runtime, shard: int) -> AsyncIterator[Listeners]:
+    """Listening for as long as the block lasts."""
+    held = [connector.feed.held for connector in all_connectors() if connector.feed]
+    transport = Transport(
+        sandbox_url=shared.settings.atom_sandbox_url,
+        timeout=max(held, default=timedelta(seconds=30)),
+        connections=MOST,
+        clock=shared.transport.clock,
+    )
+    listening = Listeners(shared, shard, transport)
+    try:
+        yield listening
+    finally:
+        await asyncio.shield(listening.close())
+        await transport.close()
+
+
+async def _listen(shared: Runtime, transport: Transport, lease: Lease) -> None:
+    """Until it comes to nothing, and then says when to go on."""
+    connection = await connections.get(shared.database, lease.connection_id)
+    feed = load(connection.integration).feed
+    if feed is None:
+        return
+    try:
+        await _hear(shared, transport, connection, lease, feed)
+    except StorageError as error:
+        get_run_logger().warning("%s: listening stopped: %s", connection, error)
+    except BrokenConnectionError as error:
+        async with shared.database.transaction(connection.tenant_id) as session:
+            await runs.break_off(session, connection, str(error))
+    except (ConnectorError, SettingsError) as error:
+        get_run_logger().warning("%s: listening is put off: %s", connection, error)
+        with suppress(StorageError):
+            await feeds.rest(shared.database, lease, str(error), _wait(error))
+
+
+async def _hear(
+    shared: Runtime,
+    transport: Transport,
+    connection: connections.Connection,
+    lease: Lease,
+    feed: Feed,
+) -> None:
+    client, context = client_of(shared, connection, listening=transport)
+    at = await feeds.standing(shared.database, lease)
+    async for heard in client.listen(feed.listen(at, context)):
+        now = shared.transport.clock.now()
+        await feeds.keep(shared.database, lease, connection.integration, heard, now)
+    raise ConnectorError("the vendor has no more events")
+
+
+def _wait(error: Exception) -> timedelta | None:
+    """How long; None where it passes by itself, which is tried after longer and longer times."""
+    if isinstance(error, RateLimitedError):
+        return error.retry_after
+    if isinstance(error, RetryableError):
+        return None
+    return NOT_ALLOWED if isinstance(error, NotAllowedError) else OURS
