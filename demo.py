@@ -181,7 +181,10 @@ async def _connect_all(
                     {"size": size, "seed": hash_of(slug, integration)},
                 )  # fmt: skip
                 account = made["id"]
-                app = answered(connector.oauth, settings.app(integration), made.get("answers", {}))
+                answers = made.get("answers", {})
+                if connector.feed is not None:  # what can be listened to is
+                    answers = {**answers, connector.feed.wanted: "yes"}
+                app = answered(connector.oauth, settings.app(integration), answers)
                 verifier = secrets.token_urlsafe(48) if connector.oauth.pkce else None
                 asked = authorize_url(connector.oauth, app, state=slug, code_verifier=verifier)
                 answer = _consent(origin, asked, account)

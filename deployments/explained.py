@@ -1,14 +1,14 @@
 """Why a connection syncs as often as it does, and when it will next: for people."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from connectors import SyncType, load
 from deployments.tiers import Plan, Rhythm, in_words, shards_of, unset
 from settings import Settings
-from storage import Status, gaps, schedules
+from storage import Status, feeds, gaps, schedules
 from storage.connections import Connection
 from storage.database import Database
 from storage.schedules import Timing
@@ -17,7 +17,7 @@ from storage.schedules import Timing
 @dataclass(frozen=True)
 class Explained:
     """How often each stream is polled and why, when that is next, whether webhooks work, and of
-    which times we may not have been told.
+    which times we may not have been told. `feed` is there where its tenant wants us to listen.
 
     `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
     of a sentence.
@@ -32,6 +32,7 @@ class Explained:
     webhooks: str
     watched_until: datetime | None
     open_gaps: Sequence[gaps.Open]
+    feed: feeds.State | None
 
     def lines(self, now: datetime) -> Iterator[str]:
         """`hourly, because TEAM and PULL`, and so on."""
@@ -45,6 +46,8 @@ class Explained:
             yield from reasons
         yield f"next {self._next(now)}"
         yield f"webhooks: {self.webhooks}"
+        if self.feed is not None:
+            yield f"listening: {self._listening(self.feed, now)}"
         yield from self._gaps(now)
 
     def _gaps(self, now: datetime) -> Iterator[str]:
@@ -59,6 +62,12 @@ class Explained:
                 f"{count} from {in_utc(since, now)} to {in_utc(until, now)}, not read again yet:"
                 f" {reason} ({', '.join(streams)})"
             )
+
+    def _listening(self, feed: feeds.State, now: datetime) -> str:
+        if feed.reason:
+            return f"no, {feed.reason}; tried again at {in_utc(feed.due_at, now)}"
+        heard = f", last heard at {in_utc(feed.heard_at, now)}" if feed.heard_at else ""
+        return f"yes{heard}" if feed.is_listening else f"not now{heard}"
 
     def _next(self, now: datetime) -> str:
         if self.connection.status is not Status.ACTIVE:
@@ -91,6 +100,7 @@ class Explained:
                 "state": self.webhooks,
                 "valid_until": self.watched_until,
             },
+            "feed": asdict(self.feed) if self.feed else None,
             "gaps": [
                 {
                     "since": gap.since,
@@ -128,6 +138,7 @@ async def explain(
         webhooks=_webhooks(settings, rhythm, timing, now),
         watched_until=min(ends, default=None),
         open_gaps=await gaps.of_connection(database, connection.id),
+        feed=await feeds.state(database, connection.id),
     )
 
 

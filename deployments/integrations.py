@@ -145,6 +145,12 @@ def _webhooks(connector: Connector) -> Iterator[str]:
         hours = connector.watch.lifetime / timedelta(hours=1)
         how = "renewed" if connector.watch.renew else "replaced by a new one"
         yield f"They come by a watch of {hours:g} hours, which is {how} at half of its life."
+    if connector.feed is not None:
+        title = next(q.title for q in connector.oauth.questions if q.name == connector.feed.wanted)
+        yield (
+            f'Besides, its events are listened to, of each tenant that answers "{title}" with yes'
+            " when it connects."
+        )
 
 
 def _limits(connector: Connector) -> Iterator[str]:

@@ -71,6 +71,33 @@ async def wanted(database: Database, *, shard: int = 0, shards: int = 1) -> list
         return [Wanted(*row) for row in await session.execute(_WANTED, values)]
 
 
+@dataclass(frozen=True)
+class State:
+    """Whether a connection is listened to: when it was last heard, and why it is not."""
+
+    is_listening: bool
+    heard_at: datetime | None
+    due_at: datetime
+    reason: str | None
+
+
+async def state(database: Database, connection_id: UUID) -> State | None:
+    """For people; None of a connection that nobody wants to be listened to."""
+    query = text(
+        f"""
+        SELECT EXISTS (
+            SELECT FROM leases l WHERE l.connection_id = c.id AND l.kind = 'feed'
+                AND l.expires_at > now()
+        ), f.heard_at, coalesce(f.due_at, now()), f.reason
+        FROM {WANTED} WHERE c.id = :connection_id
+        """  # noqa: S608 - constants of this module
+    )
+    values = {**naming(), "connection_id": connection_id}
+    async with database.dispatching() as session:
+        found = (await session.execute(query, values)).one_or_none()
+    return State(*found) if found else None
+
+
 async def standing(database: Database, lease: Lease) -> Checkpoint:
     """How far it was heard; empty of one that was never listened to."""
     query = select(Feed.state).where(Feed.connection_id == lease.connection_id)

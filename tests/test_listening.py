@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -192,6 +193,6 @@ async def test_who_lost_the_lease_stores_nothing_of_what_it_heard(
         assert brief.one("SELECT count(*) FROM events") == 0
     held = await leases.acquire(
         brief.database, connection_id=org.id, tenant_id=org.tenant_id, kind="feed",
-        holder="another", ttl=_listening.LEASE_TTL,
+        holder="another", ttl=timedelta(seconds=60),
     )  # fmt: skip
     assert held is None, "it was not ours to give back"
