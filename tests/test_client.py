@@ -17,6 +17,8 @@ from connectors import (
     Connector,
     ConnectorError,
     ContractError,
+    Heard,
+    Listener,
     Page,
     ProviderUnavailableError,
     RateLimit,
@@ -280,6 +282,65 @@ async def test_a_429_of_one_budget_leaves_the_other_open(vendor: Vendor, speaker
     with pytest.raises(RateLimitedError):
         await client.send(Request.post("/search", budget="search"))
     await client.send(Request.get("/list"))
+
+
+async def test_who_listens_has_a_session_of_its_own(vendor: Vendor, speaker: Speaker) -> None:
+    vendor.will(Answer(body={}, headers={"set-cookie": "session=acme; Path=/; HttpOnly"}), OK)
+    one, another = (speaker.client(keeps_cookies=True) for _ in range(2))
+    for client in (one, one, another):
+        await client.send(Request.get("/things"))
+    told = [call.headers.get("cookie") for call in vendor.calls]
+    assert told == [None, "session=acme", None]
+
+
+async def test_what_is_heard_is_handed_on_and_waits_are_waited(
+    vendor: Vendor, speaker: Speaker, clock: PlayedClock
+) -> None:
+    def listen() -> Listener:
+        response = yield Request.post("/held", json={})
+        yield Heard((), Checkpoint(response.json))
+        yield timedelta(seconds=40)
+        yield Request.post("/held", json={})
+        raise KeyError("canary")
+
+    vendor.will(OK)
+    began = clock.now()
+    told = speaker.client().listen(listen())
+    assert (await anext(told)).checkpoint == {"ok": True}
+    with pytest.raises(ContractError) as raised:
+        await anext(told)
+    assert clock.now() - began >= timedelta(seconds=40)
+    assert len(vendor.calls) == 2
+    assert "canary" not in str(raised.value)
+
+
+async def test_a_request_may_ask_for_a_new_token_and_goes_where_the_account_is_then(
+    vendor: Vendor, clock: PlayedClock, speaker: Speaker
+) -> None:
+    config = {"home": f"https://{HOST}/old"}
+
+    async def token(refused: bool) -> str:
+        if refused:
+            config["home"] = f"https://{HOST}/new"
+        return "renewed" if refused else "former"
+
+    client = Client(
+        made_up(base_url="{config[home]}/v1", hosts=(HOST,)), transport=speaker.transport,
+        account_id="acme", config=config, token=token, budget=Budget(None, clock=clock),
+    )  # fmt: skip
+    vendor.will(OK)
+    await client.send(Request.post("{config[home]}/events", json=[]))
+    await client.send(Request.post("{config[home]}/events", json=[], renews=True))
+    assert [call.path for call in vendor.calls] == ["/old/events", "/new/events"]
+    sent = [call.headers["authorization"] for call in vendor.calls]
+    assert sent == ["Bearer former", "Bearer renewed"]
+
+
+async def test_a_setting_that_leads_elsewhere_gets_no_token(speaker: Speaker) -> None:
+    for home in ("https://evil.test", f"https://{HOST}@evil.test", "http://made-up.test"):
+        client = speaker.client(config={"home": home})
+        with pytest.raises(ContractError, match="Made Up: a link"):
+            await client.send(Request.post("{config[home]}/events", json=[]))
 
 
 async def test_a_refused_token_is_refreshed_once(vendor: Vendor, speaker: Speaker) -> None:

@@ -26,6 +26,7 @@ INSERT INTO checkpoints (connection_id, stream, tenant_id)
 INSERT INTO seen VALUES (%(connection)s, gen_random_uuid(), 's', 'r', %(tenant)s);
 INSERT INTO watches (id, tenant_id, connection_id, vendor_id, resource)
     VALUES (gen_random_uuid(), %(tenant)s, %(connection)s, 'w', 'contacts');
+INSERT INTO feeds (tenant_id, connection_id, state) VALUES (%(tenant)s, %(connection)s, '{}');
 INSERT INTO gaps (tenant_id, connection_id, streams, since, until, reason)
     VALUES (%(tenant)s, %(connection)s, '[]', now(), now(), 'away');
 INSERT INTO sync_runs (id, tenant_id, connection_id, trigger)
