@@ -221,7 +221,7 @@ connector = Connector(
     feed=feed.FEED,
     follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "
     "changes by change events (Streaming API) or outbound messages, where an org has set them up",
-    judged_by=("simple-salesforce",),
+    judged_by=("simple-salesforce", "aiosfstream-ng"),
     gaps=(
         "Changes are told where the org has set up change events or outbound messages; polls keep "
         "the pace of a vendor that does not tell, for neither says what it covers.",
