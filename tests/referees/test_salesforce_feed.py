@@ -17,7 +17,7 @@ pytestmark = pytest.mark.referee
 CHANNEL = "/data/ChangeEvents"
 
 
-class Signed(AuthenticatorBase):
+class Signed(AuthenticatorBase):  # type: ignore[misc]  # the library brings no types
     """Who has a token already."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
