@@ -11,10 +11,11 @@ from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sqlalchemy import text
+from sqlalchemy import ClauseElement, Dialect, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from storage._errors import DatabaseUnavailableError
 
@@ -35,6 +36,8 @@ _BEGIN = text(
     "SELECT set_config('role', :role, true), set_config('search_path', :path, true),"
     " set_config('app.tenant_id', :tenant_id, true)"
 )
+_DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+_BEGIN_CLAIM = f"{_BEGIN.compile(dialect=_DIALECT)}, set_config('synchronous_commit', 'off', true)"
 
 
 class Database:
@@ -72,19 +75,33 @@ class Database:
         return self._as("atom_owner")
 
     @asynccontextmanager
+    async def claiming(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """As `dispatching`, but psycopg itself: a session of SQLAlchemy makes a claim longer.
+
+        Its commit does not wait for the disk. What PostgreSQL forgets of it in a crash is due
+        again, and nothing of that was begun: a lease's commit waits for all that came before it.
+        """
+        begin, values = _BEGIN_CLAIM, self._settings("atom_dispatch")
+        async with _told_apart(), self._engine.connect() as pooled:
+            try:
+                await pooled.exec_driver_sql(begin, values)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                await pooled.rollback()  # the next is a new one, as below
+                await pooled.exec_driver_sql(begin, values)
+            connection = await _below(pooled)
+            yield connection
+            await connection.commit()
+
+    @asynccontextmanager
     async def _as(self, role: str, tenant_id: str = "") -> AsyncIterator[AsyncSession]:
-        try:
-            session = await self._begin(role, tenant_id)
-            async with session:
-                yield session
-                await session.commit()
-        except (DBAPIError, psycopg.Error, PoolTimeoutError) as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
+        async with _told_apart(), await self._begin(role, tenant_id) as session:
+            yield session
+            await session.commit()
 
     async def _begin(self, role: str, tenant_id: str) -> AsyncSession:
-        values = {"role": role, "path": self._path, "tenant_id": tenant_id}
+        values = self._settings(role, tenant_id)
         session = AsyncSession(self._engine, expire_on_commit=False)
         try:
             await session.execute(_BEGIN, values)
@@ -97,10 +114,34 @@ class Database:
             await session.execute(_BEGIN, values)
         return session
 
+    def _settings(self, role: str, tenant_id: str = "") -> dict[str, str]:
+        return {"role": role, "path": self._path, "tenant_id": tenant_id}
+
+
+@asynccontextmanager
+async def _told_apart() -> AsyncIterator[None]:
+    """DatabaseUnavailableError for what only says that the database is away."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error, PoolTimeoutError) as error:
+        if is_unavailable(error):
+            raise unavailable(error) from error
+        raise
+
+
+def in_sql(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
+    """A statement as psycopg takes it, and the values that it has already."""
+    made = statement.compile(dialect=_DIALECT)
+    return str(made), dict(made.params)
+
 
 async def postgres(session: AsyncSession) -> psycopg.AsyncConnection[Any]:
     """The psycopg connection below a session, in the same transaction: for COPY."""
-    raw = await (await session.connection()).get_raw_connection()
+    return await _below(await session.connection())
+
+
+async def _below(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    raw = await connection.get_raw_connection()
     if not isinstance(raw.driver_connection, psycopg.AsyncConnection):
         raise TypeError("the engine does not speak through psycopg")
     return raw.driver_connection

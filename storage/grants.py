@@ -14,7 +14,7 @@ from connectors._hosts import check_account
 from connectors._oauth import Tokens
 from storage import notices, tenant_settings
 from storage.database import Database
-from storage.models import Connection, Grant, OAuthLog, Status
+from storage.models import Connection, Grant, OAuthLog, Status, Tenant
 from storage.vault import Vault
 
 
@@ -44,6 +44,9 @@ async def connect(
         # Two consents at once would both find the same setting free.
         line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
         await session.execute(select(func.pg_advisory_xact_lock(line)))
+        # A change of tier locks the tenant before its connections. What is new here locks it, too.
+        tenant = select(Tenant.id).where(Tenant.id == tenant_id)
+        await session.execute(tenant.with_for_update(key_share=True))
         known = await _known(session, tenant_id, integration)
         key = tenant_settings.tokens_key(integration, label)
         grant = await _grant(session, tenant_id, integration, key, known, accounts)

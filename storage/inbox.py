@@ -191,11 +191,10 @@ _WAITING = text(
             )
     ), ranked AS (
         SELECT c.id, c.tenant_id, c.integration, min(p.since) AS since,
-            t.tier = 'ENTERPRISE' AS first,
+            c.tier = 'ENTERPRISE' AS first,
             row_number() OVER (PARTITION BY c.tenant_id ORDER BY min(p.since)) AS of_tenant
         FROM pending p
         JOIN connections c ON c.id = p.connection_id
-        JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.status = 'active' OR p.duty)
             AND get_byte(uuid_send(c.id), 15) % :shards = :shard
             AND c.id <> ALL (:busy)
@@ -203,7 +202,7 @@ _WAITING = text(
                 SELECT FROM leases l WHERE l.connection_id = c.id AND l.kind = 'event'
                     AND l.expires_at > now()
             )
-        GROUP BY c.id, c.tenant_id, c.integration, t.tier
+        GROUP BY c.id
     ), placed AS (
         SELECT *, row_number() OVER (PARTITION BY first ORDER BY since) AS place
         FROM ranked WHERE of_tenant <= :share

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -121,7 +122,14 @@ class Connection(Base):
         one_of("failure", Failure),
         Index(None, "grant_id"),
         Index(None, "integration", "account_id"),
-        Index(None, "integration", "next_due_at"),
+        # With the tier, and without what does not sync: claims read it, and what they took is gone.
+        Index(
+            "connections_due_idx",
+            "integration",
+            "tier",
+            "next_due_at",
+            postgresql_where=text("status = 'active'"),
+        ),
         Index(None, "watches_due_at"),
         Index(
             "connections_backfill_owed_idx",
@@ -133,6 +141,8 @@ class Connection(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     grant_id: Mapped[UUID]
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    # The tenant's. Triggers keep it so: whatever is written here, or there, it is the same.
+    tier: Mapped[str] = mapped_column(server_default=FetchedValue())
     integration: Mapped[str]
     account_id: Mapped[str]
     account_name: Mapped[str] = mapped_column(server_default="")

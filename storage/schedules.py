@@ -12,7 +12,7 @@ from storage import watches
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
-from storage.models import DeployMark, Status, Tenant, Tier, Watch
+from storage.models import DeployMark, Status, Tier, Watch
 from storage.shards import shard_in_sql
 
 _LINE = func.hashtextextended("schedules", 0)
@@ -33,11 +33,9 @@ async def groups(database: Database, *, overdue: timedelta | None = None) -> lis
     With `overdue`, only connections that have been due for so long count.
     """
     query = (
-        select(ConnectionRow.integration, Tenant.tier, func.count())
-        .select_from(ConnectionRow)
-        .join(Tenant, Tenant.id == ConnectionRow.tenant_id)
+        select(ConnectionRow.integration, ConnectionRow.tier, func.count())
         .where(ConnectionRow.status == Status.ACTIVE)
-        .group_by(ConnectionRow.integration, Tenant.tier)
+        .group_by(ConnectionRow.integration, ConnectionRow.tier)
     )
     if overdue is not None:
         query = query.where(ConnectionRow.next_due_at < func.now() - overdue)
@@ -64,11 +62,10 @@ async def overdue_shards(
 
 
 def _of_group(query: Select[Any], integration: str, tier: Tier) -> Select[Any]:
-    return (
-        query.select_from(ConnectionRow)
-        .join(Tenant, Tenant.id == ConnectionRow.tenant_id)
-        .where(ConnectionRow.integration == integration, Tenant.tier == tier)
-        .where(ConnectionRow.status == Status.ACTIVE)
+    return query.select_from(ConnectionRow).where(
+        ConnectionRow.integration == integration,
+        ConnectionRow.tier == tier,
+        ConnectionRow.status == Status.ACTIVE,
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from storage import Status, Tier, due
 from storage.database import Database
@@ -151,6 +152,36 @@ async def test_what_a_killed_dispatcher_had_taken_is_due_again(fleet: Fleet) -> 
     assert alive not in again
     assert len(again) == 59
     assert fleet.due_in(others[0]) > timedelta()
+
+
+async def test_what_a_claim_failed_to_take_is_as_due_as_it_was(fleet: Fleet) -> None:
+    made = fleet.make(2)
+
+    def slot(claim: Claim) -> datetime:
+        raise LookupError("no such slot")
+
+    with pytest.raises(LookupError, match="no such slot"):
+        await due.claim(fleet.database, HUBSPOT, by=datetime.now(UTC), slot=slot)
+    assert set(ids(await claim(fleet.database))) == set(made)
+
+
+async def test_a_claim_does_not_notice_that_the_pooled_connection_had_died(fleet: Fleet) -> None:
+    assert await claim(fleet.database) == []
+    made = fleet.make(1)
+    fleet.sql(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert ids(await claim(fleet.database)) == made
+
+
+async def test_only_a_claim_does_not_wait_for_the_disk(fleet: Fleet) -> None:
+    database = Database.connect(fleet.url, pool_size=1, max_overflow=0)
+    async with database.claiming() as sql:
+        assert await (await sql.execute("SHOW synchronous_commit")).fetchone() == ("off",)
+    async with database.dispatching() as session:
+        assert await session.scalar(text("SHOW synchronous_commit")) == "on"
+    await database.close()
 
 
 @asynccontextmanager
