@@ -46,6 +46,13 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def postmaster(url: str) -> int:
+    """The process of PostgreSQL that all of its others are below."""
+    with psycopg.connect(url) as sql:
+        row = sql.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+    return int(str(row[0]).split()[0]) if row else 0
+
+
 def used(roots: Mapping[str, int]) -> Cpu:
     """CPU seconds of each root process and of all it ever started, so far."""
     return {name: _tree_seconds(psutil.Process(pid)) for name, pid in roots.items()}

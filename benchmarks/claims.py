@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
@@ -73,9 +74,9 @@ def main() -> int:
                     sql.execute(statement, values)
                 sql.execute("VACUUM ANALYZE")
             machine = _machine.describe(url)
-            seconds, answers = _claim_all(home, url)
+            claiming = _claim_all(home, url)
             counting = asyncio.run(_count(url))
-    _show(machine, options.connections, seconds, answers, counting)
+    _show(machine, options.connections, claiming, counting)
     return 0
 
 
@@ -89,7 +90,16 @@ def _database(home: Path) -> Iterator[str]:
         yield url
 
 
-def _claim_all(home: Path, url: str) -> tuple[float, list[Answer]]:
+@dataclass(frozen=True)
+class _Claiming:
+    """What every claimer answered, how long they took together, and the CPU seconds by whose."""
+
+    answers: list[Answer]
+    seconds: float
+    cpu: _machine.Cpu
+
+
+def _claim_all(home: Path, url: str) -> _Claiming:
     with ExitStack() as stack:
         claimers = [
             stack.enter_context(Process("benchmarks._claimer", home / "logs" / "claimers.log"))
@@ -97,7 +107,9 @@ def _claim_all(home: Path, url: str) -> tuple[float, list[Answer]]:
         ]
         for claimer in claimers:  # started, and connected once
             claimer.ask("run", url=url, integrations=[], first=0)
-        started = time.perf_counter()
+        roots = {f"{number}": claimer.pid for number, claimer in enumerate(claimers)}
+        roots["postgresql"] = _machine.postmaster(url)
+        before, started = _machine.used(roots), time.perf_counter()
         with ThreadPoolExecutor(CLAIMERS) as threads:
             answers = list(
                 threads.map(
@@ -107,7 +119,8 @@ def _claim_all(home: Path, url: str) -> tuple[float, list[Answer]]:
                     enumerate(claimers),
                 )
             )
-        return time.perf_counter() - started, answers
+        seconds, after = time.perf_counter() - started, _machine.used(roots)
+        return _Claiming(answers, seconds, {name: after[name] - before[name] for name in roots})
 
 
 async def _count(url: str) -> float:
@@ -120,17 +133,18 @@ async def _count(url: str) -> float:
         await database.close()
 
 
-def _show(
-    machine: dict[str, str], wanted: int, seconds: float, answers: list[Answer], counting: float
-) -> None:
-    times = [1000 * each for answer in answers for each in answer["times"]]
-    taken = [id for answer in answers for id in answer["taken"]]
+def _show(machine: dict[str, str], wanted: int, claiming: _Claiming, counting: float) -> None:
+    times = [1000 * each for answer in claiming.answers for each in answer["times"]]
+    taken = [id for answer in claiming.answers for id in answer["taken"]]
     p50, p99 = quantiles(times, n=100)[49], quantiles(times, n=100)[98]
     word = "[green]met[/green]" if p99 < WANTED_MS else "[red]missed[/red]"
     out.print(
-        f"{len(times):,} claims of up to 50 by {CLAIMERS} at once in {seconds:.1f} s:"
+        f"{len(times):,} claims of up to 50 by {CLAIMERS} at once in {claiming.seconds:.1f} s:"
         f" p50 {p50:.1f} ms, p99 {p99:.1f} ms (wanted: under {WANTED_MS:g}), {word}"
     )
+    cpu = {name: 1000 * each / len(times) for name, each in claiming.cpu.items()}
+    postgres = cpu.pop("postgresql")
+    out.print(f"CPU ms a claim: ours {sum(cpu.values()):.1f}, PostgreSQL {postgres:.1f}")
     twice = len(taken) - len(set(taken))
     out.print(f"of {wanted:,} connections {len(set(taken)):,} were taken, {twice} of them twice")
     out.print(f"counting for /metrics, 5 streams a connection: {counting:.2f} s")

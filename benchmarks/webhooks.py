@@ -133,7 +133,7 @@ def _round(home: Path, settings: Settings, kind: str, number: int, deliveries: i
     """One server process, and one client that delivers as fast as it is answered."""
     port = local.free_port(8700)
     environment = settings.environment() | {"BENCHMARK_BARE": "1" if kind == "bare" else ""}
-    postgres = _postmaster(settings)
+    postgres = _machine.postmaster(local.database_url_of(settings))
     server = Process("benchmarks._webhook_server", home / "server.log", (str(port),), environment)
     client = Process("benchmarks._webhook_client", home / "client.log", (str(port),))
     with server, client:
@@ -153,12 +153,6 @@ def _round(home: Path, settings: Settings, kind: str, number: int, deliveries: i
         postgres_cpu=used["postgres"],
         client_cpu=used["client"],
     )
-
-
-def _postmaster(settings: Settings) -> int:
-    with psycopg.connect(local.database_url_of(settings)) as sql:
-        row = sql.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
-    return int(str(row[0]).split()[0]) if row else 0
 
 
 def _show(machine: dict[str, str], rounds: dict[str, list[Round]]) -> None:
