@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
+import psycopg
 from prefect import get_run_logger
+from sqlalchemy.exc import DBAPIError
 
 from connectors import (
     BrokenConnectionError,
     ConnectorError,
-    Feed,
     NotAllowedError,
     RateLimitedError,
     RetryableError,
@@ -51,6 +52,11 @@ class Listeners:
     def count(self) -> int:
         return len(self._running)
 
+    def check(self) -> None:
+        """Raises what made looking after them break off, if it did."""
+        if self._turn.done():
+            self._turn.result()
+
     async def close(self) -> None:
         """None listens any more, and others may."""
         tasks = [self._turn, *(task for task, _ in self._running.values())]
@@ -76,7 +82,13 @@ class Listeners:
                 task.cancel()
         await self._give_back([id for id, (task, _) in self._running.items() if task.done()])
         new = [one for one in found if one.is_ready and one.connection_id not in self._running]
-        await self._begin(new[: MOST - self.count])
+        room = MOST - self.count
+        if len(new) > room:
+            get_run_logger().warning(
+                "%s connections are not listened to: a drain has room for %s (ATOM_DRAIN_SHARDS)",
+                f"{len(new) - room:,}", MOST,
+            )  # fmt: skip
+        await self._begin(new[:room])
 
     async def _begin(self, new: list[Wanted]) -> None:
         if not new:
@@ -90,14 +102,16 @@ class Listeners:
             self._running[lease.connection_id] = task, lease
 
     async def _give_back(self, ended: list[UUID]) -> None:
-        left = [self._running.pop(id) for id in ended]
-        for task, lease in left:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                get_run_logger().error(
-                    "listening for connection %s broke off", lease.connection_id, exc_info=error
-                )
+        left = []
+        for id in ended:
+            task, lease = self._running.pop(id)
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if error is None:
+                left.append(lease)
+            else:  # a fault of ours: until its lease has run out nobody tries again
+                get_run_logger().error("listening to %s broke off: %s", id, type(error).__name__)
         with suppress(DatabaseUnavailableError):  # they run out by themselves
-            await leases.release_all(self._shared.database, [lease for _, lease in left])
+            await leases.release_all(self._shared.database, left)
 
 
 @asynccontextmanager
@@ -119,31 +133,33 @@ async def listeners(shared: Runtime, shard: int) -> AsyncIterator[Listeners]:
 
 
 async def _listen(shared: Runtime, transport: Transport, lease: Lease) -> None:
-    """Until it comes to nothing, and then says when to go on."""
-    connection = await connections.get(shared.database, lease.connection_id)
-    feed = load(connection.integration).feed
-    if feed is None:
-        return
+    """Until it comes to nothing; then it is said when to go on, if not as soon as somebody can."""
+    log = get_run_logger()
     try:
-        await _hear(shared, transport, connection, lease, feed)
-    except StorageError as error:
-        get_run_logger().warning("%s: listening stopped: %s", connection, error)
-    except BrokenConnectionError as error:
-        async with shared.database.transaction(connection.tenant_id) as session:
-            await runs.break_off(session, connection, str(error))
-    except (ConnectorError, SettingsError) as error:
-        get_run_logger().warning("%s: listening is put off: %s", connection, error)
-        with suppress(StorageError):
+        connection = await connections.get(shared.database, lease.connection_id)
+        try:
+            await _hear(shared, transport, connection, lease)
+        except BrokenConnectionError as error:
+            async with shared.database.transaction(connection.tenant_id) as session:
+                await runs.break_off(session, connection, str(error))
+        except (ConnectorError, SettingsError) as error:
+            log.warning("%s: listening is put off: %s", connection, error)
             await feeds.rest(shared.database, lease, str(error), _wait(error))
+        except (DBAPIError, psycopg.Error):
+            # Its words may quote what was heard.
+            reason = "PostgreSQL does not take what was heard"
+            log.warning("%s: listening is put off: %s", connection, reason)
+            await feeds.rest(shared.database, lease, reason, OURS)
+    except StorageError as error:
+        log.warning("listening to connection %s stopped: %s", lease.connection_id, error)
 
 
 async def _hear(
-    shared: Runtime,
-    transport: Transport,
-    connection: connections.Connection,
-    lease: Lease,
-    feed: Feed,
+    shared: Runtime, transport: Transport, connection: connections.Connection, lease: Lease
 ) -> None:
+    feed = load(connection.integration).feed
+    if feed is None:
+        raise ConnectorError("there is nothing to listen to")
     client, context = client_of(shared, connection, listening=transport)
     at = await feeds.standing(shared.database, lease)
     async for heard in client.listen(feed.listen(at, context)):

@@ -273,6 +273,7 @@ async def _drain(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, gener
     while True:
         heard.clear()
         drain.reap()
+        drain.listening.check()
         stopping = await runs.stopping(database, settings.atom_worker)
         if stopping or lost.is_set():
             if drain.running:

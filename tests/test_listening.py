@@ -196,3 +196,22 @@ async def test_who_lost_the_lease_stores_nothing_of_what_it_heard(
         holder="another", ttl=timedelta(seconds=60),
     )  # fmt: skip
     assert held is None, "it was not ours to give back"
+
+
+async def test_what_postgresql_does_not_take_is_put_off_and_keeps_no_drain_from_its_events(
+    brief: Sandboxed, org: connections.Connection
+) -> None:
+    refusing = "CHECK (type NOT LIKE 'change.%') NOT VALID"
+    async with listening(brief, org):
+        brief.change(org, 3, seed=1)
+        await all_heard(brief, org)
+        brief.run(f"ALTER TABLE events ADD CONSTRAINT nothing {refusing}")
+        brief.change(org, 3, seed=2)
+        await until(lambda: brief.one("SELECT reason IS NOT NULL FROM feeds"))
+    assert brief.one("SELECT reason FROM feeds") == "PostgreSQL does not take what was heard"
+    assert brief.one("SELECT due_at > now() + interval '50 minutes' FROM feeds")
+    brief.run("ALTER TABLE events DROP CONSTRAINT nothing")
+    brief.run("UPDATE feeds SET due_at = now()")
+    async with listening(brief, org):
+        await all_heard(brief, org)
+    assert brief.stored(org) == brief.vendor(org)
