@@ -65,12 +65,16 @@ class Standing:
             Missed(streams=tuple(streams), since=min(since, now), until=now, reason=reason)
         )
 
-    def heard(self, events: Sequence[Event], until: datetime) -> Heard:
-        """What came until then."""
-        self.until, missed, self.missed = until, self.missed, []
-        at = Checkpoint(until=written(until))
+    def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> Heard:
+        """What came; all that happened until then has been told."""
+        if until is not None:
+            self.until = max(until, self.until or until)
+        at = Checkpoint()
+        if self.until is not None:
+            at["until"] = written(self.until)
         if self.replay is not None:
             at["replay"] = self.replay
+        missed, self.missed = self.missed, []
         return Heard(events, at, missed)
 
 
@@ -93,9 +97,11 @@ def listen(at: Checkpoint, context: Context) -> Listener:
         client_id = yield from _handshake(renews=refused)
         try:
             yield from _subscribe(client_id, standing)
+            # The first call is answered at once, whatever there is to tell.
+            yield from _connect(client_id, standing, context, first=True)
             while True:
-                yield from _connect(client_id, standing, context)
                 fruitless = 0
+                yield from _connect(client_id, standing, context)
         except _Ended as ended:
             fruitless, refused = fruitless + 1, ended.refused
         if fruitless >= MOST_SESSIONS:
@@ -141,15 +147,17 @@ def _subscribe(client_id: str, standing: Standing) -> Generator[Request | Heard,
             break
         _end_of_session(refusal, answer_of(response, "/meta/subscribe"))
         raise _not_allowed(refusal)
-    if replay is None:
-        standing.replay = None
-        if standing.until is not None:
-            standing.miss(standing.until, response.sent_at, reason, EVERY_STREAM)
-    yield standing.heard((), response.sent_at)
+    if replay is not None:
+        yield standing.heard()  # what happened since then is still to come
+        return
+    standing.replay = None
+    if standing.until is not None:
+        standing.miss(standing.until, response.sent_at, reason, EVERY_STREAM)
+    yield standing.heard(until=response.sent_at)
 
 
 def _connect(
-    client_id: str, standing: Standing, context: Context
+    client_id: str, standing: Standing, context: Context, *, first: bool = False
 ) -> Generator[Request | Heard | timedelta, Any, None]:
     """What happens until the call is answered, and the time that Salesforce asks us to wait."""
     message = {
@@ -160,11 +168,14 @@ def _connect(
     response = yield _send(message)
     reply = answer_of(response, "/meta/connect")
     if is_answer(response):
-        told = [
-            event for each in response.json for event in events(each, standing, response, context)
-        ]
+        told = [each for each in response.json if "data" in each]
+        found = [one for each in told for one in events(each, standing, response, context)]
+        # More may be waiting behind what came: only a call that told nothing has told everything.
+        until = None if first else response.sent_at
+        if told:
+            until = min(committed_at(told[-1]), response.sent_at)
         # Beside a refusal, too: they were delivered all the same.
-        yield standing.heard(told, response.sent_at)
+        yield standing.heard(found, until)
     if refusal := refusal_of(reply):
         _end_of_session(refusal, reply)
         raise _not_allowed(refusal)
@@ -179,8 +190,6 @@ def events(
     message: Mapping[str, Any], standing: Standing, response: Response, context: Context
 ) -> Generator[Event, None, None]:
     """What a message tells of rows, each its own event; where we stand goes on to it."""
-    if message["channel"].startswith("/meta/") or "data" not in message:
-        return
     data = message["data"]
     header = data["payload"]["ChangeEventHeader"]
     standing.replay = int(data["event"]["replayId"])
@@ -189,7 +198,7 @@ def events(
     stream = "custom_objects" if custom else STREAM_OF.get(entity)
     if stream is None or not is_chosen(entity, context):
         return
-    at = datetime.fromtimestamp(int(header["commitTimestamp"]) / 1000, UTC)
+    at = committed_at(message)
     ids = [str(each) for each in header.get("recordIds") or ()]
     # An overflow names no row, and a lossy change of a field's type only how their ids begin.
     if change == _OVERFLOW or not ids or any("*" in each for each in ids):
@@ -208,6 +217,12 @@ def events(
             key=f"{entity}:{key}" if custom else key,
             at=at,
         )
+
+
+def committed_at(message: Mapping[str, Any]) -> datetime:
+    """When the transaction ended that an event is about: they come in that order."""
+    header = message["data"]["payload"]["ChangeEventHeader"]
+    return datetime.fromtimestamp(int(header["commitTimestamp"]) / 1000, UTC)
 
 
 def classify(response: Response) -> ConnectorError | None:

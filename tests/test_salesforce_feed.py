@@ -147,6 +147,21 @@ def test_it_goes_on_after_the_last_event_that_was_stored(
     assert vendor.sent[1]["ext"] == {"replay": {CHANNEL: 1001}}
 
 
+def test_all_is_known_to_have_been_told_only_where_nothing_more_came(
+    vendor: Vendor, listening: Listening
+) -> None:
+    """Else the time that is read, should a replay id be lost, would begin too late."""
+    at = {"replay": 1001, "until": "2026-11-01T11:00:00.000Z"}
+    vendor.events = [[], [change(1004, commitTimestamp=1_793_532_000_000)], []]
+    heard = listening.hear(4, at)
+    assert [one.checkpoint["until"] for one in heard] == [
+        "2026-11-01T11:00:00.000Z",  # subscribed, and nothing of that hour has come yet
+        "2026-11-01T11:00:00.000Z",  # the first call ends at once
+        "2026-11-01T11:20:00.000Z",  # as far as the event that came
+        "2026-11-01T12:00:00.000Z",  # nothing more: all of it
+    ]
+
+
 def test_a_replay_id_that_is_too_old_leaves_the_time_since_then_to_be_read(
     vendor: Vendor, listening: Listening
 ) -> None:
