@@ -160,6 +160,15 @@ async def test_a_drain_is_wanted_for_who_wants_to_be_listened_to_and_one_is_enou
     assert await drains.missing(brief.database, 1) == []
 
 
+async def test_a_tenant_that_connects_again_may_answer_otherwise(
+    brief: Sandboxed, org: connections.Connection
+) -> None:
+    assert [one.connection_id for one in await feeds.wanted(brief.database)] == [org.id]
+    again = await brief.connect("salesforce", account=org.account_id, change_events="no")
+    assert again.id == org.id
+    assert await feeds.wanted(brief.database) == []
+
+
 async def test_a_connection_that_is_paused_is_listened_to_no_more(
     brief: Sandboxed, org: connections.Connection
 ) -> None:
