@@ -122,7 +122,7 @@ class Connection(Base):
         one_of("failure", Failure),
         Index(None, "grant_id"),
         Index(None, "integration", "account_id"),
-        # With the tier, and without what does not sync: claims read it, and what they took is gone.
+        # What claims look through: of one integration and tier, only what syncs.
         Index(
             "connections_due_idx",
             "integration",
