@@ -1,10 +1,10 @@
 """What deliveries are proven by: the operator's secrets, vendors' keys, secrets of watches."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from connectors import Connector, ConnectorError, Delivery, UnknownKeyError
+from connectors import Connector, ConnectorError, Delivery, Proof, UnknownKeyError
 from connectors._webhooks import Verify
 from deployments import webhooks
 from deployments.runtime import Runtime
@@ -30,19 +30,26 @@ class Proofs:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._set: dict[str, Proof] = {}
         self._keys: dict[str, _Keys] = {}
         self._watches: dict[tuple[str, str], tuple[Known, float]] = {}
 
     async def verify(self, connector: Connector, verify: Verify, delivery: Delivery) -> None:
         """SignatureError unless the vendor sent it."""
         url = connector.webhook.keys_url if connector.webhook else ""
-        settings = self._runtime.settings
         keys = await self._keys_at(url, KEYS_SECONDS) if url else {}
         try:
-            verify(delivery, webhooks.proof_of(settings, connector, keys))
+            verify(delivery, self._proof(connector, keys))
         except UnknownKeyError:
             newer = await self._keys_at(url, KEYS_AGAIN_SECONDS)
-            verify(delivery, webhooks.proof_of(settings, connector, newer))
+            verify(delivery, self._proof(connector, newer))
+
+    def _proof(self, connector: Connector, keys: dict[str, Any]) -> Proof:
+        """What the operator has set is read once: it stands for as long as the process lives."""
+        if connector.name not in self._set:
+            self._set[connector.name] = webhooks.proof_of(self._runtime.settings, connector, {})
+        held = self._set[connector.name]
+        return replace(held, keys=keys) if keys else held
 
     async def watch(self, integration: str, vendor_id: str) -> Known | None:
         """Whose watch that is, and its secret; None of one that we do not keep."""

@@ -75,6 +75,9 @@ class Ingress:
         self.inbox = inbox
         self.coverage = coverage
         self.proofs = Proofs(runtime)
+        self._enabled = frozenset(
+            each.name for each in all_connectors() if webhooks.is_enabled(runtime.settings, each)
+        )
 
     async def receive(self, call: Call) -> Response:
         """The answer to one call; everything that happened is counted under its outcome."""
@@ -95,7 +98,7 @@ class Ingress:
             connector = load(integration)
         except LookupError:
             raise _refused("unknown", 404, "there is no such integration") from None
-        if connector.webhook is None or not webhooks.is_enabled(self.runtime.settings, connector):
+        if connector.webhook is None or integration not in self._enabled:
             raise _refused("disabled", 404, f"{connector.title} delivers nothing here")
         return connector, connector.webhook
 
