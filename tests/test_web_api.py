@@ -58,30 +58,32 @@ def unsigned(payload: dict[str, Any]) -> str:
     return ".".join([*encoded, ""])
 
 
-REFUSED = {
-    "none at all": "",
-    "not a token": "x.y.z",
-    "alg=none": unsigned(claims()),
-    "another algorithm": token(claims(), JWT_SECRET * 2, "HS512"),
-    "our secret under another algorithm": token(claims(), JWT_SECRET, "HS384"),
-    "a foreign secret": token(claims(), "another-secret-of-enough-characters"),
-    "for somebody else": token(claims(aud="billing")),
-    "for nobody": token(claims(aud=None)),
-    "expired": token(claims(exp=int(time.time()) - 60)),
-    "without an end": token(claims(exp=None)),
-    "with an end that is no number": token(claims(exp="tomorrow")),
-    "not valid yet": token(claims(nbf=int(time.time()) + 600)),
-    "without a tenant": token({**claims(), "tenant_id": ""}),
-    "with a tenant that is no UUID": token({**claims(), "tenant_id": "acme"}),
-    "with a tenant that is a list": token({**claims(), "tenant_id": ["acme"]}),
-    "without a scope": token({k: v for k, v in claims().items() if k != "scope"}),
-    "with a scope that is a list": token({**claims(), "scope": ["admin"]}),
-    "endless": "a" * 9_000,
-}
+def refused() -> dict[str, str]:
+    """Made when it is asked for: a token made with this module is over before its test runs."""
+    return {
+        "none at all": "",
+        "not a token": "x.y.z",
+        "alg=none": unsigned(claims()),
+        "another algorithm": token(claims(), JWT_SECRET * 2, "HS512"),
+        "our secret under another algorithm": token(claims(), JWT_SECRET, "HS384"),
+        "a foreign secret": token(claims(), "another-secret-of-enough-characters"),
+        "for somebody else": token(claims(aud="billing")),
+        "for nobody": token(claims(aud=None)),
+        "expired": token(claims(exp=int(time.time()) - 60)),
+        "without an end": token(claims(exp=None)),
+        "with an end that is no number": token(claims(exp="tomorrow")),
+        "not valid yet": token(claims(nbf=int(time.time()) + 600)),
+        "without a tenant": token({**claims(), "tenant_id": ""}),
+        "with a tenant that is no UUID": token({**claims(), "tenant_id": "acme"}),
+        "with a tenant that is a list": token({**claims(), "tenant_id": ["acme"]}),
+        "without a scope": token({k: v for k, v in claims().items() if k != "scope"}),
+        "with a scope that is a list": token({**claims(), "scope": ["admin"]}),
+        "endless": "a" * 9_000,
+    }
 
 
 async def test_a_token_that_proves_nothing_is_refused(api: Api) -> None:
-    for kind, bearer in REFUSED.items():
+    for kind, bearer in refused().items():
         answer = await Api(api.http, bearer).get("/api/connections")
         assert answer.status_code == 401, kind
         problem(answer, 401)
