@@ -8,7 +8,7 @@ is read by change time.
 https://developer.salesforce.com/docs/platform/api-streaming/guide
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from connectors import (
     Request,
     Response,
 )
+from connectors._answers import SHAPE_ERRORS
 from connectors._salesforce_messages import STREAM_OF
 from connectors._salesforce_objects import eighteen, is_chosen, written
 from connectors._versions import parse_time
@@ -46,15 +47,15 @@ HELD = timedelta(seconds=130)
 STATUSES = (400, 401, 403, 404, 413)
 # The org's allowance of listeners, or of events in a day.
 WAIT = timedelta(minutes=30)
-# Sessions in a row that ended before a call of theirs was answered.
+# Sessions in a row that ended before a call of theirs was held to its end.
 MOST_SESSIONS = 4
 EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
-_DELETED, _OVERFLOW = ("DELETE",), "GAP_OVERFLOW"
 
 
 @dataclass
 class Standing:
-    """How far the feed was heard: up to which event, and up to when."""
+    """How far the feed was heard: up to which event, and up to when. What was `missed` is told with
+    what is heard next, once a session has proven that it works."""
 
     replay: int | None
     until: datetime | None
@@ -67,8 +68,7 @@ class Standing:
 
     def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> Heard:
         """What came; all that happened until then has been told."""
-        if until is not None:
-            self.until = max(until, self.until or until)
+        self.until = max((at for at in (self.until, until) if at), default=None)
         at = Checkpoint()
         if self.until is not None:
             at["until"] = written(self.until)
@@ -100,8 +100,8 @@ def listen(at: Checkpoint, context: Context) -> Listener:
             # The first call is answered at once, whatever there is to tell.
             yield from _connect(client_id, standing, context, first=True)
             while True:
-                fruitless = 0
                 yield from _connect(client_id, standing, context)
+                fruitless = 0
         except _Ended as ended:
             fruitless, refused = fruitless + 1, ended.refused
         if fruitless >= MOST_SESSIONS:
@@ -124,11 +124,11 @@ def _handshake(*, renews: bool) -> Generator[Request, Response, str]:
     if refusal.startswith("401"):
         raise BrokenConnectionError("Salesforce refuses the token that it has just given")
     if refusal:
-        raise _not_allowed(refusal)
+        raise _refused(refusal)
     return str(reply["clientId"])
 
 
-def _subscribe(client_id: str, standing: Standing) -> Generator[Request | Heard, Any, None]:
+def _subscribe(client_id: str, standing: Standing) -> Generator[Request, Response, None]:
     """Events from where we stand; from now on, where Salesforce no longer keeps what came since."""
     replay, reason = standing.replay, "no event had come yet from which to go on"
     while True:
@@ -146,14 +146,10 @@ def _subscribe(client_id: str, standing: Standing) -> Generator[Request | Heard,
         if not refusal:
             break
         _end_of_session(refusal, answer_of(response, "/meta/subscribe"))
-        raise _not_allowed(refusal)
-    if replay is not None:
-        yield standing.heard()  # what happened since then is still to come
-        return
-    standing.replay = None
-    if standing.until is not None:
+        raise _refused(refusal)
+    standing.replay, standing.missed = replay, []
+    if replay is None and standing.until is not None:
         standing.miss(standing.until, response.sent_at, reason, EVERY_STREAM)
-    yield standing.heard(until=response.sent_at)
 
 
 def _connect(
@@ -167,18 +163,17 @@ def _connect(
     }
     response = yield _send(message)
     reply = answer_of(response, "/meta/connect")
-    if is_answer(response):
-        told = [each for each in response.json if "data" in each]
-        found = [one for each in told for one in events(each, standing, response, context)]
-        # More may be waiting behind what came: only a call that told nothing has told everything.
-        until = None if first else response.sent_at
-        if told:
-            until = min(committed_at(told[-1]), response.sent_at)
-        # Beside a refusal, too: they were delivered all the same.
-        yield standing.heard(found, until)
+    told = [each for each in response.json if "data" in each] if is_answer(response) else []
+    # Beside a refusal, too: they were delivered all the same.
+    if told:
+        found = [one for each in told for one in _read(each, standing, response, context)]
+        yield standing.heard(found)
     if refusal := refusal_of(reply):
         _end_of_session(refusal, reply)
-        raise _not_allowed(refusal)
+        raise _refused(refusal)
+    if not told and not first:
+        # More may be waiting behind what came: only a call that told nothing has told everything.
+        yield standing.heard(until=response.sent_at)
     advice = reply.get("advice") or {}
     if advice.get("reconnect") == "handshake":
         raise _Ended(refused=False)
@@ -186,43 +181,51 @@ def _connect(
         yield timedelta(milliseconds=wait)
 
 
+def _read(
+    message: Mapping[str, Any], standing: Standing, response: Response, context: Context
+) -> Sequence[Event]:
+    """What a message tells; where we stand goes on to it, also where we cannot read it: it would
+    keep back all that comes after it."""
+    standing.replay = int(message["data"]["event"]["replayId"])
+    try:
+        return tuple(events(message, standing, response, context))
+    except (ContractError, *SHAPE_ERRORS):
+        reason = "Salesforce told of a change in a form that we cannot read"
+        since = standing.until or response.sent_at
+        standing.miss(since, response.sent_at, reason, EVERY_STREAM)
+        return ()
+
+
 def events(
     message: Mapping[str, Any], standing: Standing, response: Response, context: Context
-) -> Generator[Event, None, None]:
-    """What a message tells of rows, each its own event; where we stand goes on to it."""
-    data = message["data"]
-    header = data["payload"]["ChangeEventHeader"]
-    standing.replay = int(data["event"]["replayId"])
-    entity, change = str(header["entityName"]), str(header["changeType"])
+) -> Iterator[Event]:
+    """What a message tells of rows, each its own event."""
+    header = message["data"]["payload"]["ChangeEventHeader"]
+    at = datetime.fromtimestamp(int(header["commitTimestamp"]) / 1000, UTC)
+    ids = [str(each) for each in header.get("recordIds") or ()]
+    entity, change = header["entityName"], header["changeType"]
     custom = entity.endswith("__c")
     stream = "custom_objects" if custom else STREAM_OF.get(entity)
-    if stream is None or not is_chosen(entity, context):
-        return
-    at = committed_at(message)
-    ids = [str(each) for each in header.get("recordIds") or ()]
-    # An overflow names no row, and a lossy change of a field's type only how their ids begin.
-    if change == _OVERFLOW or not ids or any("*" in each for each in ids):
-        reason = "Salesforce told of changes without saying of which rows"
-        standing.miss(at, response.sent_at, reason, (stream,))
-        return
-    for each in ids:
-        key = eighteen(each)
+    if stream is not None and is_chosen(entity, context):
+        # An overflow names no row, and a lossy change of a field's type only how their ids begin.
+        if change == "GAP_OVERFLOW" or not ids or any("*" in each for each in ids):
+            reason = "Salesforce told of changes without saying of which rows"
+            standing.miss(at, response.sent_at, reason, (stream,))
+            ids = []
         # Replay ids may come again when an org is moved: not so what a transaction is known by.
-        place = f"{header['transactionKey']}:{header['sequenceNumber']}"
-        yield Event(
-            id=f"{place}:{change}:{entity}:{key}",
-            type=f"change.{entity}",
-            effect=Effect.DELETED if change in _DELETED else Effect.READ,
-            streams=(stream,),
-            key=f"{entity}:{key}" if custom else key,
-            at=at,
-        )
-
-
-def committed_at(message: Mapping[str, Any]) -> datetime:
-    """When the transaction ended that an event is about: they come in that order."""
-    header = message["data"]["payload"]["ChangeEventHeader"]
-    return datetime.fromtimestamp(int(header["commitTimestamp"]) / 1000, UTC)
+        place = f"{header['transactionKey']}:{header['sequenceNumber']}:{change}:{entity}"
+        for key in [eighteen(each) for each in ids]:
+            yield Event(
+                id=f"{place}:{key}",
+                type=f"change.{entity}",
+                effect=Effect.DELETED if change == "DELETE" else Effect.READ,
+                streams=(stream,),
+                key=f"{entity}:{key}" if custom else key,
+                at=at,
+            )
+    # They come in the order in which their transactions ended.
+    ended = min(at, response.sent_at)
+    standing.until = max(ended, standing.until or ended)
 
 
 def classify(response: Response) -> ConnectorError | None:
@@ -276,17 +279,24 @@ def _end_of_session(refusal: str, message: Mapping[str, Any]) -> None:
     reconnect = (message.get("advice") or {}).get("reconnect")
     if refusal.startswith("401") or reconnect == "none":
         raise _Ended(refused=True)
-    unknown = ("403::Unknown client", "403::Client has not completed handshake", "400::Client ")
+    unknown = (
+        *("403::Unknown client", "403::Client has not completed handshake"),
+        *("400::Client ", "400::Authenticated user"),  # another session's, by cookie or token
+    )
     if refusal.startswith(unknown) or reconnect == "handshake":
         raise _Ended(refused=False)
 
 
-def _not_allowed(refusal: str) -> NotAllowedError:
+def _refused(refusal: str) -> ConnectorError:
+    """What another session would not mend, in words of ours."""
     if refusal.startswith("400::The channel"):
         return NotAllowedError("the Salesforce org has no Change Data Capture")
-    return NotAllowedError(
-        "the Salesforce user may not listen to change events: that takes the right to view all data"
-    )
+    if refusal.startswith("403"):
+        return NotAllowedError(
+            "the Salesforce user may not listen to change events: that takes the right to view all "
+            "data"
+        )
+    return ContractError("Salesforce refused a message of the Streaming API")
 
 
 def _send(message: Mapping[str, Any], *, renews: bool = False) -> Request:

@@ -171,7 +171,7 @@ async def _hear(
 def _wait(error: Exception) -> timedelta | None:
     """How long; None where it passes by itself, which is tried after longer and longer times."""
     if isinstance(error, RateLimitedError):
-        return error.retry_after
+        return max(error.retry_after, feeds.RETRY_AFTER)
     if isinstance(error, RetryableError):
         return None
     return NOT_ALLOWED if isinstance(error, NotAllowedError) else OURS

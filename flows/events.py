@@ -39,9 +39,8 @@ PACE_SECONDS = 1.0
 # Without being notified.
 LOOK_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
-SHOWN_TENANTS = 20
 # A drain that stays only to listen makes way for the next, so that no run goes on for days.
-LISTENS_SECONDS = 3_600.0
+LISTENS_SECONDS = 6 * 3_600.0
 
 
 class Batch:

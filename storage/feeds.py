@@ -40,7 +40,7 @@ IS_READY = """
 """
 _WANTED = text(
     f"""
-    SELECT c.id, c.tenant_id, c.integration, {IS_READY} AS is_ready FROM {WANTED}
+    SELECT c.id, {IS_READY} AS is_ready FROM {WANTED}
     WHERE c.status = 'active' AND get_byte(uuid_send(c.id), 15) % :shards = :shard
     ORDER BY f.due_at NULLS FIRST
     """  # noqa: S608 - constants of this module
@@ -52,8 +52,6 @@ class Wanted:
     """A connection to be listened to; ready, if nobody does and nothing is waited for."""
 
     connection_id: UUID
-    tenant_id: UUID
-    integration: str
     is_ready: bool
 
 

@@ -32,6 +32,7 @@ def brief(world: Sandboxed, monkeypatch: pytest.MonkeyPatch) -> Sandboxed:
 async def org(brief: Sandboxed) -> connections.Connection:
     """A connection whose tenant wants us to listen, read once."""
     connection = await brief.connect("salesforce", change_events="yes")
+    order(brief, connection, hold=0.5)
     await sync(connection.id, return_state=True)
     return connection
 
@@ -183,7 +184,7 @@ async def test_a_connection_that_is_paused_is_listened_to_no_more(
 async def test_a_drain_that_only_listens_makes_way_after_some_time(
     brief: Sandboxed, org: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LISTENS_SECONDS", 2.0)
+    monkeypatch.setattr(events, "LISTENS_SECONDS", 4.0)
     state = await drain_events(0, return_state=True)
     assert state.is_completed(), state.message
     assert brief.one("SELECT heard_at IS NOT NULL FROM feeds")

@@ -126,18 +126,17 @@ def test_a_session_is_a_handshake_a_subscription_and_calls_that_are_held(
     vendor: Vendor, listening: Listening
 ) -> None:
     vendor.events = [[], [change()]]
-    subscribed, nothing, heard = listening.hear(3)
+    (heard,) = listening.hear(1)
     assert vendor.channels() == ["handshake", "subscribe", "connect", "connect"]
     assert vendor.sent[1]["subscription"] == CHANNEL
     assert vendor.sent[1]["ext"] == {"replay": {CHANNEL: -1}}, "only what happens from now on"
     assert {one["clientId"] for one in vendor.sent[1:]} == {"client1"}
     assert all(len(one.json) == 1 and not one.renews for one in vendor.requests)
-    assert (subscribed.events, nothing.events) == ((), [])
     (event,) = heard.events
     assert (event.effect, event.streams, event.key) == (Effect.READ, ("accounts",), ACCOUNT)
     assert event.at == NOW - timedelta(seconds=5)
-    assert heard.checkpoint == {"replay": 1001, "until": "2026-11-01T12:00:00.000Z"}
-    assert not any(one.missed for one in (subscribed, nothing, heard))
+    assert heard.checkpoint == {"replay": 1001, "until": "2026-11-01T11:59:55.000Z"}
+    assert not heard.missed
 
 
 def test_it_goes_on_after_the_last_event_that_was_stored(
@@ -153,11 +152,9 @@ def test_all_is_known_to_have_been_told_only_where_nothing_more_came(
     """Else the time that is read, should a replay id be lost, would begin too late."""
     at = {"replay": 1001, "until": "2026-11-01T11:00:00.000Z"}
     vendor.events = [[], [change(1004, commitTimestamp=1_793_532_000_000)], []]
-    heard = listening.hear(4, at)
+    heard = listening.hear(2, at)
     assert [one.checkpoint["until"] for one in heard] == [
-        "2026-11-01T11:00:00.000Z",  # subscribed, and nothing of that hour has come yet
-        "2026-11-01T11:00:00.000Z",  # the first call ends at once
-        "2026-11-01T11:20:00.000Z",  # as far as the event that came
+        "2026-11-01T11:20:00.000Z",  # as far as the event that came; the first call ends at once
         "2026-11-01T12:00:00.000Z",  # nothing more: all of it
     ]
 
@@ -167,7 +164,7 @@ def test_a_replay_id_that_is_too_old_leaves_the_time_since_then_to_be_read(
 ) -> None:
     vendor.will("subscribe", "400::The replayId {1001} you provided was invalid.  Please provide")
     (heard,) = listening.hear(1, {"replay": 1001, "until": "2026-11-01T11:00:00Z"})
-    assert [one["ext"] for one in vendor.sent[1:]] == [
+    assert [one["ext"] for one in vendor.sent[1:3]] == [
         {"replay": {CHANNEL: 1001}},
         {"replay": {CHANNEL: -1}},
     ]
@@ -178,14 +175,27 @@ def test_a_replay_id_that_is_too_old_leaves_the_time_since_then_to_be_read(
     assert "replay" not in heard.checkpoint, "that id is never tried again"
 
 
+def test_what_was_missed_is_told_once_a_session_works_and_all_of_it(
+    vendor: Vendor, listening: Listening
+) -> None:
+    """Else sessions that end at once would each have the same time read."""
+    for _ in range(2):
+        vendor.will("connect", "403::Unknown client", advice={"reconnect": "handshake"})
+    (heard,) = listening.hear(1, {"until": "2026-11-01T11:00:00Z"})
+    assert vendor.channels().count("handshake") == 3
+    assert [one.since for one in heard.missed] == [datetime(2026, 11, 1, 11, tzinfo=UTC)]
+
+
 def test_where_no_event_has_come_yet_the_time_between_two_sessions_is_read(
     vendor: Vendor, listening: Listening
 ) -> None:
+    for _ in range(2):
+        vendor.will("connect")
     vendor.will("connect", "403::Unknown client", advice={"reconnect": "handshake"})
-    first, _, second = listening.hear(3)
+    first, second = listening.hear(2)
     assert not first.missed
     assert [one.since for one in second.missed] == [NOW]
-    assert vendor.channels()[3:] == ["handshake", "subscribe"]
+    assert vendor.channels()[5:] == ["handshake", "subscribe", "connect", "connect"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +213,7 @@ def test_each_row_that_an_event_names_is_an_event_of_its_own(
     vendor: Vendor, listening: Listening, kind: str, effect: Effect
 ) -> None:
     vendor.events = [[change(ids=[ACCOUNT, OTHER], changeType=kind)]]
-    _, heard = listening.hear(2)
+    (heard,) = listening.hear(1)
     assert [(event.key, event.effect) for event in heard.events] == [
         (ACCOUNT, effect),
         (OTHER, effect),
@@ -211,11 +221,36 @@ def test_each_row_that_an_event_names_is_an_event_of_its_own(
     assert len({event.id for event in heard.events}) == 2
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"ids": ["no id"]},
+        {"entityName": None},
+        {"commitTimestamp": "yesterday"},
+        {"commitTimestamp": 10**30},
+        {"transactionKey": ...},
+    ],
+)
+def test_an_event_that_cannot_be_read_keeps_back_none_that_comes_after_it(
+    vendor: Vendor, listening: Listening, broken: dict[str, Any]
+) -> None:
+    unreadable = change(1001, **broken)
+    header = unreadable["data"]["payload"]["ChangeEventHeader"]
+    for name in [name for name, value in header.items() if value is ...]:
+        del header[name]
+    vendor.events = [[unreadable, change(1004, ids=[OTHER])]]
+    (heard,) = listening.hear(1, {"replay": 7, "until": "2026-11-01T11:00:00Z"})
+    assert [event.key for event in heard.events] == [OTHER]
+    assert heard.checkpoint["replay"] == 1004
+    (missed,) = heard.missed
+    assert (set(missed.streams), missed.since) == (EVERY, datetime(2026, 11, 1, 11, tzinfo=UTC))
+
+
 def test_an_event_is_the_same_whatever_replay_id_it_comes_with(
     vendor: Vendor, listening: Listening
 ) -> None:
     vendor.events = [[change(1001)], [change(7)]]
-    _, first, second = listening.hear(3)
+    first, second = listening.hear(2)
     assert [one.id for one in first.events] == [one.id for one in second.events]
     assert second.checkpoint["replay"] == 7
 
@@ -232,7 +267,7 @@ def test_an_event_that_does_not_say_which_rows_leaves_its_stream_to_be_read_from
     vendor: Vendor, listening: Listening, header: dict[str, Any]
 ) -> None:
     vendor.events = [[change(**header)]]
-    _, heard = listening.hear(2)
+    (heard,) = listening.hear(1)
     assert heard.events == []
     (missed,) = heard.missed
     assert (missed.streams, missed.since) == (("accounts",), NOW - timedelta(seconds=5))
@@ -251,7 +286,7 @@ def test_objects_of_the_org_are_told_under_their_names_and_what_we_do_not_read_i
             change(4, entityName="Task"),
         ]
     ]
-    _, heard = Listening(vendor, objects="invoice__c").hear(2)
+    (heard,) = Listening(vendor, objects="invoice__c").hear(1)
     assert [(one.streams, one.key) for one in heard.events] == [
         (("custom_objects",), f"Invoice__c:{row}")
     ]
@@ -270,11 +305,12 @@ def test_a_refused_token_is_renewed_once_and_the_session_begins_anew(
         advice={"reconnect": "none", "interval": 0},
     )
     vendor.events = [[change(1001)]]
-    listening.hear(4)
+    listening.hear(2)
     assert vendor.channels() == [
-        "handshake", "subscribe", "connect", "connect", "handshake", "subscribe",
-    ]  # fmt: skip
-    assert [one.renews for one in vendor.requests] == [False] * 4 + [True, False]
+        *("handshake", "subscribe", "connect", "connect"),
+        *("handshake", "subscribe", "connect", "connect"),
+    ]
+    assert [one.renews for one in vendor.requests] == [*[False] * 4, True, *[False] * 3]
     assert vendor.sent[5]["ext"] == {"replay": {CHANNEL: 1001}}
 
 
@@ -316,6 +352,25 @@ def test_what_the_org_does_not_allow_is_told_and_no_token_is_renewed_for_it(
     assert not any(one.renews for one in vendor.requests)
 
 
+def test_a_refusal_that_nobody_foresaw_is_told_without_the_vendor_s_words(
+    vendor: Vendor, listening: Listening
+) -> None:
+    vendor.will("subscribe", "400::Unsupported API version canary")
+    with pytest.raises(ContractError) as raised:
+        listening.hear(1)
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize("advice", [{}, {"reconnect": "retry"}])
+def test_a_session_of_another_user_is_begun_anew(
+    vendor: Vendor, listening: Listening, advice: dict[str, str]
+) -> None:
+    error = "400::Authenticated user id does not match the session's user id"
+    vendor.will("connect", error, advice=advice)
+    listening.hear(1)
+    assert vendor.channels()[:4] == ["handshake", "subscribe", "connect", "handshake"]
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -338,10 +393,14 @@ def test_a_server_that_is_too_busy_passes_by_itself(vendor: Vendor, listening: L
         listening.hear(1)
 
 
+@pytest.mark.parametrize("answered", [0, 1])
 def test_sessions_that_end_at_once_are_begun_later_and_later_and_then_given_up(
-    vendor: Vendor, listening: Listening
+    vendor: Vendor, listening: Listening, answered: int
 ) -> None:
+    """Also where the first call, which is not held, is answered each time."""
     for _ in range(9):
+        for _ in range(answered):
+            vendor.will("connect")
         vendor.will("connect", "403::Unknown client", advice={"reconnect": "handshake"})
     with pytest.raises(ProviderUnavailableError):
         listening.hear(99)
@@ -350,7 +409,7 @@ def test_sessions_that_end_at_once_are_begun_later_and_later_and_then_given_up(
 
 def test_the_time_that_the_advice_gives_is_waited(vendor: Vendor, listening: Listening) -> None:
     vendor.will("connect", advice={"reconnect": "retry", "interval": 2_000})
-    listening.hear(3)
+    listening.hear(1)
     assert listening.waits == [timedelta(seconds=2)]
 
 
