@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -20,9 +21,10 @@ from deployments._stripe import read_customer
 from deployments.billing import Billing, opened, settle_due, settle_now
 from deployments.billing_endings import end
 from settings import Settings, SettingsError, read
-from storage import Tier, tenants
+from storage import Tier, check, migrate, tenants
 from storage import billing as ledger
 from storage.database import Database
+from storage.subscriptions import Standing
 from tests._localstripe import (
     BAD_CARD,
     BILLING,
@@ -33,6 +35,7 @@ from tests._localstripe import (
     local_stripe,
     running,
 )
+from tests._migrated import migrate_to
 from tests._stored import stock
 from tests._vendor import Answer, PlayedClock, Vendor, serve
 
@@ -620,3 +623,27 @@ async def test_a_tenant_that_is_erased_leaves_nothing_of_its_billing(
     found = await stripe.client.v1.subscriptions.retrieve_async(subscription)
     assert found.status == "canceled"
     assert await till.problems() == {}
+
+
+async def test_the_migration_takes_over_what_subscriptions_paid_before(postgres_url: str) -> None:
+    await migrate_to(postgres_url, "0010")
+    with psycopg.connect(postgres_url) as sql:
+        for slug, past_due in (("paid", "{}"), ("owing", '{"sub_owing": "2026-11-01T00:00:00Z"}')):
+            tenant_id = uuid4()
+            sql.execute(
+                "INSERT INTO tenants (id, slug, name, tier, stripe_customer_id,"
+                " stripe_subscription_id) VALUES (%s, %s, %s, 'TEAM', %s, %s)",
+                (tenant_id, slug, slug, f"cus_{slug}", f"sub_{slug}"),
+            )
+            sql.execute(
+                "INSERT INTO billing_customers (customer_id, tenant_id, livemode, tier, past_due)"
+                " VALUES (%s, %s, true, 'TEAM', %s)",
+                (f"cus_{slug}", tenant_id, past_due),
+            )
+    await migrate(postgres_url)
+    await check(postgres_url)
+    database = Database.connect(postgres_url)
+    owing, paid = await ledger.payers(database)
+    assert (owing.standing, owing.past_due.keys()) == ({}, {"sub_owing"})
+    assert paid.standing == {"sub_paid": Standing(paid=Tier.TEAM)}
+    await database.close()
