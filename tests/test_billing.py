@@ -644,6 +644,6 @@ async def test_the_migration_takes_over_what_subscriptions_paid_before(postgres_
     await check(postgres_url)
     database = Database.connect(postgres_url)
     owing, paid = await ledger.payers(database)
-    assert (owing.standing, owing.past_due.keys()) == ({}, {"sub_owing"})
+    assert (dict(owing.standing), set(owing.past_due)) == ({}, {"sub_owing"})
     assert paid.standing == {"sub_paid": Standing(paid=Tier.TEAM)}
     await database.close()

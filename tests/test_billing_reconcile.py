@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import sandbox
 from cli import app
 from deployments._doctor_stripe import billing as examined
+from deployments._stripe import connected, read_customer
 from settings import SettingsError, read
 from storage import Tier, tenants
 from storage.database import Database
@@ -50,6 +51,14 @@ class Desk:
         headers = {"authorization": f"Bearer {self.key}"}
         data = {"metadata[tenant_id]": str(tenant_id)} if tenant_id else {}
         answer = self.http.post("/api.stripe.com/v1/customers", data=data, headers=headers)
+        return str(answer.json()["id"])
+
+    def create(self, customer: str, price: str, *, quantity: int) -> str:
+        headers = {"authorization": f"Bearer {self.key}"}
+        data = {
+            "customer": customer, "items[0][price]": price, "items[0][quantity]": str(quantity),
+        }  # fmt: skip
+        answer = self.http.post("/api.stripe.com/v1/subscriptions", data=data, headers=headers)
         return str(answer.json()["id"])
 
     def delete(self, customer: str) -> None:
@@ -257,7 +266,7 @@ async def test_the_operator_dismisses_what_is_owed_and_cannot_be_done(desk: Desk
     )
     for _ in range(2):
         status, told = await reconciled()
-        assert (status, told.keys()) == (1, {customer})
+        assert (status, set(told)) == (1, {customer})
         assert UNKNOWN in told[customer]["problem"]
     assert (await typed("billing", "dismiss", customer)).exit_code == 0
     assert await reconciled() == (0, {})
@@ -282,6 +291,28 @@ async def test_prices_of_another_product_are_told_until_they_are_ignored(
     monkeypatch.setenv("STRIPE_PRICE_IDS_IGNORED", UNKNOWN)
     await reconciled()
     assert await reconciled() == (0, {})
+
+
+async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.create(customer, ENTERPRISE, quantity=0)
+    status, told = await reconciled()
+    assert (status, await desk.tiers()) == (1, {"acme": Tier.FREE})
+    assert "is of the quantity 0" in told["acme"]["problem"]
+    paid = desk.create(customer, TEAM, quantity=3)
+    await reconciled()
+    assert await desk.tiers() == {"acme": Tier.TEAM}
+    desk.order("turn", subscription=paid, status="canceled")
+    async with connected(read(), desk.key) as client:
+        found = await read_customer(client, customer)
+    assert found is not None
+    idle, ended = sorted(found.subscriptions, key=lambda each: each.status)
+    assert (idle.prices, idle.idle, idle.ended) == ((), (ENTERPRISE,), None)
+    assert (ended.prices, ended.idle) == ((TEAM,), ())
+    assert ended.began is not None
+    assert ended.ended is not None
+    assert ended.began == ended.period_began <= ended.ended
 
 
 async def test_while_stripe_is_away_or_refuses_the_key_it_says_so(
