@@ -312,7 +312,8 @@ async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(desk: Desk) -> No
     assert (ended.prices, ended.idle) == ((TEAM,), ())
     assert ended.began is not None
     assert ended.ended is not None
-    assert ended.began == ended.period_began <= ended.ended
+    assert ended.began == ended.period_began
+    assert ended.began <= ended.ended
 
 
 async def test_while_stripe_is_away_or_refuses_the_key_it_says_so(
