@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from connectors import load
 from deployments._errors import PrefectUnavailableError as PrefectUnavailableError
 from deployments._prefect import connected
-from deployments.local import opened
+from deployments.local import ready
 from settings import Settings
 from storage import connections
 
@@ -128,7 +128,7 @@ async def sync_now(
     connector = load(integration)
     for name in streams or ():
         connector.stream(name)  # before anything runs
-    async with opened(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
     async with connected(settings) as client:
         run = await start_sync(client, connection, streams=streams, full=full)

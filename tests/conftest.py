@@ -120,12 +120,14 @@ def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
         prefect_api_database_connection_url=asyncpg_url(prefect_database, database=name),
     )
     services = local.Services(settings, lambda line: None)
-    services.start_prefect()
-    url = services.settings.prefect_api_url
-    assert url is not None
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
-        yield url
-    services.stop()
+    try:
+        services.start_prefect()
+        url = services.settings.prefect_api_url
+        assert url is not None
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
+            yield url
+    finally:
+        services.stop()
 
 
 @pytest.fixture(scope="session")
