@@ -93,8 +93,9 @@ def tell_addresses(services: local.Services) -> None:
     """Where a person looks next."""
     api, public = services.settings.prefect_api_url or "", services.settings.nextauth_url
     _say(f"Prefect UI: {api.removesuffix('/api')}")
-    elsewhere = f", public address {public}" if public != services.web else ""
-    _say(f"web and API: {services.web} (documentation at /docs){elsewhere}")
+    _say(f"web and API: {services.web} (documentation at /docs)")
+    if public != services.web:
+        _say(f"public address: {public}")
 
 
 def start_services(
@@ -357,7 +358,7 @@ def _ago(at: datetime | None) -> str:
 
 
 def _say(line: str) -> None:
-    err.print(line, highlight=False)
+    err.print(line, highlight=False, soft_wrap=True)
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

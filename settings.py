@@ -140,7 +140,8 @@ class Settings(BaseSettings):
         description="`user:password` that the Prefect server asks its callers for.",
     )
     prefect_api_auth_string: SecretStr | None = Field(
-        default=None, description="The same, as workers and the web process send it."
+        default=None,
+        description="The same, as we send it; unset, we send what our own server asks for.",
     )
 
     nextauth_url: HttpUrl | None = Field(
