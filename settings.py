@@ -320,7 +320,7 @@ def is_alone(home: Path) -> bool:
 def read(**given: Any) -> Settings:
     """The settings, or one SettingsError that names every variable that is wrong."""
     home = given.get("atom_home") or os.environ.get("ATOM_HOME")
-    if home and is_alone(_whole(Path(home))):
+    if home and SUPERVISED not in os.environ and is_alone(_whole(Path(home))):
         given = _defaults() | {"atom_home": home, "_env_file": None} | given
     given.setdefault("_env_file", env_file())
     try:
