@@ -34,6 +34,14 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A fresh folder of a test's own, which PostgreSQL's own user may pass through as well."""
+    with tempfile.TemporaryDirectory(prefix="atom-folder-") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
 @pytest.fixture(scope="session")
 def postgres(home: Path) -> Iterator[_postgres.Postgres]:
     server = _postgres.start(home, options=("fsync=off", "full_page_writes=off"))

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -90,14 +89,6 @@ def up(folder: Path, number: signal.Signals) -> Iterator[Up]:
     _, left = psutil.wait_procs(started, timeout=10)
     assert not left
     assert not _postgres.locate(folder / ".atom").running()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A fresh folder, which PostgreSQL's own user may pass when the tests run as root."""
-    with TemporaryDirectory(prefix="atom-real-") as made:
-        Path(made).chmod(0o711)
-        yield Path(made)
 
 
 def test_the_example_as_it_is_comes_up_is_all_well_and_goes_down(folder: Path) -> None:
