@@ -89,8 +89,10 @@ class Ingress:
             DELIVERIES.labels(known, refused.outcome).inc()
             return refused.response
         DELIVERIES.labels(call.integration, outcome).inc()
+        # What a vendor wants to read again may hold what UTF-8 has no bytes for.
+        body = reply.body.encode(errors="replace")
         return Response(
-            reply.body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
+            body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
         )
 
     def _connector(self, integration: str) -> tuple[Connector, Webhook]:
