@@ -6,6 +6,7 @@ cannot keep the others back. A group's rows, hints and marks commit together, un
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -27,6 +28,7 @@ from connectors import (
 from connectors._client import Client
 from deployments.runtime import Runtime
 from flows._clients import client_of
+from flows._duties import Later, Weighed, weigh
 from flows._hints import RETRY_AFTER
 from settings import SettingsError
 from storage import (
@@ -46,6 +48,10 @@ from storage import (
 )
 from storage.inbox import Taken
 
+# A vendor may show for a moment what it has just said to be gone.
+LOOK_AGAIN = timedelta(minutes=1)
+SHOWN_FOR = timedelta(minutes=10)
+
 
 @dataclass(slots=True)
 class Group:
@@ -56,6 +62,7 @@ class Group:
     hints: set[str] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)
     put_off: list[int] = field(default_factory=list)
+    weighed: Weighed = field(default_factory=Weighed)
 
     def add(self, stream: str, rows: Iterable[records.Row]) -> None:
         self.rows.setdefault(stream, []).extend(rows)
@@ -87,7 +94,7 @@ class Work:
         """Whether the vendor has to be asked for something."""
         connector = load(self.connection.integration)
         return any(
-            event.effect is Effect.READ and connector.stream(event.streams[0]).fetch is not None
+            event.effect.asks_again and connector.stream(event.streams[0]).fetch is not None
             for group in self.groups
             for event in group.events
             if event.streams and event.streams[0] in {one.name for one in connector.streams}
@@ -125,12 +132,18 @@ async def _read(work: Work, group: Group) -> None:
     connector = load(work.connection.integration)
     known = {stream.name for stream in connector.streams}
     asked: dict[str, list[Taken]] = {}
+    group.weighed = await weigh(work.client, work.context, work.connection, group.events)
     for event in group.events:
         if unknown := set(event.streams) - known:
             group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
-        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED, Effect.ERASE):
-            _put(connector, group, event)
-        elif event.effect is Effect.READ:
+        elif event.id in group.weighed.later:
+            continue
+        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED):
+            _put(connector, group, event, event.observed_at)
+        elif event.effect is Effect.ERASE and event.key:
+            # As of now: what was read of it while it could be withdrawn goes as well.
+            _put(connector, group, event, work.context.now)
+        elif event.effect.asks_again:
             asked.setdefault(event.streams[0], []).append(event)
         elif event.untold is not None:
             continue  # that time may not be over yet: it is a gap, see `_store`
@@ -140,17 +153,17 @@ async def _read(work: Work, group: Group) -> None:
         await _fetch(work, group, name, events)
 
 
-def _put(connector: Connector, group: Group, event: Taken) -> None:
+def _put(connector: Connector, group: Group, event: Taken, observed_at: datetime) -> None:
     """What the event itself holds."""
     stream = connector.stream(event.streams[0])
     if event.effect is Effect.RECORD:
         page = Page([event.record or {}], Checkpoint())
     elif event.effect is Effect.EMPTIED:
-        page = Page((), Checkpoint(), whole=[Whole(event.key, (), event.observed_at)])
+        page = Page((), Checkpoint(), whole=[Whole(event.key, (), observed_at)])
     else:
         page = Page((), Checkpoint(), deleted=[event.key])
     try:
-        group.add(stream.name, records.rows(stream, page, event.observed_at))
+        group.add(stream.name, records.rows(stream, page, observed_at))
     except ConnectorError as error:
         group.fail([event], str(error))
 
@@ -175,6 +188,11 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         group.fail(events, str(error))
     else:
         group.add(name, rows)
+        shown = {row.record_id for row in rows if not row.deleted}
+        for event in events:
+            age = work.context.now - event.received_at
+            if event.effect is Effect.GONE and event.key in shown and age < SHOWN_FOR:
+                group.weighed.later[event.id] = Later(LOOK_AGAIN, "the vendor still shows it")
 
 
 def covered(connector: Connector) -> tuple[str, ...]:
@@ -195,7 +213,8 @@ async def store(shared: Runtime, work: Work) -> None:
 async def _store(shared: Runtime, work: Work, group: Group) -> None:
     connection = work.connection
     ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
-    left = {*group.failed, *group.put_off}
+    later, belied = group.weighed.later, group.weighed.belied
+    left = {*group.failed, *group.put_off, *later}
     done = [event for event in group.events if event.id not in left]
     async with shared.database.transaction(connection.tenant_id) as session:
         await leases.hold(session, work.lease)
@@ -205,7 +224,9 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
         if group.hints:
             await checkpoints.mark_dirty(session, streams=group.hints, **ids)
         for event in done:
-            if event.effect is Effect.REVOKED:
+            if event.id in belied:
+                privacy.belied(session, connection, event)
+            elif event.effect is Effect.REVOKED:
                 title = load(connection.integration).title
                 reason = f"{title} says that the authorisation was taken back"
                 await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
@@ -226,11 +247,21 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
         for event in group.events:
             if event.id in group.failed:
                 await inbox.mark_failed(session, event, group.failed[event.id])
+            elif event.id in later:
+                await _delay(session, connection, event, later[event.id])
         if work.away is not None and group.put_off:
             await _put_off(session, work, group, work.away)
     work.applied += len(done)
     work.failed += len(group.failed)
     work.hinted = work.hinted or bool(group.hints)
+
+
+async def _delay(
+    session: AsyncSession, connection: connections.Connection, event: Taken, later: Later
+) -> None:
+    await inbox.put_off(session, [event.id], later.wait, later.reason)
+    if later.in_grace:
+        privacy.announce(session, connection, event, later.wait)
 
 
 async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) -> None:

@@ -144,6 +144,8 @@ async def _settled(session: AsyncSession, connection_id: UUID) -> datetime:
     event = select(func.min(Event.received_at)).where(
         Event.connection_id == connection_id,
         Event.applied_at.is_(None),
+        # What the law asks for waits for days, and is dated when it is done.
+        ~Event.is_duty,
         Event.received_at > func.now() - OLDEST_EVENT,
     )
     oldest = func.least(func.now(), run.scalar_subquery(), event.scalar_subquery())

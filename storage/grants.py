@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from connectors import Account, BrokenConnectionError, Connector, ContractError
 from connectors._hosts import check_account
 from connectors._oauth import Tokens
-from storage import notices, tenant_settings
+from storage import notices, privacy, tenant_settings
 from storage._rows import is_storable, stored_text
 from storage.database import Database
 from storage.models import Connection, Grant, OAuthLog, Status, Tenant
@@ -70,6 +70,8 @@ async def connect(
         await _leave_out(session, grant, [link.id for link in links])
         await notices.cancel(session, grant.id)
         await _drop_unused(session, tenant_id, integration)
+        if await privacy.reconnected(session, [link.id for link in links]):
+            session.add(_kept_entry(grant))
         session.add(_log_entry(grant, accounts))
         return [link.id for link in links]
 
@@ -89,6 +91,17 @@ def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
         event="connect",
         message=f"connected {', '.join(account.name or account.id for account in accounts)}",
         detail={"accounts": [account.id for account in accounts]},
+    )
+
+
+def _kept_entry(grant: Grant) -> OAuthLog:
+    return OAuthLog(
+        tenant_id=grant.tenant_id,
+        grant_id=grant.id,
+        integration=grant.integration,
+        event="privacy",
+        message=f"the account was to be forgotten; {privacy.RECONNECTED}",
+        detail={"outcome": "withdrawn"},
     )
 
 

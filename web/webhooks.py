@@ -182,6 +182,8 @@ class Ingress:
                 owner = known.connection_id
             elif webhook.verify_event is not None and webhook.verify is None:
                 continue  # nothing proves it
+            elif not event.account_id and not webhook.addressed:
+                continue  # only the address says whose it is, and nothing proves that
             arrivals.append(
                 Arrival(
                     integration=connector.name,
