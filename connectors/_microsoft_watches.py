@@ -77,6 +77,8 @@ def graph_webhook(*, means: Means, covers: tuple[str, ...]) -> Webhook:
         handshake=handshake,
         verify_event=echoed_token,
         reply=lambda delivery: ACCEPTED,
+        proof="Nothing is signed. Each notification repeats the secret of its own subscription "
+        "(`clientState`): whose it is. What it names is read again; nothing is deleted for it.",
     )
 
 

@@ -146,11 +146,10 @@ webhook = Webhook(
     setup="Set this address for the three privacy webhooks in the app's configuration "
     "(`compliance_topics` in shopify.app.toml) and for app/uninstalled; what else is wanted "
     "is subscribed to for each shop.",
-    proof="The body, without a time; neither topic, shop, ids nor address. The same secret signs "
-    "callbacks, the app's page and session tokens, so the body must be a JSON object of its topic. "
-    "Where it names the shop (privacy, app/uninstalled), that is whom it concerns, and a header "
-    "that differs is refused. A record's names none: the record is read again, also where it is "
-    "said to be deleted.",
+    proof="The body, without a time; neither topic, shop, id nor address. The same secret signs "
+    "callbacks and more, so the body must be a JSON object of its topic. Where it names the shop "
+    "(privacy, app/uninstalled) a header that differs is refused, and Shopify is asked first; "
+    "where it does not, the record is read again, also one that is said to be deleted.",
     stands=stands,
     grace=GRACE,
 )
