@@ -18,7 +18,16 @@ from flows.watches import station
 from sandbox._shopify_events import retry
 from sandbox._webhooks import Address, Answered, Delivery, Event, Notice
 from settings import read as read_settings
-from storage import connections, drains, inbox, leases, privacy, watching
+from storage import (
+    changes,
+    connections,
+    drains,
+    inbox,
+    leases,
+    measures,
+    privacy,
+    watching,
+)
 from storage.database import Database
 from storage.watching import Looked
 from tests._sandboxed import Sandboxed, environment
@@ -335,6 +344,11 @@ async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: Followed) ->
     (duty,) = await privacy.waiting(shop.shared.database)
     assert (duty.tenant, duty.type) == ("acme", "customers/redact")
     assert timedelta(days=9) < duty.due_at - duty.received_at < timedelta(days=11)
+    # What waits on purpose is no backlog, and keeps nobody's view of what changed back.
+    shop.vendor.run("UPDATE events SET received_at = received_at - interval '1 hour'")
+    assert (await measures.measure(shop.shared.database)).pending == []
+    seen = await changes.read(shop.shared.database, shop.connection, "customers")
+    assert seen.until > duty.received_at - timedelta(minutes=30)
     assert await privacy.withdraw(shop.shared.database, [duty.id]) == 1
     assert await privacy.withdraw(shop.shared.database, [duty.id]) == 0
     shop.pass_time(10)
