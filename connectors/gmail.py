@@ -285,6 +285,8 @@ connector = Connector(
         setup="Make a Pub/Sub topic to which gmail-api-push@system.gserviceaccount.com may "
         "publish, and a push subscription of it to this address that authenticates by a service "
         "account.",
+        proof="By whom and to which address it was pushed, and until when (a token of Google's); "
+        "not the body. So a push is a hint to read the history after our own position, no more.",
     ),
     watch=Watch(
         resources=one_resource("mailbox"),

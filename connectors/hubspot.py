@@ -306,6 +306,8 @@ connector = Connector(
         covers=("contacts", "companies", "deals", "tickets"),
         setup="In the app's webhook settings set this address as the target, and subscribe to "
         "creation, deletion, merge, restore and change of contacts, companies, deals and tickets.",
+        proof="Method, address, body and time. The body names the portal and the records, which "
+        "are read again.",
     ),
     follows="search by change time, archived lists",
     judged_by=("hubspot-api-client",),

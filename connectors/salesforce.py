@@ -217,6 +217,8 @@ connector = Connector(
         setup="An administrator of the tenant's org adds an outbound message (Setup > Outbound "
         "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
         "and a flow that sends it when a record is created or changed. No session id is needed.",
+        proof="Nothing is signed. The address ends in a secret of one connection, whose org the "
+        "body must name. The records that it names are read again.",
     ),
     feed=feed.FEED,
     follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "

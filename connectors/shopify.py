@@ -3,7 +3,7 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +11,6 @@ from connectors import (
     Account,
     Column,
     Connector,
-    Delivery,
-    Effect,
-    Event,
     OAuth2,
     Question,
     RateLimit,
@@ -21,7 +18,6 @@ from connectors import (
     Response,
     Stream,
     SyncType,
-    Webhook,
     column,
 )
 from connectors._shopify import (
@@ -31,15 +27,14 @@ from connectors._shopify import (
     classify,
     data_of,
     key_of,
-    number,
     read_again,
     returned,
     scan,
     since,
 )
-from connectors._shopify_watches import TOPICS, watch
-from connectors._signatures import hmac_signature
-from connectors._versions import epoch_us, parse_time
+from connectors._shopify_events import webhook
+from connectors._shopify_watches import watch
+from connectors._versions import epoch_us
 
 MONEY = "{ shopMoney { amount currencyCode } }"
 ORDERS = Rows(
@@ -104,44 +99,6 @@ def stream(name: str, rows: Rows, columns: Mapping[str, Column]) -> Stream:
     )
 
 
-def events(delivery: Delivery) -> Iterator[Event]:
-    """A webhook tells a record in REST's words: it is read again in those of GraphQL."""
-    headers = delivery.headers
-    topic, shop = headers["x-shopify-topic"], headers["x-shopify-shop-domain"]
-    kind, _, what = topic.partition("/")
-    told: dict[str, Any] = {
-        "type": topic,
-        "account_id": shop,
-        "at": parse_time(at) if (at := headers.get("x-shopify-triggered-at")) else None,
-    }
-    # The same for each attempt; X-Shopify-Event-Id is that of several deliveries.
-    id = headers["x-shopify-webhook-id"]
-    if kind in TOPICS and what in CHANGES:
-        effect = Effect.DELETED if what == "delete" else Effect.READ
-        key = number(delivery.json.get("id") or delivery.json["admin_graphql_api_id"])
-        yield Event(id=id, effect=effect, streams=(kind,), key=key, **told)
-    elif topic == "app/uninstalled":
-        yield Event(id=id, effect=Effect.REVOKED, **told)
-    elif topic == "shop/redact":
-        yield Event(id=id, effect=Effect.PURGE, **told)
-    elif topic in PRIVACY:
-        effect, orders = PRIVACY[topic]
-        body = delivery.json
-        keys = [("customers", body["customer"]["id"])]
-        keys += [("orders", one) for one in body.get(orders) or ()]
-        for stream, key in keys:
-            each = f"{id}:{stream}:{number(key)}"
-            yield Event(id=each, effect=effect, streams=(stream,), key=number(key), **told)
-
-
-# What the law asks for, and where the payload names the orders it is about.
-PRIVACY = {
-    "customers/data_request": (Effect.REPORT, "orders_requested"),
-    "customers/redact": (Effect.ERASE, "orders_to_redact"),
-}
-CHANGES = ("create", "update", "updated", "cancelled", "delete")
-
-
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
@@ -202,15 +159,7 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify,
-    webhook=Webhook(
-        proven_by="SHOPIFY_API_SECRET",
-        verify=hmac_signature("x-shopify-hmac-sha256", "shopify-hmac-sha256", encoding="base64"),
-        events=lambda delivery: tuple(events(delivery)),
-        covers=tuple(TOPICS),
-        setup="Set this address for the three privacy webhooks in the app's configuration "
-        "(`compliance_topics` in shopify.app.toml) and for app/uninstalled; what else is wanted "
-        "is subscribed to for each shop.",
-    ),
+    webhook=webhook,
     watch=watch,
     follows="search by change time, exports of long scans",
     judged_by=("ShopifyAPI",),

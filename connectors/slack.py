@@ -359,6 +359,8 @@ connector = Connector(
         "channel_unarchive, channel_deleted, channel_id_changed, channel_left, "
         "member_joined_channel, member_left_channel, team_join, user_change, tokens_revoked and "
         "app_uninstalled.",
+        proof="Body and time; not the address. The body names the workspaces and what happened. "
+        "The same secret signs slash commands and interactions, which are forms and no JSON.",
     ),
     follows="messages of the last week and their threads, whole lists",
     judged_by=("slack-sdk",),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from connectors import Account, BrokenConnectionError, Connector, ContractError
 from connectors._hosts import check_account
 from connectors._oauth import Tokens
-from storage import notices, tenant_settings
+from storage import notices, privacy, tenant_settings
+from storage._rows import is_storable, stored_text
 from storage.database import Database
 from storage.models import Connection, Grant, OAuthLog, Status, Tenant
 from storage.vault import Vault
@@ -40,6 +42,7 @@ async def connect(
             f"this authorisation covers no account of {integration}: "
             "connect as a user who may see one"
         )
+    accounts = [_stored(integration, account) for account in accounts]
     async with database.transaction(tenant_id) as session:
         # Two consents at once would both find the same setting free.
         line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
@@ -67,8 +70,17 @@ async def connect(
         await _leave_out(session, grant, [link.id for link in links])
         await notices.cancel(session, grant.id)
         await _drop_unused(session, tenant_id, integration)
+        if await privacy.reconnected(session, [link.id for link in links]):
+            session.add(_kept_entry(grant))
         session.add(_log_entry(grant, accounts))
         return [link.id for link in links]
+
+
+def _stored(integration: str, account: Account) -> Account:
+    """The account as PostgreSQL can hold it; ContractError where that would make it another."""
+    if not is_storable(account.id):
+        raise ContractError(f"{integration} names an account by what cannot be stored")
+    return replace(account, name=stored_text(account.name))
 
 
 def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
@@ -79,6 +91,17 @@ def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
         event="connect",
         message=f"connected {', '.join(account.name or account.id for account in accounts)}",
         detail={"accounts": [account.id for account in accounts]},
+    )
+
+
+def _kept_entry(grant: Grant) -> OAuthLog:
+    return OAuthLog(
+        tenant_id=grant.tenant_id,
+        grant_id=grant.id,
+        integration=grant.integration,
+        event="privacy",
+        message=f"the account was to be forgotten; {privacy.RECONNECTED}",
+        detail={"outcome": "withdrawn"},
     )
 
 

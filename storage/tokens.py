@@ -91,9 +91,9 @@ async def access_token(
     patience: timedelta = PATIENCE,
     find: Callable[[str], Connector] = load,
 ) -> str:
-    """A grant's access token, refreshed first if it ends soon or is the one a vendor `refused`.
+    """What calls for a grant carry: its access token, refreshed first if it ends soon or is the one
+    a vendor `refused`; our app's secret, where the vendor takes that (`OAuth2.bearer`).
 
-    Where the vendor takes our app's secret in its place (`OAuth2.bearer`), it is that.
     With `renewed_after`, also if it is older than that, or if a refresh of it was interrupted. A
     vendor that says to wait is waited for as long as `patience` lasts.
     """

@@ -21,7 +21,8 @@ from storage.reconnect_links import Link, sign
 from storage.vault import Vault
 from tests._connecting import NEXTAUTH_SECRET, Connecting, connecting, note
 from tests._sandboxed import KEY
-from web._state import Signer
+from web._state import Signer, State
+from web.callback import CHOOSE
 
 
 @pytest.fixture
@@ -140,6 +141,33 @@ async def test_of_several_accounts_only_the_chosen_are_connected(
     assert found[1]["config"] == {"y": 2}
     assert ours.rows("SELECT held FROM oauth_states") == [{"held": None}]
     assert person.press(page, where, account="2").status_code == 410
+
+
+async def test_who_comes_back_again_is_led_to_the_choice_and_once_it_is_made_told_of_it(
+    ours: Connecting, acme: UUID, database: Database
+) -> None:
+    person, page = ours.visitor(acme)
+    signer = Signer(NEXTAUTH_SECRET.encode(), secure=False)
+    browser = signer.browser(person.http.cookies["atom-connect"]) or ""
+    session_id = UUID(str(page.url).rpartition("/")[2])
+    session = await connect_sessions.of_browser(database, session_id, browser)
+    state_id, nonce = await connect_sessions.begin(database, session, "hubspot")
+    state = State(state_id, acme, nonce, "hubspot")
+    await connect_sessions.redeem(
+        database, tenant_id=acme, state_id=state_id, nonce=nonce, integration="hubspot",
+        browser=browser,
+    )  # fmt: skip
+    accounts = (Account("1", "One"), Account("2", "Two"))
+    held = Held("hubspot", Tokens("canary-access", None, None, ()), accounts)
+    await connect_sessions.hold(database, Vault.parse(KEY), session, state_id, held)
+    await connect_sessions.settle(database, session, state_id, CHOOSE)
+    back = f"/api/integrations/callback?code=c&state={signer.state(state, browser)}"
+    page = person.get(back)
+    where = f"/connect/{session.id}/accounts/{state_id}"
+    assert page.url.path == where
+    told = note(person.press(page, where, account=["1"]))
+    assert told[1].startswith("HubSpot is connected: One.")
+    assert note(person.get(back)) == told
 
 
 async def test_a_grant_that_other_accounts_use_is_kept_until_the_last_of_them_ends(

@@ -108,6 +108,7 @@ async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> 
     if not accounts:
         return await _choices(visit, session, state_id, held, problem="Choose at least one.")
     told = await finish(shared, session, held.integration, held.tokens, accounts)
+    await connect_sessions.settle(shared.database, session, state_id, told)
     visit.request.app.state.wake_owed()
     return await _back(visit, session, told)
 

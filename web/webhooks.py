@@ -95,8 +95,10 @@ class Ingress:
             DELIVERIES.labels(known, refused.outcome).inc()
             return refused.response
         DELIVERIES.labels(call.integration, outcome).inc()
+        # What a vendor wants to read again may hold what UTF-8 has no bytes for.
+        body = reply.body.encode(errors="replace")
         return Response(
-            reply.body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
+            body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
         )
 
     def _connector(self, integration: str) -> tuple[Connector, Webhook]:
@@ -197,6 +199,8 @@ class Ingress:
                 owner = known.connection_id
             elif webhook.verify_event is not None and webhook.verify is None:
                 continue  # nothing proves it
+            elif not event.account_id and not webhook.addressed:
+                continue  # only the address says whose it is, and nothing proves that
             arrivals.append(
                 Arrival(
                     integration=connector.name,
