@@ -13,7 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from storage import Tier, _rights, due, grants, migrate, tenants
 from storage.database import Database, engine
 from storage.due import Scope
