@@ -45,9 +45,10 @@ class Request:
 
     `expect` lists error statuses that the reader wants to see instead of an exception. `renews`
     asks for a token refreshed just now: the vendor refused the former one in a form of its own.
-    `cost` is what the call takes from the rate budget, in the vendor's own units. A `file` lies
-    elsewhere, for all who know its link: it is read without our token, from one of the connector's
-    `files`, and `json` of the answer is its bytes; so it is where the header accept is `text/csv`.
+    `cost` is what the call takes from the rate budget, in the vendor's own units, and `budget` the
+    name of those limits of the connector that it is counted in. A `file` lies elsewhere, for all
+    who know its link: it is read without our token, from one of the connector's `files`, and `json`
+    of the answer is its bytes; so it is where the header accept is `text/csv`.
     """
 
     method: str

@@ -256,7 +256,7 @@ def identify(
 ) -> Generator[Request, Response, tuple[Account, ...]]:
     """The portal: in the token answer since 2025-08-18, else in the account's details."""
     hub_id = answer.get("hub_id")
-    if hub_id is None:
+    if not str(hub_id).isdecimal():
         response = yield Request.get("/account-info/2026-03/details")
         hub_id = response.json["portalId"]
     return (Account(str(hub_id), name=f"HubSpot {hub_id}"),)

@@ -17,10 +17,11 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from storage import tenant_settings
 from storage._errors import StorageError
 from storage.database import Database
+from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
 from storage.models import ConnectSession, OAuthState
 from storage.vault import Vault
 
@@ -224,13 +225,17 @@ async def hold(
 ) -> None:
     """Keep a consent, sealed, until its accounts are chosen."""
     tenant_id = connect_session.tenant_id
-    async with database.transaction(tenant_id) as session:
-        sealed = await tenant_settings.seal(
-            session, vault, tenant_id, _held_name(state_id), _dump(held)
-        )
-        await session.execute(
-            update(OAuthState).where(OAuthState.id == state_id).values(held=sealed)
-        )
+
+    async def store() -> None:
+        async with database.transaction(tenant_id) as session:
+            sealed = await tenant_settings.seal(
+                session, vault, tenant_id, _held_name(state_id), _dump(held)
+            )
+            await session.execute(
+                update(OAuthState).where(OAuthState.id == state_id).values(held=sealed)
+            )
+
+    await until_stored(store, patience=WHILE_A_PERSON_WAITS)
 
 
 async def held(

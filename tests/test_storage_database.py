@@ -90,6 +90,26 @@ async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
     await asyncio.gather(*(_ping(database) for _ in range(3)))
 
 
+@pytest.mark.parametrize(
+    ("setting", "statement"),
+    [
+        # As on a standby, while the database fails over to it.
+        ("SET LOCAL transaction_read_only = on", "CREATE TABLE made ()"),
+        ("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(5)"),
+    ],
+)
+async def test_what_only_says_not_now_is_unavailable(
+    setting: str, statement: str, database: Database
+) -> None:
+    async def ask() -> None:
+        async with database.owning() as session:
+            await session.execute(text(setting))
+            await session.execute(text(statement))
+
+    with pytest.raises(DatabaseUnavailableError):
+        await ask()
+
+
 async def test_a_pool_with_nothing_to_spare_says_so(database_url: str) -> None:
     pooled = engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0.05)
     database = Database(pooled, "public")

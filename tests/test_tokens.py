@@ -39,7 +39,7 @@ from tests._acme import (
     connector_of,
     get_token_and_die,
 )
-from tests._ours import ONE, TWO, Ours
+from tests._ours import ONE, TWO, Ours, ours_of
 
 SPAWN = multiprocessing.get_context("spawn")
 ALL_RULES: tuple[Rules, ...] = get_args(Rules)
@@ -47,8 +47,7 @@ ALL_RULES: tuple[Rules, ...] = get_args(Rules)
 
 @pytest.fixture
 async def ours(database: Database, database_url: str) -> Ours:
-    tenant = await tenants.create(database, "north", "North", "TEAM")
-    return Ours(database, database_url, secrets.token_bytes(32), tenant.id)
+    return await ours_of(database, database_url)
 
 
 @pytest.fixture

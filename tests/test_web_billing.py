@@ -2,10 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -41,7 +37,7 @@ from tests._localstripe import (
 from tests._sandboxed import KEY as MASTER_KEY
 from tests._serving import serving
 from tests._vendor import Answer, PlayedClock, Vendor, serve
-from tests._web import JWT_SECRET, Api, problem, serving_api
+from tests._web import JWT_SECRET, Api, problem, serving_api, web_process
 from web.app import create_app
 
 BACK = "http://127.0.0.1:3000/billing"
@@ -653,13 +649,6 @@ async def test_what_localstripe_delivers_by_itself_is_taken(
     assert set(stored) == told
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_killed_after_the_commit_the_next_process_carries_the_event_out(
     business: Business, database: Database, acme: UUID, tmp_path: Path
 ) -> None:
@@ -686,33 +675,3 @@ async def test_killed_after_the_commit_the_next_process_carries_the_event_out(
         await session.execute(text("UPDATE billing_customers SET claimed_until = now()"))
     async with serving_api(business.settings):
         await becomes(database, acme, Tier.TEAM)
-
-
-@contextlib.asynccontextmanager
-async def web_process(
-    settings: Settings, folder: Path
-) -> AsyncIterator[tuple[subprocess.Popen[bytes], Api]]:
-    """Our HTTP surface in a process of its own, which may be killed."""
-    port = free_port()
-    command = ["uvicorn", "--factory", "web.app:create_app", "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=folder,
-        env={**os.environ, **settings.environment(), "PYTHONPATH": str(Path(__file__).parents[1])},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            deadline = time.monotonic() + 120
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    await http.get("/healthz")
-                    break
-                assert process.poll() is None, "it ended by itself"
-                assert time.monotonic() < deadline, "it did not start"
-                await asyncio.sleep(0.1)
-            yield process, Api(http)
-    finally:
-        process.kill()
-        process.wait()

@@ -12,7 +12,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from deployments.static import deploy
 from storage import connect_sessions, tenants
 from storage.connect_sessions import Held
@@ -134,6 +134,8 @@ async def test_of_several_accounts_only_the_chosen_are_connected(
     assert "canary" not in page.text
     assert ours.person().get(where).status_code == 403
     assert "Choose at least one" in person.press(page, where).text
+    # What is no account of the consent does not use it up.
+    assert "Choose at least one" in person.press(page, where, account="nonsense").text
     page2 = person.press(page, where, account=["3", "1", "nonsense"])
     assert note(page2)[1].startswith("HubSpot is connected: One <b>, Three.")
     found = ours.rows("SELECT account_id, config FROM connections ORDER BY account_id")

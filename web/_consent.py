@@ -5,7 +5,8 @@ from typing import Any
 
 from connectors import Account, BrokenConnectionError, Connector, ConnectorError, load
 from connectors._hosts import check_account
-from connectors._oauth import Tokens, exchange, identify, of_grant, returned
+from connectors._oauth import exchange, identify, of_grant, returned
+from connectors._token_answers import Tokens
 from deployments.runtime import Runtime
 from storage import grants
 from storage.connect_sessions import Session

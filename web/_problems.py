@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from connectors import (
@@ -136,6 +137,9 @@ def told(error: Exception) -> Problem:
             return _later(503, str(error), RETRY_SECONDS)
         case SettingsError():
             return Problem(503, str(error))
+        case ClientDisconnect():
+            # Nobody is there to read this, and nothing of ours went wrong.
+            return Problem(400, "the client left before it had sent all of its request")
         case RateLimitedError():
             return _later(503, str(error), error.retry_after.total_seconds())
         case ProviderUnavailableError():
