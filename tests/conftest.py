@@ -23,6 +23,7 @@ from storage.database import Database
 from storage.migrate import migrate
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
+from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
 
 
