@@ -318,7 +318,7 @@ def test_page_sizes_are_brought_down_to_what_is_allowed(client: httpx.Client) ->
 
 
 def test_a_quota_is_counted_for_each_user_and_told_with_403_or_429() -> None:
-    with start(["google_calendar"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["google_calendar"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         diary, other = (GoogleAccount(client, "google_calendar", size=0) for _ in range(2))
         client.post("/_control/google_calendar/limits", json={"scale": 0.005})  # three a minute
         statuses = [diary.get(LIST).status_code for _ in range(4)]
