@@ -240,6 +240,7 @@ async def test_a_run_that_is_cancelled_gives_everything_back(world: Sandboxed) -
     assert world.one("SELECT count(*) FROM leases WHERE expires_at IS NOT NULL") == 0
 
 
+@pytest.mark.timeout(900)
 async def test_a_vendor_that_is_away_as_a_whole_is_left_alone_until_a_probe_comes_through(
     world: Sandboxed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
