@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-import pytest_timeout
+import pytest_timeout  # type: ignore[import-untyped]
 
 # A test that goes on is failed again after so many seconds, or after its limit where that is less:
 # asyncio keeps an exception that is raised while another task than the test's has its turn, and

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.events import Event
+from prefect.events import ReceivedEvent
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 
 from deployments import leftovers
@@ -229,7 +229,7 @@ async def _events(name: str, connection_id: UUID) -> list[dict[str, Any]]:
     )
     async with get_client() as client:
 
-        async def arrived() -> list[Event]:
+        async def arrived() -> list[ReceivedEvent]:
             return (await client.read_events(asked, limit=10)).events
 
         return [event.payload for event in await found(arrived)]
