@@ -9,6 +9,7 @@ from sqlalchemy import text
 from storage import DatabaseUnavailableError
 from storage.database import Database, engine, postgres
 from tests._stored import Stocked, row, stock, stored, write, write_in
+from tests._waiting import found
 
 
 async def _ping(database: Database) -> None:
@@ -131,7 +132,14 @@ async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_b
             await session.execute(text("SELECT pg_sleep(60)"))
 
     working = asyncio.create_task(work())
-    await asyncio.sleep(0.3)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as sql:
+
+        async def is_asleep() -> bool:
+            row = await (await sql.execute(asleep)).fetchone()
+            return row == (1,)
+
+        await found(is_asleep)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
