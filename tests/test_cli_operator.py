@@ -145,3 +145,13 @@ async def test_a_database_that_is_not_set_up_is_said_so(
     monkeypatch.setenv("DATABASE_URL", postgres_url)
     for words in (["keys", "check"], ["tenants", "list"], ["tenants", "delete", "x", "--yes"]):
         assert isinstance((await typed(*words)).exception, SchemaError)
+
+
+async def test_a_database_that_is_not_set_up_is_told_of_in_one_line(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    for words in (["status"], ["status", "acme/hubspot"], ["events"], ["tenants", "list"]):
+        told = await typed(*words)
+        assert isinstance(told.exception, SchemaError), words
+        assert "run `atom-sync migrate`" in str(told.exception)
