@@ -171,7 +171,9 @@ def test_a_process_without_the_stored_key_refuses_to_start(hosted: str, tmp_path
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert refused.returncode == 1
-        assert "ENCRYPTION_KEYS" in refused.stderr
+        told = " ".join(refused.stderr.split())
+        assert "add it to ENCRYPTION_KEYS, after the current one; it lies in the file" in told
+        assert "openssl" not in told
         assert other not in refused.stderr
 
 
