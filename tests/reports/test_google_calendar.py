@@ -279,7 +279,7 @@ def test_an_empty_page_is_not_the_end_and_a_circle_of_pages_is() -> None:
     planner = Planner()
     planner.put("lunch")
     mirror = mirrored(planner)
-    pages = {
+    pages: dict[Any, dict[str, Any]] = {
         None: {"items": [], "nextPageToken": "one"},
         "one": {"items": [], "nextPageToken": "two"},
         "two": {"items": [{"id": "late", "status": "confirmed"}], "nextSyncToken": "9"},
@@ -425,8 +425,8 @@ async def test_the_day_on_which_an_instance_was_to_be_is_a_column_like_its_time(
     """An instance of a series of whole days is known by the date on which it was to be, and has no
     time for that."""
     planner = Planner()
-    moved = {"recurringEventId": "daily", "originalStartTime": {"date": "2026-11-04"}}
-    planner.put("daily_20261104", **moved, start={"date": "2026-11-05"}, end={"date": "2026-11-06"})
+    was, now = {"date": "2026-11-04"}, {"date": "2026-11-05"}
+    planner.put("daily_20261104", recurringEventId="daily", originalStartTime=was, start=now)
     query = "SELECT original_starts_on, original_starts_at FROM google_calendar_events"
     found = await shown(database, database_url, mirrored(planner), query, "America/Los_Angeles")
     assert found == [(date(2026, 11, 4), None)]
