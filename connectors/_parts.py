@@ -233,7 +233,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which.
+    They are asked side by side; only when one fails is each asked alone, to know which. The error
+    is raised where the vendor is away, and not one of them.
     """
     try:
         return list((yield tuple(requests)))
@@ -241,9 +242,15 @@ def ask_each(
         if len(requests) == 1:
             return [error]
     answers: list[Response | Exception] = []
+    away = 0
     for request in requests:
         try:
             answers.append((yield request))
         except OF_A_PART as error:
+            away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
+            if away >= AWAY_IN_A_ROW:
+                raise
             answers.append(error)
+        else:
+            away = 0
     return answers
