@@ -89,6 +89,8 @@ class Diary:
     settings: Shelf = field(default_factory=lambda: Shelf("settings"))
     quota_status: int = 403
     switched_on: bool = True
+    # Streams and calendars of which nothing is shown, though they are on the list.
+    refused: set[tuple[str, str]] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
     tell: Callable[[Told], None] = lambda told: None
 

@@ -84,6 +84,8 @@ class Cabinet:
     pages: int = 0
     quota_status: int = 403
     switched_on: bool = True
+    # Shared drives of which nothing is shown, though they are listed.
+    refused: set[str] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
     tell: Callable[[Told], None] = lambda told: None
 
