@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,8 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors import load
 from connectors._oauth import OAuthApp, settings_in
-from deployments.tiers import Intervals, read_intervals
+from deployments.tiers import Intervals, read_audit_intervals, read_intervals
 from deployments.variables import apps
+from storage.models import Tier
 from storage.vault import Vault, VaultError
 
 CALLBACK_PATH = "/api/integrations/callback"
@@ -204,6 +206,11 @@ class Settings(BaseSettings):
     def intervals(self) -> Intervals:
         """How often each tier's connections sync."""
         return read_intervals(self.sync_intervals)
+
+    @property
+    def audit_intervals(self) -> Mapping[Tier, timedelta]:
+        """How often each tier's streams are checked against what the vendor lists."""
+        return read_audit_intervals(self.sync_intervals)
 
     @model_validator(mode="after")
     def _a_price_is_of_one_tier(self) -> Self:

@@ -208,6 +208,9 @@ class CheckpointRow(Base):
     # made it begin anew.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     restarted_at: Mapped[datetime | None]
+    # When it is to be checked against what the vendor lists, and how often.
+    audit_due_at: Mapped[datetime | None]
+    audit_every: Mapped[timedelta | None]
     # Which fields its records have, and how far a read of everything has come that gives older rows
     # the fields they lack; null where there is none.
     shape: Mapped[str | None]
@@ -241,6 +244,30 @@ class RecordRow(Base):
     # Why it is gone, or no longer shown to who consented; and which record took it in.
     gone_as: Mapped[str | None]
     merged_into: Mapped[str | None]
+
+
+class Audit(Base):
+    """A check of one stream against what the vendor lists. `keys` holds some of what differed."""
+
+    __tablename__ = "audits"
+    __table_args__ = (
+        of_connection(),
+        Index("audits_connection_id_stream_idx", "connection_id", "stream", "started_at"),
+        Index("audits_ended_at_idx", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    stream: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ended_at: Mapped[datetime | None]
+    checked: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # Records that we did not have, that we had otherwise, and that we had though they were gone.
+    missing: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    stale: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    extra: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    keys: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class Seen(Base):
