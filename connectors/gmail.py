@@ -24,6 +24,7 @@ from connectors import (
     RateLimit,
     Reader,
     Record,
+    Refused,
     Request,
     Response,
     Stream,
@@ -36,7 +37,7 @@ from connectors import (
     one_resource,
 )
 from connectors._body import parse_json
-from connectors._google import SCOPE, auth, classify
+from connectors._google import SCOPE, SCOPE_REASONS, auth, classify, reasons
 from connectors._jwts import google_push_token
 from connectors._paging import LAPSED, ask, cursor_pages, rows_of
 from connectors._parts import ask_each
@@ -286,6 +287,8 @@ def watch_mailbox(wanted: Wanted, former: Watched | None = None) -> Watching:
         f"{USER}/watch", json={"topicName": topic}, cost=WATCH, expect=(403,)
     )
     if response.status == 403:
+        if reasons(response) & SCOPE_REASONS:
+            return Refused("Gmail was connected without the permission to watch the mailbox")
         raise ContractError("Gmail does not take GMAIL_PUBSUB_TOPIC: Gmail must be its publisher")
     ends = EPOCH + int(response.json["expiration"]) * MILLISECOND
     return Watched(vendor_id=wanted.context.account_id, expires_at=ends)

@@ -49,7 +49,7 @@ from connectors._google_corpora import (
     of_corpora,
     shown_drives,
 )
-from connectors._paging import rows_of
+from connectors._paging import ask, rows_of
 from connectors._parts import ask_each
 from connectors._versions import integer
 from connectors._webhooks import Watching
@@ -186,14 +186,15 @@ def change_permissions(
 def shared_drives(at: Checkpoint, context: Context) -> Reader:
     """All shared drives that the person is a member of."""
     page: str | None = at.get("page")
+    resumed = page is not None
     while True:
-        response = yield drives_page(f"nextPageToken,drives({DRIVE})", page)
+        fields = f"nextPageToken,drives({DRIVE})"
+        response = yield from ask(drives_page(fields, page), resumed=resumed)
         rows = shown_drives(response)
-        if not response.json.get("nextPageToken"):
-            yield Page(rows, Checkpoint())
+        page, resumed = response.json.get("nextPageToken"), False
+        yield Page(rows, Checkpoint(page=page) if page else Checkpoint())
+        if not page:
             return
-        page = response.json["nextPageToken"]
-        yield Page(rows, Checkpoint(page=page))
 
 
 def _change_key(change: Record) -> str:
