@@ -177,6 +177,11 @@ class Settings(BaseSettings):
     stripe_price_id_enterprise: str | None = Field(
         default=None, description="The price of ENTERPRISE."
     )
+    stripe_price_ids_ignored: str | None = Field(
+        default=None,
+        description="Prices of other products that the same customers may pay, comma separated: "
+        "they give no tier, and are not told as unknown.",
+    )
     billing_grace_days: int = Field(
         default=7,
         ge=0,
@@ -218,10 +223,14 @@ class Settings(BaseSettings):
             self.stripe_price_id_solo,
             self.stripe_price_id_team,
             self.stripe_price_id_enterprise,
+            self.stripe_price_ids_ignored,
         )
         prices = [price for listed in given for price in listed_of(listed)]
         if twice := sorted({price for price in prices if prices.count(price) > 1}):
-            raise ValueError(f"STRIPE_PRICE_ID_…: {', '.join(twice)} stands there more than once")
+            raise ValueError(
+                f"STRIPE_PRICE_ID_…, STRIPE_PRICE_IDS_IGNORED: {', '.join(twice)} stands there "
+                "more than once"
+            )
         return self
 
     @property

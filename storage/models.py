@@ -534,8 +534,16 @@ class BillingCustomer(Base):
     livemode: Mapped[bool]
     # What its subscriptions gave when they were last read; null while they say nothing.
     tier: Mapped[str | None]
-    # Each subscription that is past due, and since when.
+    # Each subscription of which a payment failed, and when the first one of its period did.
     past_due: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # What is remembered of each subscription: what it paid last, and since when it is active.
+    standing: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # Prices that no STRIPE_PRICE_ID_ variable names, of subscriptions that have no other.
+    unknown_prices: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    # Whom its metadata names, where that tenant has another customer.
+    names_tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="SET NULL")
+    )
     problem: Mapped[str | None]
     read_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
@@ -546,6 +554,22 @@ class BillingCustomer(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     claim_id: Mapped[UUID | None]
     claimed_until: Mapped[datetime | None]
+
+
+class BillingEnding(Base):
+    """A customer at Stripe whose tenant is erased, and who may be charged still.
+
+    Nothing here says whose it was.
+    """
+
+    __tablename__ = "billing_endings"
+
+    customer_id: Mapped[str] = mapped_column(primary_key=True)
+    # Not known where the customer was never read.
+    livemode: Mapped[bool | None]
+    problem: Mapped[str]
+    owed_since: Mapped[datetime]
+    due_at: Mapped[datetime]
 
 
 class SyncRun(Base):
