@@ -350,6 +350,7 @@ connector = Connector(
     gaps=(
         "Attachments are named in a message, and not fetched.",
         "Labels that are made or renamed come by polls: no history tells of them.",
+        "An audit checks which messages there are: Gmail lists their ids, and nothing else of them.",
         "A person whose address at Google changed, and who connects again, is a second connection.",
     ),
     streams=(
@@ -360,6 +361,7 @@ connector = Connector(
             read=history,
             version=integer("id"),
             append_only=True,
+            from_now_on=True,
             columns={
                 "messages": column("messages", "jsonb"),
                 "messages_added": column("messagesAdded", "jsonb"),

@@ -313,6 +313,7 @@ connector = Connector(
             },
             key=_change_key,
             append_only=True,
+            from_now_on=True,
         ),
         Stream(
             name="shared_drives",

@@ -71,19 +71,27 @@ async def test_a_look_that_finds_nothing_new_costs_the_same_whatever_is_stored_a
 # -- Checked against what the vendor lists -------------------------------------------------------
 
 
+# Whose listing shows ids, and no version: what a stored row says is not checked.
+IDS_ONLY = {("gmail", "messages")}
+
+
 async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None:
     tried, stream = rest.tried, rest.stream
+    if stream.from_now_on:
+        pytest.skip("there is nothing to check it against")
+    seen = (tried.connector.name, stream.name) not in IDS_ONLY
     keys = sorted(tried.stored(stream))
     if len(keys) < 2 and stream.snapshot:
         pytest.skip("this account has too few of them")
     lost, changed = keys[0], keys[1]
     tried.tamper(stream, "DELETE FROM records WHERE record_id = %s AND", lost)
-    tried.tamper(
-        stream,
-        "UPDATE records SET data = '{}', content_hash = '', version = version - 1,"
-        " observed_at = observed_at - interval '400 days' WHERE record_id = %s AND",
-        changed,
-    )
+    if seen:
+        tried.tamper(
+            stream,
+            "UPDATE records SET data = '{}', content_hash = '', version = version - 1,"
+            " observed_at = observed_at - interval '400 days' WHERE record_id = %s AND",
+            changed,
+        )
     tried.tamper(
         stream,
         "INSERT INTO records (connection_id, record_id, stream, tenant_id, data, version,"
@@ -95,19 +103,21 @@ async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None
     found = await tried.audit(stream)
     assert not tried.difference(stream, deletes=not stream.append_only)
     if not stream.snapshot:  # each read of a snapshot is a check of it
-        assert counts(stream, found) == expected(stream)
+        assert counts(stream, found) == expected(stream, stale=int(seen))
 
 
 def counts(stream: Stream, found: Result) -> tuple[int, int, int]:
     return found.missing, found.stale, found.extra
 
 
-def expected(stream: Stream) -> tuple[int, int, int]:
+def expected(stream: Stream, *, stale: int) -> tuple[int, int, int]:
     """What is only ever added to may not be there any more at the vendor: nothing is too much."""
-    return 1, 1, 0 if stream.append_only else 1
+    return 1, stale, 0 if stream.append_only else 1
 
 
 async def test_an_audit_of_what_is_right_finds_nothing(rest: Rest) -> None:
+    if rest.stream.from_now_on:
+        pytest.skip("there is nothing to check it against")
     found = await rest.tried.audit(rest.stream)
     assert found.drift == 0
     assert found.ended_at is not None
@@ -120,6 +130,8 @@ async def test_fields_that_come_from_now_on_are_filled_into_older_rows(rest: Res
     tried, stream = rest.tried, rest.stream
     if stream.snapshot:
         pytest.skip("each read of it is a read of everything")
+    if stream.from_now_on:
+        pytest.skip("no read of it shows what was before")
     tried.tamper(stream, "UPDATE records SET data = '{}', content_hash = '' WHERE")
     await tried.sync(stream)
     blank = [key for key, data in tried.stored(stream).items() if data == {}]
