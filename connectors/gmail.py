@@ -350,7 +350,7 @@ connector = Connector(
     gaps=(
         "Attachments are named in a message, and not fetched.",
         "Labels that are made or renamed come by polls: no history tells of them.",
-        "An audit checks which messages there are: Gmail lists their ids, and nothing else of them.",
+        "An audit checks which messages there are, and not their labels: Gmail lists only ids.",
         "A person whose address at Google changed, and who connects again, is a second connection.",
     ),
     streams=(

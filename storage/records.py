@@ -248,6 +248,7 @@ _BURY = sql.SQL(
     ) gone
     WHERE r.stream = %(stream)s AND r.connection_id = %(connection_id)s
         AND r.record_id = gone.record_id
+    RETURNING NOT gone.marks
     """
 )
 
@@ -412,7 +413,7 @@ async def write(
             await cursor.execute(_MARK, {**values, "keys": keys})
         if wholes:
             await cursor.execute(_BURY, {**values, **_ranges(wholes)})
-            deleted += cursor.rowcount
+            deleted += sum(buried for (buried,) in await cursor.fetchall())
     return Written(inserted, updated, deleted, unchanged, missing, differing)
 
 

@@ -626,7 +626,7 @@ async def test_a_tenant_that_is_erased_leaves_nothing_of_its_billing(
 
 
 async def test_the_migration_takes_over_what_subscriptions_paid_before(postgres_url: str) -> None:
-    await migrate_to(postgres_url, "0010")
+    await migrate_to(postgres_url, "0011")
     with psycopg.connect(postgres_url) as sql:
         for slug, past_due in (("paid", "{}"), ("owing", '{"sub_owing": "2026-11-01T00:00:00Z"}')):
             tenant_id = uuid4()

@@ -46,7 +46,7 @@ class Vendor:
         if channel in self.errors:
             raise self.errors[channel]
         if channel in self.malformed:
-            return response({"no": "list"})
+            return response(None)
         since = request.params.get("since", 0)
         assert isinstance(since, int)
         return response([{"id": f"{channel}/{m}"} for m in self.channels[channel][since:]])
