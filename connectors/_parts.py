@@ -30,7 +30,7 @@ from connectors._types import (
 
 # What concerns a part, and not the connection or the vendor as a whole.
 OF_A_PART = (NotAllowedError, ContractError, ProviderUnavailableError)
-# So many parts in a row that are away mean that the vendor is.
+# So many parts in a row that are away mean that the vendor is, or all, where there are fewer.
 AWAY_IN_A_ROW = 3
 # A part that failed is tried again after so long, twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=10), timedelta(days=1)
@@ -98,7 +98,7 @@ def each_part(
                     raise
             except OF_A_PART as error:
                 away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
-                if away >= AWAY_IN_A_ROW:
+                if away >= min(AWAY_IN_A_ROW, walk.size):
                     raise
                 walk.fail(part, error)
             except SHAPE_ERRORS as error:
@@ -133,6 +133,11 @@ class _Walk:
             list(todo) if todo else None,
             at.get("here"),
         )
+
+    @property
+    def size(self) -> int:
+        """How many parts there are."""
+        return len({*self.parts, *self.failed, *(self.todo or ())})
 
     def begin(self, listed: Parts) -> list[str]:
         """Starts a round; the former parts that are gone."""
@@ -233,7 +238,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which.
+    They are asked side by side; only when one fails is each asked alone, to know which. The error
+    is raised where the vendor is away, and not one of them.
     """
     try:
         return list((yield tuple(requests)))
@@ -241,9 +247,15 @@ def ask_each(
         if len(requests) == 1:
             return [error]
     answers: list[Response | Exception] = []
+    away = 0
     for request in requests:
         try:
             answers.append((yield request))
         except OF_A_PART as error:
+            away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
+            if away >= AWAY_IN_A_ROW:
+                raise
             answers.append(error)
+        else:
+            away = 0
     return answers
