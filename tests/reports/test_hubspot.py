@@ -126,8 +126,9 @@ def test_more_than_ten_thousand_changes_of_one_moment_all_come_and_come_to_an_en
 
 @pytest.mark.xfail(strict=True, reason="an empty page ends the search, though a next one is named")
 def test_a_page_that_is_not_full_or_empty_is_the_last_only_if_no_other_is_named() -> None:
-    """HubSpot answered searches with fewer rows than were asked for, and with none at all, and named
-    a next page all the same; a reader that took such a page for the last lost the rest silently.
+    """HubSpot answered searches with fewer rows than were asked for, and with none at all, and
+    named a next page all the same; a reader that took such a page for the last lost the rest
+    silently.
 
     airbytehq/airbyte#80745 (2026-06). Right: the search ends where no next page is named.
     """
@@ -306,8 +307,8 @@ def test_an_owner_who_has_left_can_still_be_looked_up() -> None:
     deals. HubSpot shows such owners in a list of their own, with an empty `userId`, the former one
     as `userIdIncludingInactive`; who lost them could not say whose deals those are.
 
-    airbytehq/airbyte#55818 (2025-03), HubSpot/hubspot-api-python#314 (2024-08),
-    unscrambled-ai/unscrambled#204. Right: the row stays, shown as archived, with that id.
+    airbytehq/airbyte#55818 (2025-03), HubSpot/hubspot-api-python#314 (2024-08).
+    Right: the row stays, shown as archived, with that id.
     """
     gone = {
         "id": "77", "email": "left@example.test", "firstName": "", "lastName": "", "userId": None,
@@ -494,8 +495,8 @@ async def test_a_close_date_is_the_instant_that_hubspot_keeps(database: Database
     day, or in another zone, it moved to the next one. Where none is set, the value is an empty
     text, which is no date.
 
-    fivetran/dbt_hubspot#101 (2023-05), hubspot-net/HubSpot.NET#8 (2018-04). Right: the instant, with
-    its zone; and nothing where there is none.
+    fivetran/dbt_hubspot#101 (2023-05), hubspot-net/HubSpot.NET#8 (2018-04). Right: the instant,
+    with its zone; and nothing where there is none.
     """
     found = await shown(
         database,
