@@ -77,12 +77,16 @@ def _noting(
         reader, sent = read(at, context), None
         while True:
             try:
-                action = reader.send(sent)
+                failed = isinstance(sent, ConnectorError)
+                action = reader.throw(sent) if failed else reader.send(sent)
             except StopIteration:
                 return
             if isinstance(action, Page):
                 pages.append(action)
-            sent = yield action
+            try:
+                sent = yield action
+            except ConnectorError as error:
+                sent = error
 
     return noting
 
