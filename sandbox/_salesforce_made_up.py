@@ -69,13 +69,13 @@ def add(org: Org, kind: Kind, given: Json, random: Random) -> Json:
 
 
 def store(org: Org, stream: str) -> dict[str, Json]:
-    """What is live, without what depends on who looks."""
+    """What is live and shared with the user, without what depends on who looks."""
     if stream != CUSTOM_STREAM:
-        return {id_: listed(row) for id_, row in org.rows[STANDARD[stream].name].items()}
+        return {id_: listed(row) for id_, row in ledger.shared(org, STANDARD[stream])}
     return {
         f"{kind.name}:{id_}": {"object": kind.name, **listed(row)}
         for kind in CUSTOM
-        for id_, row in org.rows[kind.name].items()
+        for id_, row in ledger.shared(org, kind)
     }
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.responses import Response
@@ -42,6 +43,8 @@ PAGE = 2_000
 MOST_IDS = 600_000
 UPDATED_WINDOW = timedelta(days=30)
 DAILY = 15_000
+# Of an address, with its headers.
+LONGEST_ADDRESS = 16_000
 
 
 def versions(call: Call) -> Response:
@@ -54,11 +57,18 @@ def limits(call: Call) -> Response:
 
 def query(call: Call) -> Response:
     """The first rows that a query picks; `queryAll` picks in the recycle bin, too."""
-    org = org_of(call)
-    asked = parse(call.query.get("q", ""), visible(org))
-    rows: list[Json] = list(org.rows[asked.kind.name].values())
+    org, text = org_of(call), call.query.get("q", "")
+    if len(quote(text)) > LONGEST_ADDRESS:
+        raise FaultError("URI_TOO_LONG", "the address is too long", 414)
+    asked = parse(text, visible(org))
+    if asked.kind.name in org.refused:
+        raise FaultError("INSUFFICIENT_ACCESS", "insufficient access rights on object", 403)
+    rows: list[Json] = [row for _, row in ledger.shared(org, asked.kind)]
     if "/queryAll" in call.path:
         rows += ledger.binned(org, asked.kind)
+    if org.lag and re.search(r"SystemModstamp\s*>", text):
+        seen = org.clock.now() - org.lag
+        rows = [row for row in rows if instant(row["SystemModstamp"]) <= seen]
     found = pick(asked, rows)
     if not asked.columns:
         return reply({"totalSize": len(found), "done": True, "records": []})
@@ -154,7 +164,7 @@ def deleted(call: Call) -> Response:
     if not kind.deletable:
         raise FaultError("INVALID_TYPE", f"entity type {kind.name} does not support replication")
     since, until = _window(call, ledger.KEPT)
-    found = ledger.deletions(org, kind, since, until)
+    found = ledger.deletions(org, kind, since, min(until, call.clock.now() - org.lag))
     if len(found) > MOST_IDS:
         raise FaultError("EXCEEDED_ID_LIMIT", "too many ids: choose a shorter time")
     body = {
@@ -278,10 +288,36 @@ def migrate(states: Mapping[str, Any], body: Json) -> Json:
 
 
 def hide(states: Mapping[str, Any], body: Json) -> Json:
-    """The control that takes the right to see an object from the user: `{account, objects}`."""
+    """The control that takes the right to see an object from the user, `{account, objects}`, or to
+    see some rows of a stream, `{account, stream}`, which nothing tells of."""
     org = _org(states, body)
+    if "stream" in body:
+        rows = list(store(org, str(body["stream"])))
+        keys = [key for key in rows if not key.endswith(org.admin_id)][::3]
+        org.unshared |= {key.rpartition(":")[2] for key in keys}
+        return {"keys": keys}
     org.hidden = {str(name) for name in body.get("objects", ())}
     return {"hidden": sorted(org.hidden)}
+
+
+def refuse_part(states: Mapping[str, Any], body: Json) -> Json:
+    """The control that has queries of one of the org's own objects refused, or taken again:
+    `{account, stream, on}`."""
+    org, name = _org(states, body), CUSTOM[0].name
+    if body.get("stream") != CUSTOM_STREAM:
+        return {"keys": [], "part": ""}
+    org.refused = {name} if body.get("on", True) else set()
+    return {
+        "keys": [key for key in store(org, CUSTOM_STREAM) if key.startswith(f"{name}:")],
+        "part": name,
+    }
+
+
+def lag(states: Mapping[str, Any], body: Json) -> Json:
+    """The control that has queries by change time show changes late: `{account, seconds}`."""
+    org = _org(states, body)
+    org.lag = timedelta(seconds=float(body.get("seconds", 0)))
+    return {"seconds": org.lag.total_seconds()}
 
 
 def change_events(states: Mapping[str, Any], body: Json) -> Json:
@@ -365,7 +401,7 @@ vendor = Vendor(
     expire_checkpoints=_forget,
     controls={
         **{"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
-        "change_events": change_events,
+        **{"change_events": change_events, "refuse_part": refuse_part, "lag": lag},
     },
     webhook=SENDER,
     extras=_extras,

@@ -14,33 +14,13 @@ from connectors import (
     Page,
     Reader,
     Record,
-    Request,
-    Response,
     Stream,
 )
-from connectors._answers import error_by_status
 from connectors._budget import Budget
 from connectors._client import Client, Transport
 from tests._driving import NOW, Answer, drive, held
+from tests._judging import as_the_client
 from tests._vendor import PlayedClock, Vendor
-
-
-def judged(connector: Connector, response: Response) -> ConnectorError | None:
-    """What the client takes an answer for."""
-    return connector.classify(response) or error_by_status(connector.title, "GET /here", response)
-
-
-def as_the_client(connector: Connector, answer: Answer) -> Answer:
-    """Those answers, but what the client would not hand on is raised as the client does."""
-
-    def judging(request: Request) -> Response:
-        response = answer(request)
-        error = judged(connector, response)
-        if error is not None and response.status not in request.expect:
-            raise error
-        return response
-
-    return judging
 
 
 @dataclass

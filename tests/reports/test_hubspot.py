@@ -31,9 +31,10 @@ from storage import records
 from storage._rows import rows
 from storage.database import Database
 from tests._driving import NOW, drive, held, response
+from tests._judging import judged
 from tests._stored import stock
 from tests._vendor import Answer, Vendor, serve
-from tests.reports._following import Followed, judged, line_to
+from tests.reports._following import Followed, line_to
 
 HUBSPOT = load("hubspot")
 CONTACTS, COMPANIES = HUBSPOT.stream("contacts"), HUBSPOT.stream("companies")
