@@ -11,12 +11,21 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
-from connectors import Context, ContractError, NotAllowedError, Record, Request, Response
+from connectors import (
+    Context,
+    ContractError,
+    NotAllowedError,
+    ProviderUnavailableError,
+    Record,
+    Request,
+    Response,
+)
 from connectors._answers import vendor_time
 from connectors._versions import parse_time
 
 PAGE = 2_000
 # A row of many fields is put together from several queries: of no more rows than ids fit into one.
+# So many, too, where a query of more takes longer than it may.
 WIDE_PAGE = 200
 # Address and headers may have 16,384 bytes together (platform limits, 2026-11); ids go in, too.
 LONGEST_FIELDS = 9_000
@@ -33,6 +42,11 @@ _NAME = re.compile(r"[A-Za-z]\w{0,79}", re.ASCII)
 _SUFFIXES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
+class TooSlowError(ProviderUnavailableError):
+    """A query took longer than it may: one of fewer rows may not (airbytehq/airbyte#19947,
+    2022-11)."""
+
+
 class TooWideError(ContractError):
     """A query names more fields, or more complicated ones, than Salesforce takes at once."""
 
@@ -40,14 +54,15 @@ class TooWideError(ContractError):
 @dataclass(frozen=True)
 class Sobject:
     """An object, the types of its fields that are read, by name, and when it was described, by
-    Salesforce's clock. Its fields are asked for in so many queries as there are `groups`; `shape`
-    says which they are, where all of them are read."""
+    Salesforce's clock. Its fields are asked for in so many queries as there are `groups`, of a
+    `slow` one in small pages; `shape` says which they are, where all of them are read."""
 
     name: str
     fields: Mapping[str, str]
     now: datetime
     groups: int = 1
     shape: str | None = None
+    slow: bool = False
 
     @property
     def tells_deletions(self) -> bool:
@@ -56,7 +71,7 @@ class Sobject:
 
     @property
     def page(self) -> int:
-        return PAGE if self.groups == 1 else WIDE_PAGE
+        return WIDE_PAGE if self.groups > 1 or self.slow else PAGE
 
     def narrow(self) -> "Sobject":
         """What identifies a row and tells its version."""
@@ -123,6 +138,10 @@ def rows_by(
                 yield from _complete(sobject, rows, names, binned=binned)
         except TooWideError:
             sobject = sobject.wider()
+        except TooSlowError:
+            if not order or sobject.page == WIDE_PAGE:
+                raise
+            sobject = replace(sobject, slow=True)
         else:
             # Of wide rows the vendor may give fewer than were asked for.
             last = bool(response.json["done"]) and len(rows) < sobject.page

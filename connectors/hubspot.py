@@ -226,6 +226,8 @@ connector = Connector(
     judged_by=("hubspot-api-client",),
     gaps=(
         "Associations between objects, and custom properties beyond those of the views.",
+        "Archived records of a portal that has more than five hundred of a kind: where no webhook "
+        "tells of them they are found within a day.",
         "Changes of owners are not told of by webhooks: they are polled.",
     ),
     streams=(

@@ -32,7 +32,7 @@ from connectors._salesforce_bulk import BUDGET, unfinished
 from connectors._salesforce_custom import CUSTOM_OBJECTS
 from connectors._salesforce_messages import ACK, events
 from connectors._salesforce_objects import object_stream
-from connectors._salesforce_query import TooWideError, eighteen, error_code
+from connectors._salesforce_query import TooSlowError, TooWideError, eighteen, error_code
 
 # The allowance is of a day, and no answer says when there is room again.
 WAIT = timedelta(minutes=2)
@@ -56,7 +56,7 @@ NOT_ALLOWED = {
     "TRIAL_EXPIRED": "the trial of the Salesforce org has ended",
 }
 PASSING = (
-    *("QUERY_TIMEOUT", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION"),
+    *("SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION"),
     "REQUEST_RUNNING_TOO_LONG",
 )
 # Its edge answers so without a word, and well a moment later (airbytehq/airbyte#36885, 2024-04).
@@ -99,6 +99,8 @@ def classify(response: Response) -> ConnectorError | None:
                 "an administrator can exempt the user from them"
             ),
         )
+    if code == "QUERY_TIMEOUT":
+        return TooSlowError("Salesforce took too long to answer a query")
     if code in PASSING or status in PASSING_STATUSES:
         return ProviderUnavailableError(f"Salesforce cannot answer now ({code or status})")
     if code in TOKEN_IS_OVER and status in (400, 401, 403):
@@ -274,6 +276,8 @@ connector = Connector(
         "the pace of a vendor that does not tell, for neither says what it covers.",
         "The Pub/Sub API (gRPC), which tells the same change events.",
         "Standard objects other than the five of the streams.",
+        "Rows of custom objects that never were in the recycle bin, or left it at once: their "
+        "deletion is found within six hours.",
         "Formula fields that change without their row: they are read again with its next change.",
     ),
     streams=(

@@ -6,7 +6,7 @@ from random import Random
 
 from sandbox import _salesforce_org as ledger
 from sandbox._data import JOBS, PLACES, TOPICS, domain, firm, person, phone, plain, sentence
-from sandbox._salesforce_identity import INSTANCES, user_name
+from sandbox._salesforce_identity import instance_of, user_name
 from sandbox._salesforce_kinds import (
     ACCOUNT,
     CONTACT,
@@ -47,7 +47,7 @@ CARRIERS = ("Land", "Sea", "Air")
 def new(seed: Seed) -> Org:
     """An org filled from the seed."""
     random, now = seed.random, seed.clock.now()
-    org = Org(seed.account_id, seed.name, seed.clock, random, random.choice(INSTANCES))
+    org = Org(seed.account_id, seed.name, seed.clock, random, instance_of(seed.account_id))
     org.tell = seed.tell
     org.admin_id = add(org, USER, {}, random)["Id"]
     for kind, share in SHARES.items():

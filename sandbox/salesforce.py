@@ -17,7 +17,7 @@ from sandbox import _salesforce_org as ledger
 from sandbox._salesforce_answers import guarded, trouble
 from sandbox._salesforce_bulk import handlers
 from sandbox._salesforce_feed import cometd, ordered
-from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS
+from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS, instance_of
 from sandbox._salesforce_identity import ROUTES as IDENTITY
 from sandbox._salesforce_kinds import (
     BY_NAME,
@@ -337,7 +337,9 @@ def _forget(org: Org) -> None:
 
 
 def _extras(account_id: str, origin: str) -> Json:
-    return {"instances": list(INSTANCES), "logins": list(LOGINS)}
+    """The org of the printed token is at its own instance."""
+    root = f"{origin}/{instance_of(account_id)}/services/data/v67.0"
+    return {"base_url": root, "instances": list(INSTANCES), "logins": list(LOGINS)}
 
 
 def _alterable(org: Org, stream: str) -> Iterator[str]:

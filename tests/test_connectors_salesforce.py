@@ -433,6 +433,12 @@ def test_what_a_field_is_called_cannot_change_the_query(org: Org) -> None:
         org.read("leads")
 
 
+def test_the_token_that_the_sandbox_prints_works_at_the_address_it_prints(org: Org) -> None:
+    told = org.client.get("/_control").json()["salesforce"]
+    token = {"authorization": f"Bearer {told['access_token']}"}
+    assert org.client.get(f"{told['base_url']}/sobjects", headers=token).status_code == 200
+
+
 # -- Who we are, and what is refused ------------------------------------------------------------
 
 

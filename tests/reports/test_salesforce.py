@@ -885,6 +885,21 @@ def test_one_object_that_cannot_be_read_keeps_no_other_from_it(fault: str) -> No
     assert f"Bbb__c:{id_(1, 'a01')}" in read.rows
 
 
+def test_rows_that_cannot_be_told_in_time_are_asked_for_in_smaller_pages() -> None:
+    """Of one object no query ever ended in time, at any sync.
+
+    airbytehq/airbyte#19947 (2022-11), of an object that is a stream of its own. Right: it is asked
+    for in smaller pages.
+    """
+
+    class Slow(Org):
+        def query(self, text: str) -> Response:
+            return refused("QUERY_TIMEOUT") if "LIMIT 2000" in text else super().query(text)
+
+    org = Slow(*(row(n) for n in range(150)))
+    assert len(followed(org).sync().rows) == 150
+
+
 def test_a_row_that_may_not_be_seen_any_more_is_held_no_longer() -> None:
     """The sharing rules of an org change: the user who consented does not see a row any more, and
     sees one that was changed long ago. No delta and no log tells of either. Right: held is what may
