@@ -54,7 +54,8 @@ def _noting(
     """The same reader; its pages are noted when they come, whatever comes after them."""
 
     def noting(at: Checkpoint, context: Context) -> Reader:
-        reader, sent = read(at, context), None
+        reader = read(at, context)
+        sent: Any = None
         while True:
             try:
                 failed = isinstance(sent, ConnectorError)

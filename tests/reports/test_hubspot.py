@@ -469,7 +469,11 @@ async def shown(database: Database, stream_name: str, sql: str, *found: Record) 
     made = rows(stream, Page(found, Checkpoint()), NOW)
     async with database.transaction(stocked.tenant_id) as session:
         await records.write(
-            session, stream=f"hubspot.{stream_name}", rows=made, scan_id=None, **stocked.ids
+            session,
+            stream=f"hubspot.{stream_name}",
+            rows=made,
+            tenant_id=stocked.tenant_id,
+            connection_id=stocked.connection_id,
         )
         return [tuple(each) for each in await session.execute(text(sql))]
 
