@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -24,7 +25,7 @@ from deployments._postgres import PostgresError
 from deployments._processes import ServiceError
 from deployments._redis import RedisError
 from settings import Settings, SettingsError, read
-from storage import StorageError, connections, freshness, migrate, records
+from storage import StorageError, audits, connections, freshness, migrate, records
 from storage.database import Database
 from storage.vault import Vault, VaultError, check_keys
 
@@ -239,6 +240,60 @@ def sync(
         sys.exit(1)
 
 
+@app.command()
+def audit(
+    target: Annotated[str, typer.Argument(metavar="TENANT/INTEGRATION")],
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Which account, where the tenant connected several.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a connection against what the vendor lists now, and put right what differs.
+
+    Exit status 1 where something differed, or could not be checked.
+    """
+    from deployments.triggers import audit_now
+
+    tenant, integration = cli_schedules.parsed(target)
+    with local.attached(read()) as settings:
+        if settings.prefect_api_url is None:
+            raise ServiceError(
+                "no Prefect server: start `atom-sync up` first, or set PREFECT_API_URL"
+            )
+        with err.status(f"checking {target} …"):
+            run, found = _run(
+                lambda: audit_now(settings, tenant, integration, account=account, streams=stream)
+            )
+    state = run.state
+    if as_json:
+        told = {
+            "run": str(run.id),
+            "state": (state.name if state else None) or "unknown",
+            "message": (state.message if state else None) or "",
+            "streams": [asdict(one) for one in found],
+        }
+        sys.stdout.write(json.dumps(told, indent=2, default=str) + "\n")
+    else:
+        table = Table(
+            "stream", "checked", "missing", "out of date", "too much", box=box.SIMPLE_HEAD
+        )
+        for one in found:
+            counts = (one.checked, one.missing, one.stale, one.extra)
+            table.add_row(one.stream, *(f"{count:,}" for count in counts))
+        if found:
+            out.print(table)
+        drift = sum(one.drift for one in found)
+        out.print(
+            f"{drift:,} records differed, and were put right" if drift else "nothing differed"
+        )
+    if state is None or not state.is_completed():
+        err.print(str(state.message if state else "the run is lost"), highlight=False)
+        sys.exit(1)
+    if any(one.drift for one in found):
+        sys.exit(1)
+
+
 @app.command(name="migrate")
 def migrate_command() -> None:
     """Bring the database's schema up to date; repeating it changes nothing."""
@@ -277,11 +332,13 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
     """A row for each connection's stream, in the order of tenants and integrations."""
     counts = await records.counts(database)
     fresh = await freshness.of_streams(database)
+    checked = await audits.of_all(database)
     rows = []
     for connection in await connections.listing(database):
         for stream in load(connection.integration).streams:
             found = counts.get((connection.id, stream.name))
             promised = fresh.get((connection.id, stream.name))
+            checked_at, drift = checked.get((connection.id, stream.name), (None, None))
             rows.append(
                 {
                     "tenant": connection.tenant_slug,
@@ -294,6 +351,8 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
                     "every_seconds": promised.every.total_seconds() if promised else None,
                     "age_seconds": promised.age.total_seconds() if promised else None,
                     "late": promised.reason if promised else None,
+                    "checked_at": checked_at,
+                    "drift": drift,
                     "status": connection.status,
                     "reason": connection.status_reason,
                 }
@@ -310,6 +369,7 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("last sync", no_wrap=True)
     table.add_column("fresh", no_wrap=True)
+    table.add_column("checked", no_wrap=True)
     table.add_column("status")
     former: tuple[str, str] = ("", "")
     for row in rows:
@@ -326,6 +386,7 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
             f"{row['rows']:,}",
             _ago(row["last_sync"]),
             _freshness(row),
+            _checked(row),
             "" if same else problem,
         )
         former = (tenant, integration)
@@ -337,6 +398,14 @@ def _freshness(row: dict[str, Any]) -> str:
     if row["late"] is not None:
         return f"[red]late[/red]: {row['late']}"
     return "" if row["age_seconds"] is None else "[green]in time[/green]"
+
+
+def _checked(row: dict[str, Any]) -> str:
+    """When the stream was last checked against what the vendor lists, and what differed then."""
+    if row["checked_at"] is None:
+        return ""
+    drift = f" [red]{row['drift']:,} off[/red]" if row["drift"] else ""
+    return f"{_ago(row['checked_at'])}{drift}"
 
 
 def _ago(at: datetime | None) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from deployments import billing, local, purchases
+from deployments import billing, billing_endings, local
 from deployments import doctor as examination
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
@@ -284,12 +284,15 @@ def delete_tenant(
     if not yes:
         typer.confirm(f"Erase {slug} with all its connections, records and secrets?", abort=True)
     with local.attached(read()) as settings, err.status(f"erasing {slug} …") as shown:
-        gone = asyncio.run(
+        gone, ended = asyncio.run(
             _delete(settings, slug, lambda n: shown.update(f"erasing {slug}: {n:,} records …"))
         )
     if not gone:
         raise LookupError(f"there is no tenant {slug!r}")
     out.print(f"{slug} is erased", highlight=False)
+    if ended.owed is not None:
+        told = f"what it pays for at Stripe is not ended: {ended.owed}; {billing_endings.AGAIN}"
+        err.print(told, markup=False, highlight=False)
 
 
 @imports.command("tenant-settings")
@@ -344,7 +347,9 @@ async def _tenants(settings: Settings) -> list[tenants.Tenant]:
         return await tenants.all(database)
 
 
-async def _delete(settings: Settings, slug: str, progress: Callable[[int], None]) -> bool:
+async def _delete(
+    settings: Settings, slug: str, progress: Callable[[int], None]
+) -> tuple[bool, billing_endings.Ended]:
     from web._desk import desk
 
     await check_schema(local.database_url_of(settings), settings.atom_schema)
@@ -352,11 +357,12 @@ async def _delete(settings: Settings, slug: str, progress: Callable[[int], None]
         opened(settings) as runtime,
         billing.opened(settings, runtime.database) as selling,
     ):
-        if selling is not None:
-            with suppress(NotFoundError):
-                tenant = await tenants.by_slug(runtime.database, slug)
-                await purchases.end(selling, tenant.id)
-        return await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
+        ended = billing_endings.Ended()
+        with suppress(NotFoundError):
+            tenant = await tenants.by_slug(runtime.database, slug)
+            ended = await billing_endings.end_or_owe(selling, runtime.database, tenant.id)
+        gone = await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
+        return gone, ended
 
 
 async def _import(

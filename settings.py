@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,8 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors import load
 from connectors._oauth import OAuthApp, settings_in
-from deployments.tiers import Intervals, read_intervals
+from deployments.tiers import Intervals, read_audit_intervals, read_intervals
 from deployments.variables import apps
+from storage.models import Tier
 from storage.vault import Vault, VaultError
 
 CALLBACK_PATH = "/api/integrations/callback"
@@ -175,6 +177,11 @@ class Settings(BaseSettings):
     stripe_price_id_enterprise: str | None = Field(
         default=None, description="The price of ENTERPRISE."
     )
+    stripe_price_ids_ignored: str | None = Field(
+        default=None,
+        description="Prices of other products that the same customers may pay, comma separated: "
+        "they give no tier, and are not told as unknown.",
+    )
     billing_grace_days: int = Field(
         default=7,
         ge=0,
@@ -205,16 +212,25 @@ class Settings(BaseSettings):
         """How often each tier's connections sync."""
         return read_intervals(self.sync_intervals)
 
+    @property
+    def audit_intervals(self) -> Mapping[Tier, timedelta]:
+        """How often each tier's streams are checked against what the vendor lists."""
+        return read_audit_intervals(self.sync_intervals)
+
     @model_validator(mode="after")
     def _a_price_is_of_one_tier(self) -> Self:
         given = (
             self.stripe_price_id_solo,
             self.stripe_price_id_team,
             self.stripe_price_id_enterprise,
+            self.stripe_price_ids_ignored,
         )
         prices = [price for listed in given for price in listed_of(listed)]
         if twice := sorted({price for price in prices if prices.count(price) > 1}):
-            raise ValueError(f"STRIPE_PRICE_ID_…: {', '.join(twice)} stands there more than once")
+            raise ValueError(
+                f"STRIPE_PRICE_ID_…, STRIPE_PRICE_IDS_IGNORED: {', '.join(twice)} stands there "
+                "more than once"
+            )
         return self
 
     @property

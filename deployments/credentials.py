@@ -89,6 +89,7 @@ GROUPS = (
             "stripe_price_id_solo",
             "stripe_price_id_team",
             "stripe_price_id_enterprise",
+            "stripe_price_ids_ignored",
             "billing_grace_days",
         ),
     ),

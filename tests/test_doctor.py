@@ -316,6 +316,21 @@ async def test_what_stands_between_commas_is_looked_at_one_by_one() -> None:
     assert found["STRIPE_WEBHOOK_SECRET"] == "ok"
     assert found["STRIPE_PRICE_ID_SOLO"] == "ok"
     assert found["STRIPE_PRICE_ID_TEAM"] == "wrong"
+    assert "STRIPE_PRICE_IDS_IGNORED" not in found
+    ignored = settings_of(stripe_price_id_solo="price_a", stripe_price_ids_ignored="price_b,prod_c")
+    assert states(await billing(ignored))["STRIPE_PRICE_IDS_IGNORED"] == "wrong"
+
+
+async def test_what_is_owed_to_erased_tenants_is_shown_though_billing_is_off(
+    database: Database, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as sql:
+        sql.execute(
+            "INSERT INTO billing_endings (customer_id, problem, owed_since, due_at)"
+            " VALUES ('cus_erased', 'billing is off', now(), now())"
+        )
+    rows = await billing(settings_of(database_url=database_url, encryption_keys=KEY))
+    assert states(rows) == {"billing": "optional", "endings": "wrong"}
 
 
 async def test_customers_that_billing_makes_nothing_of_are_shown(
@@ -330,7 +345,16 @@ async def test_customers_that_billing_makes_nothing_of_are_shown(
                 "INSERT INTO billing_customers (customer_id, livemode, problem, attempts)"
                 " VALUES (%s, true, 'an unknown price', 5)", (f"cus_{number}",),
             )  # fmt: skip
+        sql.execute('UPDATE billing_customers SET unknown_prices = \'["price_odd", "price_b"]\'')
+        sql.execute(
+            "INSERT INTO billing_endings (customer_id, problem, owed_since, due_at)"
+            " VALUES ('cus_erased', 'not known', now(), now())"
+        )
     rows = await billing(settings)
+    assert "price_b (7 paying); price_odd (7 paying)" in found(rows, "unknown prices")
+    assert "STRIPE_PRICE_IDS_IGNORED" in found(rows, "unknown prices")
+    assert "cus_erased: not known" in found(rows, "endings")
+    assert "billing dismiss CUSTOMER" in found(rows, "endings")
     assert "cus_0: an unknown price" in found(rows, "customers")
     assert "and 2 more -> " in found(rows, "customers")
     assert "7 could not be read" in found(rows, "events")
