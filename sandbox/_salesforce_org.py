@@ -54,7 +54,7 @@ class Org:
     """One org. `deleted` holds the recycle bin's rows, `purged` the earliest time from which the
     log of deletions is whole; `hidden` are objects that its user may not see, `refused` those of
     which queries are refused, `unshared` rows that are no longer shared with the user, `selected`
-    objects of which listeners are told. Queries by change time show changes later by `lag`."""
+    objects of which listeners are told."""
 
     id: str
     name: str
@@ -71,7 +71,6 @@ class Org:
     hidden: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     unshared: set[str] = field(default_factory=set)
-    lag: timedelta = timedelta()
     locators: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, Any] = field(default_factory=dict)
     selected: set[str] = field(default_factory=lambda: set(KINDS))

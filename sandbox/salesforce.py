@@ -66,9 +66,6 @@ def query(call: Call) -> Response:
     rows: list[Json] = [row for _, row in ledger.shared(org, asked.kind)]
     if "/queryAll" in call.path:
         rows += ledger.binned(org, asked.kind)
-    if org.lag and re.search(r"SystemModstamp\s*>", text):
-        seen = org.clock.now() - org.lag
-        rows = [row for row in rows if instant(row["SystemModstamp"]) <= seen]
     found = pick(asked, rows)
     if not asked.columns:
         return reply({"totalSize": len(found), "done": True, "records": []})
@@ -164,7 +161,7 @@ def deleted(call: Call) -> Response:
     if not kind.deletable:
         raise FaultError("INVALID_TYPE", f"entity type {kind.name} does not support replication")
     since, until = _window(call, ledger.KEPT)
-    found = ledger.deletions(org, kind, since, min(until, call.clock.now() - org.lag))
+    found = ledger.deletions(org, kind, since, until)
     if len(found) > MOST_IDS:
         raise FaultError("EXCEEDED_ID_LIMIT", "too many ids: choose a shorter time")
     body = {
@@ -313,13 +310,6 @@ def refuse_part(states: Mapping[str, Any], body: Json) -> Json:
     }
 
 
-def lag(states: Mapping[str, Any], body: Json) -> Json:
-    """The control that has queries by change time show changes late: `{account, seconds}`."""
-    org = _org(states, body)
-    org.lag = timedelta(seconds=float(body.get("seconds", 0)))
-    return {"seconds": org.lag.total_seconds()}
-
-
 def change_events(states: Mapping[str, Any], body: Json) -> Json:
     """The control over what listeners are told: `{account, told_as, hold, refuse, …}`."""
     return ordered(_org(states, body), body)
@@ -403,7 +393,7 @@ vendor = Vendor(
     expire_checkpoints=_forget,
     controls={
         **{"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
-        **{"change_events": change_events, "refuse_part": refuse_part, "lag": lag},
+        **{"change_events": change_events, "refuse_part": refuse_part},
     },
     webhook=SENDER,
     extras=_extras,

@@ -18,6 +18,7 @@ from connectors import (
     CheckpointExpiredError,
     ConnectorError,
     Context,
+    ContractError,
     Delivery,
     Heard,
     NotAllowedError,
@@ -601,7 +602,8 @@ async def test_an_org_that_answers_with_a_redirect_is_called_where_it_is_now(
     """Sandboxes with a My Domain answered every call to the address of the token with 301.
 
     RoseSilverSoftware/IlluminatedCloud#1667 (2020-07). Right: the token does not follow a redirect;
-    a new one tells the new address, and the call is made there.
+    a new one tells the new address, and the call is made there. Where the answer stays the same, no
+    tenant is asked to connect again: that would mend nothing.
     """
     vendor.will(
         Answer(301, headers={"location": "https://acme2.my.salesforce.com/elsewhere"}),
@@ -613,6 +615,12 @@ async def test_an_org_that_answers_with_a_redirect_is_called_where_it_is_now(
         pages = await line.pages(ACCOUNTS.read(Checkpoint(), CONTEXT))
     assert set(held(ACCOUNTS, pages)) == {id_(1)}
     assert {call.host for call in vendor.calls[1:]} == {"acme2.my.salesforce.com"}
+    vendor.reset()
+    vendor.will(Answer(301, headers={"location": "https://acme2.my.salesforce.com/elsewhere"}))
+    async with line_to(vendor, SALESFORCE, on_renewal=moved, instance_url=INSTANCE) as line:
+        with pytest.raises(ContractError):
+            await line.pages(ACCOUNTS.read(Checkpoint(), CONTEXT))
+        assert line.renewals == 1
 
 
 async def test_a_spent_allowance_ends_the_sync_with_what_was_read_and_no_long_sleep(
