@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Mapping
 from dataclasses import replace
+from email.utils import format_datetime
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -201,6 +202,8 @@ async def _send(
     if fault and kind == "huge":
         await send_huge(fault.bytes, scope, receive, send)
         return
+    # By the vendors' own clock, from which positions in time are taken.
+    response.headers["date"] = format_datetime(world.clock.now(), usegmt=True)
     _compress(response, Headers(scope=scope))
     if kind == "cut":
         await send_half(response, send)

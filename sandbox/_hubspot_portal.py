@@ -47,6 +47,8 @@ class Table:
     items: dict[str, Item] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     revision: int = 0
+    # Which record took in one that was merged away.
+    merged: dict[str, str] = field(default_factory=dict)
 
     def add(self, item: Item) -> None:
         self.items[item.id] = item
@@ -56,6 +58,12 @@ class Table:
     def next_id(self, random: Random) -> str:
         # Ids have gaps, and soon grow a digit, so that ordering them as text goes wrong.
         return str((self.order[-1] if self.order else 950) + random.randint(1, 7))
+
+    def survivor(self, id_: str) -> Item | None:
+        """The record that another one was merged into, directly or by way of others."""
+        while id_ in self.merged:
+            id_ = self.merged[id_]
+        return self.items.get(id_)
 
     def after(self, last: int, *, archived: bool) -> Iterator[Item]:
         """The objects beyond that id."""
@@ -117,9 +125,9 @@ def record(item: Item, names: Mapping[str, None] | None = None) -> Json:
 
 
 def store(portal: Portal, stream: str) -> dict[str, Json]:
-    """What is live, as the API gives it."""
+    """What is live, as the API gives it; of owners those, too, who have left."""
     if stream == "owners":
-        return {id_: dict(owner) for id_, owner in portal.owners.items() if not owner["archived"]}
+        return {id_: dict(owner) for id_, owner in portal.owners.items()}
     return {item.id: record(item) for item in portal.tables[stream].after(0, archived=False)}
 
 
@@ -350,21 +358,21 @@ def _add_owner(portal: Portal, created_at: datetime, given: Json, random: Random
 
 
 def _apply_owner(portal: Portal, change: Change) -> str:
-    unknown = sorted(set(change.record) - {"email", "firstName", "lastName"})
+    unknown = sorted(set(change.record) - {"email", "firstName", "lastName", "archived"})
     if unknown:
         raise RefusedError(
-            f"owners has no {unknown} to set: email, firstName, lastName", status=400
+            f"owners has no {unknown} to set: email, firstName, lastName, archived", status=400
         )
     now = portal.clock.now()
     if change.op == "add":
         return _add_owner(portal, now, change.record, change.random)
     owner = portal.owners[str(change.id)]
-    if change.op == "delete":
-        owner |= {"archived": True, "userId": None, "updatedAt": stamp(now)}
-    else:
-        first, last = person(change.random)
-        # HubSpot's owners change by name; the time moves even where the name drawn is the same.
-        drawn = change.record or {"firstName": first, "lastName": last}
-        later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
-        owner |= {**drawn, "updatedAt": stamp(max(now, later))}
+    first, last = person(change.random)
+    # HubSpot's owners change by name; the time moves even where the name drawn is the same.
+    drawn = dict(change.record) or {"firstName": first, "lastName": last}
+    if drawn.get("archived"):
+        # Who has left has no name any more, and no user; records go on naming the owner.
+        drawn |= {"userId": None, "firstName": "", "lastName": ""}
+    later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
+    owner |= {**drawn, "updatedAt": stamp(max(now, later))}
     return str(change.id)

@@ -252,6 +252,17 @@ def test_search_sees_changes_late_once_told_to(portal: Portal) -> None:
     assert set(portal.ids(quito)) == {added, changed}
 
 
+def test_search_shows_for_a_while_what_was_archived(portal: Portal) -> None:
+    portal.control("lag", account=portal.id, seconds=30)
+    gone = next(iter(portal.store()["contacts"]))
+    portal.change("contacts", "delete", id=gone)
+    by_id = [{"propertyName": "hs_object_id", "operator": "EQ", "value": gone}]
+    assert portal.ids(by_id) == [gone]
+    assert portal.get(f"{PATHS['contacts']}/{gone}").status_code == 404
+    portal.client.post("/_control/clock", json={"advance": 31})
+    assert portal.ids(by_id) == []
+
+
 def test_batch_read_gives_what_is_there_and_names_what_is_not(portal: Portal) -> None:
     store = portal.store()["companies"]
     one = next(iter(store))
