@@ -28,6 +28,7 @@ from sandbox._webhooks import Address
 MOST = 250
 # So many rows of one query can be paged through.
 DEEPEST = 25_000
+ALL_ORDERS, SHOWN = "read_all_orders", timedelta(days=60)
 STREAM_OF = {name: stream for stream, name in TYPES.items()}
 SORTS = {"UPDATED_AT": "updatedAt", "CREATED_AT": "createdAt", "NAME": "name"}
 FILES = "storage.googleapis.com"
@@ -87,7 +88,16 @@ class Root:
             raise GraphQLError(str(error)) from error
         if stream == "locations" and not asked.get("includeInactive"):
             rows = [row for row in rows if row["isActive"]]
-        return rows
+        return [row for row in rows if self._shows(stream, row)]
+
+    def _shows(self, stream: str, row: Json) -> bool:
+        """Orders of the last 60 days; with read_all_orders, all of them (by when they were made).
+
+        https://shopify.dev/docs/api/usage/access-scopes#orders-permissions
+        """
+        if stream != "orders" or (self.call.grant and ALL_ORDERS in self.call.grant.scopes):
+            return True
+        return bool(row["createdAt"] >= stamp(self.call.clock.now() - SHOWN))
 
     def _count(self, name: str) -> Callable[..., Json]:
         def resolved(info: Any, limit: int | None, query: str | None = None) -> Json:
@@ -102,8 +112,9 @@ class Root:
 
     def _node(self, id: str) -> Json | None:
         kind, _, number = id.removeprefix("gid://shopify/").partition("/")
-        if kind in STREAM_OF and (row := self.shop.tables[STREAM_OF[kind]].get(number)):
-            return {**row, "__typename": kind}
+        if stream := STREAM_OF.get(kind):
+            row = self.shop.tables[stream].get(number)
+            return {**row, "__typename": kind} if row and self._shows(stream, row) else None
         if kind == "BulkOperation" and (bulk := self.shop.bulks.get(id)):
             return self._bulk(bulk)
         return self._subscription(id) if kind == "WebhookSubscription" else None

@@ -160,6 +160,7 @@ def conversations_history(call: Call) -> Response:
         message
         for message in call.state.talk[channel].values()
         if not is_reply(message) or message.get("subtype") == "thread_broadcast"
+        if call.state.shows(message)
     ]
     found = [
         (message["ts"], message)
@@ -180,12 +181,13 @@ def conversations_replies(call: Call) -> Response:
     """Oldest first; each page begins with the parent."""
     channel, given = _channel(call, read=True), arguments(call)
     talk, ts = call.state.talk[channel], given.get("ts", "")
-    if ts not in talk:
+    if ts not in talk or not call.state.shows(talk[ts]):
         no("thread_not_found")
     replies = [
         (one["ts"], one)
         for one in sorted(talk.values(), key=lambda one: float(one["ts"]))
         if is_reply(one) and one["thread_ts"] == ts and _within(one["ts"], given)
+        if call.state.shows(one)
     ]
     return paged(call, "messages", replies, first=[talk[ts]])
 

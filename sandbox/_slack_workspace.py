@@ -20,7 +20,8 @@ class Workspace:
     """`teams` are an organisation's; a workspace has only its own id there.
 
     `talk` has each channel's messages and replies by ts. `restricted`: the app is sold outside
-    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`.
+    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`. On a
+    free plan history shows so many days only, `shown_days`; what is older is still there.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Workspace:
     restricted: bool = False
     rotates: bool = False
     era: int = 0
+    shown_days: float | None = None
 
     @property
     def is_org(self) -> bool:
@@ -49,6 +51,11 @@ class Workspace:
         while (ts := f"{micro // 1_000_000}.{micro % 1_000_000:06d}") in self.talk[channel]:
             micro += 1
         return ts
+
+    def shows(self, message: Json) -> bool:
+        """Whether the plan lets history show it."""
+        days = self.shown_days
+        return days is None or float(message["ts"]) > self.clock.time() - days * 86_400
 
     def news(self, kind: str, **fields: Any) -> None:
         self.tell({"type": kind, "event_ts": f"{self.clock.time():.6f}", **fields})

@@ -43,11 +43,13 @@ def _space(states: Mapping[str, Workspace], body: Json) -> Workspace:
 
 def app_settings(states: Mapping[str, Workspace], body: Json) -> Json:
     """Whether the app is `restricted`, as one that is sold outside the marketplace, and whether
-    its tokens are rotated (`rotates`), as an account finds it."""
+    its tokens are rotated (`rotates`), as an account finds it; and how many days back its plan
+    shows messages (`shown_days`, 90 of a free one, null without a limit)."""
     space = _space(states, body)
+    space.shown_days = body.get("shown_days", space.shown_days)
     space.restricted = bool(body.get("restricted", space.restricted))
     space.rotates = bool(body.get("rotates", space.rotates))
-    return {"restricted": space.restricted, "rotates": space.rotates}
+    return {name: getattr(space, name) for name in ("restricted", "rotates", "shown_days")}
 
 
 def tell(states: Mapping[str, Workspace], body: Json) -> Json:
