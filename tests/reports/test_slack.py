@@ -81,7 +81,7 @@ class Room:
         if method == "conversations.replies":
             return listed("messages", [one for one in talk if _root(one) == given["ts"]])
         top = [one for one in talk if _root(one) == one["ts"] or _is_broadcast(one)]
-        shown = [one for one in top if float(one["ts"]) > float(given.get("oldest") or 0)]
+        shown = [one for one in top if float(one["ts"]) > float(str(given.get("oldest") or 0))]
         return listed("messages", sorted(shown, key=lambda one: float(one["ts"]), reverse=True))
 
 
