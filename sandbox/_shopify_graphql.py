@@ -28,7 +28,6 @@ from sandbox._webhooks import Address
 MOST = 250
 # So many rows of one query can be paged through.
 DEEPEST = 25_000
-ALL_ORDERS, SHOWN = "read_all_orders", timedelta(days=60)
 STREAM_OF = {name: stream for stream, name in TYPES.items()}
 SORTS = {"UPDATED_AT": "updatedAt", "CREATED_AT": "createdAt", "NAME": "name"}
 FILES = "storage.googleapis.com"
@@ -91,13 +90,16 @@ class Root:
         return [row for row in rows if self._shows(stream, row)]
 
     def _shows(self, stream: str, row: Json) -> bool:
-        """Orders of the last 60 days; with read_all_orders, all of them (by when they were made).
+        """Orders by when they were made, once the shop was told to keep to Shopify's rule.
 
         https://shopify.dev/docs/api/usage/access-scopes#orders-permissions
         """
-        if stream != "orders" or (self.call.grant and ALL_ORDERS in self.call.grant.scopes):
+        days = self.shop.shown_days
+        if stream != "orders" or days is None:
             return True
-        return bool(row["createdAt"] >= stamp(self.call.clock.now() - SHOWN))
+        if self.call.grant and "read_all_orders" in self.call.grant.scopes:
+            return True
+        return bool(row["createdAt"] >= stamp(self.call.clock.now() - timedelta(days=days)))
 
     def _count(self, name: str) -> Callable[..., Json]:
         def resolved(info: Any, limit: int | None, query: str | None = None) -> Json:

@@ -186,6 +186,7 @@ async def test_orders_that_are_older_than_sixty_days_are_kept(bench: Bench) -> N
     assert not await tried.follow(ORDERS)
     before = tried.stored(ORDERS)
     assert before
+    tried.order("orders", shown_days=60)
     bench.clock.advance(30 * DAY)
     outcome = await tried.sync(ORDERS, full=True)
     assert outcome.error is None
@@ -201,6 +202,7 @@ async def test_an_event_of_an_order_that_is_not_shown_any_more_deletes_nothing(
     tried = await bench.connect(SHOPIFY, size=20)
     assert not await tried.follow(ORDERS)
     known = tried.stored(ORDERS)
+    tried.order("orders", shown_days=60)
     bench.clock.advance(61 * DAY)
     fetch = ORDERS.fetch
     assert fetch
