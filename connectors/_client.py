@@ -33,11 +33,10 @@ from connectors._errors import (
 from connectors._feeds import Heard, Listener
 from connectors._hosts import allowed_hosts, filled
 from connectors._patience import MalformedError, Patience
+from connectors._rounds import Rounds
 from connectors._types import Connector, Page, Params, Reader, Request, Response
 
 USER_AGENT = "atom-sync/0.1"
-# Statuses with which vendors say that a token is over; some say everything with 200.
-REFUSED = (200, 401)
 REQUEST_IDS = ("x-request-id", "x-hubspot-correlation-id", "intuit_tid", "request-id")
 
 # Their INFO and DEBUG lines hold URLs and headers.
@@ -216,20 +215,29 @@ class Client:
         observed_at = self._clock.now()
         sent_at: datetime | None = None
         answer: Any = None
+        rounds = Rounds()
         try:
             while True:
                 action = self._advance(reader, answer)
                 if action is None:
                     return
                 if isinstance(action, Page):
+                    rounds.came(action)
                     observed_at, sent_at, answer = sent_at or observed_at, None, None
                     yield action, observed_at
                     continue
                 batch = action if isinstance(action, tuple) else (action,)
-                responses = await self._send_all(batch)
-                times = [response.sent_at for response in responses]
+                began = self._clock.now()
+                try:
+                    responses = await self._send_all(batch)
+                    for request, response in zip(batch, responses, strict=True):
+                        rounds.answered(request, response)
+                except ConnectorError as error:
+                    answer, times = error, [began]
+                else:
+                    answer = responses if isinstance(action, tuple) else responses[0]
+                    times = [response.sent_at for response in responses]
                 sent_at = min(times if sent_at is None else [sent_at, *times], default=sent_at)
-                answer = responses if isinstance(action, tuple) else responses[0]
         finally:
             reader.close()
 
@@ -244,7 +252,7 @@ class Client:
                     result: T = stop.value
                     return result
                 except SHAPE_ERRORS as error:
-                    raise unreadable(self.connector, error) from error
+                    raise unreadable(self.connector.title, error) from error
                 answer = await self.send(request)
         finally:
             steps.close()
@@ -274,12 +282,15 @@ class Client:
             return await self._send(request, url)
 
     def _advance(self, steps: Generator[T, Any, None], answer: Any) -> T | None:
+        """What the generator does next. An error is raised in it, and passes unless caught."""
         try:
+            if isinstance(answer, ConnectorError):
+                return steps.throw(answer)
             return steps.send(answer)
         except StopIteration:
             return None
         except SHAPE_ERRORS as error:
-            raise unreadable(self.connector, error) from error
+            raise unreadable(self.connector.title, error) from error
 
     async def _send_all(self, requests: tuple[Request, ...]) -> tuple[Response, ...]:
         if len(requests) == 1:
@@ -306,11 +317,7 @@ class Client:
             if isinstance(outcome, Response):
                 return outcome
             error, told = outcome.error, outcome.retry_after
-            if (
-                isinstance(error, BrokenConnectionError)
-                and outcome.status in REFUSED
-                and not renewed
-            ):
+            if isinstance(error, BrokenConnectionError) and not renewed:
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):
@@ -368,7 +375,7 @@ class Client:
         try:
             error = self.connector.classify(response)
         except SHAPE_ERRORS as failure:
-            return unreadable(self.connector, failure)
+            return unreadable(self.connector.title, failure)
         if response.status in request.expect:
             return error if isinstance(error, RetryableError) else None
         return error or error_by_status(self.connector.title, _where(request), response)

@@ -1,11 +1,12 @@
 """What goes wrong with a vendor, grouped by who must act.
 
 ConnectorError                     its message is safe to show a tenant: no token, no body
-  x RetryableError                 nobody acts: wait
-    + RateLimitedError             .retry_after
-    + ProviderUnavailableError     5xx, time-outs, DNS, answers cut short
+  x RetryableError                 nobody acts: wait, `.retry_after` if the vendor says how long
+    + RateLimitedError
+    + ProviderUnavailableError     5xx, time-outs, DNS, answers cut short, what is known to pass
   x BrokenConnectionError          the tenant acts: reconnect
-  x NotAllowedError                the tenant acts: allow what one stream needs; the others go on
+  x NotAllowedError                the tenant's administrator acts: allow, buy or enable what one
+                                   stream or a part of it needs; a reconnect alone mends nothing
   x ContractError                  we act: the vendor changed, or we are wrong
   x SignatureError                 refuse the delivery, store nothing
     + UnknownKeyError              its vendor may have changed keys: read them again first
@@ -20,27 +21,44 @@ class ConnectorError(Exception):
 
 
 class RetryableError(ConnectorError):
-    """Passes by itself: try again later."""
+    """Passes by itself: try again later, after `retry_after` where that is known."""
+
+    def __init__(self, message: str, *, retry_after: timedelta = timedelta()) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RateLimitedError(RetryableError):
     """The vendor, or our own budget for it, asks us to wait."""
 
-    def __init__(self, message: str, *, retry_after: timedelta) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
 
 class ProviderUnavailableError(RetryableError):
-    """The vendor did not answer, or answered that it cannot now."""
+    """The vendor did not answer, or answered that it cannot now.
+
+    `lasting` is what it means if the same answer comes again and again: then that is raised.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta = timedelta(),
+        lasting: ConnectorError | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.lasting = lasting
 
 
 class BrokenConnectionError(ConnectorError):
-    """The vendor refuses our authorisation; only the tenant can give a new one."""
+    """The vendor refuses our authorisation; only the tenant can give a new one.
+
+    Of a call to the API it is raised only once a token that was renewed just now is refused, too.
+    """
 
 
 class NotAllowedError(ConnectorError):
-    """The grant works, but does not cover this; the tenant may reconnect and allow it."""
+    """The grant works, but this one thing is refused: a scope was not given, a plan does not
+    include it, an administrator has to allow or enable it. The rest goes on."""
 
 
 class ContractError(ConnectorError):

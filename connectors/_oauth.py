@@ -124,7 +124,7 @@ def returned(
     try:
         return answered(auth, app, auth.returned(callback))
     except SHAPE_ERRORS as error:
-        raise unreadable(connector, error) from error
+        raise unreadable(connector.title, error) from error
 
 
 def _answer(question: Question, given: Mapping[str, Any]) -> str:
@@ -253,7 +253,7 @@ async def identify(
     try:
         steps = connector.identify(tokens.extra, callback)
     except SHAPE_ERRORS as error:
-        raise unreadable(connector, error) from error
+        raise unreadable(connector.title, error) from error
     accounts = await client.run(steps)
     names = [question.name for question in connector.oauth.questions]
     kept = {name: tokens.extra[name] for name in names}
@@ -278,7 +278,7 @@ class _Call:
         try:
             return _tokens(auth, response, self.app.answers)
         except SHAPE_ERRORS as shape:
-            raise unreadable(self.connector, shape) from shape
+            raise unreadable(self.connector.title, shape) from shape
 
     async def send(
         self, url: str, body: str, content_type: str, *, attempts: int, signed: bool = True

@@ -42,10 +42,11 @@ class Patience:
             self._malformed += 1
             if self._malformed > 1:
                 raise ContractError(str(error))
-        pause = max(told or timedelta(), self._backoff())
+        error.retry_after = told or error.retry_after
+        pause = max(error.retry_after, self._backoff())
         self._paused += pause
         if self._failures >= self._attempts or self._paused > MAX_PAUSES:
-            raise error
+            raise error.lasting or error
         return pause
 
     def _backoff(self) -> timedelta:

@@ -82,30 +82,78 @@ class Response:
     sent_at: datetime
 
 
+class Gone(StrEnum):
+    """Why a record is not among the live ones, or no longer shown to who consented."""
+
+    DELETED = "deleted"
+    MERGED = "merged"  # into another record of the stream
+    HIDDEN = "hidden"  # the vendor has it, and does not show it to who consented
+
+
 @dataclass(frozen=True)
 class Whole:
-    """All that there is under a prefix of keys: what was seen there before `at`, and is not among
-    these keys, is gone. So go the children of a parent that is gone, and those that are told of
-    only by being listed no more."""
+    """A complete listing of the keys under `prefix`, as of `at`.
+
+    Stored records under it that were observed before and are not among `keys` are gone: a deleted
+    parent's children, and what a vendor tells of only by listing it no more. With `hidden` they are
+    not deleted at the vendor: the parent is no longer shown to who consented.
+    """
 
     prefix: str
     keys: Collection[str]
     at: datetime
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A part of a stream, such as a channel, that could not be read, and the error that says why.
+
+    What was read of it before stays.
+    """
+
+    part: str
+    error: ConnectorError
 
 
 @dataclass(frozen=True)
 class Page:
-    """Records and deletes that were read, and the checkpoint that is true once they are stored."""
+    """What was read, and the checkpoint that is true once it is stored.
+
+    `records` are whole. `partial` hold only the fields that changed: they are merged into what is
+    stored; a record that is not stored is read again by its key. `deleted` are keys of records that
+    the vendor deleted, `merged` maps a key to that of the record that took it in, `hidden` are keys
+    that are no longer shown to who consented. `unsettled` are keys that the vendor names and cannot
+    show yet, or of which it says two things: they are read again some minutes later.
+    `unread` are all parts of the stream that could not be read when this page was made; None says
+    nothing of them.
+
+    Three stand on the last page of a listing. `unseen` are prefixes of keys of which it could not
+    show anything, so that nothing of them counts as gone. `shown_from` is for vendors that show
+    only records made since: what is older was not looked at, see `Stream.made_at`. `shape` says
+    which fields come now, where the vendor decides that: once it is another, all records are read
+    again in the background.
+    """
 
     records: Sequence[Record]
     checkpoint: Checkpoint
     deleted: Sequence[str] = ()
     whole: Sequence[Whole] = ()
+    partial: Sequence[Record] = ()
+    merged: Mapping[str, str] = field(default_factory=dict)
+    hidden: Sequence[str] = ()
+    unsettled: Sequence[str] = ()
+    unread: Sequence[Unread] | None = None
+    unseen: Sequence[str] = ()
+    shown_from: datetime | None = None
+    shape: str | None = None
 
 
 # A reader yields a Request and is sent its Response, or yields a tuple of Requests (which may
 # run side by side) and is sent a tuple of Responses in their order, or yields a Page and is sent
-# None. It may raise any ConnectorError; a KeyError or the like counts as a ContractError.
+# None. The error of a request that fails is raised where the reader yielded it: a reader may catch
+# what concerns a part of its stream. It may raise any ConnectorError; a KeyError or the like counts
+# as a ContractError.
 Reader: TypeAlias = Generator[Request | tuple[Request, ...] | Page, Any, None]
 
 
@@ -119,8 +167,14 @@ class Stream:
     `snapshot` says that every read is a complete listing: what it did not show is gone.
     `append_only` says that records are never taken back: a full read, which sees only what the
     vendor still keeps, deletes nothing.
-    `hides_deletes` says that neither its delta nor an event reliably tells what is gone: a full
-    read now and then finds it (`flows.sweep`).
+    `hides_deletes` says that neither its delta nor an event reliably tells what is gone: an audit
+    looks for that once a week (`flows.audit`), where other streams are checked once in 30 days.
+    `keeps_hidden` says that records which are no longer shown to who consented stay live.
+    `made_at` is when a record was made, for streams of which a full read may show only the newer
+    ones: see `Page.shown_from`.
+    `listing` reads the keys and versions of everything, with as few fields and calls as the vendor
+    allows, for the audit: its records need only what `key` and `version` look at (and no version
+    where the vendor does not list it). Without it the audit reads everything.
     `fetch` reads records of these keys again, for events that hold no record; what the vendor does
     not have comes out as deleted. `window` is the checkpoint from which all that changed since a
     time is read; without it a gap in what we were told is closed by the stream's usual delta.
@@ -134,6 +188,9 @@ class Stream:
     snapshot: bool = False
     append_only: bool = False
     hides_deletes: bool = False
+    keeps_hidden: bool = False
+    made_at: Callable[[Record], datetime] | None = None
+    listing: Callable[[Checkpoint, Context], Reader] | None = None
     fetch: Callable[[Sequence[str], Context], Reader] | None = None
     window: Callable[[datetime], Checkpoint] | None = None
     title: str = ""

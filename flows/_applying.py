@@ -4,8 +4,11 @@ The events of a connection are applied together; one that has failed before goes
 cannot keep the others back. A group's rows, hints and marks commit together, under the event lease.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypedDict
+from uuid import UUID
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -19,8 +22,9 @@ from connectors import (
     Context,
     Effect,
     Page,
-    RateLimitedError,
+    Record,
     RetryableError,
+    Stream,
     Whole,
     load,
 )
@@ -44,7 +48,16 @@ from storage import (
     runs,
     watches,
 )
+from storage.database import Database
 from storage.inbox import Taken
+
+# What a vendor tells of can be read some minutes later at the latest.
+SHOWS_WITHIN = timedelta(minutes=5)
+
+
+class _Ids(TypedDict):
+    tenant_id: UUID
+    connection_id: UUID
 
 
 @dataclass(slots=True)
@@ -56,6 +69,7 @@ class Group:
     hints: set[str] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)
     put_off: list[int] = field(default_factory=list)
+    early: list[int] = field(default_factory=list)
 
     def add(self, stream: str, rows: Iterable[records.Row]) -> None:
         self.rows.setdefault(stream, []).extend(rows)
@@ -73,6 +87,8 @@ class Work:
     groups: list[Group]
     client: Client
     context: Context
+    database: Database
+    read_at: Mapping[str, datetime | None]
     away: ConnectorError | StorageError | SettingsError | None = None
     applied: int = 0
     failed: int = 0
@@ -87,7 +103,8 @@ class Work:
         """Whether the vendor has to be asked for something."""
         connector = load(self.connection.integration)
         return any(
-            event.effect is Effect.READ and connector.stream(event.streams[0]).fetch is not None
+            (event.effect is Effect.READ or _is_doubtful(connector, event, self.read_at))
+            and connector.stream(event.streams[0]).fetch is not None
             for group in self.groups
             for event in group.events
             if event.streams and event.streams[0] in {one.name for one in connector.streams}
@@ -106,12 +123,17 @@ async def take(
             await leases.hold(session, lease)
             broken = connection.status != Status.ACTIVE
             events = await inbox.take(session, lease.connection_id, only_duties=broken)
+            saved = await checkpoints.load(session, lease.connection_id)
+        read_at = {name: one.last_synced_at for name, one in saved.items()}
         fresh = [event for event in events if event.attempts == 1]
         groups = [Group([event]) for event in events if event.attempts > 1]
         client, context = client_of(shared, connection)
         taken.append(
-            Work(connection, lease, [*([Group(fresh)] if fresh else []), *groups], client, context)
-        )
+            Work(
+                connection, lease, [*([Group(fresh)] if fresh else []), *groups], client, context,
+                shared.database, read_at,
+            )
+        )  # fmt: skip
     return taken
 
 
@@ -128,6 +150,8 @@ async def _read(work: Work, group: Group) -> None:
     for event in group.events:
         if unknown := set(event.streams) - known:
             group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
+        elif _is_doubtful(connector, event, work.read_at):
+            asked.setdefault(event.streams[0], []).append(event)
         elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED, Effect.ERASE):
             _put(connector, group, event)
         elif event.effect is Effect.READ:
@@ -138,6 +162,36 @@ async def _read(work: Work, group: Group) -> None:
             group.hints.update(event.streams or covered(connector))
     for name, events in asked.items():
         await _fetch(work, group, name, events)
+
+
+def _is_doubtful(
+    connector: Connector, event: Taken, read_at: Mapping[str, datetime | None]
+) -> bool:
+    """Whether what an event tells may have been overturned since, so that the record is read again.
+
+    A deletion without the vendor's time is only known to have happened before it came: taken for
+    true then, it would hold off what was restored meanwhile. And what a later read of the stream
+    has shown as it was stored before left no trace in the rows, so an event from before that read
+    could go over it; unless its version decides.
+    """
+    if event.effect not in (Effect.RECORD, Effect.DELETED):
+        return False
+    stream = connector.stream(event.streams[0])
+    if stream.fetch is None:
+        return False
+    if event.effect is Effect.DELETED and event.at is None:
+        return True
+    last = read_at.get(stream.name)
+    if last is None or event.observed_at > last:
+        return False
+    return event.effect is Effect.DELETED or not _has_version(stream, event.record or {})
+
+
+def _has_version(stream: Stream, record: Record) -> bool:
+    try:
+        return stream.version(record) is not None
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _put(connector: Connector, group: Group, event: Taken) -> None:
@@ -168,13 +222,42 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
             raise work.away
         async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
             rows += records.rows(stream, page, observed_at)
+        gone = {row.record_id for row in rows if row.deleted and row.kept is None}
+        early = await _not_yet_there(work, stream, gone, events)
     except (RetryableError, BrokenConnectionError, StorageError, SettingsError) as error:
         work.away = error
         group.put_off += [event.id for event in events]
     except ConnectorError as error:
         group.fail(events, str(error))
     else:
-        group.add(name, rows)
+        group.early += [event.id for event in events if event.key in early]
+        group.add(name, [row for row in rows if row.record_id not in early])
+
+
+async def _not_yet_there(
+    work: Work, stream: Stream, gone: set[str], events: Sequence[Taken]
+) -> set[str]:
+    """Of the keys that the vendor says it does not have, those that it may just not show yet.
+
+    That is so of a record that was told of minutes ago and was never stored. It is asked for again.
+    """
+    now = work.client.now()
+    young = {
+        event.key
+        for event in events
+        if event.key in gone
+        and event.effect is not Effect.DELETED
+        and now - event.received_at < SHOWS_WITHIN
+    }
+    if not young:
+        return set()
+    connection = work.connection
+    async with work.database.transaction(connection.tenant_id) as session:
+        stored = await records.held(
+            session, stream=f"{connection.integration}.{stream.name}",
+            connection_id=connection.id, keys=sorted(young),
+        )  # fmt: skip
+    return young - stored
 
 
 def covered(connector: Connector) -> tuple[str, ...]:
@@ -194,14 +277,19 @@ async def store(shared: Runtime, work: Work) -> None:
 
 async def _store(shared: Runtime, work: Work, group: Group) -> None:
     connection = work.connection
-    ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
-    left = {*group.failed, *group.put_off}
+    ids: _Ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
+    left = {*group.failed, *group.put_off, *group.early}
     done = [event for event in group.events if event.id not in left]
     async with shared.database.transaction(connection.tenant_id) as session:
         await leases.hold(session, work.lease)
         for name, rows in group.rows.items():
             stream = f"{connection.integration}.{name}"
-            await records.write(session, stream=stream, rows=rows, **ids)
+            written = await records.write(session, stream=stream, rows=rows, **ids)
+            if written.missing:
+                await inbox.ask_again(
+                    session, integration=connection.integration, stream=name,
+                    keys=written.missing, **ids,
+                )  # fmt: skip
         if group.hints:
             await checkpoints.mark_dirty(session, streams=group.hints, **ids)
         for event in done:
@@ -226,6 +314,10 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
         for event in group.events:
             if event.id in group.failed:
                 await inbox.mark_failed(session, event, group.failed[event.id])
+        if group.early:
+            await inbox.put_off(
+                session, group.early, inbox.SETTLES_IN, "the vendor does not show it yet"
+            )
         if work.away is not None and group.put_off:
             await _put_off(session, work, group, work.away)
     work.applied += len(done)
@@ -246,7 +338,7 @@ async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) 
 
 async def _put_off(session: AsyncSession, work: Work, group: Group, error: Exception) -> None:
     wait = RETRY_AFTER
-    if isinstance(error, RateLimitedError):
+    if isinstance(error, RetryableError) and error.retry_after:
         wait = max(error.retry_after, RETRY_AFTER / 8)
     await inbox.put_off(session, group.put_off, wait, str(error))
     if isinstance(error, BrokenConnectionError):

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from connectors import Checkpoint, ConnectorError, Stream, load
 from deployments.runtime import Runtime
 from flows._clients import client_of
-from flows._reading import LEASE_TTL, Batch, Reading, renewed, store
+from flows._reading import LEASE_TTL, Batch, Reading, note_stumbles, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
 
@@ -175,6 +175,9 @@ async def _end(shared: Runtime, delta: Delta, told: Followed) -> None:
             f"{name}: {outcomes[name].error or 'not read to its end'}" for name in failed
         )
         told.problems += 1
+        await note_stumbles(
+            shared.database, delta.connection.tenant_id, delta.connection.id, outcomes
+        )
         async with shared.database.transaction(delta.connection.tenant_id) as session:
             await checkpoints.put_off(session, delta.connection.id, failed, RETRY_AFTER)
             if delta.reading.broken is not None:

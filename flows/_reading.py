@@ -3,9 +3,9 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from uuid import UUID, uuid4
@@ -20,8 +20,10 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
-    RateLimitedError,
+    Record,
+    RetryableError,
     Stream,
+    Unread,
 )
 from connectors._client import Client
 from storage import (
@@ -29,6 +31,7 @@ from storage import (
     LeaseLostError,
     RefusedError,
     checkpoints,
+    inbox,
     leases,
     records,
 )
@@ -39,6 +42,9 @@ from storage.runs import failure_of
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
 LEASE_TTL = timedelta(seconds=60)
+# A stream that failed so often in a row, for reasons of ours, is read anew; so often at most.
+STUCK_AFTER, RESTART_EVERY = 3, timedelta(days=1)
+OF_OURS = (Failure.CONTRACT, Failure.OURS)
 
 
 @dataclass(slots=True)
@@ -54,11 +60,13 @@ class Outcome:
     error: str | None = None
     failure: Failure = Failure.OURS
     wait: timedelta = timedelta()
+    unread: Sequence[Unread] = ()
+    restarted: bool = False
 
     def failed(self, error: ConnectorError) -> None:
         """The stream could not be read to its end."""
         self.error, self.failure = str(error), failure_of(error)
-        if isinstance(error, RateLimitedError):
+        if isinstance(error, RetryableError):
             self.wait = error.retry_after
 
     @property
@@ -70,9 +78,11 @@ class Outcome:
 class Part:
     """Consecutive pages of one stream, and the checkpoint that is true once they are stored.
 
-    `begins` marks the first part of a full scan; `done` the last part of a stream's read.
-    `generation` says up to which hint such a read goes. What is read of a window only (`aside`)
-    leaves the stream's checkpoint where it was.
+    `begins` marks the first part of a full scan, `restarted` one that is made since the stream did
+    not get on; `done` marks the last part of a stream's read. `generation` says up to which hint
+    such a read goes. What is read of a window only (`aside`) leaves the stream's checkpoint where
+    it was; so does a `refill`, which keeps a checkpoint of its own. `unsettled`, `unread`,
+    `unseen`, `shown_from` and `shape` are those of its pages.
     """
 
     stream: Stream
@@ -84,6 +94,13 @@ class Part:
     begins: bool = False
     generation: int = 0
     aside: bool = False
+    restarted: bool = False
+    unsettled: Sequence[str] = ()
+    unread: Sequence[Unread] | None = None
+    unseen: Sequence[str] = ()
+    shown_from: datetime | None = None
+    shape: str | None = None
+    refill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +226,14 @@ class Reading:
         state, scan = (saved.state, _scan_of(saved)) if saved else (Checkpoint(), None)
         whole = stream.snapshot or (self._full and not stream.append_only)
         begins = whole and scan is None and saved is not None
-        if begins:
-            state, scan = Checkpoint(), self._new_scan()
+        restarted = saved is not None and self._is_stuck(saved)
+        if begins or restarted:
+            state, scan = Checkpoint(), None if stream.append_only else self._new_scan()
+            self.outcomes[stream.name].restarted = restarted
         try:
-            async for part in self._read_from(stream, state, scan, begins=begins):
+            async for part in self._read_from(
+                stream, state, scan, begins=begins or restarted, restarted=restarted
+            ):
                 yield part
         except CheckpointExpiredError:
             # Deletes of the time between are not told any more: only a full scan finds them.
@@ -220,6 +241,27 @@ class Reading:
             scan = None if stream.append_only else Scan(uuid4(), self._client.now())
             async for part in self._read_from(stream, Checkpoint(), scan, begins=True):
                 yield part
+        if saved is not None and saved.refill is not None and not stream.snapshot:
+            async for part in self._refill(stream, saved.refill):
+                yield part
+
+    async def _refill(self, stream: Stream, state: Checkpoint) -> AsyncGenerator[Part, None]:
+        """Reads all records again, for the fields that older rows lack; nothing is buried."""
+        try:
+            async for part in self._read_from(stream, state, None, begins=False):
+                yield replace(part, refill=True, aside=True, shape=None)
+        except CheckpointExpiredError:
+            async for part in self._read_from(stream, Checkpoint(), None, begins=False):
+                yield replace(part, refill=True, aside=True, shape=None)
+
+    def _is_stuck(self, saved: checkpoints.Saved) -> bool:
+        """Whether the stream fails again and again where it stands, and nobody but us can mend it.
+
+        It is then read anew by itself, once a day at most.
+        """
+        if saved.failures < STUCK_AFTER or not saved.state:
+            return False
+        return saved.restarted_at is None or self._context.now - saved.restarted_at > RESTART_EVERY
 
     async def _read_from(
         self,
@@ -229,6 +271,7 @@ class Reading:
         *,
         begins: bool,
         aside: bool = False,
+        restarted: bool = False,
     ) -> AsyncGenerator[Part, None]:
         saved = self._saved.get(stream.name)
         held: Part | None = None  # the last page is known as such only when the reader has ended
@@ -245,15 +288,17 @@ class Reading:
                 scan=scan,
                 begins=begins,
                 aside=aside,
+                restarted=restarted and begins,
+                unsettled=page.unsettled,
+                unread=page.unread,
+                unseen=page.unseen,
+                shown_from=page.shown_from,
+                shape=page.shape,
             )
             begins = False
         if held is None:
             raise ContractError(f"the reader of {stream.name} ended without a page")
-        yield Part(
-            stream=stream, rows=held.rows, checkpoint=held.checkpoint, scan=scan,
-            begins=held.begins, done=True, aside=aside,
-            generation=saved.dirty_generation if saved else 0,
-        )  # fmt: skip
+        yield replace(held, done=True, generation=saved.dirty_generation if saved else 0)
 
     def _new_scan(self) -> Scan:
         return Scan(uuid4(), self._context.now)
@@ -298,6 +343,7 @@ async def store(
         outcome.unchanged += written.unchanged
         outcome.pages += part.pages
         outcome.done = outcome.done or part.done
+        outcome.unread = outcome.unread if part.unread is None else part.unread
 
 
 async def _store(
@@ -316,22 +362,38 @@ async def _store(
             if part.begins and part.scan is not None:
                 await checkpoints.begin_scan(
                     session, stream=name, scan_id=part.scan.id, started_at=part.scan.started_at,
-                    **ids,
+                    restarted=part.restarted, **ids,
                 )  # fmt: skip
             written = await records.write(
                 session, batch.turn, stream=f"{integration}.{name}", rows=part.rows,
-                scan_id=part.scan.id if part.scan else None, **ids,
+                scan_id=part.scan.id if part.scan else None, quiet=True, **ids,
             )  # fmt: skip
+            if unsettled := [*part.unsettled, *written.missing]:
+                await inbox.ask_again(
+                    session, integration=integration, stream=name, keys=unsettled, **ids
+                )
             swept = 0
             if part.done and part.scan is not None:
                 swept = await records.sweep(
                     session, stream=f"{integration}.{name}", scan_id=part.scan.id,
-                    started_at=part.scan.started_at, **ids,
+                    started_at=part.scan.started_at, unseen=part.unseen,
+                    was_shown=_was_shown(part), **ids,
+                )  # fmt: skip
+            if part.refill:
+                await checkpoints.refill(
+                    session, connection_id=lease.connection_id, stream=name,
+                    state=None if part.done else part.checkpoint,
                 )  # fmt: skip
             if not part.aside:
                 await checkpoints.save(
-                    session, stream=name, state=part.checkpoint, done=part.done, **ids
-                )
+                    session, stream=name, state=part.checkpoint, done=part.done,
+                    unread=part.unread, **ids,
+                )  # fmt: skip
+                if part.done:
+                    await checkpoints.note_shape(
+                        session, connection_id=lease.connection_id, stream=name,
+                        shape=_shape(part),
+                    )  # fmt: skip
                 if part.done and part.generation:
                     await checkpoints.mark_read(
                         session, connection_id=lease.connection_id, stream=name,
@@ -341,26 +403,55 @@ async def _store(
     return counted
 
 
+def _was_shown(part: Part) -> Callable[[Record], bool] | None:
+    """Whether a stored record is one that the vendor showed in this listing, if it was there."""
+    made_at, shown_from = part.stream.made_at, part.shown_from
+    if made_at is None or shown_from is None:
+        return None
+    return lambda record: made_at(record) >= shown_from
+
+
+def _shape(part: Part) -> str:
+    """Which fields the stream's records have: what its view shows, and what the vendor gives."""
+    return f"{sorted(part.stream.columns)} {part.shape or ''}"
+
+
 def _joined(parts: Sequence[Part]) -> list[Part]:
     """Neighbouring parts of one read as one: a COPY for each small page would cost more."""
     joined: list[Part] = []
     for part in parts:
         last = joined[-1] if joined else None
-        if last and last.stream is part.stream and last.scan == part.scan and not part.begins:
-            joined[-1] = Part(
-                stream=part.stream,
+        if (
+            last
+            and last.stream is part.stream
+            and last.scan == part.scan
+            and last.refill == part.refill
+            and not part.begins
+        ):
+            joined[-1] = replace(
+                part,
                 rows=[*last.rows, *part.rows],
-                checkpoint=part.checkpoint,
                 pages=last.pages + part.pages,
-                done=part.done,
-                scan=part.scan,
                 begins=last.begins,
-                generation=part.generation,
-                aside=part.aside,
+                restarted=last.restarted,
+                unsettled=[*last.unsettled, *part.unsettled],
+                unread=last.unread if part.unread is None else part.unread,
+                shape=part.shape or last.shape,
             )
         else:
             joined.append(part)
     return joined
+
+
+async def note_stumbles(
+    database: Database, tenant_id: UUID, connection_id: UUID, outcomes: Mapping[str, Outcome]
+) -> None:
+    """Counts, for each stream, the reads in a row that failed for a reason only we can mend."""
+    stumbled = [name for name, one in outcomes.items() if one.error and one.failure in OF_OURS]
+    if stumbled:
+        async with database.transaction(tenant_id) as session:
+            for name in stumbled:
+                await checkpoints.stumbled(session, connection_id=connection_id, stream=name)
 
 
 @asynccontextmanager

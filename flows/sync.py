@@ -12,13 +12,22 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from connectors import ConnectorError, RateLimitedError, Stream, load
+from connectors import ConnectorError, RetryableError, Stream, load
 from deployments.runtime import Runtime
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
 from flows._clients import client_of
 from flows._hints import follow
-from flows._reading import LEASE_TTL, Batch, Outcome, Reading, renewed, store
+from flows._reading import (
+    LEASE_TTL,
+    STUCK_AFTER,
+    Batch,
+    Outcome,
+    Reading,
+    note_stumbles,
+    renewed,
+    store,
+)
 from flows._runtime import runtime
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
@@ -91,6 +100,7 @@ async def _sync(
     failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
     message = str(problem) if problem else "; ".join(f"{n}: {o.error}" for n, o in failed.items())
     with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
+        await note_stumbles(shared.database, connection.tenant_id, connection.id, reading.outcomes)
         await runs.finish(
             shared.database,
             run,
@@ -179,7 +189,7 @@ def _failure(problem: Exception | None, failed: Collection[Outcome]) -> Failure:
 def _wait(problem: Exception | None, failed: Collection[Outcome]) -> timedelta:
     """How long the vendor asks us to wait, at the longest."""
     waits = [outcome.wait for outcome in failed]
-    if isinstance(problem, RateLimitedError):
+    if isinstance(problem, RetryableError):
         waits.append(problem.retry_after)
     return max(waits, default=timedelta())
 
@@ -208,4 +218,16 @@ def _summary(reading: Reading) -> str:
     outcomes = reading.outcomes.values()
     changed = sum(outcome.inserted + outcome.updated for outcome in outcomes)
     deleted = sum(outcome.deleted for outcome in outcomes)
-    return f"{changed:,} records changed, {deleted:,} deleted, {reading.requests:,} requests"
+    told = f"{changed:,} records changed, {deleted:,} deleted, {reading.requests:,} requests"
+    for name, outcome in reading.outcomes.items():
+        if outcome.restarted:
+            told += f"; {name}: read anew, since it failed {STUCK_AFTER} times where it stood"
+        if outcome.unread:
+            told += f"; {name}: not all could be read, {_parts(outcome)}"
+    return told
+
+
+def _parts(outcome: Outcome) -> str:
+    """The parts of a stream that could not be read, the first of them with why."""
+    first, more = outcome.unread[0], len(outcome.unread) - 1
+    return f"{first.part}: {first.error}" + (f" (and {more} more)" if more else "")

@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 
-from connectors import ContractError, Page, Record, Stream
+from connectors import ContractError, Gone, Page, Record, Stream
 
 BIGINT = 2**63
 # An entry of a B-tree has at most 2,704 bytes; ours holds the connection and the stream too.
@@ -26,6 +26,9 @@ class Row(NamedTuple):
     """A record, or its deletion, ready to be written.
 
     With `kept` it is the deletion of all keys that begin with its `record_id`, but for those.
+    With `completed` it is a part of a record: that makes the whole row of what is stored. `gone`
+    says why a record is gone, and `into` which one took it in. With `marks` it is not deleted, only
+    noted to be no longer shown to who consented.
     """
 
     record_id: str
@@ -35,19 +38,45 @@ class Row(NamedTuple):
     content_hash: bytes
     deleted: bool
     kept: frozenset[str] | None = None
+    gone: Gone | None = None
+    into: str | None = None
+    marks: bool = False
+    completed: Callable[[Record], "Row"] | None = None
 
 
 def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
     """The rows of a page; ContractError for a record that cannot be stored as it is."""
     made = [_row(stream, record, observed_at) for record in page.records]
-    nothing = _hash(NO_CONTENT)
-    for key in page.deleted:
-        made.append(Row(_key(stream, key), NO_CONTENT, None, observed_at, nothing, True))
+    made += [_part(stream, record, observed_at) for record in page.partial]
+    gone: list[tuple[str, Gone, str | None]] = [(key, Gone.DELETED, None) for key in page.deleted]
+    gone += [(key, Gone.MERGED, _key(stream, into)) for key, into in page.merged.items()]
+    gone += [(key, Gone.HIDDEN, None) for key in page.hidden]
+    for key, why, into in gone:
+        marks = why is Gone.HIDDEN and stream.keeps_hidden
+        made.append(_tombstone(_key(stream, key), observed_at, why, into=into, marks=marks))
     for whole in page.whole:
         kept = frozenset(_key(stream, key) for key in whole.keys)
+        why = Gone.HIDDEN if whole.hidden else Gone.DELETED
+        marks = whole.hidden and stream.keeps_hidden
         prefix = _key(stream, whole.prefix)
-        made.append(Row(prefix, NO_CONTENT, None, whole.at, nothing, True, kept))
+        made.append(_tombstone(prefix, whole.at, why, kept=kept, marks=marks))
     return made
+
+
+def _tombstone(key: str, observed_at: datetime, why: Gone, **more: Any) -> Row:
+    return Row(key, NO_CONTENT, None, observed_at, _NOTHING, True, gone=why, **more)
+
+
+def _part(stream: Stream, record: Record, observed_at: datetime) -> Row:
+    """The row of a record of which only some fields came."""
+    if stream.fetch is None:
+        raise ContractError(f"{stream.name}: a part of a record came, and no way to read the rest")
+    key = _key(stream, stream.key(record) if callable(stream.key) else record.get(stream.key))
+
+    def completed(stored: Record) -> Row:
+        return _row(stream, {**stored, **record}, observed_at)
+
+    return Row(key, NO_CONTENT, None, observed_at, _NOTHING, False, completed=completed)
 
 
 def _row(stream: Stream, record: Record, observed_at: datetime) -> Row:
@@ -155,3 +184,6 @@ def _is_finite(value: object) -> bool:
 
 def _hash(data: bytes) -> bytes:
     return blake2b(data, digest_size=HASH_BYTES).digest()
+
+
+_NOTHING = _hash(NO_CONTENT)

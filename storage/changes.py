@@ -1,8 +1,9 @@
 """A stream's records as a client reads them: page by page, all of them or those that changed.
 
 Pages go by the record's key, so a record that changes while they are read is neither skipped nor
-moved. The first page names the time to ask from next; whatever is stored later counts as changed
-after it, since it goes back before every read that is still under way.
+moved. What changed goes by `changed_at`, when it was written: a look that found nothing new changes
+nothing. The first page names the time to ask from next, which goes back before every transaction
+that is still writing records of the connection; so what commits late is not skipped.
 """
 
 import base64
@@ -13,19 +14,24 @@ from typing import Self
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Text, cast, func, or_, select
+from sqlalchemy import ColumnElement, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 
 from storage.connections import Connection
 from storage.database import Database
-from storage.models import Event, Lease, RecordRow, SyncRun
+from storage.models import RecordRow
 
 MAX_BYTES = 8 * 2**20
 CHUNK = 100
-# Observations bear the clocks of the machines that read, runs that of the database.
-SKEW = timedelta(seconds=10)
-# An event that could not be applied for that long does not hold everybody back.
-OLDEST_EVENT = timedelta(days=1)
+# Between taking its time and taking its lock a writer is not seen to write.
+SKEW = timedelta(seconds=2)
+
+# Writers hold a lock that tells by its second number when they began, in whole seconds.
+_SETTLED = """
+    SELECT least(now(), to_timestamp(min(objid::bigint))) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint =
+        (hashtext(:connection_id)::bigint + 4294967296) % 4294967296
+"""
 
 
 @dataclass(frozen=True)
@@ -126,29 +132,18 @@ async def _taken(
 def _wanted(since: datetime | None) -> ColumnElement[bool]:
     if since is None:
         return RecordRow.deleted_at.is_(None)
-    # A sweep dates what it removes back to when its scan began, but not the removal.
-    return or_(RecordRow.observed_at >= since, RecordRow.deleted_at >= since)
+    # Rows of before there was that column say when they were observed, or removed.
+    written = func.coalesce(
+        RecordRow.changed_at, func.greatest(RecordRow.observed_at, RecordRow.deleted_at)
+    )
+    return written >= since
 
 
 async def _settled(session: AsyncSession, connection_id: UUID) -> datetime:
-    """Before this, nothing more will be observed: all that was, is stored."""
-    syncing = select(Lease.epoch).where(
-        Lease.connection_id == connection_id,
-        Lease.kind == "sync",
-        Lease.expires_at > func.clock_timestamp(),
-    )
-    # Of several unended runs only the newest lives: a sync lease has one holder.
-    run = select(func.max(SyncRun.started_at)).where(
-        SyncRun.connection_id == connection_id, SyncRun.ended_at.is_(None), syncing.exists()
-    )
-    event = select(func.min(Event.received_at)).where(
-        Event.connection_id == connection_id,
-        Event.applied_at.is_(None),
-        Event.received_at > func.now() - OLDEST_EVENT,
-    )
-    oldest = func.least(func.now(), run.scalar_subquery(), event.scalar_subquery())
-    found: datetime = (await session.execute(select(oldest))).scalar_one()
-    return found - SKEW
+    """Before this, nothing more will be written: all that was, is committed."""
+    found = await session.execute(text(_SETTLED), {"connection_id": str(connection_id)})
+    at: datetime = found.scalar_one()
+    return at - SKEW
 
 
 def _key(value: object) -> str:

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import case, cast, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Checkpoint
+from connectors import Checkpoint, Unread
 from storage.database import Database
 from storage.models import CheckpointRow, Seen
+from storage.runs import failure_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class Saved:
     scan_started_at: datetime | None
     dirty_generation: int
     last_synced_at: datetime | None
+    failures: int = 0
+    restarted_at: datetime | None = None
+    shape: str | None = None
+    refill: Checkpoint | None = None
 
 
 async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
@@ -38,6 +43,10 @@ async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
             row.scan_started_at,
             row.dirty_generation,
             row.last_synced_at,
+            row.failures,
+            row.restarted_at,
+            row.shape,
+            None if row.refill is None else Checkpoint(row.refill),
         )
         for row in found
     }
@@ -65,15 +74,67 @@ async def save(
     stream: str,
     state: Mapping[str, Any],
     done: bool,
+    unread: Sequence[Unread] | None = None,
 ) -> None:
-    """Saves progress; `done` says that the stream was read to its end, and its scan is over."""
+    """Saves progress; `done` says that the stream was read to its end, and its scan is over.
+
+    `unread` are the parts of it that cannot be read now; None leaves what was saved of them.
+    """
     changes: dict[str, Any] = {"state": dict(state), "updated_at": func.now()}
-    swept: dict[str, Any] = {}
+    moved = cast(dict(state), JSONB) != CheckpointRow.state
+    swept: dict[str, Any] = {"failures": case((moved, 0), else_=CheckpointRow.failures)}
+    if unread is not None:
+        changes["unread"] = [
+            {"part": one.part, "failure": failure_of(one.error), "error": str(one.error)}
+            for one in unread
+        ]
     if done:
         changes |= {"last_synced_at": func.now(), "scan_id": None, "scan_started_at": None}
         scanned = CheckpointRow.scan_id.is_not(None)
-        swept = {"swept_at": case((scanned, func.now()), else_=CheckpointRow.swept_at)}
+        swept = {
+            "swept_at": case((scanned, func.now()), else_=CheckpointRow.swept_at),
+            "failures": 0,
+        }
     await _put(session, tenant_id, connection_id, stream, changes, **swept)
+
+
+async def refill(
+    session: AsyncSession, *, connection_id: UUID, stream: str, state: Checkpoint | None
+) -> None:
+    """How far a read that gives older rows the fields they lack has come; None: it is over."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream)
+        .values(refill=None if state is None else dict(state))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def note_shape(
+    session: AsyncSession, *, connection_id: UUID, stream: str, shape: str
+) -> None:
+    """Which fields records have from now on; rows that have others are to be filled in."""
+    former = CheckpointRow.shape
+    await session.execute(
+        update(CheckpointRow)
+        .where(
+            CheckpointRow.connection_id == connection_id,
+            CheckpointRow.stream == stream,
+            former.is_distinct_from(shape),
+        )
+        .values(shape=shape, refill=case((former.is_not(None), cast({}, JSONB))))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def stumbled(session: AsyncSession, *, connection_id: UUID, stream: str) -> None:
+    """A read of the stream failed for a reason that only we can mend."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream)
+        .values(failures=CheckpointRow.failures + 1)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def mark_dirty(
@@ -141,8 +202,11 @@ async def begin_scan(
     stream: str,
     scan_id: UUID,
     started_at: datetime,
+    restarted: bool = False,
 ) -> None:
     """Starts a full scan from the beginning; what older ones had seen is forgotten.
+
+    `restarted` notes that it is because the stream failed again and again where it stood.
 
     `started_at` is of the clock that observes records: it tells what the scan cannot have seen.
     """
@@ -164,6 +228,8 @@ async def begin_scan(
         "scan_started_at": started_at,
         "updated_at": func.now(),
     }
+    if restarted:
+        changes |= {"failures": 0, "restarted_at": func.now()}
     await _put(session, tenant_id, connection_id, stream, changes)
 
 

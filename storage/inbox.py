@@ -143,6 +143,45 @@ async def add(session: AsyncSession, arrivals: Sequence[Arrival]) -> dict[str, R
     }
 
 
+# What a read could not settle, and how soon it is read again.
+UNSETTLED = "unsettled"
+SETTLES_IN = timedelta(minutes=1)
+
+_ASK_AGAIN = """
+    INSERT INTO events
+        (integration, event_id, connection_id, tenant_id, type, data, received_at, due_at)
+    SELECT %(integration)s, 'unsettled:' || %(stream)s || ':' || md5(key) || ':' ||
+            extract(epoch FROM date_trunc('minute', now()))::bigint,
+        %(connection_id)s, %(tenant_id)s, %(type)s,
+        jsonb_build_object('effect', 'read', 'streams', jsonb_build_array(%(stream)s), 'key', key),
+        now(), now() + %(wait)s
+    FROM unnest(%(keys)s::text[]) AS key
+    ON CONFLICT (integration, event_id, connection_id) DO NOTHING
+"""
+
+
+async def ask_again(
+    session: AsyncSession,
+    *,
+    tenant_id: UUID,
+    connection_id: UUID,
+    integration: str,
+    stream: str,
+    keys: Sequence[str],
+) -> None:
+    """Records of these keys are to be read again by themselves, in a minute: as events of ours."""
+    values = {
+        "integration": integration,
+        "stream": stream,
+        "connection_id": connection_id,
+        "tenant_id": tenant_id,
+        "type": UNSETTLED,
+        "wait": SETTLES_IN,
+        "keys": sorted(set(keys)),
+    }
+    await (await postgres(session)).execute(_ASK_AGAIN, values)
+
+
 def _row(place: int, arrival: Arrival) -> dict[str, Any]:
     event = arrival.event
     data = {

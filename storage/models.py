@@ -59,6 +59,7 @@ class Failure(StrEnum):
     """Why a sync failed, by who must act."""
 
     BROKEN = "broken"  # the tenant: connect again
+    NOT_ALLOWED = "not_allowed"  # the tenant's administrator: allow, buy or enable it
     UNAVAILABLE = "unavailable"  # nobody: the vendor is away
     RATE_LIMITED = "rate_limited"  # nobody: the vendor asks us to wait
     CONTRACT = "contract"  # we: the vendor changed, or we are wrong
@@ -203,6 +204,16 @@ class CheckpointRow(Base):
     last_synced_at: Mapped[datetime | None]
     # When a read of everything last ended: up to then, deletes were found.
     swept_at: Mapped[datetime | None]
+    # Reads that failed in a row without getting on, for a reason of our own; and when they last
+    # made it begin anew.
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    restarted_at: Mapped[datetime | None]
+    # Which fields its records have, and how far a read of everything has come that gives older rows
+    # the fields they lack; null where there is none.
+    shape: Mapped[str | None]
+    refill: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # The parts of it, such as channels, that could not be read: [{"part", "failure", "error"}].
+    unread: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
 
 
 class RecordRow(Base):
@@ -222,6 +233,14 @@ class RecordRow(Base):
     observed_at: Mapped[datetime]
     content_hash: Mapped[bytes]
     deleted_at: Mapped[datetime | None]
+    # That of the deletion, where it came with one; `version` stays that of what it buried.
+    deleted_version: Mapped[int | None] = mapped_column(BigInteger)
+    # When what clients are shown of it last became another: by our database's clock. Null in rows
+    # that were written before there was this column.
+    changed_at: Mapped[datetime | None]
+    # Why it is gone, or no longer shown to who consented; and which record took it in.
+    gone_as: Mapped[str | None]
+    merged_into: Mapped[str | None]
 
 
 class Seen(Base):

@@ -2,30 +2,36 @@
 
 Push and poll write the same rows in any order, so every row carries the vendor's version, if there
 is one, and when it was observed. A write wins with a greater version, or with an equal or unknown
-version and a later observation; a tombstone falls only to a greater version or to a read made
-after it. Equal content is not rewritten. A listing of all keys under a prefix buries the others
-that were observed before it.
+version and a later observation. A tombstone falls only to what was observed after it, or, where it
+came with a version of its own, to a greater one. Equal content is not rewritten. A listing of all
+keys under a prefix buries the others that were observed before it.
+
+`changed_at` is when what clients are shown of a row became another, by the database's clock; see
+`storage.changes`, which finds by it what changed.
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import orjson
 import psycopg
 from psycopg import sql
-from sqlalchemy import func, select
+from sqlalchemy import Text, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from connectors import Record
 from storage._errors import SchemaError
 from storage._rows import HASH_BYTES, Row, rows
 from storage.database import Database, postgres
 from storage.models import CheckpointRow, RecordRow
 
-__all__ = ["Count", "Row", "Written", "counts", "rows", "sweep", "write"]
+__all__ = ["Count", "Row", "Written", "counts", "held", "rows", "sweep", "write"]
 
 ROWS_PER_CHUNK = 1_000
 
@@ -36,8 +42,9 @@ _END = struct.pack(">h", -1)
 _KEY = struct.Struct(">hi").pack
 _DATA = struct.Struct(">ib").pack
 _VERSION = struct.Struct(">iq").pack
-_NO_VERSION = struct.pack(">i", -1)
+_NULL = struct.pack(">i", -1)
 _REST = struct.Struct(f">iqi{HASH_BYTES}si?").pack
+_LENGTH = struct.Struct(">i").pack
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -47,19 +54,23 @@ Values: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Written:
-    """What a write changed: the number of live rows grows by `inserted` less `deleted`."""
+    """What a write changed: the number of live rows grows by `inserted` less `deleted`.
+
+    `missing` are keys of which only a part came, and no row is stored to complete it with.
+    """
 
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
     unchanged: int = 0
+    missing: tuple[str, ...] = ()
 
 
 _STAGE = sql.SQL(
     """
     CREATE TEMP TABLE IF NOT EXISTS atom_batch (
         record_id text COLLATE "C", data jsonb, version bigint, observed_at timestamptz,
-        content_hash bytea, deleted boolean
+        content_hash bytea, deleted boolean, gone_as text, merged_into text
     ) ON COMMIT DROP
     """
 )
@@ -75,18 +86,34 @@ _SEE = sql.SQL(
     """
 )
 
-# `new` takes the place of `old`: the merge rule, and something of it would change.
+# When this transaction writes, by the database's clock. The lock says to readers of changes that
+# something from then on is still to be committed: see `storage.changes`.
+_CHANGED_AT = sql.SQL(
+    """
+    SELECT at, pg_advisory_xact_lock_shared(
+        hashtext(%(connection_id)s::text), extract(epoch FROM at)::bigint::int
+    ) FROM (SELECT clock_timestamp() AS at OFFSET 0) now
+    """
+)
+
+# `new` takes the place of `old`: the merge rule, and something of it would change. A `quiet` write
+# leaves alone what it would only observe once more.
 _LIVE_WINS = sql.SQL(
     """
-    (
+    CASE WHEN {old}.deleted_at IS NULL THEN
         {new}.version > {old}.version IS TRUE
-        OR {new}.observed_at > {old}.observed_at AND (
-            {old}.deleted_at IS NOT NULL OR coalesce({new}.version = {old}.version, true)
-        )
-    ) AND (
+        OR {new}.observed_at > {old}.observed_at
+            AND coalesce({new}.version = {old}.version, true)
+    ELSE
+        {new}.version > {old}.deleted_version IS TRUE
+        OR {new}.observed_at > {old}.observed_at
+    END AND (
         {old}.deleted_at IS NOT NULL
+        OR {old}.gone_as IS NOT NULL
         OR {new}.content_hash <> {old}.content_hash
-        OR coalesce({new}.version <> {old}.version, true)
+        OR CASE WHEN %(quiet)s THEN {new}.version IS DISTINCT FROM {old}.version
+            AND {new}.version IS NOT NULL
+            ELSE coalesce({new}.version <> {old}.version, true) END
     )
     """
 )
@@ -95,10 +122,10 @@ _LIVE_WINS = sql.SQL(
 _TOMBSTONE_WINS = sql.SQL(
     """
     CASE WHEN {old}.deleted_at IS NULL THEN
-        {new}.version > {old}.version IS TRUE
+        {version} > {old}.version IS TRUE
         OR {new}.observed_at >= {old}.observed_at
-            AND coalesce({new}.version = {old}.version, true)
-    ELSE {new}.observed_at > {old}.observed_at
+            AND coalesce({version} = {old}.version, true)
+    ELSE NOT %(quiet)s AND {new}.observed_at > {old}.observed_at
     END
     """
 )
@@ -116,7 +143,8 @@ _COMPARE = sql.SQL(
         ),
         coalesce(array_agg(b.record_id) FILTER (WHERE ({wins}) IS NOT TRUE), '{{}}')
     FROM pg_temp.atom_batch b CROSS JOIN LATERAL (
-        SELECT version, observed_at, content_hash, deleted_at FROM records
+        SELECT version, observed_at, content_hash, deleted_at, deleted_version, gone_as
+        FROM records
         WHERE stream = %(stream)s AND connection_id = %(connection_id)s
             AND record_id = b.record_id
         LIMIT 1
@@ -129,43 +157,67 @@ _UPSERT = sql.SQL(
     """
     INSERT INTO records AS r (
         connection_id, record_id, stream, tenant_id, data, version, observed_at, content_hash,
-        deleted_at
+        deleted_at, deleted_version, changed_at, gone_as, merged_into
     )
-    SELECT %(connection_id)s, record_id, %(stream)s, %(tenant_id)s, data, version, observed_at,
-        content_hash, CASE WHEN deleted THEN now() END
+    SELECT %(connection_id)s, record_id, %(stream)s, %(tenant_id)s, data,
+        CASE WHEN NOT deleted THEN version END, observed_at, content_hash,
+        CASE WHEN deleted THEN now() END, CASE WHEN deleted THEN version END, %(changed_at)s,
+        gone_as, merged_into
     FROM pg_temp.atom_batch
     WHERE deleted = %(deleted)s AND record_id <> ALL (%(stays)s)
     ON CONFLICT (connection_id, record_id, stream) DO UPDATE SET {changes} WHERE {wins}
     """
 )
 
-_SWEEP = sql.SQL(
+_NOT_SEEN = sql.SQL(
     """
-    UPDATE records r SET deleted_at = now(), observed_at = %(started_at)s
-    WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND deleted_at IS NULL
+    stream = %(stream)s AND connection_id = %(connection_id)s AND deleted_at IS NULL
         AND observed_at < %(started_at)s
         AND NOT EXISTS (
             SELECT FROM seen s
             WHERE s.connection_id = %(connection_id)s AND s.scan_id = %(scan_id)s
                 AND s.stream = %(stream)s AND s.record_id = r.record_id
         )
+        AND NOT EXISTS (
+            SELECT FROM unnest(%(unseen)s::text[]) u WHERE starts_with(r.record_id, u)
+        )
     """
+)
+_UNSEEN = sql.SQL("SELECT record_id, data FROM records r WHERE ") + _NOT_SEEN
+# What was found to be hidden stays, until it is shown again or told to be gone.
+_SWEEP = (
+    sql.SQL(
+        """
+        UPDATE records r SET deleted_at = now(), observed_at = %(started_at)s,
+            changed_at = %(changed_at)s, gone_as = 'deleted'
+        WHERE NOT (%(spares)s AND gone_as IS NOT NULL) AND
+        """
+    )
+    + _NOT_SEEN
 )
 
 # One statement for the listings of a batch: there may be one for each of its rows. LATERAL makes it
 # look each range of keys up, as LIMIT does in _COMPARE.
 _BURY = sql.SQL(
     """
-    UPDATE records r SET deleted_at = now(), observed_at = gone.at
+    UPDATE records r SET
+        deleted_at = CASE WHEN gone.marks THEN r.deleted_at ELSE now() END,
+        observed_at = CASE WHEN gone.marks THEN r.observed_at ELSE gone.at END,
+        changed_at = %(changed_at)s,
+        gone_as = gone.gone_as
     FROM (
-        SELECT found.record_id, max(w.at) AS at
-        FROM unnest(%(prefixes)s::text[], %(ends)s::text[], %(times)s::timestamptz[])
-            WITH ORDINALITY AS w (prefix, ending, at, number)
+        SELECT found.record_id, max(w.at) AS at, bool_and(w.marks) AS marks,
+            min(w.gone_as) AS gone_as
+        FROM unnest(
+            %(prefixes)s::text[], %(ends)s::text[], %(times)s::timestamptz[], %(marks)s::bool[],
+            %(reasons)s::text[]
+        ) WITH ORDINALITY AS w (prefix, ending, at, marks, gone_as, number)
         CROSS JOIN LATERAL (
             SELECT record_id FROM records
             WHERE stream = %(stream)s AND connection_id = %(connection_id)s
                 AND record_id >= w.prefix COLLATE "C" AND record_id < w.ending COLLATE "C"
                 AND deleted_at IS NULL AND observed_at < w.at
+                AND NOT (w.marks AND gone_as IS NOT NULL)
             OFFSET 0
         ) found
         WHERE NOT EXISTS (
@@ -182,6 +234,25 @@ _BURY = sql.SQL(
     """
 )
 
+# What a part of a record is merged into; locked, so that no event changes it in between.
+_STORED = sql.SQL(
+    """
+    SELECT record_id, data FROM records
+    WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND record_id = ANY (%(keys)s)
+        AND deleted_at IS NULL
+    ORDER BY record_id FOR UPDATE
+    """
+)
+
+# Live, and no longer shown to who consented.
+_MARK = sql.SQL(
+    """
+    UPDATE records SET gone_as = 'hidden', changed_at = %(changed_at)s
+    WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND record_id = ANY (%(keys)s)
+        AND deleted_at IS NULL AND gone_as IS NULL
+    """
+)
+
 _FORGET = sql.SQL(
     "DELETE FROM seen WHERE connection_id = %(connection_id)s AND scan_id = %(scan_id)s"
 )
@@ -194,21 +265,39 @@ _LIVE = (
         changes=sql.SQL(
             """
             data = excluded.data, content_hash = excluded.content_hash, deleted_at = NULL,
+            deleted_version = NULL,
             version = coalesce(excluded.version, r.version),
-            observed_at = greatest(excluded.observed_at, r.observed_at)
+            observed_at = greatest(excluded.observed_at, r.observed_at),
+            changed_at = CASE
+                WHEN r.deleted_at IS NULL AND r.content_hash = excluded.content_hash
+                THEN r.changed_at ELSE excluded.changed_at
+            END,
+            gone_as = NULL, merged_into = NULL
             """
         ),
     ),
 )
 _TOMBSTONES = (
-    _COMPARE.format(wins=_TOMBSTONE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r"))),
+    _COMPARE.format(
+        wins=_TOMBSTONE_WINS.format(
+            new=sql.Identifier("b"), old=sql.Identifier("r"), version=sql.Identifier("b", "version")
+        )
+    ),
     _UPSERT.format(
-        wins=_TOMBSTONE_WINS.format(new=_EXCLUDED, old=sql.Identifier("r")),
+        wins=_TOMBSTONE_WINS.format(
+            new=_EXCLUDED,
+            old=sql.Identifier("r"),
+            version=sql.Identifier("excluded", "deleted_version"),
+        ),
         changes=sql.SQL(
             """
             deleted_at = coalesce(r.deleted_at, excluded.deleted_at),
-            version = greatest(excluded.version, r.version),
-            observed_at = greatest(excluded.observed_at, r.observed_at)
+            deleted_version = greatest(excluded.deleted_version, r.deleted_version),
+            observed_at = greatest(excluded.observed_at, r.observed_at),
+            changed_at = CASE WHEN r.deleted_at IS NULL THEN excluded.changed_at
+                ELSE r.changed_at END,
+            gone_as = excluded.gone_as,
+            merged_into = coalesce(excluded.merged_into, r.merged_into)
             """
         ),
     ),
@@ -235,23 +324,33 @@ async def write(
     tenant_id: UUID,
     rows: Sequence[Row],
     scan_id: UUID | None = None,
+    quiet: bool = False,
 ) -> Written:
     """Merges rows into the stream; with `scan_id`, notes that the scan has seen them.
 
-    `turn` is held while rows are sent: what would keep the event loop busy can wait for it.
+    `turn` is a lock that is held during COPY, so that parsing the next page does not break the
+    sending up. `quiet` is for reads, which show again and again what is stored: that is not written
+    down. What an event tells moves `observed_at` even so, since it may come in any order; and an
+    event that is older than the last read of its stream is not believed, but read again.
     """
-    wholes = [row for row in rows if row.kept is not None]
-    live, tombstones = _deduplicated([row for row in rows if row.kept is None])
     if not rows:
         return Written()
-    values = {
+    values: dict[str, object] = {
         "stream": stream,
         "connection_id": connection_id,
         "tenant_id": tenant_id,
         "scan_id": scan_id,
+        "quiet": quiet,
     }
     inserted = updated = deleted = 0
     async with (await postgres(session)).cursor() as cursor:
+        values["changed_at"] = await _writing_at(cursor, values)
+        rows, missing = await _completed(cursor, rows, values)
+        wholes = [row for row in rows if row.kept is not None]
+        marks = [row for row in rows if row.marks and row.kept is None]
+        live, tombstones = _deduplicated(
+            [row for row in rows if row.kept is None and not row.marks]
+        )
         await cursor.execute(_STAGE)
         await cursor.execute("TRUNCATE pg_temp.atom_batch")
         async with turn or nullcontext(), cursor.copy(_COPY) as copy:
@@ -265,11 +364,49 @@ async def write(
         if tombstones:
             met = await _merge(cursor, _TOMBSTONES, {**values, "deleted": True}, len(tombstones))
             deleted = met.standing
-        unchanged = len(rows) - len(wholes) - inserted - updated - deleted
+        unchanged = len(rows) - len(wholes) - len(marks) - inserted - updated - deleted
+        if marks:
+            keys = [row.record_id for row in marks]
+            await cursor.execute(_MARK, {**values, "keys": keys})
         if wholes:
             await cursor.execute(_BURY, {**values, **_ranges(wholes)})
             deleted += cursor.rowcount
-    return Written(inserted, updated, deleted, unchanged)
+    return Written(inserted, updated, deleted, unchanged, missing)
+
+
+async def _writing_at(cursor: Cursor, values: Values) -> datetime:
+    await cursor.execute(_CHANGED_AT, values)
+    found = await cursor.fetchone()
+    assert found is not None  # noqa: S101 - it has no condition
+    at: datetime = found[0]
+    return at
+
+
+async def _completed(
+    cursor: Cursor, rows: Sequence[Row], values: Values
+) -> tuple[Sequence[Row], tuple[str, ...]]:
+    """The rows, each part of a record merged into what was read or stored of it before; and the
+    keys of parts for which there is nothing to merge into."""
+    parts = sorted({row.record_id for row in rows if row.completed is not None})
+    if not parts:
+        return rows, ()
+    await cursor.execute(_STORED, {**values, "keys": parts})
+    known: dict[str, Record] = {key: data for key, data in await cursor.fetchall()}
+    whole: list[Row] = []
+    missing: dict[str, None] = {}
+    for row in rows:
+        if row.completed is not None:
+            if row.record_id not in known:
+                missing[row.record_id] = None
+                continue
+            row = row.completed(known[row.record_id])
+        if row.record_id in parts and row.kept is None and not row.marks:
+            known.pop(row.record_id, None)
+            if not row.deleted:
+                known[row.record_id] = orjson.loads(row.data)
+                missing.pop(row.record_id, None)
+        whole.append(row)
+    return whole, tuple(missing)
 
 
 def _ranges(wholes: Sequence[Row]) -> Values:
@@ -280,6 +417,8 @@ def _ranges(wholes: Sequence[Row]) -> Values:
         # Of a prefix's keys none is greater: it is the last character that there is.
         "ends": [row.record_id + "\U0010ffff" for row in wholes],
         "times": [row.observed_at for row in wholes],
+        "marks": [row.marks for row in wholes],
+        "reasons": [row.gone for row in wholes],
         "owners": [number for number, _ in kept],
         "kept": [key for _, key in kept],
     }
@@ -334,22 +473,30 @@ def _binary(rows: Sequence[Row]) -> Iterator[bytes]:
     at, microseconds = None, 0
     for start in range(0, len(rows), ROWS_PER_CHUNK):
         parts: list[bytes] = []
-        for record_id, data, version, observed_at, content_hash, deleted, _ in rows[
-            start : start + ROWS_PER_CHUNK
-        ]:
+        for row in rows[start : start + ROWS_PER_CHUNK]:
+            record_id, data, version, observed_at, content_hash, deleted = row[:6]
             if observed_at is not at:  # one time serves the rows of a page
                 at, microseconds = observed_at, (observed_at - _EPOCH) // _MICROSECOND
             key = record_id.encode()
             parts += (
-                _KEY(6, len(key)),
+                _KEY(8, len(key)),
                 key,
                 _DATA(len(data) + 1, 1),
                 data,
-                _NO_VERSION if version is None else _VERSION(8, version),
+                _NULL if version is None else _VERSION(8, version),
                 _REST(8, microseconds, HASH_BYTES, content_hash, 1, deleted),
+                _text(row.gone),
+                _text(row.into),
             )
         yield b"".join(parts)
     yield _END
+
+
+def _text(value: str | None) -> bytes:
+    if value is None:
+        return _NULL
+    encoded = value.encode()
+    return _LENGTH(len(encoded)) + encoded
 
 
 async def sweep(
@@ -360,20 +507,50 @@ async def sweep(
     tenant_id: UUID,
     scan_id: UUID,
     started_at: datetime,
+    unseen: Sequence[str] = (),
+    was_shown: Callable[[Record], bool] | None = None,
 ) -> int:
-    """Ends a scan: what it did not see, and nobody else since it began, is gone."""
-    values = {
+    """Ends a scan: what it did not see, and nobody else since it began, is gone.
+
+    `unseen` are prefixes of keys that it could not look at: what is under them stays. `was_shown`
+    says of a stored record whether the scan could have seen it: what it could not is hidden, not
+    gone, and stays. Returns how many are gone.
+    """
+    values: dict[str, object] = {
         "stream": stream,
         "connection_id": connection_id,
         "tenant_id": tenant_id,
         "scan_id": scan_id,
         "started_at": started_at,
+        "unseen": list(unseen),
+        "spares": was_shown is not None,
     }
     async with (await postgres(session)).cursor() as cursor:
+        values["changed_at"] = await _writing_at(cursor, values)
+        if was_shown is not None:
+            await cursor.execute(_UNSEEN, values)
+            unseen = await cursor.fetchall()
+            hidden = [key for key, data in unseen if not was_shown(data)]
+            await cursor.execute(_MARK, {**values, "keys": hidden})
         await cursor.execute(_SWEEP, values)
         swept = cursor.rowcount
         await cursor.execute(_FORGET, values)
     return swept
+
+
+async def held(
+    session: AsyncSession, *, stream: str, connection_id: UUID, keys: Sequence[str]
+) -> set[str]:
+    """Which of these keys are stored, and live."""
+    found = await session.scalars(
+        select(RecordRow.record_id).where(
+            RecordRow.stream == stream,
+            RecordRow.connection_id == connection_id,
+            RecordRow.record_id == func.any(bindparam("keys", list(keys), type_=ARRAY(Text()))),
+            RecordRow.deleted_at.is_(None),
+        )
+    )
+    return set(found)
 
 
 @dataclass(frozen=True)

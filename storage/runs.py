@@ -1,6 +1,6 @@
 """What each sync did, and the flag by which a worker's syncs are told to stop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -13,8 +13,10 @@ from sqlalchemy.orm import aliased
 from connectors import (
     BrokenConnectionError,
     ContractError,
+    NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
+    Unread,
 )
 from storage import connections, notices
 from storage.connections import Connection
@@ -25,6 +27,7 @@ from storage.models import Failure, Grant, Lease, Status, SyncRun, Worker
 LOST = "its process ended without a word"
 _FAILURES = (
     (BrokenConnectionError, Failure.BROKEN),
+    (NotAllowedError, Failure.NOT_ALLOWED),
     (ProviderUnavailableError, Failure.UNAVAILABLE),
     (RateLimitedError, Failure.RATE_LIMITED),
     (ContractError, Failure.CONTRACT),
@@ -46,6 +49,8 @@ class Outcome(Protocol):
     def done(self) -> bool: ...
     @property
     def error(self) -> str | None: ...
+    @property
+    def unread(self) -> Sequence[Unread]: ...
 
 
 async def start(
@@ -161,6 +166,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         "deletes": outcome.deleted,
         "pages": outcome.pages,
         "error": outcome.error,
+        "unread": [{"part": one.part, "error": str(one.error)} for one in outcome.unread],
     }
 
 

@@ -5,7 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from connectors import Checkpoint, Context, Page, Reader, Record, Request, Response, Stream
+from connectors import (
+    Checkpoint,
+    ConnectorError,
+    Context,
+    Page,
+    Reader,
+    Record,
+    Request,
+    Response,
+    Stream,
+)
+from connectors._rounds import Rounds
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -25,23 +36,34 @@ def drive(
     *,
     now: datetime = NOW,
 ) -> list[Page]:
-    """All pages of a read from that checkpoint, which is saved as JSON before."""
+    """All pages of a read from that checkpoint, which is saved as JSON before.
+
+    `answer` raises what the client would raise: it is raised in the reader, as the client does.
+    """
     saved = Checkpoint(json.loads(json.dumps(at or {})))
     reader = read(saved, Context(now=now, account_id="acme"))
     pages: list[Page] = []
+    rounds = Rounds()
     sent: Any = None
     while True:
         try:
-            action = reader.send(sent)
+            action = reader.throw(sent) if isinstance(sent, ConnectorError) else reader.send(sent)
         except StopIteration:
             return pages
         if isinstance(action, Page):
+            rounds.came(action)
             pages.append(action)
             sent = None
-        elif isinstance(action, tuple):
-            sent = tuple(_answered(answer, request) for request in action)
+            continue
+        asked = action if isinstance(action, tuple) else (action,)
+        try:
+            answers = tuple(_answered(answer, request) for request in asked)
+            for request, found in zip(asked, answers, strict=True):
+                rounds.answered(request, found)
+        except ConnectorError as error:
+            sent = error
         else:
-            sent = _answered(answer, action)
+            sent = answers if isinstance(action, tuple) else answers[0]
 
 
 def _answered(answer: Answer, request: Request) -> Response:
@@ -59,12 +81,22 @@ def held(
 ) -> dict[str, Record]:
     """What is held of a stream after those pages, one after the other."""
     records = dict(former or {})
+
+    def key_of(record: Record) -> str:
+        return str(stream.key(record) if callable(stream.key) else record[stream.key])
+
     for page in pages:
         for record in page.records:
-            key = stream.key
-            records[key(record) if callable(key) else record[key]] = record
-        gone = set(page.deleted)
+            records[key_of(record)] = record
+        for record in page.partial:
+            if (key := key_of(record)) in records:
+                records[key] = {**records[key], **record}
+        gone = {*page.deleted, *page.merged}
+        if not stream.keeps_hidden:
+            gone |= set(page.hidden)
         for whole in page.whole:
+            if whole.hidden and stream.keeps_hidden:
+                continue
             gone |= {
                 key for key in records if key.startswith(whole.prefix) and key not in whole.keys
             }

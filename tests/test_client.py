@@ -19,6 +19,7 @@ from connectors import (
     ContractError,
     Heard,
     Listener,
+    NotAllowedError,
     Page,
     ProviderUnavailableError,
     RateLimit,
@@ -392,7 +393,7 @@ async def test_requests_refused_together_share_one_refresh(
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (403, BrokenConnectionError),
+        (403, NotAllowedError),
         (400, ContractError),
         (404, ContractError),
         (422, ContractError),

@@ -217,7 +217,7 @@ async def test_that_an_earlier_consent_was_taken_back_is_told_too_late_to_matter
 async def test_a_stale_holder_of_the_event_lease_commits_nothing(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
-    await told(world, hubspot, changed("1"))
+    await told(world, hubspot, changed(next(iter(world.vendor(hubspot)["contacts"]))))
     (held,) = await leases.acquire_all(
         world.database, [hubspot.id], kind="event", holder="other", ttl=timedelta(minutes=5)
     )

@@ -51,7 +51,9 @@ RULE = [
     ((5, 10, LIVE), (None, 9, TOMBSTONE), False),
     ((5, 10, LIVE), (6, 9, TOMBSTONE), True),
     ((5, 10, LIVE), (4, 11, TOMBSTONE), False),
-    ((5, 10, TOMBSTONE), (6, 9, LIVE), True),
+    # A deletion without a version falls only to what was observed after it, whatever it buried.
+    ((5, 10, TOMBSTONE), (6, 9, LIVE), False),
+    ((5, 10, TOMBSTONE), (6, 11, LIVE), True),
     ((5, 10, TOMBSTONE), (5, 11, LIVE), True),
     ((5, 10, TOMBSTONE), (4, 11, LIVE), True),
     ((5, 10, TOMBSTONE), (None, 11, LIVE), True),

@@ -1,5 +1,6 @@
 """Records over the API: every one once, changes never missed, cursors that prove nothing."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from storage import changes, connections, leases, runs
+from storage import changes
 from storage.database import Database
-from tests._stored import START, Stocked, at, row, stock, write
+from tests._stored import Stocked, at, row, stock, write, write_in
 from tests._web import Api, problem, serving_api, web_settings
 
 
@@ -63,8 +64,9 @@ async def test_changes_since_a_time_come_with_what_was_deleted(
     api: Api, acme: Stocked, database: Database
 ) -> None:
     await write(database, acme, [row(key, "old") for key in "abcd"])
+    between = await _now(database)
     await write(database, acme, [row("b", "new", seconds=60), row("c", deleted=True, seconds=60)])
-    found = _items(await _pages(api, acme, changed_since=at(30).isoformat(), limit=1))
+    found = _items(await _pages(api, acme, changed_since=between.isoformat(), limit=1))
     assert [item["id"] for item in found] == ["b", "c"]
     assert found[0]["data"]["content"] == "new"
     assert found[1].keys() == {"id", "deleted_at"}
@@ -72,56 +74,53 @@ async def test_changes_since_a_time_come_with_what_was_deleted(
     assert _items(await _pages(api, acme, changed_since=later.isoformat())) == []
 
 
-async def test_what_a_scan_swept_is_a_change_though_its_observation_goes_back(
+async def test_what_was_looked_at_again_and_is_as_it_was_is_no_change(
     api: Api, acme: Stocked, database: Database
 ) -> None:
-    await write(database, acme, [row("a", "old")])
-    async with database.transaction(acme.tenant_id) as session:
-        await session.execute(
-            text("UPDATE records SET deleted_at = now(), observed_at = :began"), {"began": START}
-        )
-    since = datetime.now(UTC) - timedelta(minutes=5)
-    (found,) = _items(await _pages(api, acme, changed_since=since.isoformat()))
-    assert (found["id"], "deleted_at" in found) == ("a", True)
+    first = [row("a", "same"), row("b", "same", version=1), row("c", deleted=True)]
+    await write(database, acme, first)
+    between = await _now(database)
+    again = [
+        row("a", "same", seconds=60),
+        row("b", "same", seconds=60, version=2),
+        row("c", deleted=True, seconds=60),
+    ]
+    await write(database, acme, again)
+    assert _items(await _pages(api, acme, changed_since=between.isoformat())) == []
 
 
-async def test_asking_from_the_given_time_misses_nothing_that_a_sync_was_at(
+async def test_what_was_written_before_changes_were_dated_goes_by_when_it_was_observed(
     api: Api, acme: Stocked, database: Database
 ) -> None:
-    connection = await connections.get(database, acme.connection_id)
-    lease = await leases.acquire(
-        database, **acme.ids, kind="sync", holder="test", ttl=timedelta(minutes=1)
-    )
-    assert lease is not None
-    run = await runs.start(database, connection, trigger="test")
-    observed = datetime.now(UTC)
+    await write(database, acme, [row("a", "old"), row("b", "old", seconds=60)])
+    await write(database, acme, [row("c", "old")])
     async with database.owning() as session:
-        await session.execute(text("UPDATE sync_runs SET started_at = now() - interval '1 hour'"))
-    # A sync of an hour read this record half an hour ago, and stores it only now.
-    early = observed - timedelta(minutes=30)
-    (before,) = await _pages(api, acme)
-    assert datetime.fromisoformat(before["next_changed_since"]) < early
-    seconds = (early - START).total_seconds()
-    await write(database, acme, [row("late", "read early", seconds=seconds)])
+        await session.execute(text("UPDATE records SET changed_at = NULL"))
+        gone = text("UPDATE records SET deleted_at = :at WHERE record_id = 'c'")
+        await session.execute(gone, {"at": at(60)})
+    found = _items(await _pages(api, acme, changed_since=at(30).isoformat()))
+    assert [(item["id"], "deleted_at" in item) for item in found] == [("b", False), ("c", True)]
+
+
+async def test_asking_from_the_given_time_misses_nothing_that_commits_later(
+    api: Api, acme: Stocked, database: Database
+) -> None:
+    async with database.transaction(acme.tenant_id) as session:
+        await write_in(session, acme, [row("late", "not committed yet")])
+        await asyncio.sleep(3)  # longer than what is taken off for a writer's first step
+        (before,) = await _pages(api, acme)
+        assert before["items"] == []
     found = _items(await _pages(api, acme, changed_since=before["next_changed_since"]))
     assert [item["id"] for item in found] == ["late"]
-    await runs.finish(database, run, connection, outcomes={}, requests=0)
-    await leases.release(database, lease)
-    (after,) = await _pages(api, acme)
-    age = datetime.now(UTC) - datetime.fromisoformat(after["next_changed_since"])
+    (after,) = await _pages(api, acme, changed_since=(await _now(database)).isoformat())
+    age = await _now(database) - datetime.fromisoformat(after["next_changed_since"])
     assert timedelta() < age < timedelta(minutes=1)
 
 
-async def test_a_run_that_died_does_not_hold_the_time_back(
-    api: Api, acme: Stocked, database: Database
-) -> None:
-    connection = await connections.get(database, acme.connection_id)
-    await runs.start(database, connection, trigger="test")
+async def _now(database: Database) -> datetime:
+    """By the clock that changes are dated with."""
     async with database.owning() as session:
-        await session.execute(text("UPDATE sync_runs SET started_at = now() - interval '1 hour'"))
-    (page,) = await _pages(api, acme)
-    age = datetime.now(UTC) - datetime.fromisoformat(page["next_changed_since"])
-    assert age < timedelta(minutes=1)
+        return (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
 
 
 async def test_every_page_of_a_reading_names_the_time_of_its_first(

@@ -1,0 +1,249 @@
+"""Streams that are read part by part: channels, folders, calendars, objects, sites.
+
+Each part has a checkpoint of its own, and fails by itself: the others are read, what was read of it
+before stays, and it is tried again, later each time.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from connectors._answers import SHAPE_ERRORS, unreadable
+from connectors._errors import (
+    CheckpointExpiredError,
+    ContractError,
+    NotAllowedError,
+    ProviderUnavailableError,
+)
+from connectors._paging import Read
+from connectors._types import (
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Request,
+    Response,
+    Unread,
+    Whole,
+)
+
+# What concerns a part, and not the connection or the vendor as a whole.
+OF_A_PART = (NotAllowedError, ContractError, ProviderUnavailableError)
+# So many parts in a row that are away mean that the vendor is.
+AWAY_IN_A_ROW = 3
+# A part that failed is tried again after so long, twice as long each time.
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=10), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a vendor lists now.
+
+    `present` are to be read. `kept` are known to exist and cannot be read now, such as an archived
+    channel: what was read of them stays. A former part in neither is gone, and what was read of it
+    with it; with `hidden`, it is no longer shown to who consented.
+    """
+
+    present: Sequence[str]
+    kept: Sequence[str] = ()
+    hidden: bool = False
+
+
+Listing: TypeAlias = Callable[[Context], Generator[Request | tuple[Request, ...], Any, Parts]]
+ReadPart: TypeAlias = Callable[[str], Read]
+
+
+def each_part(
+    listing: Listing,
+    read: ReadPart,
+    *,
+    prefix: Callable[[str], str] | None = None,
+    alone: bool = False,
+) -> Read:
+    """Reads all parts, one round through them a sync; a round that was interrupted goes on.
+
+    `listing` yields Requests and returns the parts there are. `read` gives the reader of one part,
+    with the part's own checkpoint: the last one that it yields is where the next round begins.
+    Where keys of records begin with a `prefix` of their part, they go with it. A checkpoint that
+    the vendor has forgotten starts the whole stream over, or, with `alone`, its part only: for
+    vendors that tell of every delete in a record.
+
+    The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
+    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0]}, the last two
+    during a round only.
+    """
+
+    def stream(at: Checkpoint, context: Context) -> Reader:
+        walk = _Walk.resumed(at, context)
+        if walk.todo is None:
+            listed = yield from listing(context)
+            gone = walk.begin(listed)
+            whole = (
+                [Whole(prefix(part), (), context.now, hidden=listed.hidden) for part in gone]
+                if prefix
+                else []
+            )
+            yield Page((), walk.checkpoint(), whole=whole)
+        away = 0
+        while walk.todo:
+            part = walk.todo[0]
+            if walk.here is None:
+                # Whatever becomes of this process: the next one begins with another part.
+                yield Page((), walk.postponed())
+            try:
+                yield from _of_part(walk, part, read(part), context)
+            except CheckpointExpiredError:
+                if not alone or not walk.restart(part):
+                    raise
+            except OF_A_PART as error:
+                away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
+                if away >= AWAY_IN_A_ROW:
+                    raise
+                walk.fail(part, error)
+            except SHAPE_ERRORS as error:
+                walk.fail(part, unreadable("the vendor", error))
+            else:
+                away = 0
+        unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
+        yield Page((), walk.checkpoint(), unread=walk.unread(), unseen=unseen)
+
+    return stream
+
+
+@dataclass
+class _Walk:
+    """Where a round stands; see `each_part` for the checkpoint that it is saved as."""
+
+    now: datetime
+    parts: dict[str, Any]
+    kept: list[str]
+    failed: dict[str, dict[str, Any]]
+    todo: list[str] | None
+    here: dict[str, Any] | None
+
+    @classmethod
+    def resumed(cls, at: Mapping[str, Any], context: Context) -> "_Walk":
+        todo = at.get("todo")
+        return cls(
+            context.now,
+            dict(at.get("parts", {})),
+            list(at.get("kept", ())),
+            dict(at.get("failed", {})),
+            list(todo) if todo else None,
+            at.get("here"),
+        )
+
+    def begin(self, listed: Parts) -> list[str]:
+        """Starts a round; the former parts that are gone."""
+        known = {*listed.present, *listed.kept}
+        gone = [part for part in {**self.parts, **self.failed} if part not in known]
+        for part in gone:
+            self.parts.pop(part, None)
+            self.failed.pop(part, None)
+        self.kept = [part for part in dict.fromkeys(listed.kept) if part not in listed.present]
+        self.todo = [part for part in dict.fromkeys(listed.present) if self._is_due(part)]
+        return gone
+
+    def _is_due(self, part: str) -> bool:
+        failed = self.failed.get(part)
+        return failed is None or datetime.fromisoformat(failed["due"]) <= self.now
+
+    def checkpoint(self) -> Checkpoint:
+        saved = Checkpoint(parts=dict(self.parts))
+        if self.kept:
+            saved["kept"] = list(self.kept)
+        if self.failed:
+            saved["failed"] = dict(self.failed)
+        if self.todo:
+            saved["todo"] = list(self.todo)
+        if self.todo and self.here is not None:
+            saved["here"] = self.here
+        return saved
+
+    def postponed(self) -> Checkpoint:
+        assert self.todo  # noqa: S101 - there is a part to be read
+        return Checkpoint({**self.checkpoint(), "todo": [*self.todo[1:], self.todo[0]]})
+
+    def end(self, part: str, state: Mapping[str, Any]) -> None:
+        self.parts[part] = dict(state)
+        self.failed.pop(part, None)
+        self._next()
+
+    def fail(self, part: str, error: Exception) -> None:
+        tries = self.failed.get(part, {}).get("tries", 0) + 1
+        pause = min(FIRST_PAUSE * 2 ** min(tries - 1, 10), LONGEST_PAUSE)
+        self.failed[part] = {
+            "tries": tries,
+            "due": (self.now + pause).isoformat(),
+            "kind": type(error).__name__,
+            "error": str(error),
+        }
+        # What was stored of it may be more than its checkpoint says: it is only read again.
+        self.parts.setdefault(part, {})
+        self._next()
+
+    def restart(self, part: str) -> bool:
+        """Forgets where the part stood; False if it stood nowhere."""
+        stood = self.here or self.parts.get(part)
+        self.here, self.parts[part] = None, {}
+        return bool(stood)
+
+    def _next(self) -> None:
+        self.todo, self.here = (self.todo or [])[1:], None
+
+    def unread(self) -> list[Unread]:
+        kinds = {kind.__name__: kind for kind in OF_A_PART}
+        return [
+            Unread(part, kinds.get(failed["kind"], ContractError)(failed["error"]))
+            for part, failed in self.failed.items()
+        ]
+
+
+def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
+    """Reads one part; its pages bear the checkpoint of the round. Its last page ends it."""
+    state = walk.here if walk.here is not None else walk.parts.get(part, {})
+    reader = read(Checkpoint(state), context)
+    last: Page | None = None
+    answer: Any = None
+    while True:
+        try:
+            failed = isinstance(answer, Exception)
+            action = reader.throw(answer) if failed else reader.send(answer)
+        except StopIteration:
+            break
+        if not isinstance(action, Page):
+            try:
+                answer = yield action
+            except Exception as error:
+                answer = error
+            continue
+        if last is not None:
+            walk.here = dict(last.checkpoint)
+            yield replace(last, checkpoint=walk.checkpoint())
+        last, answer = action, None
+    if last is None:
+        raise ContractError(f"the reader of part {part} ended without a page")
+    walk.end(part, last.checkpoint)
+    yield replace(last, checkpoint=walk.checkpoint())
+
+
+def ask_each(
+    requests: Sequence[Request],
+) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
+    """The answer of each request, or the error of one that fails by itself.
+
+    They are asked side by side; only when one fails is each asked alone, to know which.
+    """
+    try:
+        return list((yield tuple(requests)))
+    except OF_A_PART as error:
+        if len(requests) == 1:
+            return [error]
+    answers: list[Response | Exception] = []
+    for request in requests:
+        try:
+            answers.append((yield request))
+        except OF_A_PART as error:
+            answers.append(error)
+    return answers
