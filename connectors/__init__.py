@@ -52,6 +52,7 @@ from connectors._webhooks import (
     Watch,
     Watched,
     Webhook,
+    each_event,
     one_resource,
 )
 
@@ -104,6 +105,7 @@ __all__ = [
     "all_connectors",
     "column",
     "load",
+    "each_event",
     "one_resource",
 ]
 

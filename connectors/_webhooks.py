@@ -4,14 +4,22 @@ A delivery is one HTTP call of a vendor to our address. It holds events, each ab
 A watch is a subscription of ours at the vendor that ends unless it is renewed or replaced.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from connectors._answers import SHAPE_ERRORS
 from connectors._body import parse_json
+from connectors._errors import ContractError
 from connectors._types import Context, Record, Request, Response
+
+
+# Of a form that we do not understand, so much is told.
+LONGEST_FORM = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,7 @@ class Effect(StrEnum):
     REPORT = "report"  # a person asks what is held of them in the record of that key
     ERASE = "erase"  # what is held in the record of that key is to be forgotten for good
     PURGE = "purge"  # everything that was ever read from the account is
+    UNREADABLE = "unreadable"  # we do not understand it: it is kept, and what it may be of is read
 
     @property
     def is_duty(self) -> bool:
@@ -89,6 +98,41 @@ class Event:
     at: datetime | None = None
     until: datetime | None = None
     token: str = field(default="", repr=False)
+
+
+def each_event(
+    items: Iterable[Any],
+    read: Callable[[Any], Iterable[Event]],
+    account: Callable[[Any], str] = lambda item: "",
+) -> Iterator[Event]:
+    """The events of a delivery that holds several, each read by itself.
+
+    One that `read` stumbles over costs nothing but itself: it becomes an UNREADABLE event, which
+    keeps it as it came. `account` finds whose it is, where that can still be told.
+    """
+    for item in items:
+        try:
+            found = tuple(read(item))
+        except (ContractError, *SHAPE_ERRORS):
+            yield _unreadable(item, account)
+        else:
+            yield from found
+
+
+def _unreadable(item: Any, account: Callable[[Any], str]) -> Event:
+    try:
+        account_id = str(account(item))
+    except SHAPE_ERRORS:
+        account_id = ""
+    form = ", ".join(sorted(map(str, item))) if isinstance(item, dict) else type(item).__name__
+    digest = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
+    return Event(
+        id=f"unreadable:{digest}",
+        type=f"unreadable: {form}"[:LONGEST_FORM],
+        effect=Effect.UNREADABLE,
+        account_id=account_id,
+        record=item if isinstance(item, dict) else {"value": item},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,7 +158,7 @@ async def _read(work: Work, group: Group) -> None:
             asked.setdefault(event.streams[0], []).append(event)
         elif event.untold is not None:
             continue  # that time may not be over yet: it is a gap, see `_store`
-        elif event.effect in (Effect.HINT, Effect.MISSED, Effect.LOST):
+        elif event.effect in (Effect.HINT, Effect.MISSED, Effect.LOST, Effect.UNREADABLE):
             group.hints.update(event.streams or covered(connector))
     for name, events in asked.items():
         await _fetch(work, group, name, events)

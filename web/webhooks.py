@@ -22,6 +22,7 @@ from connectors import (
     Connector,
     ConnectorError,
     Delivery,
+    Effect,
     Event,
     Reply,
     SignatureError,
@@ -43,6 +44,11 @@ from web._proofs import Proofs
 log = logging.getLogger("atom-sync.webhooks")
 DELIVERIES = Counter(
     "atom_webhook_deliveries", "Deliveries by what became of them.", ("integration", "outcome")
+)
+UNREADABLE = Counter(
+    "atom_webhook_unreadable_events",
+    "Events of a form that we cannot read; the log names the form.",
+    ("integration",),
 )
 
 # A label of a metric is never a stranger's word.
@@ -123,8 +129,19 @@ class Ingress:
         if not proven:
             await self.coverage.unreadable(connector)
             return "unreadable", Reply()
+        await self._note_unreadable(connector, arrivals)
         await self._store(arrivals)
         return "accepted", webhook.reply(delivery)
+
+    async def _note_unreadable(self, connector: Connector, arrivals: Sequence[Arrival]) -> None:
+        """Events that nobody understands are counted by their form; of whom one does not tell, it
+        may be of every connection."""
+        unread = [one for one in arrivals if one.event.effect is Effect.UNREADABLE]
+        for one in unread:
+            UNREADABLE.labels(connector.name).inc()
+            log.warning("%s sent an event that we cannot read: %s", connector.title, one.event.type)
+        if any(not one.event.account_id and one.connection_id is None for one in unread):
+            await self.coverage.unreadable(connector)
 
     def _addressee(self, given: str, webhook: Webhook) -> UUID | None:
         """Whose address it is, if it is one connection's own."""
