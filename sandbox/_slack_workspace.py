@@ -21,7 +21,8 @@ class Workspace:
 
     `talk` has each channel's messages and replies by ts. `restricted`: the app is sold outside
     Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`. On a
-    free plan history shows so many days only, `shown_days`; what is older is still there.
+    free plan history shows so many days only, `shown_days`; what is older is still there. Channels
+    that are `refused` are listed, and cannot be read.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Workspace:
     rotates: bool = False
     era: int = 0
     shown_days: float | None = None
+    refused: set[str] = field(default_factory=set)
 
     @property
     def is_org(self) -> bool:
@@ -85,6 +87,17 @@ def store(space: Workspace, stream: str) -> dict[str, Json]:
 
 def _in_channel(message: Json) -> bool:
     return not is_reply(message) or message.get("subtype") == "thread_broadcast"
+
+
+def of_a_channel(space: Workspace, stream: str) -> tuple[str, list[str]]:
+    """The channel that has most records of a stream, and their keys; neither of a stream that
+    does not go by channels."""
+    found: dict[str, list[str]] = {}
+    if stream not in ("users", "channels"):
+        for key in store(space, stream):
+            found.setdefault(key.partition("/")[0], []).append(key)
+    channel = max(found, key=lambda one: len(found[one]), default="")
+    return channel, found.get(channel, [])
 
 
 def alterable(space: Workspace, stream: str) -> Iterable[str]:
