@@ -15,18 +15,13 @@ from rich.table import Table
 from deployments import billing, local
 from deployments.billing_reconcile import Difference, Outcome, reconcile
 from settings import Settings, SettingsError, read
-from storage import check as check_schema
+from storage import endings
 
 out = Console()
 err = Console(stderr=True)
 COLOURS = {Outcome.DIFFERS: "red", Outcome.REPAIRED: "green", Outcome.ATTENTION: "red"}
 
 commands = typer.Typer(help="What tenants pay for, as Stripe says.", no_args_is_help=True)
-
-
-@commands.callback()
-def _group() -> None:
-    """A group, also while it has one command only."""
 
 
 @commands.command("reconcile")
@@ -53,12 +48,27 @@ def reconcile_command(
     sys.exit(1 if left else 0)
 
 
+@commands.command("dismiss")
+def dismiss_command(
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="Its id: cus_…")],
+) -> None:
+    """Try no longer to end what an erased tenant's customer pays for: you saw to it."""
+    with local.attached(read()) as settings:
+        if not asyncio.run(_dismiss(settings, customer)):
+            raise LookupError(f"nothing is owed of a customer {customer!r}")
+    out.print(f"{customer} is left alone", highlight=False)
+
+
+async def _dismiss(settings: Settings, customer: str) -> bool:
+    async with local.ready(settings) as database:
+        return await endings.settled(database, customer)
+
+
 async def _reconcile(
     settings: Settings, dry_run: bool, progress: Callable[[int], None]
 ) -> list[Difference]:
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
     async with (
-        local.opened(settings) as database,
+        local.ready(settings) as database,
         billing.opened(settings, database) as opened,
     ):
         if opened is None:

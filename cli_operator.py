@@ -3,8 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from deployments import billing, local, purchases
+from deployments import billing, billing_endings, local
 from deployments import doctor as examination
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
 from storage import NotFoundError, Tier, erasure, importing, inbox, rotation, tenants
 from storage import check as check_schema
-from storage.database import Database
-from storage.vault import Vault
+from storage.vault import WHERE_OLD_ONES_LIE, Vault
 
 out = Console()
 err = Console(stderr=True)
@@ -132,7 +131,7 @@ def events(
 
 
 async def _events(settings: Settings) -> tuple[dict[str, int], list[inbox.SetAside]]:
-    async with local.opened(settings) as database:
+    async with local.ready(settings) as database:
         return await inbox.counts(database), await inbox.set_aside(database)
 
 
@@ -143,7 +142,7 @@ def retry(
     """Try events again that were set aside: those named, or all."""
 
     async def again(settings: Settings) -> int:
-        async with local.opened(settings) as database:
+        async with local.ready(settings) as database:
             return await inbox.retry(database, ids or None)
 
     with local.attached(read()) as settings:
@@ -211,7 +210,7 @@ def abandon(
         typer.confirm(f"Give up every secret that only {fingerprint} can open?", abort=True)
 
     async def work(settings: Settings) -> list[str]:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await rotation.abandon(database, _vault(settings), fingerprint)
 
     with local.attached(read()) as settings:
@@ -249,7 +248,7 @@ def create(
     """Make a tenant; one that is there stays as it is."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await tenants.create(
                 database, slug, name or slug, tier, contact_email, tenant_id=tenant_id
             )
@@ -267,7 +266,7 @@ def set_tier(slug: SlugArgument, tier: Annotated[Tier, typer.Argument()]) -> Non
     """Change how often a tenant's connections sync."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await tenants.set_tier(database, slug, tier)
 
     with local.attached(read()) as settings:
@@ -284,12 +283,15 @@ def delete_tenant(
     if not yes:
         typer.confirm(f"Erase {slug} with all its connections, records and secrets?", abort=True)
     with local.attached(read()) as settings, err.status(f"erasing {slug} …") as shown:
-        gone = asyncio.run(
+        gone, ended = asyncio.run(
             _delete(settings, slug, lambda n: shown.update(f"erasing {slug}: {n:,} records …"))
         )
     if not gone:
         raise LookupError(f"there is no tenant {slug!r}")
     out.print(f"{slug} is erased", highlight=False)
+    if ended.owed is not None:
+        told = f"what it pays for at Stripe is not ended: {ended.owed}; {billing_endings.AGAIN}"
+        err.print(told, markup=False, highlight=False)
 
 
 @imports.command("tenant-settings")
@@ -328,23 +330,25 @@ def tenant_settings(
 
 
 async def _rotate(settings: Settings, step: Callable[[int, int], None]) -> rotation.Rotated:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await rotation.rotate(database, _vault(settings), progress=step)
 
 
 async def _check(settings: Settings) -> tuple[rotation.Keys, list[rotation.Fault]]:
     vault = _vault(settings)
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         found = await rotation.survey(database, vault)
         return found, await rotation.try_all(database, vault)
 
 
 async def _tenants(settings: Settings) -> list[tenants.Tenant]:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await tenants.all(database)
 
 
-async def _delete(settings: Settings, slug: str, progress: Callable[[int], None]) -> bool:
+async def _delete(
+    settings: Settings, slug: str, progress: Callable[[int], None]
+) -> tuple[bool, billing_endings.Ended]:
     from web._desk import desk
 
     await check_schema(local.database_url_of(settings), settings.atom_schema)
@@ -352,33 +356,26 @@ async def _delete(settings: Settings, slug: str, progress: Callable[[int], None]
         opened(settings) as runtime,
         billing.opened(settings, runtime.database) as selling,
     ):
-        if selling is not None:
-            with suppress(NotFoundError):
-                tenant = await tenants.by_slug(runtime.database, slug)
-                await purchases.end(selling, tenant.id)
-        return await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
+        ended = billing_endings.Ended()
+        with suppress(NotFoundError):
+            tenant = await tenants.by_slug(runtime.database, slug)
+            ended = await billing_endings.end_or_owe(selling, runtime.database, tenant.id)
+        gone = await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
+        return gone, ended
 
 
 async def _import(
     settings: Settings, url: str, schema: str, *, dry_run: bool
 ) -> list[importing.Imported]:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await importing.read_settings(
             database, _vault(settings), url, schema=schema, dry_run=dry_run
         )
 
 
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    """The database, once it is sure that it is what this program needs."""
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
-    async with local.opened(settings) as database:
-        yield database
-
-
 def _vault(settings: Settings) -> Vault:
     if settings.encryption_keys is None:
-        raise SettingsError("ENCRYPTION_KEYS is not set; make one: openssl rand -base64 32")
+        raise SettingsError(f"ENCRYPTION_KEYS is not set; {WHERE_OLD_ONES_LIE}")
     return Vault.parse(settings.encryption_keys.get_secret_value())
 
 

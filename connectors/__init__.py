@@ -104,8 +104,8 @@ __all__ = [
     "Whole",
     "all_connectors",
     "column",
-    "load",
     "each_event",
+    "load",
     "one_resource",
 ]
 

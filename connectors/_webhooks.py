@@ -17,7 +17,6 @@ from connectors._body import parse_json
 from connectors._errors import ContractError
 from connectors._types import Context, Record, Request, Response
 
-
 # Of a form that we do not understand, so much is told.
 LONGEST_FORM = 160
 

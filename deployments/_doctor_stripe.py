@@ -3,6 +3,7 @@ what waits for the operator because Stripe could not be understood."""
 
 import asyncio
 import re
+from collections.abc import Iterable
 
 import stripe
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,10 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from deployments._doctor_row import Row, State
 from deployments.local import opened
 from settings import Settings, listed_of
-from storage import StorageError
+from storage import StorageError, endings
 from storage import billing as ledger
 
 AREA = "stripe"
+IGNORED = "STRIPE_PRICE_IDS_IGNORED"
+PRICE = re.compile(r"price_\w+")
 SECONDS = 10
 SHOWN = 5
 DASHBOARD = "copy it from https://dashboard.stripe.com/apikeys"
@@ -26,7 +29,7 @@ FORMS = {
     ),
     **{
         f"STRIPE_PRICE_ID_{tier}": (
-            re.compile(r"price_\w+"),
+            PRICE,
             f"the id of the price of {tier}, which begins with price_",
         )
         for tier in ("SOLO", "TEAM", "ENTERPRISE")
@@ -39,8 +42,12 @@ async def billing(settings: Settings) -> list[Row]:
     values = {name: _text(settings, name) for name in FORMS}
     if not any(values.values()):
         found = "not set: tiers are set with atom-sync tenants set-tier"
-        return [Row(AREA, "billing", State.OPTIONAL, found, required=False)]
+        row = Row(AREA, "billing", State.OPTIONAL, found, required=False)
+        return [row, *await _customers(settings)]
     rows = [_form(name, value) for name, value in values.items()]
+    if not all(PRICE.fullmatch(price) for price in listed_of(settings.stripe_price_ids_ignored)):
+        remedy = "the ids of prices, which begin with price_"
+        rows.append(Row(AREA, IGNORED, State.WRONG, "it does not look like one", remedy))
     secret, public = values["STRIPE_SECRET_KEY"], values["STRIPE_PUBLISHABLE_KEY"]
     if secret and public and _mode(secret) != _mode(public):
         found = "one key is of test mode, the other of live mode"
@@ -58,23 +65,40 @@ async def _customers(settings: Settings) -> list[Row]:
     try:
         async with opened(settings) as database:
             problems, unread = await ledger.troubles(database)
+            prices = await ledger.unknown_prices(database)
+            owed = await endings.owed(database)
     except (StorageError, SQLAlchemyError):
         return []  # told of with the database
     rows = []
     if problems:
-        first = "; ".join(
-            f"{customer}: {text}" for customer, text in list(problems.items())[:SHOWN]
-        )
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         remedy = (
             "see to each at Stripe or in the STRIPE_ variables, then atom-sync billing reconcile"
         )
-        rows.append(Row(AREA, "customers", State.WRONG, f"{first}{more}", remedy))
+        found = _first(f"{customer}: {text}" for customer, text in problems.items())
+        rows.append(Row(AREA, "customers", State.WRONG, found, remedy))
+    if prices:
+        found = _first(f"{price} ({count} paying)" for price, count in prices.items())
+        remedy = f"name each in a STRIPE_PRICE_ID_ variable, or, if it is no tier's, in {IGNORED}"
+        rows.append(Row(AREA, "unknown prices", State.WRONG, found, remedy))
+    if owed:
+        found = _first(f"{each.customer_id}: {each.problem}" for each in owed)
+        remedy = (
+            "their tenants are erased, and may be charged still: end what they pay for at Stripe, "
+            "then atom-sync billing reconcile; or atom-sync billing dismiss CUSTOMER"
+        )
+        rows.append(Row(AREA, "endings", State.WRONG, found, remedy))
     if unread:
         found = f"{unread} could not be read again and again; they keep their tiers meanwhile"
         remedy = "look at what is said of the key above, and at the web process's log"
         rows.append(Row(AREA, "events", State.WRONG, found, remedy))
     return rows
+
+
+def _first(told: Iterable[str]) -> str:
+    """The first of many, and how many more there are."""
+    all_told = list(told)
+    more = f" and {len(all_told) - SHOWN} more" if len(all_told) > SHOWN else ""
+    return "; ".join(all_told[:SHOWN]) + more
 
 
 def _form(name: str, value: str) -> Row:

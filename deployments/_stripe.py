@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -115,8 +115,28 @@ async def subscriptions(
         customer = found["customer"]
         yield (
             customer if isinstance(customer, str) else customer["id"],
-            Subscription(id=found["id"], status=found["status"], prices=tuple(_prices(items))),
+            _subscription(found, items),
         )
+
+
+def _subscription(found: Mapping[str, Any], items: list[Mapping[str, Any]]) -> Subscription:
+    # An item that is metered has no quantity; one with the quantity 0 is charged nothing.
+    charged = [item for item in items if item.get("quantity") != 0]
+    # Since 2025-03-31.basil each item has a period of its own.
+    periods = [each.get("current_period_start") for each in (found, *items)]
+    return Subscription(
+        id=found["id"],
+        status=found["status"],
+        prices=tuple(_prices(charged)),
+        idle=tuple(_prices(item for item in items if item not in charged)),
+        began=_time(found.get("created")),
+        ended=_time(found.get("ended_at")),
+        period_began=max((at for at in map(_time, periods) if at), default=None),
+    )
+
+
+def _time(stamp: int | None) -> datetime | None:
+    return datetime.fromtimestamp(stamp, UTC) if stamp else None
 
 
 def _prices(items: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -15,8 +15,9 @@ from deployments._stripe import connected, read_customer
 from settings import Settings, listed_of
 from storage import Tier
 from storage import billing as ledger
-from storage.billing import Claim, Rules, Settled
+from storage.billing import Claim, Settled
 from storage.database import Database
+from storage.subscriptions import Rules
 
 AT_ONCE = 8
 PAID_TIERS = (Tier.SOLO, Tier.TEAM, Tier.ENTERPRISE)
@@ -59,6 +60,7 @@ async def opened(
             rules=Rules(
                 prices={price: tier for tier, listed in prices.items() for price in listed},
                 grace=timedelta(days=settings.billing_grace_days),
+                ignored=frozenset(listed_of(settings.stripe_price_ids_ignored)),
             ),
             offers={tier: listed[0] for tier, listed in prices.items() if listed},
             livemode=re.match(r"[a-z]+_live_", key) is not None,
@@ -115,4 +117,6 @@ async def _settle(billing: Billing, claim: Claim) -> Settled | None:
         log.info("%s was %s and is %s now", settled.slug, settled.former, settled.tier)
     if settled and settled.is_new:
         log.warning("%s: %s", settled.slug or settled.customer_id, settled.problem)
+    for other in settled.others if settled else ():
+        await settle_now(billing, other)
     return settled

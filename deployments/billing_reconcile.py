@@ -12,9 +12,11 @@ from enum import StrEnum
 
 from deployments._stripe import asking, read_customer, subscriptions
 from deployments.billing import AT_ONCE, Billing, settle_now
-from storage import NotFoundError, Tier, tenants
+from deployments.billing_endings import end_owed
+from storage import NotFoundError, Tier, endings, tenants
 from storage import billing as ledger
 from storage.billing import NOBODY, Payer
+from storage.endings import Owed
 from storage.subscriptions import Subscription, Worth, worth
 
 
@@ -46,10 +48,13 @@ async def reconcile(
     """All that differs, in the order of tenants; repaired, unless it is a `dry_run`."""
     payers = await ledger.payers(billing.database)
     held = await _listing(billing, progress)
-    found = [*_of_payers(billing, payers, held), *_of_nobody(billing, payers, held)]
+    owed = await endings.owed(billing.database)
+    erased = {each.customer_id for each in owed}
+    nobodys = {id: each for id, each in held.items() if id not in erased}
+    found = [*_of_payers(billing, payers, held), *_of_nobody(billing, payers, nobodys)]
     holders = {payer.customer_id: payer for payer in payers}
     problems, _ = await ledger.troubles(billing.database)
-    for customer in problems.keys() - {each.customer for each in found}:
+    for customer in problems.keys() - {each.customer for each in found} - erased:
         found.append(_troubled(customer, holders.get(customer)))
     if dry_run:
         found = [await _named(billing, each) if each.tenant is None else each for each in found]
@@ -62,6 +67,7 @@ async def reconcile(
         else each
         for each in found
     ]
+    told += [_owed(each) for each in owed] if dry_run else await _ended(billing, owed)
     return sorted(told, key=lambda each: (each.tenant is None, each.tenant, each.customer))
 
 
@@ -109,11 +115,11 @@ def _of_nobody(
 def _worth(billing: Billing, held: Sequence[Subscription], payer: Payer | None) -> Worth:
     return worth(
         held,
-        billing.rules.prices,
+        billing.rules,
         current=payer.tier if payer else Tier.FREE,
         past_due=payer.past_due if payer else {},
+        standing=payer.standing if payer else {},
         now=billing.clock.now(),
-        grace=billing.rules.grace,
     )
 
 
@@ -168,4 +174,29 @@ def _troubled(customer: str, payer: Payer | None) -> Difference:
         ours=payer.tier if payer else None,
         stripes=None,
         outcome=Outcome.ATTENTION,
+    )
+
+
+async def _ended(billing: Billing, owed: Sequence[Owed]) -> list[Difference]:
+    """What erased tenants paid for: tried again now, as after an hour."""
+    done = {each.customer_id for each in await end_owed(billing, all=True)}
+    left = {each.customer_id: each for each in await endings.owed(billing.database)}
+    return [
+        replace(_owed(each), outcome=Outcome.REPAIRED, problem=None)
+        if each.customer_id in done
+        else _owed(left.get(each.customer_id, each))
+        for each in owed
+    ]
+
+
+def _owed(owed: Owed) -> Difference:
+    return Difference(
+        tenant=None,
+        customer=owed.customer_id,
+        subscription=None,
+        status=None,
+        ours=None,
+        stripes=None,
+        outcome=Outcome.ATTENTION,
+        problem=f"its tenant was erased, and what it pays for is not ended: {owed.problem}",
     )

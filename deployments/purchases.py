@@ -1,10 +1,11 @@
-"""Buying at Stripe: links to its pages for a tenant, and the end of what a tenant pays for."""
+"""Buying at Stripe: links to its pages for a tenant."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 from uuid import UUID
 
 import stripe
@@ -15,11 +16,13 @@ from deployments.billing import UNKNOWN, Billing, settle_now
 from settings import SettingsError
 from storage import Tier, tenants
 from storage import billing as ledger
-from storage.billing import Customer
-from storage.subscriptions import NEVER_BEGAN
+from storage.billing import Customer, Payer
+from storage.subscriptions import OVER
 from storage.tenants import Tenant
 
-OVER = NEVER_BEGAN | {"canceled"}
+# A page is open for a day; a key that is older than two stands for nothing any more.
+KEYS_LAST = timedelta(days=2)
+PORTAL_SETTINGS = "https://dashboard.stripe.com/settings/billing/portal"
 
 
 class PurchaseError(Exception):
@@ -43,7 +46,7 @@ async def checkout(
     cancel_url: str,
     key: str | None = None,
 ) -> Link:
-    """A page on which a tenant buys a tier. The same `key` gives the same page.
+    """A page on which a tenant buys a tier. The same `key` gives the same page while it is open.
 
     PurchaseError where there is a subscription already: a second would be paid as well.
     """
@@ -51,13 +54,9 @@ async def checkout(
     if price is None:
         raise SettingsError(f"{tier} is not for sale: set STRIPE_PRICE_ID_{tier}")
     customer = await _customer(billing, await tenants.get(billing.database, tenant_id))
-    for each in customer.subscriptions:
-        if each.status not in OVER:
-            raise PurchaseError(
-                f"there is a subscription already, which is {each.status}: change it in the portal"
-            )
+    _refuse_a_second(billing, customer)
     tenant = {"tenant_id": str(tenant_id)}
-    asked: Any = {
+    order: dict[str, Any] = {
         "mode": "subscription",
         "customer": customer.id,
         "client_reference_id": str(tenant_id),
@@ -67,16 +66,74 @@ async def checkout(
         "success_url": success_url,
         "cancel_url": cancel_url,
     }
+    if key is None:
+        return await _page(billing, tier, order)
+    digest = hashlib.sha256(json.dumps(order).encode()).hexdigest()[:32]
+    former = await _former_page(billing, customer.id, key)
+    if former is not None and former["status"] == "open":
+        if former["metadata"].get("order") != digest:
+            raise PurchaseError(_OTHER_ORDER)
+        return _link(former)
+    # Stripe gives one answer for each key of its own, so two requests at once get one page.
+    again = f":{former['id']}" if former else ""
+    order["metadata"] = {**tenant, "key": key, "order": digest}
+    return await _page(billing, tier, order, f"purchase:{customer.id}:{key}{again}")
+
+
+_OTHER_ORDER = "something else was asked for with this key before, and that page is still open"
+
+
+def _refuse_a_second(billing: Billing, customer: Customer) -> None:
+    for each in billing.rules.ours(customer.subscriptions):
+        if each.status == "incomplete":
+            raise PurchaseError(
+                f"the first payment of {each.id} is under way: confirm or pay it in the portal; "
+                "unpaid, it ends within a day, and can be bought anew"
+            )
+        if each.status not in OVER:
+            raise PurchaseError(
+                f"there is a subscription already, which is {each.status}: change it in the portal"
+            )
+
+
+async def _former_page(billing: Billing, customer_id: str, key: str) -> Mapping[str, Any] | None:
+    """The newest page that was made with a key, whatever became of it."""
+    since = int((billing.clock.now() - KEYS_LAST).timestamp())
+    asked: Any = {"customer": customer_id, "created": {"gte": since}, "limit": 100}
+    async with asking():
+        found = await billing.client.v1.checkout.sessions.list_async(asked)
+        async for each in found.auto_paging_iter():
+            page = each.to_dict()
+            if (page["metadata"] or {}).get("key") == key:
+                return page
+    return None
+
+
+async def _page(
+    billing: Billing, tier: Tier, order: Mapping[str, Any], key: str | None = None
+) -> Link:
+    asked: Any = order
     async with asking():
         try:
-            session = await billing.client.v1.checkout.sessions.create_async(
-                asked, {"idempotency_key": f"checkout:{tenant_id}:{key}"} if key else None
+            made = await billing.client.v1.checkout.sessions.create_async(
+                asked, {"idempotency_key": key} if key else None
             )
+            return _link(made.to_dict())
         except stripe.IdempotencyError:
-            raise PurchaseError("something else was asked for with this key before") from None
-    if not session.url:
+            raise PurchaseError(_OTHER_ORDER) from None
+        except stripe.InvalidRequestError as error:
+            if (error.param or "").startswith("line_items"):
+                price = order["line_items"][0]["price"]
+                raise SettingsError(
+                    f"Stripe does not sell {price}: see STRIPE_PRICE_ID_{tier}"
+                ) from None
+            raise
+
+
+def _link(page: Mapping[str, Any]) -> Link:
+    if not page["url"]:
         raise ContractError("Stripe made a checkout session without an address")
-    return Link(session.url, datetime.fromtimestamp(session.expires_at, UTC))
+    return Link(page["url"], datetime.fromtimestamp(page["expires_at"], UTC))
 
 
 async def portal(billing: Billing, tenant_id: UUID, *, return_url: str) -> Link:
@@ -87,30 +144,31 @@ async def portal(billing: Billing, tenant_id: UUID, *, return_url: str) -> Link:
         raise PurchaseError(f"{tenant.slug} has bought nothing yet: ask for a checkout link")
     if payer.livemode is not None and (objection := billing.objection(payer.livemode)):
         raise SettingsError(f"{tenant.slug} is a customer already, but {objection}")
-    async with asking():
-        session = await billing.client.v1.billing_portal.sessions.create_async(
-            {"customer": payer.customer_id, "return_url": return_url}
-        )
+    try:
+        async with asking():
+            session = await billing.client.v1.billing_portal.sessions.create_async(
+                {"customer": payer.customer_id, "return_url": return_url}
+            )
+    except ContractError:
+        await _say_why_no_portal(billing, payer)
     return Link(session.url)
 
 
-async def end(billing: Billing, tenant_id: UUID) -> int:
-    """Cancel at once whatever a tenant pays for, as it is about to be erased; how much it was."""
-    payer = await ledger.payer(billing.database, tenant_id)
-    if payer is None:
-        return 0
-    if payer.livemode is not None and (objection := billing.objection(payer.livemode)):
-        if payer.livemode:
-            raise SettingsError(f"{payer.slug} may be paying, but {objection}")
-        return 0  # nobody is charged in test mode
+async def _say_why_no_portal(billing: Billing, payer: Payer) -> NoReturn:
+    """Stripe has no code for each of the reasons, so its customer is looked at."""
     found = await read_customer(billing.client, payer.customer_id)
-    # One whose first payment is under way would begin when that goes through.
-    over = OVER - {"incomplete"}
-    running = [each for each in found.subscriptions if each.status not in over] if found else []
-    for each in running:
-        async with asking():
-            await billing.client.v1.subscriptions.cancel_async(each.id)
-    return len(running)
+    if found is None:
+        raise SettingsError(f"{payer.slug}: {UNKNOWN}")
+    if found.deleted:
+        await settle_now(billing, payer.customer_id)
+        raise PurchaseError(
+            f"the customer of {payer.slug} was deleted at Stripe: ask for a checkout link"
+        )
+    mode = "live" if billing.livemode else "test"
+    raise SettingsError(
+        f"Stripe makes no portal page: save the customer portal's settings of {mode} mode at "
+        f"{PORTAL_SETTINGS}"
+    )
 
 
 async def _customer(billing: Billing, tenant: Tenant) -> Customer:
@@ -123,16 +181,29 @@ async def _customer(billing: Billing, tenant: Tenant) -> Customer:
         if not found.deleted:
             return found
         await settle_now(billing, payer.customer_id)
+        replacing = await ledger.payer(billing.database, tenant.id)
+        if replacing is not None and replacing.customer_id != payer.customer_id:
+            return await _customer(billing, tenant)
     elif payer is not None and payer.livemode:
         # One that really pays is not given up for a test.
         raise SettingsError(f"{tenant.slug} is a customer already, but {billing.objection(True)}")
     former = payer.customer_id if payer else None
-    made = await _made(billing, tenant, former)
+    made = await _living(billing, tenant, former)
     linked = await ledger.link(
         billing.database, tenant.id, made, former=former, livemode=billing.livemode,
         now=billing.clock.now(),
     )  # fmt: skip
     return Customer(id=linked)
+
+
+async def _living(billing: Billing, tenant: Tenant, former: str | None) -> str:
+    """The id of a new customer; not of one that was made for the same within the hour, and deleted
+    since: Stripe repeats its answer."""
+    made = await _made(billing, tenant, former)
+    found = await read_customer(billing.client, made)
+    if found is not None and found.deleted:
+        return await _living(billing, tenant, made)
+    return made
 
 
 async def _made(billing: Billing, tenant: Tenant, former: str | None) -> str:

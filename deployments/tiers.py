@@ -7,7 +7,7 @@ so many; its id decides which, so that a tier's connections are spread over its 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
-from connectors import Connector, SyncType
+from connectors import Connector, Stream, SyncType
 from storage.models import Tier
 from storage.shards import shard_of
 
@@ -47,6 +47,10 @@ SYNC_INTERVALS: Intervals = MappingProxyType(
         },
     }
 )
+# No feed is believed for ever: so often every stream is checked against what the vendor lists.
+AUDIT_INTERVAL = timedelta(days=30)
+AUDIT = "audit"
+_KINDS = (*SYNC_INTERVALS[Tier.FREE], AUDIT)
 SHORTEST = timedelta(minutes=1)
 LONGEST = timedelta(weeks=52)
 
@@ -75,19 +79,42 @@ def read_intervals(text: str) -> Intervals:
     ValueError says what a wrong one should look like.
     """
     table = {tier: dict(row) for tier, row in SYNC_INTERVALS.items()}
+    for tier, kind, interval in _cells(text):
+        if kind != AUDIT:
+            table[tier][SyncType(kind)] = interval
+    return table
+
+
+def read_audit_intervals(text: str) -> Mapping[Tier, timedelta]:
+    """How often each tier's streams are checked against what the vendor lists: `TEAM.AUDIT=2w`."""
+    changed = {tier: interval for tier, kind, interval in _cells(text) if kind == AUDIT}
+    return {tier: changed.get(tier, AUDIT_INTERVAL) for tier in Tier}
+
+
+def audit_intervals(
+    settings: "Settings", streams: Iterable[Stream], tier: Tier
+) -> dict[str, timedelta]:
+    """How often each of these streams is checked; once a week at least where it hides deletes."""
+    every = settings.audit_intervals[tier]
+    return {
+        stream.name: min(every, WEEKLY) if stream.hides_deletes else every for stream in streams
+    }
+
+
+def _cells(text: str) -> Iterator[tuple[Tier, str, timedelta]]:
     for cell in filter(None, (part.strip() for part in text.split(","))):
         found = _CELL.fullmatch(cell)
         tier, kind = (found[1], found[2].lower()) if found else ("", "")
-        if found is None or tier not in table or kind not in table[Tier(tier)]:
+        if found is None or tier not in SYNC_INTERVALS or kind not in _KINDS:
             raise ValueError(
                 f"{cell!r} should look like TEAM.PULL=30m: one of {', '.join(Tier)}, then PULL,"
-                " HYBRID or PUSH, then a number of minutes, hours, days or weeks (m, h, d, w)"
+                " HYBRID, PUSH or AUDIT, then a number of minutes, hours, days or weeks"
+                " (m, h, d, w)"
             )
         interval = int(found[3]) * _UNITS[found[4]]
         if not SHORTEST <= interval <= LONGEST:
             raise ValueError(f"{cell!r} is not between a minute and 52 weeks")
-        table[Tier(tier)][SyncType(kind)] = interval
-    return table
+        yield Tier(tier), kind, interval
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from prefect.client.schemas.objects import FlowRun
 from connectors import load
 from deployments._errors import PrefectUnavailableError as PrefectUnavailableError
 from deployments._prefect import connected
-from deployments.local import opened
+from deployments.local import ready
 from settings import Settings
-from storage import connections
+from storage import audits, connections
 
 MANUAL_SYNC = "sync/manual"
 DRAIN = "drain-events/webhooks"
@@ -43,6 +43,7 @@ async def start_sync(
     trigger: str = "manual",
     streams: Sequence[str] | None = None,
     full: bool = False,
+    audit: bool = False,
     idempotency_key: str | None = None,
 ) -> FlowRun:
     """Ask Prefect for a run of `sync`; a worker picks it up."""
@@ -54,6 +55,7 @@ async def start_sync(
             "trigger": trigger,
             "streams": list(streams) if streams else None,
             "full": full,
+            "audit": audit,
         },
         name=run_name(connection, trigger),
         tags=run_tags(connection, trigger),
@@ -123,15 +125,40 @@ async def sync_now(
     account: str | None,
     streams: Sequence[str] | None,
     full: bool,
+    audit: bool = False,
 ) -> FlowRun:
     """Sync a tenant's connection, and follow the run to its end."""
     connector = load(integration)
     for name in streams or ():
         connector.stream(name)  # before anything runs
-    async with opened(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
+    trigger = "audit" if audit else "manual"
     async with connected(settings) as client:
-        run = await start_sync(client, connection, streams=streams, full=full)
+        run = await start_sync(
+            client, connection, trigger=trigger, streams=streams, full=full, audit=audit
+        )
         async for ended in follow(client, [run.id]):
             run = ended
     return run
+
+
+async def audit_now(
+    settings: Settings,
+    tenant: str,
+    integration: str,
+    *,
+    account: str | None,
+    streams: Sequence[str] | None,
+) -> tuple[FlowRun, list[audits.Result]]:
+    """Check a tenant's connection against what the vendor lists: the run, and what it found."""
+    async with ready(settings) as database:
+        connection = await connections.find(database, tenant, integration, account)
+        async with database.transaction(connection.tenant_id) as session:
+            before = await audits.latest(session, connection.id)
+        run = await sync_now(
+            settings, tenant, integration, account=account, streams=streams, full=False, audit=True
+        )
+        async with database.transaction(connection.tenant_id) as session:
+            after = await audits.latest(session, connection.id)
+    return run, [one for name, one in after.items() if one != before.get(name)]

@@ -3,15 +3,17 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
+from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import (
     BrokenConnectionError,
@@ -30,6 +32,7 @@ from storage import (
     DatabaseUnavailableError,
     LeaseLostError,
     RefusedError,
+    audits,
     checkpoints,
     inbox,
     leases,
@@ -44,6 +47,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 LEASE_TTL = timedelta(seconds=60)
 # A stream that failed so often in a row, for reasons of ours, is read anew; so often at most.
 STUCK_AFTER, RESTART_EVERY = 3, timedelta(days=1)
+# Of what a delta tells since an audit began, so many keys are enough.
+MOST_TOLD = 20_000
 OF_OURS = (Failure.CONTRACT, Failure.OURS)
 
 
@@ -79,10 +84,12 @@ class Part:
     """Consecutive pages of one stream, and the checkpoint that is true once they are stored.
 
     `begins` marks the first part of a full scan, `restarted` one that is made since the stream did
-    not get on; `done` marks the last part of a stream's read. `generation` says up to which hint
-    such a read goes. What is read of a window only (`aside`) leaves the stream's checkpoint where
-    it was; so does a `refill`, which keeps a checkpoint of its own. `unsettled`, `unread`,
-    `unseen`, `shown_from` and `shape` are those of its pages.
+    not get on; `done` marks the last part of a stream's read; after a `final` one nothing more
+    comes of the stream. `generation` says up to which hint such a read goes. What is read of a
+    window only (`aside`) leaves the stream's checkpoint where it was; so does a `refill`, which
+    keeps a checkpoint of its own. In an `audit` what differs is counted; `listed` are keys that a
+    listing has shown, and `told`, on its last part, those that the stream's own delta tells of.
+    `unsettled`, `unread`, `unseen`, `shown_from` and `shape` are those of its pages.
     """
 
     stream: Stream
@@ -101,6 +108,23 @@ class Part:
     shown_from: datetime | None = None
     shape: str | None = None
     refill: bool = False
+    final: bool = True
+    audit: "Audit | None" = None
+    listed: Sequence[str] = ()
+    told: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A check of a stream against what the vendor lists. `every` is how often it is checked."""
+
+    id: UUID
+    every: timedelta
+    begins: bool = False
+
+
+# The versions of those of some keys that are stored.
+Known: TypeAlias = Callable[[Stream, Sequence[str]], Awaitable[Mapping[str, int | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +162,11 @@ class Reading:
     """Reads the streams of a connection one after another; a failed one leaves the others going."""
 
     __slots__ = (
+        "_audit",
         "_client",
         "_context",
         "_full",
+        "_known",
         "_pages",
         "_saved",
         "_started",
@@ -160,8 +186,16 @@ class Reading:
         *,
         full: bool = False,
         windows: Mapping[str, Checkpoint] | None = None,
+        audit: Mapping[str, timedelta] | None = None,
+        known: Known | None = None,
     ) -> None:
-        """`windows` holds, for streams of which only a part is to be read, where it begins."""
+        """`windows` holds, for streams of which only a part is to be read, where it begins.
+
+        Streams in `audit` are checked against what the vendor lists, with how often that is done;
+        `known` gives the versions that are stored.
+        """
+        self._audit = audit or {}
+        self._known = known
         self._windows = windows or {}
         self._client = client
         self._context = context
@@ -195,7 +229,7 @@ class Reading:
             batch.rows += len(part.rows)
             size += sum(len(row.data) for row in part.rows)
             if batch.rows >= BATCH_RECORDS or size >= BATCH_BYTES:
-                batch.last = part.done and part.stream is self._streams[-1]
+                batch.last = part.final and part.stream is self._streams[-1]
                 return batch
         batch.last = True
         return batch
@@ -224,6 +258,11 @@ class Reading:
                     yield part
                 return
         state, scan = (saved.state, _scan_of(saved)) if saved else (Checkpoint(), None)
+        if stream.name in self._audit and saved is not None and saved.last_synced_at is not None:
+            async for part in self._check(stream, saved, self._audit[stream.name]):
+                yield part
+            return
+        refills = saved is not None and saved.refill is not None and not stream.snapshot
         whole = stream.snapshot or (self._full and not stream.append_only)
         begins = whole and scan is None and saved is not None
         restarted = saved is not None and self._is_stuck(saved)
@@ -234,14 +273,14 @@ class Reading:
             async for part in self._read_from(
                 stream, state, scan, begins=begins or restarted, restarted=restarted
             ):
-                yield part
+                yield replace(part, final=part.final and not refills)
         except CheckpointExpiredError:
             # Deletes of the time between are not told any more: only a full scan finds them.
             # It began now: what this very read has stored before, it may not see either.
             scan = None if stream.append_only else Scan(uuid4(), self._client.now())
             async for part in self._read_from(stream, Checkpoint(), scan, begins=True):
-                yield part
-        if saved is not None and saved.refill is not None and not stream.snapshot:
+                yield replace(part, final=part.final and not refills)
+        if saved is not None and saved.refill is not None and refills:
             async for part in self._refill(stream, saved.refill):
                 yield part
 
@@ -253,6 +292,80 @@ class Reading:
         except CheckpointExpiredError:
             async for part in self._read_from(stream, Checkpoint(), None, begins=False):
                 yield replace(part, refill=True, aside=True, shape=None)
+
+    async def _check(
+        self, stream: Stream, saved: checkpoints.Saved, every: timedelta
+    ) -> AsyncGenerator[Part, None]:
+        """Reads what is new, then everything that the vendor lists; what differs then has drifted.
+
+        What the stream's own delta tells of once that is done has changed meanwhile, and did not.
+        A listing begins anew where it was interrupted; a read of everything goes on.
+        """
+        audit = Audit(saved.scan_id or uuid4(), every, begins=saved.scan_id is None)
+        before = saved.state
+        if saved.scan_id is None and not stream.snapshot:
+            async for part in self._read_from(stream, before, None, begins=False):
+                before = part.checkpoint
+                yield replace(part, final=False)
+        parts = (
+            self._list(stream, audit, before) if stream.listing else self._all(stream, saved, audit)
+        )
+        last: Part | None = None
+        async for part in parts:
+            if last is not None:
+                yield replace(last, final=False)
+            last = replace(part, audit=audit)
+            audit = replace(audit, begins=False)
+        if last is not None:
+            told = frozenset() if stream.snapshot else await self._told(stream, before)
+            yield replace(last, told=told)
+
+    async def _all(
+        self, stream: Stream, saved: checkpoints.Saved, audit: Audit
+    ) -> AsyncGenerator[Part, None]:
+        scan = _scan_of(saved)
+        begins = scan is None
+        if scan is None and not stream.append_only:
+            scan = Scan(audit.id, self._client.now())
+        state = Checkpoint() if begins else saved.state
+        async for part in self._read_from(stream, state, scan, begins=begins):
+            yield part
+
+    async def _list(
+        self, stream: Stream, audit: Audit, before: Checkpoint
+    ) -> AsyncGenerator[Part, None]:
+        """Keys and versions of everything; whole records only of what differs."""
+        if stream.listing is None or stream.fetch is None or self._known is None:
+            raise ContractError(f"{stream.name}: a listing needs a way to read what it shows")
+        scan = Scan(audit.id, self._client.now())
+        held: Part | None = None
+        async for page, _ in self._client.read(stream.listing(Checkpoint(), self._context)):
+            if held is not None:
+                yield held
+            listed = records.listed(stream, page)
+            known = await self._known(stream, list(listed))
+            wrong = [key for key, version in listed.items() if is_stale(version, key, known)]
+            rows: list[records.Row] = []
+            if wrong:
+                reader = stream.fetch(wrong, self._context)
+                async for found, observed_at in self._client.read(reader):
+                    rows += records.rows(stream, found, observed_at)
+            held = Part(
+                stream=stream, rows=rows, checkpoint=before, aside=True, listed=list(listed),
+                scan=scan, unseen=page.unseen, unread=page.unread, shown_from=page.shown_from,
+            )  # fmt: skip
+        if held is not None:
+            yield replace(held, done=True)
+
+    async def _told(self, stream: Stream, before: Checkpoint) -> frozenset[str]:
+        """Keys of which the stream's delta tells since then, without storing anything."""
+        told: set[str] = set()
+        with suppress(CheckpointExpiredError):
+            async for page, observed_at in self._client.read(stream.read(before, self._context)):
+                told |= {row.record_id for row in records.rows(stream, page, observed_at)}
+                if len(told) >= MOST_TOLD:
+                    break
+        return frozenset(told)
 
     def _is_stuck(self, saved: checkpoints.Saved) -> bool:
         """Whether the stream fails again and again where it stands, and nobody but us can mend it.
@@ -314,6 +427,13 @@ def _spare_what_lasts() -> None:
     gc.freeze()
 
 
+def is_stale(version: int | None, key: str, known: Mapping[str, int | None]) -> bool:
+    """Whether a listed record is to be read: it is not stored, or in another version."""
+    if key not in known:
+        return True
+    return version is not None and known[key] is not None and version != known[key]
+
+
 def _scan_of(saved: checkpoints.Saved) -> Scan | None:
     if saved.scan_id is None or saved.scan_started_at is None:
         return None
@@ -364,15 +484,25 @@ async def _store(
                     session, stream=name, scan_id=part.scan.id, started_at=part.scan.started_at,
                     restarted=part.restarted, **ids,
                 )  # fmt: skip
+            counts = part.audit is not None and not part.stream.snapshot
+            if part.audit is not None and part.audit.begins:
+                await audits.begin(session, audit_id=part.audit.id, stream=name, **ids)
             written = await records.write(
                 session, batch.turn, stream=f"{integration}.{name}", rows=part.rows,
-                scan_id=part.scan.id if part.scan else None, quiet=True, **ids,
+                scan_id=part.scan.id if part.scan else None, quiet=True, tell_keys=counts, **ids,
             )  # fmt: skip
+            if part.listed and part.scan is not None:
+                await records.see(
+                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
+                    keys=part.listed, **ids,
+                )  # fmt: skip
             if unsettled := [*part.unsettled, *written.missing]:
                 await inbox.ask_again(
                     session, integration=integration, stream=name, keys=unsettled, **ids
                 )
             swept = 0
+            if part.audit is not None:
+                await _note_differences(session, lease, integration, part, written)
             if part.done and part.scan is not None:
                 swept = await records.sweep(
                     session, stream=f"{integration}.{name}", scan_id=part.scan.id,
@@ -403,6 +533,30 @@ async def _store(
     return counted
 
 
+async def _note_differences(
+    session: AsyncSession,
+    lease: leases.Lease,
+    integration: str,
+    part: Part,
+    written: records.Written,
+) -> None:
+    """Counts what an audit found, before it is swept; and ends the audit with its last part."""
+    assert part.audit is not None  # noqa: S101 - who calls has looked
+    extra = list(written.keys[2])
+    if part.done and part.scan is not None and not part.stream.snapshot:
+        extra += await records.unseen(
+            session, stream=f"{integration}.{part.stream.name}", scan_id=part.scan.id,
+            connection_id=lease.connection_id, started_at=part.scan.started_at,
+            prefixes=part.unseen,
+        )  # fmt: skip
+    found = audits.Differences(
+        len(part.listed) or len(part.rows), written.keys[0], written.keys[1], extra
+    )
+    await audits.note(session, part.audit.id, found)
+    if part.told is not None:
+        await audits.end(session, part.audit.id, told=part.told, every=part.audit.every)
+
+
 def _was_shown(part: Part) -> Callable[[Record], bool] | None:
     """Whether a stored record is one that the vendor showed in this listing, if it was there."""
     made_at, shown_from = part.stream.made_at, part.shown_from
@@ -426,6 +580,7 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
             and last.stream is part.stream
             and last.scan == part.scan
             and last.refill == part.refill
+            and last.audit == part.audit
             and not part.begins
         ):
             joined[-1] = replace(
@@ -437,6 +592,7 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
                 unsettled=[*last.unsettled, *part.unsettled],
                 unread=last.unread if part.unread is None else part.unread,
                 shape=part.shape or last.shape,
+                listed=[*last.listed, *part.listed],
             )
         else:
             joined.append(part)

@@ -1,7 +1,7 @@
 """The unit everybody sees: one connection synced, as the tasks refresh -> fetch -> persist."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from connectors import ConnectorError, RetryableError, Stream, load
 from deployments.runtime import Runtime
+from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
 from flows._clients import client_of
@@ -30,8 +31,8 @@ from flows._reading import (
 )
 from flows._runtime import runtime
 from settings import SettingsError
-from storage import StorageError, checkpoints, connections, leases, runs
-from storage.models import Failure
+from storage import StorageError, checkpoints, connections, leases, records, runs
+from storage.models import Failure, Tier
 
 
 @flow(name="sync", persist_result=False, validate_parameters=True)
@@ -40,11 +41,13 @@ async def sync(
     trigger: str = "manual",
     streams: list[str] | None = None,
     full: bool = False,
+    audit: bool = False,
 ) -> State[None]:
     """Bring one connection's records up to date.
 
     Reads every stream from its checkpoint (or only `streams`); `full` reads everything again and
-    removes what the vendor no longer has. Ends Failed with a message a tenant may read.
+    removes what the vendor no longer has; `audit` does so too, and counts what differed. Ends
+    Failed with a message a tenant may read.
     """
     async with runtime() as shared:
         try:
@@ -68,7 +71,8 @@ async def sync(
                 name="Skipped", message=f"{connection} is already being synced by another run"
             )
         async with renewed(shared.database, lease):
-            state = await _sync(shared, connection, lease, chosen, trigger=trigger, full=full)
+            reading = await _reading(shared, connection, chosen, full=full, audit=audit)
+            state = await _sync(shared, connection, lease, reading, trigger=trigger)
         if state.is_completed():
             # What was said to have changed while the lease was ours, nobody else has read.
             await follow(shared, [connection])
@@ -79,14 +83,12 @@ async def _sync(
     shared: Runtime,
     connection: connections.Connection,
     lease: leases.Lease,
-    streams: Sequence[Stream],
+    reading: Reading,
     *,
     trigger: str,
-    full: bool,
 ) -> State[None]:
     """The three tasks under a lease, and what is written down about them."""
     run = await runs.start(shared.database, connection, trigger=trigger, flow_run_id=_flow_run_id())
-    reading = await _reading(shared, connection, streams, full=full)
     stopped = False
     problem: ConnectorError | StorageError | SettingsError | None = None
     try:
@@ -157,12 +159,26 @@ async def persist(shared: Runtime, lease: leases.Lease, batch: Batch, reading: R
 
 
 async def _reading(
-    shared: Runtime, connection: connections.Connection, streams: Sequence[Stream], *, full: bool
+    shared: Runtime,
+    connection: connections.Connection,
+    streams: Sequence[Stream],
+    *,
+    full: bool,
+    audit: bool,
 ) -> Reading:
     async with shared.database.transaction(connection.tenant_id) as session:
         saved = await checkpoints.load(session, connection.id)
     client, context = client_of(shared, connection)
-    return Reading(client, context, streams, saved, full=full)
+
+    async def known(stream: Stream, keys: Sequence[str]) -> Mapping[str, int | None]:
+        name = f"{connection.integration}.{stream.name}"
+        return await records.versions(
+            shared.database, connection.tenant_id, stream=name, connection_id=connection.id,
+            keys=keys,
+        )  # fmt: skip
+
+    every = audit_intervals(shared.settings, streams, Tier(connection.tier)) if audit else {}
+    return Reading(client, context, streams, saved, full=full, audit=every, known=known)
 
 
 async def _introduce(connection: connections.Connection, trigger: str) -> None:

@@ -25,7 +25,7 @@ from storage.freshness import Promise
 FRESHNESS, FAILING = "freshness", "failing"
 BEGUN, MENDED = "atom-sync.connection.failing", "atom-sync.connection.mended"
 # Flows of which only Prefect's heartbeats tell whether a run lives.
-OTHERS = ("keep-alive", "notify", "renew-watches", "reconcile", "sweep-deletes", "upkeep")
+OTHERS = ("keep-alive", "notify", "renew-watches", "reconcile", "audit", "upkeep")
 
 Part = Callable[[Runtime], Awaitable[str]]
 

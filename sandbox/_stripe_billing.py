@@ -19,11 +19,13 @@ from sandbox._stripe_business import (
     Modes,
     business,
     business_of,
+    newest_first,
+    page,
     price,
 )
 from sandbox._stripe_events import change_endpoint, create_endpoint, delete_endpoint, show_endpoint
 from sandbox._stripe_form import asked, missing, once, refuse
-from sandbox._stripe_reading import API
+from sandbox._stripe_reading import API, LISTED
 from sandbox._vendor import Call, Json, RefusedError, Route, reply
 
 CHECKOUT, PORTAL = "checkout.stripe.com", "billing.stripe.com"
@@ -133,6 +135,28 @@ def show_checkout(call: Call) -> Response:
     return reply(_session(business_of(call), call.params["id"]))
 
 
+def list_checkouts(call: Call) -> Response:
+    given, held = asked(call, ("customer", "status", *LISTED)), business_of(call)
+    customer = given.get("customer")
+    if customer is not None:
+        held.customer(customer, param="customer", status=400)
+    found = [
+        session
+        for session in (_session(held, id) for id in held.sessions)
+        if customer in (None, session["customer"])
+        and given.get("status") in (None, session["status"])
+    ]
+    return reply(page(call, given, newest_first(found)))
+
+
+def expire_checkout(call: Call) -> Response:
+    found = _session(business_of(call), call.params["id"])
+    if found["status"] != "open":
+        refuse("Only Checkout Sessions with a status of open can be expired.", param="session")
+    found |= {"status": "expired", "url": None}
+    return reply(found)
+
+
 def create_portal(call: Call) -> Response:
     given, held = asked(call, ("customer", "return_url")), business_of(call)
     customer = held.living(given.get("customer"))
@@ -154,8 +178,7 @@ def create_portal(call: Call) -> Response:
 def checkout_page(call: Call) -> Response:
     """What a person who follows a checkout link sees, and what the buttons do."""
     held, session = _opened(call, "sessions")
-    if session["status"] == "open" and held.now() >= session["expires_at"]:
-        session["status"] = "expired"
+    _session(held, session["id"])
     if session["status"] != "open":
         return _page("This page is over", "<p>It was used, or too much time has passed.</p>", 410)
     if call.method == "GET":
@@ -241,7 +264,10 @@ def turn(states: Mapping[str, Any], body: Json) -> Json:
 def _session(held: Business, id: str) -> Json:
     if id not in held.sessions:
         missing("checkout.session", id)
-    return held.sessions[id]
+    found = held.sessions[id]
+    if found["status"] == "open" and held.now() >= found["expires_at"]:
+        found |= {"status": "expired", "url": None}
+    return found
 
 
 def _post(path: str, handler: Any) -> Route:
@@ -262,6 +288,8 @@ ROUTES = (
     _post("/v1/subscriptions/{id}", change_subscription),
     Route("DELETE", API, "/v1/subscriptions/{id}", cancel_subscription),
     _post("/v1/checkout/sessions", create_checkout),
+    _get("/v1/checkout/sessions", list_checkouts),
+    _post("/v1/checkout/sessions/{id}/expire", expire_checkout),
     _get("/v1/checkout/sessions/{id}", show_checkout),
     _post("/v1/billing_portal/sessions", create_portal),
     _post("/v1/webhook_endpoints", create_endpoint),

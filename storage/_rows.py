@@ -63,6 +63,18 @@ def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
     return made
 
 
+def listed(stream: Stream, page: Page) -> dict[str, int | None]:
+    """The keys that a page of a listing shows, and their versions where it shows them."""
+    found: dict[str, int | None] = {}
+    for record in page.records:
+        key = _key(stream, stream.key(record) if callable(stream.key) else record.get(stream.key))
+        try:
+            found[key] = stream.version(record)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            found[key] = None
+    return found
+
+
 def _tombstone(key: str, observed_at: datetime, why: Gone, **more: Any) -> Row:
     return Row(key, NO_CONTENT, None, observed_at, _NOTHING, True, gone=why, **more)
 

@@ -9,12 +9,13 @@ Whose a customer is says `tenants.stripe_customer_id`. Metadata at Stripe, which
 our key writes, joins a customer to a tenant that has none; it never takes one from another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,7 +23,7 @@ from storage import tenants
 from storage._errors import NotFoundError
 from storage.database import Database
 from storage.models import BillingCustomer, BillingEvent, Tenant, Tier
-from storage.subscriptions import Subscription, Worth, worth
+from storage.subscriptions import Rules, Standing, Subscription, Worth, worth
 
 # Longer than any read of a customer may take.
 CLAIM = timedelta(minutes=2)
@@ -74,7 +75,8 @@ class Customer:
 class Settled:
     """What came of a read. Without a `slug` the customer is nobody's.
 
-    `problem` is for the operator; `is_new` says that it was not told before.
+    `problem` is for the operator; `is_new` says that it was not told before. `others` are customers
+    that may take the place of this one, which is gone.
     """
 
     customer_id: str
@@ -84,6 +86,7 @@ class Settled:
     subscription: Subscription | None
     problem: str | None
     is_new: bool
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +100,7 @@ class Payer:
     subscription_id: str | None
     livemode: bool | None
     past_due: Mapping[str, datetime]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How an operator sells: what each price is worth, and how long a failed payment is borne."""
-
-    prices: Mapping[str, Tier]
-    grace: timedelta
+    standing: Mapping[str, Standing]
 
 
 async def receive(database: Database, hint: Hint, *, now: datetime) -> bool:
@@ -218,31 +214,37 @@ async def settle(
     """
     async with database.owning() as session:
         # The tenant before its customer: whoever deletes a tenant locks in that order.
-        tenant, objection = await _whose(session, found)
+        tenant, named, objection = await _whose(session, found)
         row = await session.scalar(_held(claim))
         if row is None:
             return None
         former, known = Tier(tenant.tier) if tenant else Tier.FREE, row.problem
         given = worth(
-            found.subscriptions, rules.prices, current=former, past_due=_times(row.past_due),
-            now=now, grace=rules.grace,
+            found.subscriptions, rules, current=former, past_due=_times(row.past_due),
+            standing=_standings(row.standing), now=now,
         )  # fmt: skip
         problem = objection
         if tenant is None:
             paid = given.subscription
             problem = f"{paid.id} is paid for, and {objection or NOBODY}" if paid else None
+            if problem and named is not None:
+                await _read_again(session, named.stripe_customer_id, now=now)
         elif objection is None:
             problem = "; ".join(given.problems) or None
             await _apply(session, row, tenant, found, given)
         forgotten = tenant is None and problem is None and _is_unchanged(row, claim)
+        others: Sequence[str] = ()
         if found.deleted or forgotten:
             await session.delete(row)
+            if tenant is not None:
+                others = await _replacements(session, tenant.id, now=now)
         else:
             again = now + READ_AGAIN
             settled = row.hints == claim.hints and (tenant is not None or row.tenant_id is None)
             row.due_at = min(given.changes_at or again, again) if settled else now
             _give_back(row)
             row.read_at, row.problem = now, problem
+            row.names_tenant_id = named.id if named else None
         return Settled(
             customer_id=found.id,
             slug=tenant.slug if tenant else None,
@@ -251,11 +253,39 @@ async def settle(
             subscription=given.subscription,
             problem=problem,
             is_new=problem not in (None, known),
+            others=tuple(others),
         )
 
 
-async def _whose(session: AsyncSession, found: Customer) -> tuple[Tenant | None, str | None]:
-    """The tenant of a customer, locked, and what speaks against changing anything for it."""
+async def _read_again(session: AsyncSession, customer_id: str | None, *, now: datetime) -> None:
+    """The customer that another would replace may be gone, and its event lost."""
+    await session.execute(
+        update(BillingCustomer)
+        .where(BillingCustomer.customer_id == customer_id)
+        .values(due_at=now, hints=BillingCustomer.hints + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def _replacements(session: AsyncSession, tenant_id: UUID, *, now: datetime) -> Sequence[str]:
+    """Customers that name the tenant, which has none any more: they are due."""
+    found = await session.scalars(
+        update(BillingCustomer)
+        .where(BillingCustomer.names_tenant_id == tenant_id)
+        .values(due_at=now)
+        .returning(BillingCustomer.customer_id)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted(found)
+
+
+async def _whose(
+    session: AsyncSession, found: Customer
+) -> tuple[Tenant | None, Tenant | None, str | None]:
+    """The tenant of a customer, locked, and what speaks against changing anything for it.
+
+    In the middle, the tenant whom it names, and which has another customer.
+    """
     rows = await session.scalars(
         select(Tenant)
         .where(or_(Tenant.stripe_customer_id == found.id, Tenant.id == found.names))
@@ -266,11 +296,12 @@ async def _whose(session: AsyncSession, found: Customer) -> tuple[Tenant | None,
     holder = next((each for each in tenants if each.stripe_customer_id == found.id), None)
     named = next((each for each in tenants if each.id == found.names), None)
     if holder is not None:
-        contradicted = found.names not in (None, holder.id)
-        return holder, f"its metadata names another tenant, {found.names}" if contradicted else None
+        if found.names in (None, holder.id):
+            return holder, None, None
+        return holder, None, f"its metadata names another tenant, {found.names}"
     if named is not None and named.stripe_customer_id is not None:
-        return None, f"{named.slug}, which its metadata names, has another customer"
-    return named, None
+        return None, named, f"{named.slug}, which its metadata names, has another customer"
+    return named, None, None
 
 
 async def _apply(
@@ -289,6 +320,8 @@ async def _apply(
         tenant.stripe_subscription_id = given.subscription.id if given.subscription else None
         row.tenant_id, row.tier = tenant.id, tier
         row.past_due = {id: at.isoformat() for id, at in given.past_due.items()}
+        row.standing = {id: _kept(each) for id, each in given.standing.items()}
+        row.unknown_prices = list(given.unknown_prices)
     if tier is not None:
         await tenants.change_tier(session, tenant.id, tier)
 
@@ -351,6 +384,7 @@ async def _payers(database: Database, *which: ColumnElement[bool]) -> list[Payer
         select(
             Tenant.id, Tenant.slug, Tenant.tier, Tenant.stripe_customer_id,
             Tenant.stripe_subscription_id, BillingCustomer.livemode, BillingCustomer.past_due,
+            BillingCustomer.standing,
         )
         .outerjoin(BillingCustomer, BillingCustomer.customer_id == Tenant.stripe_customer_id)
         .where(Tenant.stripe_customer_id.is_not(None), *which)
@@ -361,8 +395,9 @@ async def _payers(database: Database, *which: ColumnElement[bool]) -> list[Payer
             Payer(
                 tenant_id=tenant_id, slug=slug, tier=Tier(tier), customer_id=customer,
                 subscription_id=subscription, livemode=livemode, past_due=_times(past_due or {}),
+                standing=_standings(standing or {}),
             )
-            for tenant_id, slug, tier, customer, subscription, livemode, past_due in (
+            for tenant_id, slug, tier, customer, subscription, livemode, past_due, standing in (
                 await session.execute(query)
             )
         ]  # fmt: skip
@@ -379,6 +414,16 @@ async def troubles(database: Database) -> tuple[dict[str, str], int]:
         problems = {customer_id: problem for customer_id, problem in found if problem}
         unread = select(func.count()).where(BillingCustomer.attempts >= STUCK)
         return problems, await session.scalar(unread) or 0
+
+
+async def unknown_prices(database: Database) -> dict[str, int]:
+    """The prices that no setting names, and how many tenants' customers are charged for each."""
+    listed = func.jsonb_array_elements_text(BillingCustomer.unknown_prices).table_valued("value")
+    price = listed.c.value
+    query = select(price, func.count()).select_from(BillingCustomer).join(listed, true())
+    async with database.dispatching() as session:
+        found = await session.execute(query.group_by(price).order_by(price))
+        return {str(name): count for name, count in found}
 
 
 async def sweep(database: Database, *, now: datetime) -> None:
@@ -401,3 +446,28 @@ def _claimed(row: BillingCustomer, now: datetime) -> Claim:
 
 def _times(past_due: Mapping[str, str]) -> dict[str, datetime]:
     return {id: datetime.fromisoformat(at) for id, at in past_due.items()}
+
+
+def _standings(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Standing]:
+    return {
+        id: Standing(
+            paid=Tier(each["paid"]) if each.get("paid") else None,
+            active_since=_time(each.get("active_since")),
+            is_beside=bool(each.get("is_beside")),
+        )
+        for id, each in kept.items()
+    }
+
+
+def _kept(standing: Standing) -> dict[str, Any]:
+    since = standing.active_since
+    values = {
+        "paid": standing.paid,
+        "active_since": since.isoformat() if since else None,
+        "is_beside": standing.is_beside or None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

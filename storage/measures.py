@@ -27,6 +27,12 @@ _QUERIES = {
     "failed": """
         SELECT integration, count(*) FROM events WHERE failed_at IS NOT NULL GROUP BY 1 ORDER BY 1
     """,
+    "audits": """
+        SELECT c.integration, coalesce(sum(a.missing), 0), coalesce(sum(a.stale), 0),
+            coalesce(sum(a.extra), 0)
+        FROM audits a JOIN connections c ON c.id = a.connection_id
+        WHERE a.ended_at > now() - interval '30 days' GROUP BY 1 ORDER BY 1
+    """,
     "gaps": """
         SELECT c.integration, count(*), min(g.until)
         FROM gaps g JOIN connections c ON c.id = g.connection_id
@@ -44,6 +50,7 @@ class Measures:
     syncs: Sequence[tuple[str, str, str, int]]
     pending: Sequence[tuple[str, int, datetime]]
     failed: Sequence[tuple[str, int]]
+    audits: Sequence[tuple[str, int, int, int]]
     gaps: Sequence[tuple[str, int, datetime]]
     away: Sequence[str]
     at: datetime

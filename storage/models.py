@@ -208,6 +208,9 @@ class CheckpointRow(Base):
     # made it begin anew.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     restarted_at: Mapped[datetime | None]
+    # When it is to be checked against what the vendor lists, and how often.
+    audit_due_at: Mapped[datetime | None]
+    audit_every: Mapped[timedelta | None]
     # Which fields its records have, and how far a read of everything has come that gives older rows
     # the fields they lack; null where there is none.
     shape: Mapped[str | None]
@@ -241,6 +244,30 @@ class RecordRow(Base):
     # Why it is gone, or no longer shown to who consented; and which record took it in.
     gone_as: Mapped[str | None]
     merged_into: Mapped[str | None]
+
+
+class Audit(Base):
+    """A check of one stream against what the vendor lists. `keys` holds some of what differed."""
+
+    __tablename__ = "audits"
+    __table_args__ = (
+        of_connection(),
+        Index("audits_connection_id_stream_idx", "connection_id", "stream", "started_at"),
+        Index("audits_ended_at_idx", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    stream: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ended_at: Mapped[datetime | None]
+    checked: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # Records that we did not have, that we had otherwise, and that we had though they were gone.
+    missing: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    stale: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    extra: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    keys: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class Seen(Base):
@@ -507,8 +534,16 @@ class BillingCustomer(Base):
     livemode: Mapped[bool]
     # What its subscriptions gave when they were last read; null while they say nothing.
     tier: Mapped[str | None]
-    # Each subscription that is past due, and since when.
+    # Each subscription of which a payment failed, and when the first one of its period did.
     past_due: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # What is remembered of each subscription: what it paid last, and since when it is active.
+    standing: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # Prices that no STRIPE_PRICE_ID_ variable names, of subscriptions that have no other.
+    unknown_prices: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    # Whom its metadata names, where that tenant has another customer.
+    names_tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="SET NULL")
+    )
     problem: Mapped[str | None]
     read_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
@@ -519,6 +554,22 @@ class BillingCustomer(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     claim_id: Mapped[UUID | None]
     claimed_until: Mapped[datetime | None]
+
+
+class BillingEnding(Base):
+    """A customer at Stripe whose tenant is erased, and who may be charged still.
+
+    Nothing here says whose it was.
+    """
+
+    __tablename__ = "billing_endings"
+
+    customer_id: Mapped[str] = mapped_column(primary_key=True)
+    # Not known where the customer was never read.
+    livemode: Mapped[bool | None]
+    problem: Mapped[str]
+    owed_since: Mapped[datetime]
+    due_at: Mapped[datetime]
 
 
 class SyncRun(Base):

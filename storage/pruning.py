@@ -29,6 +29,7 @@ _OLD = {
     "failed events": _Old("events", "failed_at", HISTORY),
     "runs": _Old("sync_runs", "ended_at", HISTORY),
     "log lines": _Old("oauth_log", "at", HISTORY),
+    "audits": _Old("audits", "ended_at", HISTORY),
     "closed gaps": _Old("gaps", "closed_at", HISTORY),
     "ended notices": _Old("notices", "ended_at", HISTORY),
 }

@@ -27,11 +27,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Record
 from storage._errors import SchemaError
-from storage._rows import HASH_BYTES, Row, rows
+from storage._rows import HASH_BYTES, Row, listed, rows
 from storage.database import Database, postgres
 from storage.models import CheckpointRow, RecordRow
 
-__all__ = ["Count", "Row", "Written", "counts", "held", "rows", "sweep", "write"]
+__all__ = [
+    "Count", "Row", "Written", "counts", "held", "listed", "rows", "see", "sweep", "unseen",
+    "versions", "write",
+]  # fmt: skip
 
 ROWS_PER_CHUNK = 1_000
 
@@ -56,7 +59,8 @@ Values: TypeAlias = Mapping[str, object]
 class Written:
     """What a write changed: the number of live rows grows by `inserted` less `deleted`.
 
-    `missing` are keys of which only a part came, and no row is stored to complete it with.
+    `missing` are keys of which only a part came, and no row is stored to complete it with. `keys`
+    are those that were inserted, updated and deleted, where that was asked for.
     """
 
     inserted: int = 0
@@ -64,6 +68,7 @@ class Written:
     deleted: int = 0
     unchanged: int = 0
     missing: tuple[str, ...] = ()
+    keys: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
 
 
 _STAGE = sql.SQL(
@@ -93,6 +98,14 @@ _CHANGED_AT = sql.SQL(
     SELECT at, pg_advisory_xact_lock_shared(
         hashtext(%(connection_id)s::text), extract(epoch FROM at)::bigint::int
     ) FROM (SELECT clock_timestamp() AS at OFFSET 0) now
+    """
+)
+
+_SEE_KEYS = sql.SQL(
+    """
+    INSERT INTO seen (scan_id, stream, record_id, connection_id, tenant_id)
+    SELECT %(scan_id)s, %(stream)s, key, %(connection_id)s, %(tenant_id)s
+    FROM unnest(%(keys)s::text[]) AS key ON CONFLICT DO NOTHING
     """
 )
 
@@ -163,8 +176,12 @@ _UPSERT = sql.SQL(
         CASE WHEN NOT deleted THEN version END, observed_at, content_hash,
         CASE WHEN deleted THEN now() END, CASE WHEN deleted THEN version END, %(changed_at)s,
         gone_as, merged_into
-    FROM pg_temp.atom_batch
+    FROM pg_temp.atom_batch b
     WHERE deleted = %(deleted)s AND record_id <> ALL (%(stays)s)
+        AND (NOT (deleted AND %(quiet)s) OR EXISTS (
+            SELECT FROM records WHERE stream = %(stream)s AND connection_id = %(connection_id)s
+                AND record_id = b.record_id
+        ))
     ON CONFLICT (connection_id, record_id, stream) DO UPDATE SET {changes} WHERE {wins}
     """
 )
@@ -231,6 +248,7 @@ _BURY = sql.SQL(
     ) gone
     WHERE r.stream = %(stream)s AND r.connection_id = %(connection_id)s
         AND r.record_id = gone.record_id
+    RETURNING NOT gone.marks
     """
 )
 
@@ -302,6 +320,28 @@ _TOMBSTONES = (
         ),
     ),
 )
+_DIFFERING = sql.SQL(
+    """
+    SELECT b.record_id, CASE
+            WHEN b.deleted THEN 'deleted'
+            WHEN r.record_id IS NULL OR r.deleted_at IS NOT NULL THEN 'inserted' ELSE 'updated' END
+    FROM pg_temp.atom_batch b LEFT JOIN LATERAL (
+        SELECT * FROM records
+        WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND record_id = b.record_id
+        LIMIT 1
+    ) r ON true
+    WHERE CASE
+        WHEN b.deleted THEN r.record_id IS NOT NULL AND r.deleted_at IS NULL AND {tombstone_wins}
+        ELSE r.record_id IS NULL
+            OR {live_wins} AND (r.deleted_at IS NOT NULL OR b.content_hash <> r.content_hash)
+        END
+    """
+).format(
+    live_wins=_LIVE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r")),
+    tombstone_wins=_TOMBSTONE_WINS.format(
+        new=sql.Identifier("b"), old=sql.Identifier("r"), version=sql.Identifier("b", "version")
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -325,13 +365,15 @@ async def write(
     rows: Sequence[Row],
     scan_id: UUID | None = None,
     quiet: bool = False,
+    tell_keys: bool = False,
 ) -> Written:
     """Merges rows into the stream; with `scan_id`, notes that the scan has seen them.
 
     `turn` is a lock that is held during COPY, so that parsing the next page does not break the
-    sending up. `quiet` is for reads, which show again and again what is stored: that is not written
-    down. What an event tells moves `observed_at` even so, since it may come in any order; and an
-    event that is older than the last read of its stream is not believed, but read again.
+    sending up. `quiet` is for reads, which show again and again what is stored, or was never stored
+    and is gone: that is not written down. What an event tells moves `observed_at` even so, since it
+    may come in any order; and an event that is older than the last read of its stream is not
+    believed, but read again. `tell_keys` is for audits.
     """
     if not rows:
         return Written()
@@ -358,6 +400,7 @@ async def write(
                 await copy.write(chunk)
         if scan_id is not None:
             await cursor.execute(_SEE, values)
+        differing = await _differing(cursor, values) if tell_keys else ((), (), ())
         if live:
             met = await _merge(cursor, _LIVE, {**values, "deleted": False}, len(live))
             inserted, updated = len(live) - met.found + met.buried, met.changed
@@ -370,8 +413,19 @@ async def write(
             await cursor.execute(_MARK, {**values, "keys": keys})
         if wholes:
             await cursor.execute(_BURY, {**values, **_ranges(wholes)})
-            deleted += cursor.rowcount
-    return Written(inserted, updated, deleted, unchanged, missing)
+            deleted += sum(buried for (buried,) in await cursor.fetchall())
+    return Written(inserted, updated, deleted, unchanged, missing, differing)
+
+
+async def _differing(
+    cursor: Cursor, values: Values
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The staged keys that are about to be inserted, updated and deleted."""
+    await cursor.execute(_DIFFERING, values)
+    kinds: dict[str, list[str]] = {"inserted": [], "updated": [], "deleted": []}
+    for key, kind in await cursor.fetchall():
+        kinds[kind].append(key)
+    return tuple(kinds["inserted"]), tuple(kinds["updated"]), tuple(kinds["deleted"])
 
 
 async def _writing_at(cursor: Cursor, values: Values) -> datetime:
@@ -536,6 +590,61 @@ async def sweep(
         swept = cursor.rowcount
         await cursor.execute(_FORGET, values)
     return swept
+
+
+async def unseen(
+    session: AsyncSession,
+    *,
+    stream: str,
+    connection_id: UUID,
+    scan_id: UUID,
+    started_at: datetime,
+    prefixes: Sequence[str] = (),
+) -> list[str]:
+    """The keys that a sweep of this scan would find gone."""
+    values = {
+        "stream": stream,
+        "connection_id": connection_id,
+        "scan_id": scan_id,
+        "started_at": started_at,
+        "unseen": list(prefixes),
+    }
+    found = await (await postgres(session)).execute(_UNSEEN, values)
+    return [key for key, _ in await found.fetchall()]
+
+
+async def see(
+    session: AsyncSession,
+    *,
+    stream: str,
+    connection_id: UUID,
+    tenant_id: UUID,
+    scan_id: UUID,
+    keys: Sequence[str],
+) -> None:
+    """Notes that a listing has shown these keys."""
+    values = {
+        "stream": stream,
+        "connection_id": connection_id,
+        "tenant_id": tenant_id,
+        "scan_id": scan_id,
+        "keys": list(keys),
+    }
+    await (await postgres(session)).execute(_SEE_KEYS, values)
+
+
+async def versions(
+    database: Database, tenant_id: UUID, *, stream: str, connection_id: UUID, keys: Sequence[str]
+) -> dict[str, int | None]:
+    """The versions of those of these keys that are stored, and live."""
+    query = select(RecordRow.record_id, RecordRow.version).where(
+        RecordRow.stream == stream,
+        RecordRow.connection_id == connection_id,
+        RecordRow.record_id == func.any(bindparam("keys", list(keys), type_=ARRAY(Text()))),
+        RecordRow.deleted_at.is_(None),
+    )
+    async with database.transaction(tenant_id) as session:
+        return {key: version for key, version in await session.execute(query)}
 
 
 async def held(

@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +22,17 @@ from connectors._hosts import filled
 from connectors._oauth import authorize_url, exchange, identify
 from flows._reading import LEASE_TTL, Outcome, Reading, renewed, store
 from settings import Settings, read
-from storage import checkpoints, connections, grants, leases, records, runs, tenants, tokens
+from storage import (
+    audits,
+    checkpoints,
+    connections,
+    grants,
+    leases,
+    records,
+    runs,
+    tenants,
+    tokens,
+)
 from storage.database import Database
 from storage.models import Failure
 from storage.vault import Vault
@@ -32,6 +42,7 @@ from tests._conformance_rows import difference, quoted
 from tests._sandboxed import KEY, app_of, environment
 
 VAULT = Vault.parse(KEY)
+MONTH = timedelta(days=30)
 # How long the short line waits for an answer.
 IMPATIENT = timedelta(seconds=0.2)
 
@@ -218,6 +229,7 @@ class Tried:
         stream: Stream,
         *,
         full: bool = False,
+        audit: bool = False,
         before: Callable[[int], None] | None = None,
         stop: Callable[[int, Checkpoint], bool] = lambda batches, at: False,
         line: Line | None = None,
@@ -231,7 +243,7 @@ class Tried:
         line = line or self.bench.line
         line.follow(self.connector, before)
         run = await runs.start(self.bench.database, self.connection, trigger="manual")
-        async with self._reading(stream, line, full=full) as (reading, lease):
+        async with self._reading(stream, line, full=full, audit=audit) as (reading, lease):
             batches, stopped = 0, False
             while not stopped:
                 batch = await reading.batch()
@@ -356,7 +368,7 @@ class Tried:
 
     @asynccontextmanager
     async def _reading(
-        self, stream: Stream, line: Line, *, full: bool
+        self, stream: Stream, line: Line, *, full: bool, audit: bool
     ) -> AsyncIterator[tuple[Reading, leases.Lease]]:
         lease = await leases.acquire(
             self.bench.database, connection_id=self.connection.id,
@@ -365,11 +377,42 @@ class Tried:
         assert lease is not None
         async with renewed(self.bench.database, lease):
             saved = await self._load()
-            reading = Reading(self.client(line), self.context(), [stream], saved, full=full)
+            reading = Reading(
+                self.client(line), self.context(), [stream], saved, full=full,
+                audit={stream.name: MONTH} if audit else None, known=self._known,
+            )  # fmt: skip
             try:
                 yield reading, lease
             finally:
                 await reading.close()
+
+    async def _known(self, stream: Stream, keys: Sequence[str]) -> Mapping[str, int | None]:
+        return await records.versions(
+            self.bench.database, self.connection.tenant_id, keys=keys,
+            stream=f"{self.connector.name}.{stream.name}", connection_id=self.connection.id,
+        )  # fmt: skip
+
+    async def audit(self, stream: Stream) -> audits.Result:
+        """Checks a stream against what the vendor lists, and says what differed."""
+        outcome = await self.sync(stream, audit=True)
+        assert outcome.error is None, outcome.error
+        async with self.bench.database.transaction(self.connection.tenant_id) as session:
+            return (await audits.latest(session, self.connection.id))[stream.name]
+
+    def written(self, stream: Stream) -> dict[str, tuple[str, bool]]:
+        """Which transaction last wrote each row of the stream, dead ones too."""
+        rows = self.bench.sql.execute(
+            "SELECT record_id, xmin::text, deleted_at IS NULL FROM records"
+            " WHERE connection_id = %s AND stream = %s",
+            (self.connection.id, f"{self.connector.name}.{stream.name}"),
+        )
+        return {key: (transaction, live) for key, transaction, live in rows.fetchall()}
+
+    def tamper(self, stream: Stream, statement: str, *values: object) -> None:
+        """A statement on the stream's rows, behind everybody's back; it ends with a WHERE."""
+        where = " connection_id = %s AND stream = %s"
+        found = (self.connection.id, f"{self.connector.name}.{stream.name}")
+        self.bench.sql.execute((statement + where).encode(), (*values, *found))
 
     async def _load(self) -> dict[str, checkpoints.Saved]:
         async with self.bench.database.transaction(self.connection.tenant_id) as session:

@@ -155,6 +155,11 @@ class Sandboxed:
             row = sql.execute(query, values).fetchone()
         return row[0] if row else None
 
+    def all(self, query: str, *values: object) -> list[Any]:
+        """The rows of a query, as the superuser."""
+        with psycopg.connect(self.database_url) as sql:
+            return sql.execute(query, values).fetchall()
+
     def run(self, statement: str) -> None:
         """A statement without an answer, as the superuser."""
         with psycopg.connect(self.database_url) as sql:

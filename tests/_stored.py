@@ -28,7 +28,7 @@ class Stocked:
     grant_id: UUID
 
     @property
-    def ids(self) -> dict[str, UUID]:
+    def ids(self) -> dict[str, Any]:
         """As the functions of `storage` take them."""
         return {"tenant_id": self.tenant_id, "connection_id": self.connection_id}
 

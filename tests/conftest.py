@@ -34,6 +34,14 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A fresh folder of a test's own, which PostgreSQL's own user may pass through as well."""
+    with tempfile.TemporaryDirectory(prefix="atom-folder-") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
 @pytest.fixture(scope="session")
 def postgres(home: Path) -> Iterator[_postgres.Postgres]:
     server = _postgres.start(home, options=("fsync=off", "full_page_writes=off"))
@@ -120,12 +128,14 @@ def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
         prefect_api_database_connection_url=asyncpg_url(prefect_database, database=name),
     )
     services = local.Services(settings, lambda line: None)
-    services.start_prefect()
-    url = services.settings.prefect_api_url
-    assert url is not None
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
-        yield url
-    services.stop()
+    try:
+        services.start_prefect()
+        url = services.settings.prefect_api_url
+        assert url is not None
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
+            yield url
+    finally:
+        services.stop()
 
 
 @pytest.fixture(scope="session")

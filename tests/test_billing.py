@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -18,11 +19,12 @@ from connectors import ContractError, ProviderUnavailableError, RateLimitedError
 from deployments import _stripe
 from deployments._stripe import read_customer
 from deployments.billing import Billing, opened, settle_due, settle_now
-from deployments.purchases import end
+from deployments.billing_endings import end
 from settings import Settings, SettingsError, read
-from storage import Tier, tenants
+from storage import Tier, check, migrate, tenants
 from storage import billing as ledger
 from storage.database import Database
+from storage.subscriptions import Standing
 from tests._localstripe import (
     BAD_CARD,
     BILLING,
@@ -33,6 +35,7 @@ from tests._localstripe import (
     local_stripe,
     running,
 )
+from tests._migrated import migrate_to
 from tests._stored import stock
 from tests._vendor import Answer, PlayedClock, Vendor, serve
 
@@ -306,10 +309,72 @@ async def test_who_pays_within_the_time_of_grace_never_loses_the_tier(
     # The event that tells of it is lost: it is read again when the time is over, at the latest.
     await till.passes(days=2, minutes=1)
     assert await till.tier() is Tier.TEAM
+    for _ in range(8):
+        await till.passes(days=1)
     await stripe.bill(customer, subscription, BAD_CARD)
     await till.passes(days=1)
     await till.passes(days=6)
     assert await till.tier() is Tier.TEAM  # the second failure has a week of its own
+
+
+async def test_an_upgrade_of_which_the_payment_failed_gives_nothing_until_it_is_paid(
+    till: Till, stripe: LocalStripe
+) -> None:
+    customer, subscription = await subscribed(till, stripe, "price_solo")
+    await stripe.move(subscription, "price_enterprise")
+    await stripe.bill(customer, subscription, BAD_CARD)
+    await till.told(*await stripe.events("invoice.payment_failed"))
+    assert await till.tier() is Tier.SOLO
+    # It is paid after all, and the next payment fails soon: the week is counted from the first.
+    await till.passes(days=3)
+    await stripe.bill(customer, subscription, GOOD_CARD)
+    await till.told(await stripe.updated(subscription))
+    assert await till.tier() is Tier.ENTERPRISE
+    await stripe.bill(customer, subscription, BAD_CARD)
+    await till.told(await stripe.updated(subscription))
+    await till.passes(days=3)
+    assert await till.tier() is Tier.ENTERPRISE
+    await till.passes(days=1)
+    assert await till.tier() is Tier.FREE
+
+
+async def test_another_product_on_the_same_customer_gives_and_holds_nothing(
+    till: Till, stripe: LocalStripe
+) -> None:
+    customer, subscription = await subscribed(till, stripe, "price_enterprise")
+    other = await stripe.subscribe(customer, "price_odd")
+    await till.told(await stripe.updated(other))
+    assert await ledger.unknown_prices(till.database) == {"price_odd": 1}
+    await stripe.cancel(subscription)
+    await till.told(*await stripe.events("customer.subscription.deleted"))
+    assert await till.tier() is Tier.FREE
+    await till.passes(days=60)
+    assert await till.tier() is Tier.FREE
+    assert "price_odd" in (await till.problems())[customer]
+    # Once the operator has said that it is none of ours, nothing is told of it.
+    rules = replace(till.billing.rules, ignored=frozenset({"price_odd"}))
+    till = replace(till, billing=replace(till.billing, rules=rules))
+    await till.passes(days=1)
+    assert await till.problems() == {}
+    assert await ledger.unknown_prices(till.database) == {}
+
+
+async def test_a_customer_that_is_replaced_by_hand_pays_on_at_once(
+    till: Till, stripe: LocalStripe
+) -> None:
+    first, _ = await subscribed(till, stripe, "price_enterprise")
+    acme = (await tenants.by_slug(till.database, "acme")).id
+    second = await stripe.customer(acme)
+    subscription = await stripe.subscribe(second, "price_team")
+    await till.told(await stripe.updated(subscription))
+    assert "has another customer" in (await till.problems())[second]
+    await stripe.client.v1.customers.delete_async(first)
+    await till.told(*await stripe.events("customer.deleted"))
+    assert await till.tier() is Tier.TEAM
+    payer = await ledger.payer(till.database, acme)
+    assert payer is not None
+    assert payer.customer_id == second
+    assert await till.problems() == {}
 
 
 async def test_an_event_that_is_lost_is_made_up_for_within_a_day(
@@ -551,9 +616,34 @@ async def test_a_tenant_that_is_erased_leaves_nothing_of_its_billing(
     till: Till, stripe: LocalStripe
 ) -> None:
     _, subscription = await subscribed(till, stripe)
-    assert await end(till.billing, (await tenants.by_slug(till.database, "acme")).id) == 1
+    ended = await end(till.billing, (await tenants.by_slug(till.database, "acme")).id)
+    assert (ended.count, ended.owed) == (1, None)
     assert await tenants.delete(till.database, "acme")
     await till.told(await stripe.updated(subscription))
     found = await stripe.client.v1.subscriptions.retrieve_async(subscription)
     assert found.status == "canceled"
     assert await till.problems() == {}
+
+
+async def test_the_migration_takes_over_what_subscriptions_paid_before(postgres_url: str) -> None:
+    await migrate_to(postgres_url, "0011")
+    with psycopg.connect(postgres_url) as sql:
+        for slug, past_due in (("paid", "{}"), ("owing", '{"sub_owing": "2026-11-01T00:00:00Z"}')):
+            tenant_id = uuid4()
+            sql.execute(
+                "INSERT INTO tenants (id, slug, name, tier, stripe_customer_id,"
+                " stripe_subscription_id) VALUES (%s, %s, %s, 'TEAM', %s, %s)",
+                (tenant_id, slug, slug, f"cus_{slug}", f"sub_{slug}"),
+            )
+            sql.execute(
+                "INSERT INTO billing_customers (customer_id, tenant_id, livemode, tier, past_due)"
+                " VALUES (%s, %s, true, 'TEAM', %s)",
+                (f"cus_{slug}", tenant_id, past_due),
+            )
+    await migrate(postgres_url)
+    await check(postgres_url)
+    database = Database.connect(postgres_url)
+    owing, paid = await ledger.payers(database)
+    assert (dict(owing.standing), set(owing.past_due)) == ({}, {"sub_owing"})
+    assert paid.standing == {"sub_paid": Standing(paid=Tier.TEAM)}
+    await database.close()

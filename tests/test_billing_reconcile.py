@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import sandbox
 from cli import app
 from deployments._doctor_stripe import billing as examined
+from deployments._stripe import connected, read_customer
 from settings import SettingsError, read
 from storage import Tier, tenants
 from storage.database import Database
@@ -50,6 +51,14 @@ class Desk:
         headers = {"authorization": f"Bearer {self.key}"}
         data = {"metadata[tenant_id]": str(tenant_id)} if tenant_id else {}
         answer = self.http.post("/api.stripe.com/v1/customers", data=data, headers=headers)
+        return str(answer.json()["id"])
+
+    def create(self, customer: str, price: str, *, quantity: int) -> str:
+        headers = {"authorization": f"Bearer {self.key}"}
+        data = {
+            "customer": customer, "items[0][price]": price, "items[0][quantity]": str(quantity),
+        }  # fmt: skip
+        answer = self.http.post("/api.stripe.com/v1/subscriptions", data=data, headers=headers)
         return str(answer.json()["id"])
 
     def delete(self, customer: str) -> None:
@@ -101,10 +110,14 @@ def desk(
         yield Desk(http, account, key, database)
 
 
+async def typed(*words: str) -> Any:
+    """A command, which runs a loop of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, app, list(words))
+
+
 async def reconciled(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """The exit status, and what it told of each tenant or, where it is nobody's, customer."""
-    command = ["billing", "reconcile", "--json", *words]
-    ended = await asyncio.to_thread(CliRunner().invoke, app, command)
+    ended = await typed("billing", "reconcile", "--json", *words)
     told = json.loads(ended.stdout)
     assert told["ok"] is (ended.exit_code == 0)
     return ended.exit_code, {
@@ -119,7 +132,7 @@ async def test_where_all_is_equal_nothing_is_told_and_nothing_changed(desk: Desk
     desk.subscribe(customer, SOLO, status="incomplete_expired")
     assert await reconciled() == (0, {})
     assert await desk.tiers() == {"by-hand": Tier.ENTERPRISE, "never-bought": Tier.TEAM}
-    ended = await asyncio.to_thread(CliRunner().invoke, app, ["billing", "reconcile"])
+    ended = await typed("billing", "reconcile")
     assert (ended.exit_code, ended.stdout) == (0, "every tenant is what Stripe says\n")
 
 
@@ -165,7 +178,7 @@ async def test_what_needs_a_person_is_told_again_and_changes_nothing(desk: Desk)
     assert "2 subscriptions are paid at once" in told["twice"]["problem"]
     assert "no tenant here has its customer" in told[stranger]["problem"]
     assert await desk.tiers() == {"odd": Tier.TEAM, "twice": Tier.TEAM}
-    ended = await asyncio.to_thread(CliRunner().invoke, app, ["billing", "reconcile"])
+    ended = await typed("billing", "reconcile")
     assert ended.exit_code == 1
     assert "nobody's" in ended.stdout
     rows = {row.what: row for row in await examined(read())}
@@ -221,15 +234,97 @@ async def test_all_pages_are_read_and_a_customer_only_where_it_differs(desk: Des
     assert desk.asked() - before == 2  # 183 subscriptions, 100 a page
 
 
+async def test_what_is_owed_to_an_erased_tenant_is_tried_again_and_told_until_it_is_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "TEAM", customer)
+    desk.subscribe(customer, TEAM)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "")
+    erased = await typed("tenants", "delete", "acme", "--yes")
+    assert erased.exit_code == 0
+    assert "what it pays for at Stripe is not ended: billing is off" in " ".join(
+        erased.output.split()
+    )
+    monkeypatch.setenv("STRIPE_SECRET_KEY", desk.key)
+    status, told = await reconciled("--dry-run")
+    assert (status, told[customer]["outcome"]) == (1, "attention")
+    assert "its tenant was erased" in told[customer]["problem"]
+    status, told = await reconciled()
+    assert (status, told[customer]["outcome"], told[customer]["problem"]) == (0, "repaired", None)
+    assert await reconciled() == (0, {})
+
+
+async def test_the_operator_dismisses_what_is_owed_and_cannot_be_done(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "TEAM", customer)
+    desk.subscribe(customer, UNKNOWN)
+    assert (await reconciled())[0] == 1
+    erased = await typed("tenants", "delete", "acme", "--yes")
+    assert f"has no price that STRIPE_PRICE_ID_… names: {UNKNOWN}" in " ".join(
+        erased.output.split()
+    )
+    for _ in range(2):
+        status, told = await reconciled()
+        assert (status, set(told)) == (1, {customer})
+        assert UNKNOWN in told[customer]["problem"]
+    assert (await typed("billing", "dismiss", customer)).exit_code == 0
+    assert await reconciled() == (0, {})
+    assert isinstance((await typed("billing", "dismiss", customer)).exception, LookupError)
+
+
+async def test_prices_of_another_product_are_told_until_they_are_ignored(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.subscribe(customer, UNKNOWN)
+    ours = desk.subscribe(customer, ENTERPRISE)
+    status, told = await reconciled()
+    assert (status, told["acme"]["stripes"]) == (1, "ENTERPRISE")
+    rows = {row.what: row for row in await examined(read())}
+    assert rows["unknown prices"].found == f"{UNKNOWN} (1 paying)"
+    desk.order("turn", subscription=ours, status="canceled")
+    status, told = await reconciled()
+    assert (status, await desk.tiers()) == (1, {"acme": Tier.FREE})
+    assert UNKNOWN in told["acme"]["problem"]
+    monkeypatch.setenv("STRIPE_PRICE_IDS_IGNORED", UNKNOWN)
+    await reconciled()
+    assert await reconciled() == (0, {})
+
+
+async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.create(customer, ENTERPRISE, quantity=0)
+    status, told = await reconciled()
+    assert (status, await desk.tiers()) == (1, {"acme": Tier.FREE})
+    assert "is of the quantity 0" in told["acme"]["problem"]
+    paid = desk.create(customer, TEAM, quantity=3)
+    await reconciled()
+    assert await desk.tiers() == {"acme": Tier.TEAM}
+    desk.order("turn", subscription=paid, status="canceled")
+    async with connected(read(), desk.key) as client:
+        found = await read_customer(client, customer)
+    assert found is not None
+    idle, ended = sorted(found.subscriptions, key=lambda each: each.status)
+    assert (idle.prices, idle.idle, idle.ended) == ((), (ENTERPRISE,), None)
+    assert (ended.prices, ended.idle) == ((TEAM,), ())
+    assert ended.began is not None
+    assert ended.ended is not None
+    assert ended.began == ended.period_began
+    assert ended.began <= ended.ended
+
+
 async def test_while_stripe_is_away_or_refuses_the_key_it_says_so(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desk.tenant("acme", "TEAM", desk.customer())
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_canarycanary")
-    ended = await asyncio.to_thread(CliRunner().invoke, app, ["billing", "reconcile"])
+    ended = await typed("billing", "reconcile")
     assert isinstance(ended.exception, SettingsError)
     assert "does not accept STRIPE_SECRET_KEY" in str(ended.exception)
     monkeypatch.setenv("STRIPE_SECRET_KEY", "")
-    ended = await asyncio.to_thread(CliRunner().invoke, app, ["billing", "reconcile"])
+    ended = await typed("billing", "reconcile")
     assert "billing is off" in str(ended.exception)
     assert await desk.tiers() == {"acme": Tier.TEAM}

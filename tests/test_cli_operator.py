@@ -124,7 +124,8 @@ async def test_the_doctor_fails_as_long_as_something_must_be_done(
     told = await typed("doctor")
     assert told.exit_code == 1
     assert "to do: JWT_SECRET, NEXTAUTH_SECRET, NEXTAUTH_URL" in told.output
-    assert "callback  NEXTAUTH_URL/api/integrations/callback" in told.output
+    assert "callback  http://127.0.0.1:8000/api/integrations/callback" in told.output
+    assert "NEXTAUTH_URL/" not in told.output
     for name in ("JWT_SECRET", "NEXTAUTH_SECRET"):
         monkeypatch.setenv(name, secrets.token_urlsafe(32))
     monkeypatch.setenv("NEXTAUTH_URL", "https://atom.test")

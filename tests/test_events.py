@@ -328,3 +328,65 @@ async def test_dirty_streams_are_waiting_until_they_are_read(
     assert [one.connection_id for one in await inbox.waiting(world.database)] == [hubspot.id]
     await applied(hubspot)
     assert await inbox.waiting(world.database) == []
+
+
+async def test_what_an_event_names_may_not_be_readable_yet(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    known = next(iter(world.stored(hubspot)["contacts"]))
+    await told(world, hubspot, changed("31415926"), changed(known))
+    await applied(hubspot)
+    assert pending(world) == 1, "the others are not held up"
+    assert "does not show it yet" in world.one("SELECT error FROM events WHERE applied_at IS NULL")
+    world.run("UPDATE events SET due_at = now(), received_at = now() - interval '10 min'")
+    await applied(hubspot)
+    assert pending(world) == 0, "it is gone then, or never was"
+    assert "31415926" not in world.stored(hubspot)["contacts"]
+
+
+async def test_what_was_stored_and_is_not_found_is_gone_at_once(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    first = "(SELECT min(record_id) FROM records WHERE stream = 'hubspot.deals')"
+    world.run(
+        "UPDATE records SET record_id = '31415926' WHERE stream = 'hubspot.deals'"
+        f" AND record_id = {first}"
+    )
+    await told(world, hubspot, changed("31415926", "deals"))
+    await applied(hubspot)
+    assert pending(world) == 0
+    assert "31415926" not in world.stored(hubspot)["deals"]
+
+
+async def test_a_deletion_of_an_unknown_time_is_not_believed_but_asked_about(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    """It may have happened before a restoration that we have heard of already."""
+    key = next(iter(world.vendor(hubspot)["contacts"]))
+    await told(world, hubspot, changed(key, effect=Effect.DELETED))
+    await applied(hubspot)
+    assert key in world.stored(hubspot)["contacts"]
+
+
+async def test_a_deletion_from_before_the_last_read_is_asked_about(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    key = next(iter(world.vendor(hubspot)["contacts"]))
+    late = datetime.now(UTC) - timedelta(minutes=5)
+    await told(world, hubspot, changed(key, effect=Effect.DELETED, at=late))
+    await applied(hubspot)
+    assert key in world.stored(hubspot)["contacts"]
+
+
+async def test_an_event_that_nobody_understands_has_what_it_may_be_of_read_anew(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    world.change(hubspot, 20, seed=5)
+    await told(
+        world, hubspot, Event(id="u", type="unreadable: a, b", effect=Effect.UNREADABLE,
+                              record={"a": 1, "b": "as it came"}),
+    )  # fmt: skip
+    state = await applied(hubspot)
+    assert "connections read anew" in (state.message or "")
+    assert world.stored(hubspot)["deals"] == world.vendor(hubspot)["deals"]
+    assert world.one("SELECT data -> 'record' ->> 'b' FROM events") == "as it came"

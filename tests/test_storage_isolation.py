@@ -311,5 +311,5 @@ def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     assert shared == {
         "tenants", "installation", "workers", "drains", "sync_intervals", "breakers",
         "deploy_marks",
-        "billing_events",
+        "billing_endings", "billing_events",
     }  # fmt: skip

@@ -8,19 +8,17 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from connectors import Account
 from connectors._oauth import Tokens
-from storage import Tier, _rights, due, grants, migrate, tenants
-from storage.database import Database, engine
+from storage import Tier, due, grants, migrate, tenants
+from storage.database import Database
 from storage.due import Scope
 from storage.migrate import check
-from storage.migrations import FOLDER
 from storage.vault import Vault
 from tests._fleet import Fleet
+from tests._migrated import migrate_to
 from tests._sandboxed import KEY
 from tests._stored import stock
 from tests._waiting import until
@@ -123,7 +121,7 @@ async def test_a_consent_and_a_change_of_tier_do_not_lock_each_other_out(fleet: 
 async def test_the_migration_gives_connections_the_tier_that_their_tenants_have(
     postgres_url: str,
 ) -> None:
-    await _migrate_to(postgres_url, "0009")
+    await migrate_to(postgres_url, "0009")
     fleet = Fleet(postgres_url, Database.connect(postgres_url))
     for tier in Tier:
         fleet.make(2, tier=tier, prefix=tier.lower())
@@ -133,25 +131,6 @@ async def test_the_migration_gives_connections_the_tier_that_their_tenants_have(
     assert fleet.one(query.format("t.tier = c.tier")) == 2 * len(Tier)
     assert len(await claimed(fleet, Tier.SOLO)) == 2
     await fleet.database.close()
-
-
-async def _migrate_to(url: str, revision: str) -> None:
-    """A database as an older version has left it."""
-
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(FOLDER))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    database = engine(url)
-    async with database.begin() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        assert isinstance(raw, psycopg.AsyncConnection)
-        await _rights.arrange(raw, "public")
-        await raw.execute("SET LOCAL ROLE atom_owner")
-        await connection.run_sync(upgrade)
-    await database.dispose()
 
 
 @asynccontextmanager

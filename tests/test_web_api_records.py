@@ -120,7 +120,8 @@ async def test_asking_from_the_given_time_misses_nothing_that_commits_later(
 async def _now(database: Database) -> datetime:
     """By the clock that changes are dated with."""
     async with database.owning() as session:
-        return (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        at: datetime = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        return at
 
 
 async def test_every_page_of_a_reading_names_the_time_of_its_first(

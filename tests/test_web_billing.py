@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,17 +20,27 @@ import stripe
 from sqlalchemy import text
 
 import sandbox
-from deployments import purchases
+from deployments import billing_endings, purchases
 from deployments._stripe import connected, read_customer
-from deployments.billing import Billing, opened
+from deployments.billing import Billing, opened, settle_due, settle_now
 from deployments.stripe_events import TYPES
 from settings import Settings, SettingsError, read
-from storage import Tier, tenants
+from storage import Tier, endings, tenants
 from storage import billing as ledger
 from storage.database import Database
-from tests._localstripe import BILLING, KEY, WEBHOOK_SECRET, event, local_stripe, running, signed
+from tests._localstripe import (
+    BILLING,
+    KEY,
+    WEBHOOK_SECRET,
+    event,
+    hint,
+    local_stripe,
+    running,
+    signed,
+)
 from tests._sandboxed import KEY as MASTER_KEY
 from tests._serving import serving
+from tests._vendor import Answer, PlayedClock, Vendor, serve
 from tests._web import JWT_SECRET, Api, problem, serving_api
 from web.app import create_app
 
@@ -51,10 +62,16 @@ class Business:
     settings: Settings
     client: stripe.StripeClient
     browser: httpx.AsyncClient
+    account: str
 
     async def pays(self, page: str) -> None:
         paid = await self.browser.post(page, data={"decision": "pay"})
         assert paid.headers["location"] == BACK
+
+    async def turn(self, subscription: str, status: str) -> None:
+        """Brings a subscription to another status."""
+        order = {"account": self.account, "subscription": subscription, "status": status}
+        (await self.browser.post("/_control/stripe/turn", json=order)).raise_for_status()
 
     async def customers(self) -> int:
         events = await self.client.v1.events.list_async({"limit": 100})
@@ -87,7 +104,7 @@ async def business(origin: str, database_url: str) -> AsyncIterator[Business]:
             stripe_price_id_enterprise="price_1SandboxEnterprise",
         )  # fmt: skip
         async with connected(settings, key) as client:
-            yield Business(settings, client, browser)
+            yield Business(settings, client, browser, account)
 
 
 @pytest.fixture
@@ -247,6 +264,73 @@ async def test_the_same_idempotency_key_gives_the_same_link(api: Api, acme: UUID
     problem(await link("not a key"), 422)
 
 
+async def test_a_key_stands_for_a_purchase_that_is_still_open(
+    api: Api, business: Business, database: Database, acme: UUID
+) -> None:
+    async def link(**more: str) -> httpx.Response:
+        return await api.as_(acme).call(
+            "POST", "/api/billing/checkout", json={**ORDER, **more},
+            headers={"idempotency-key": "order-1"},
+        )  # fmt: skip
+
+    first = (await link()).json()["url"]
+    await business.pays(first)
+    assert (await business.browser.get(first)).status_code == 410
+    async with billing_of(business, database) as billing:
+        payer = await ledger.payer(database, acme)
+        assert payer is not None
+        await billing_endings.end(billing, acme)
+    answers = await asyncio.gather(*(link(tier="SOLO") for _ in range(3)))
+    (second,) = {answer.json()["url"] for answer in answers}
+    assert second != first
+    assert (await business.browser.get(second)).status_code == 200
+    assert "still open" in problem(await link(), 409)["detail"]
+    await business.client.v1.checkout.sessions.expire_async(second.rpartition("/")[2])
+    third = (await link()).json()["url"]
+    assert third not in {first, second}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("incomplete", "first payment of sub_"), ("past_due", "in the portal"),
+        ("unpaid", "in the portal"), ("paused", "in the portal"),
+    ],
+)  # fmt: skip
+async def test_nothing_is_sold_beside_a_subscription_that_may_be_paid(
+    api: Api, business: Business, database: Database, acme: UUID, status: str, told: str
+) -> None:
+    async with billing_of(business, database) as billing:
+        customer = await buy(billing, acme)
+    bought: Any = {"customer": customer, "items": [{"price": "price_1SandboxSolo"}]}
+    made = await business.client.v1.subscriptions.create_async(bought)
+    await business.turn(made.id, status)
+    answer = await api.as_(acme).post("/api/billing/checkout", ORDER)
+    assert told in problem(answer, 409)["detail"]
+    await business.turn(made.id, "incomplete_expired")
+    assert (await api.as_(acme).post("/api/billing/checkout", ORDER)).status_code == 201
+
+
+async def test_another_product_does_not_keep_a_tenant_from_buying_nor_is_it_ended(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        customer = await buy(billing, acme)
+        bought: Any = {"customer": customer, "items": [{"price": "price_1SandboxSeat"}]}
+        other = await business.client.v1.subscriptions.create_async(bought)
+        with pytest.raises(purchases.PurchaseError, match="already"):
+            await buy(billing, acme)
+        # What is not known to be ours is not ended: that could not be taken back.
+        ended = await billing_endings.end(billing, acme)
+        assert f"{other.id} has no price that STRIPE_PRICE_ID_… names" in (ended.owed or "")
+        rules = replace(billing.rules, ignored=frozenset({"price_1SandboxSeat"}))
+        billing = replace(billing, rules=rules)
+        assert await buy(billing, acme) == customer
+        assert await billing_endings.end(billing, acme) == billing_endings.Ended()
+        assert await endings.owed(database) == []
+    assert (await business.client.v1.subscriptions.retrieve_async(other.id)).status == "active"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
@@ -278,6 +362,91 @@ async def test_a_link_takes_a_scope_of_its_own_and_is_for_the_tokens_tenant(
 async def test_who_has_bought_nothing_has_no_portal(api: Api, acme: UUID) -> None:
     answer = await api.as_(acme).post("/api/billing/portal", {"return_url": BACK})
     assert "bought nothing yet" in problem(answer, 409)["detail"]
+
+
+async def test_why_there_is_no_portal_is_told(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        customer = await buy(billing, acme)
+        async with of_another_account(business) as client:
+            with pytest.raises(SettingsError, match=r"acme: .* of another account"):
+                await purchases.portal(replace(billing, client=client), acme, return_url=BACK)
+        await business.client.v1.customers.delete_async(customer)
+        with pytest.raises(purchases.PurchaseError, match="deleted at Stripe: ask for a checkout"):
+            await purchases.portal(billing, acme, return_url=BACK)
+        with pytest.raises(purchases.PurchaseError, match="bought nothing yet"):
+            await purchases.portal(billing, acme, return_url=BACK)
+        await buy(billing, acme)
+    with serve(Vendor()) as vendor:
+        refused = Answer(status=400, body={"error": {"type": "invalid_request_error"}})
+        nobody: Any = {"object": "list", "data": [], "has_more": False, "url": "/v1/subscriptions"}
+        vendor.will(
+            refused, Answer(body={"id": customer, "object": "customer"}), Answer(body=nobody)
+        )
+        settings = read(
+            _env_file=None, **dict(business.settings) | {"atom_sandbox_url": vendor.origin}
+        )
+        async with opened(settings, database) as unset:
+            assert unset is not None
+            with pytest.raises(SettingsError, match="save the customer portal's settings of test"):
+                await purchases.portal(unset, acme, return_url=BACK)
+
+
+async def test_a_price_that_stripe_does_not_sell_is_named_with_its_setting(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        for price in ("price_1SandboxFormer", "price_of_another_account"):
+            unsold = replace(billing, offers={Tier.TEAM: price})
+            with pytest.raises(SettingsError, match=f"{price}: see STRIPE_PRICE_ID_TEAM"):
+                await buy(unsold, acme)
+
+
+async def test_a_customer_takes_the_place_of_one_that_is_gone_though_its_end_was_not_told(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        first = await buy(billing, acme)
+        await business.client.v1.customers.delete_async(first)
+        other: Any = {"metadata": {"tenant_id": str(acme)}}
+        second = (await business.client.v1.customers.create_async(other)).id
+        bought: Any = {"customer": second, "items": [{"price": "price_1SandboxSolo"}]}
+        await business.client.v1.subscriptions.create_async(bought)
+        told = event("customer.subscription.created", {"customer": second})
+        await ledger.receive(database, hint(told), now=billing.clock.now())
+        assert await settle_due(billing) == 1
+        assert await settle_due(billing) == 1  # the first is looked at again
+    assert (await tenants.get(database, acme)).tier is Tier.SOLO
+
+
+async def test_a_customer_that_is_deleted_within_the_hour_is_made_anew(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        first = await buy(billing, acme)
+        await business.client.v1.customers.delete_async(first)
+        assert await settle_now(billing, first)
+        # Stripe repeats its answer, which is a customer that is there no more.
+        assert await buy(billing, acme) != first
+
+
+async def test_a_customer_that_was_replaced_by_hand_is_not_sold_a_second_subscription(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        first = await buy(billing, acme)
+        other: Any = {"metadata": {"tenant_id": str(acme)}}
+        second = (await business.client.v1.customers.create_async(other)).id
+        bought: Any = {"customer": second, "items": [{"price": "price_1SandboxSolo"}]}
+        await business.client.v1.subscriptions.create_async(bought)
+        assert await settle_now(billing, second)
+        await business.client.v1.customers.delete_async(first)
+        with pytest.raises(purchases.PurchaseError, match="there is a subscription already"):
+            await buy(billing, acme)
+    payer = await ledger.payer(database, acme)
+    assert payer is not None
+    assert (payer.customer_id, payer.tier) == (second, Tier.SOLO)
 
 
 async def test_a_tier_that_is_not_for_sale_is_told(
@@ -321,6 +490,90 @@ async def test_a_tenant_that_is_deleted_pays_no_more(
     assert [each.status for each in found.subscriptions] == ["canceled"]
 
 
+async def test_what_an_erased_tenant_pays_for_is_owed_its_end_until_that_is_done(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        link = await purchases.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
+        await business.pays(link.url)
+        payer = await ledger.payer(database, acme)
+        assert payer is not None
+        other = (await business.browser.get("/_control")).json()["stripe"]["access_token"]
+        settings = read(_env_file=None, **dict(business.settings) | {"stripe_secret_key": other})
+        async with serving_api(settings) as api:
+            gone = await api.as_(scope="admin").call("DELETE", f"/api/tenants/{acme}")
+        assert gone.status_code == 202
+        assert "of another account" in gone.json()["owed"]
+        assert await tenants.all(database) == []
+        (owed,) = await endings.owed(database)
+        assert (owed.customer_id, owed.livemode) == (payer.customer_id, False)
+        clock = PlayedClock(billing.clock.now())
+        async with of_another_account(business) as client:
+            cut_off = replace(billing, client=client, clock=clock)
+            clock.at += timedelta(hours=2)
+            assert await billing_endings.end_owed(cut_off) == []
+            assert await billing_endings.end_owed(replace(billing, clock=clock)) == []
+        clock.at += timedelta(hours=1)
+        assert await billing_endings.end_owed(replace(billing, clock=clock)) == [owed]
+        assert await endings.owed(database) == []
+    found = await read_customer(business.client, payer.customer_id)
+    assert found is not None
+    assert [each.status for each in found.subscriptions] == ["canceled"]
+
+
+async def test_without_a_key_what_an_erased_tenant_pays_for_is_owed_its_end(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        customer = await buy(billing, acme)
+    async with database.owning() as session:
+        await session.execute(text("UPDATE billing_customers SET livemode = true"))
+    settings = read(_env_file=None, **dict(business.settings) | {"stripe_secret_key": None})
+    async with serving_api(settings) as api:
+        gone = await api.as_(scope="admin").call("DELETE", f"/api/tenants/{acme}")
+    assert (gone.status_code, gone.json()) == (202, {"owed": billing_endings.NO_KEY})
+    assert [each.customer_id for each in await endings.owed(database)] == [customer]
+
+
+async def test_nothing_is_ended_of_a_tenant_that_is_there_still(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        customer = await buy(billing, acme)
+        await endings.owe(
+            database, customer, livemode=False, problem="it began", now=billing.clock.now()
+        )
+        assert await billing_endings.end_owed(billing, all=True) == []
+        assert await endings.owed(database) == []
+
+
+async def test_a_page_that_is_open_cannot_be_paid_once_its_tenant_is_erased(
+    api: Api, business: Business, database: Database, acme: UUID
+) -> None:
+    link = (await api.as_(acme).post("/api/billing/checkout", ORDER)).json()
+    gone = await api.as_(scope="admin").call("DELETE", f"/api/tenants/{acme}")
+    assert gone.status_code == 204
+    assert (await business.browser.get(link["url"])).status_code == 410
+
+
+async def test_a_tenant_that_is_erased_twice_at_once_is_erased(
+    business: Business, database: Database, acme: UUID
+) -> None:
+    async with billing_of(business, database) as billing:
+        link = await purchases.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
+        await business.pays(link.url)
+        # All read what is paid for before one of them has ended it.
+        ended = await asyncio.gather(*(billing_endings.end(billing, acme) for _ in range(4)))
+    assert [each.owed for each in ended] == [None] * 4
+
+
+@contextlib.asynccontextmanager
+async def of_another_account(business: Business) -> AsyncIterator[stripe.StripeClient]:
+    other = (await business.browser.get("/_control")).json()["stripe"]["access_token"]
+    async with connected(business.settings, other) as client:
+        yield client
+
+
 @contextlib.asynccontextmanager
 async def billing_of(business: Business, database: Database) -> AsyncIterator[Billing]:
     async with opened(business.settings, database) as billing:
@@ -357,7 +610,9 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
     async with billing_of(business, database) as billing:
         first = await buy(billing, acme)
         live = replace(billing, livemode=True)
-        assert await purchases.end(live, acme) == 0  # nobody is charged for a test
+        assert (
+            await billing_endings.end(live, acme) == billing_endings.Ended()
+        )  # nobody is charged for a test
         second = await buy(live, acme)
         assert second != first
         assert await buy(live, acme) == second
@@ -366,7 +621,7 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
         with pytest.raises(SettingsError, match="of live mode"):
             await purchases.portal(billing, acme, return_url=BACK)
         with pytest.raises(SettingsError, match="acme may be paying"):
-            await purchases.end(billing, acme)
+            await billing_endings.end(billing, acme)
 
 
 async def test_a_key_of_another_account_replaces_no_customer(
@@ -374,8 +629,7 @@ async def test_a_key_of_another_account_replaces_no_customer(
 ) -> None:
     async with billing_of(business, database) as billing:
         first = await buy(billing, acme)
-        other = (await business.browser.get("/_control")).json()["stripe"]["access_token"]
-        async with connected(business.settings, other) as client:
+        async with of_another_account(business) as client:
             with pytest.raises(SettingsError, match="another account"):
                 await buy(replace(billing, client=client), acme)
         assert await buy(billing, acme) == first

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from connectors import ConnectorError
 from deployments.billing import AT_ONCE, Billing, settle_due
+from deployments.billing_endings import end_owed
 from deployments.reconcile import reconcile
 from deployments.runtime import Runtime
 from deployments.triggers import PrefectUnavailableError, started_sync
@@ -63,6 +64,7 @@ async def billed(runtime: Runtime, billing: Billing | None) -> AsyncIterator[Cal
         if billing is not None:
             while await settle_due(billing) == AT_ONCE:
                 continue
+            await end_owed(billing)
             await ledger.sweep(runtime.database, now=billing.clock.now())
 
     async with _repeated(runtime, (_billing,), EVERY) as wake:

@@ -109,7 +109,7 @@ async def take_event(
     status_code=201,
     summary="A link to buy a tier",
     description="For the token's own tenant. 409 where it has a subscription already: that is "
-    "changed in the portal. An `Idempotency-Key` gives the same link again.",
+    "changed in the portal. An `Idempotency-Key` gives the same link again, while it is open.",
     responses=responses(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
 async def create_checkout(

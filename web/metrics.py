@@ -110,6 +110,16 @@ def _gauges(found: Measures) -> Iterator[Gauge]:
     yield syncs
     yield from _of_events(found)
 
+    drift = Gauge(
+        "atom_sync_audit_drift_last_30_days",
+        "Records that audits found missing, out of date (stale) or too much (extra).",
+        labels=["integration", "kind"],
+    )
+    for integration, missing, stale, extra in found.audits:
+        for kind, count in (("missing", missing), ("stale", stale), ("extra", extra)):
+            drift.add_metric([integration, kind], count)
+    yield drift
+
     away = Gauge(
         "atom_sync_breaker_open", "Integrations whose vendor is away as a whole.",
         labels=["integration"],

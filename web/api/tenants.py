@@ -6,8 +6,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse
 
-from deployments import purchases
+from deployments import billing_endings
 from storage import Tier, erasure, tenants
 from web._auth import Caller, Scope, Shared, needs
 from web._desk import desk
@@ -55,6 +56,14 @@ class Tenant(BaseModel):
     name: str = Field(examples=["Acme Inc."])
     tier: Tier
     contact_email: str | None
+
+
+class Owed(BaseModel):
+    """What a deleted tenant paid for, and Stripe could not end."""
+
+    owed: str = Field(
+        description="Why; `atom-sync billing reconcile` tells of it until it is done."
+    )
 
 
 async def visible(shared: Shared, caller: Caller, tenant_id: UUID) -> tenants.Tenant:
@@ -112,14 +121,17 @@ async def change_tenant(
     status_code=204,
     summary="Delete a tenant, its data and its secrets",
     description="What it pays for is ended at Stripe first: while Stripe is away nothing is "
-    "deleted. Its authorisations are given back to the vendors, as far as these answer.",
-    responses=responses(404, 502),
+    "deleted. Its authorisations are given back to the vendors, as far as these answer. 202 where "
+    "it is deleted and Stripe could not end all it paid for: `owed` says why; it is tried again.",
+    responses={**responses(404, 502), 202: {"model": Owed, "description": "Something is owed"}},
 )
 async def delete_tenant(
     request: Request, shared: Shared, caller: Operator, tenant_id: TenantId
 ) -> Response:
     found = await tenants.get(shared.database, tenant_id)
-    if request.app.state.billing is not None:
-        await purchases.end(request.app.state.billing, tenant_id)
+    selling = request.app.state.billing
+    ended = await billing_endings.end_or_owe(selling, shared.database, tenant_id)
     await erasure.part_with(desk(shared), found.slug, wait=VENDOR_WAIT)
+    if ended.owed is not None:
+        return JSONResponse(Owed(owed=ended.owed).model_dump(), status_code=202)
     return Response(status_code=204)
