@@ -70,8 +70,8 @@ def each_part(
     vendors that tell of every delete in a record.
 
     The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
-    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0]}, the last two
-    during a round only.
+    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "shown_from":
+    time}, the last three during a round only.
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
@@ -106,7 +106,9 @@ def each_part(
             else:
                 away = 0
         unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
-        yield Page((), walk.checkpoint(), unread=walk.unread(), unseen=unseen)
+        yield Page(
+            (), walk.checkpoint(), unread=walk.unread(), unseen=unseen, shown_from=walk.shown_from
+        )
 
     return stream
 
@@ -121,10 +123,11 @@ class _Walk:
     failed: dict[str, dict[str, Any]]
     todo: list[str] | None
     here: dict[str, Any] | None
+    shown_from: datetime | None
 
     @classmethod
     def resumed(cls, at: Mapping[str, Any], context: Context) -> "_Walk":
-        todo = at.get("todo")
+        todo, shown = at.get("todo"), at.get("shown_from")
         return cls(
             context.now,
             dict(at.get("parts", {})),
@@ -132,6 +135,7 @@ class _Walk:
             dict(at.get("failed", {})),
             list(todo) if todo else None,
             at.get("here"),
+            datetime.fromisoformat(shown) if todo and shown else None,
         )
 
     @property
@@ -164,7 +168,14 @@ class _Walk:
             saved["todo"] = list(self.todo)
         if self.todo and self.here is not None:
             saved["here"] = self.here
+        if self.todo and self.shown_from is not None:
+            saved["shown_from"] = self.shown_from.isoformat()
         return saved
+
+    def came(self, page: Page) -> None:
+        """Of all parts together no more was shown than of the one that shows the least."""
+        if page.shown_from is not None:
+            self.shown_from = max(self.shown_from or page.shown_from, page.shown_from)
 
     def postponed(self) -> Checkpoint:
         assert self.todo  # noqa: S101 - there is a part to be read
@@ -223,6 +234,7 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
             except Exception as error:
                 answer = error
             continue
+        walk.came(action)
         if last is not None:
             walk.here = dict(last.checkpoint)
             yield replace(last, checkpoint=walk.checkpoint())

@@ -54,6 +54,8 @@ class Shop:
     # How long a bulk operation takes, and what comes of it.
     bulk_seconds: float = 45.0
     bulk_fate: str = "COMPLETED"
+    # Of how many days an app without read_all_orders sees the orders: 60, where that is played.
+    shown_days: float | None = None
 
     def next_id(self, random: Random) -> str:
         self.last += random.randint(1, 90_000)

@@ -203,6 +203,13 @@ def bulk(states: Mapping[str, Shop], body: Json) -> Json:
     return {}
 
 
+def orders(states: Mapping[str, Shop], body: Json) -> Json:
+    """Of how many days (`shown_days`) the shop's orders are shown; null shows them all."""
+    shop = _shop(states, body)
+    shop.shown_days = body.get("shown_days", shop.shown_days)
+    return {"shown_days": shop.shown_days}
+
+
 def _shop(states: Mapping[str, Shop], body: Json) -> Shop:
     account = str(body.get("account", ""))
     if account not in states:
@@ -240,7 +247,7 @@ vendor = Vendor(
     apply=apply,
     trouble=trouble,
     limits=(Limit("points", BUCKET, BUCKET / RESTORE, points),),
-    controls={"uninstall": uninstall, "request": request, "bulk": bulk},
+    controls={"uninstall": uninstall, "request": request, "bulk": bulk, "orders": orders},
     webhook=SENDER,
     extras=_extras,
     token=token_of,
