@@ -175,7 +175,8 @@ def conversations_history(call: Call) -> Response:
         if _within(message["ts"], given)
     ]
     limited = any(not call.state.shows(one) for one in call.state.talk[channel].values())
-    return paged(call, "messages", found, **({"is_limited": True} if limited else {}))
+    more: dict[str, Any] = {"is_limited": True} if limited else {}
+    return paged(call, "messages", found, **more)
 
 
 def _within(ts: str, given: dict[str, str]) -> bool:

@@ -545,13 +545,6 @@ def test_an_order_without_an_id_keeps_no_other_from_being_forgotten() -> None:
     assert len({event.id for event in found}) == 3
 
 
-def test_a_duty_is_one_for_the_orders_also_where_the_customer_has_no_id() -> None:
-    body = {"customer": {"id": None, "email": "a@b.example"}, "orders_to_redact": [299]}
-    assert [(e.effect, e.key) for e in events("customers/redact", body)] == [(Effect.ERASE, "299")]
-    (kept,) = events("customers/redact", {**body, "orders_to_redact": []})
-    assert (kept.effect, kept.account_id) == (Effect.UNREADABLE, "acme.myshopify.com")
-
-
 def test_a_webhook_that_we_do_not_understand_is_kept_as_it_came() -> None:
     (kept,) = events("orders/updated", {"id": "no number"})
     assert (kept.effect, kept.account_id) == (Effect.UNREADABLE, "acme.myshopify.com")
