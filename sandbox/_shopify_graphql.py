@@ -21,7 +21,7 @@ from graphql import (
 from graphql.execution import execute_sync
 
 from sandbox._shopify_schema import CONNECTIONS, SCHEMA, TYPES
-from sandbox._shopify_shop import BadQueryError, Bulk, Shop, found, stamp
+from sandbox._shopify_shop import BadQueryError, Bulk, Shop, found, product_of, stamp
 from sandbox._vendor import Call, Json
 from sandbox._webhooks import Address
 
@@ -116,10 +116,17 @@ class Root:
         kind, _, number = id.removeprefix("gid://shopify/").partition("/")
         if stream := STREAM_OF.get(kind):
             row = self.shop.tables[stream].get(number)
-            return {**row, "__typename": kind} if row and self._shows(stream, row) else None
+            if row is None or not self._shows(stream, row):
+                return None
+            return {**row, "__typename": kind, "variant": self._variant(kind, number)}
         if kind == "BulkOperation" and (bulk := self.shop.bulks.get(id)):
             return self._bulk(bulk)
         return self._subscription(id) if kind == "WebhookSubscription" else None
+
+    def _variant(self, kind: str, number: str) -> Json | None:
+        product = product_of(self.shop, number) if kind == "InventoryItem" else None
+        id = f"gid://shopify/ProductVariant/{number}"
+        return {"id": id, "product": product} if product else None
 
     def _nodes(self, ids: list[str]) -> list[Json | None]:
         if len(ids) > MOST:

@@ -336,6 +336,31 @@ def test_locations_are_all_listed_the_inactive_ones_too() -> None:
     assert SHOPIFY.stream("locations").snapshot
 
 
+async def test_what_searches_show_half_an_hour_late_is_found(bench: Bench) -> None:
+    tried = await bench.connect(SHOPIFY, size=20)
+    stream = SHOPIFY.stream("products")
+    assert not await tried.follow(stream)
+    tried.order("lag", seconds=1_800)
+    tried.change(10, stream)
+    for _ in range(5):
+        bench.clock.advance(timedelta(minutes=10))
+        await tried.sync(stream)
+    assert not tried.difference(stream, deletes=False)
+
+
+async def test_a_sale_is_told_by_its_stock_and_read_by_it(bench: Bench) -> None:
+    tried = await bench.connect(SHOPIFY, size=20)
+    stream = SHOPIFY.stream("products")
+    assert not await tried.follow(stream)
+    sold = str(tried.order("sale")["product"])
+    items = bench.controls("/shopify/store", account=tried.account, stream="inventory_items")
+    keys = [f"inventory_items/{number}" for number in items["streams"]["inventory_items"]]
+    assert stream.fetch
+    found, gone = await tried.read(stream, stream.fetch(keys, tried.context()), [])
+    assert found[sold] == tried.vendor(stream)[sold]
+    assert not gone
+
+
 # -- Exports
 
 
