@@ -1,6 +1,7 @@
 """Transactions on a database that is there, goes away, and comes back."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -144,4 +145,19 @@ async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_b
     with pytest.raises(asyncio.CancelledError):
         await working
     assert await stored(database, stocked) == {}
+    await database.close()
+
+
+async def test_times_are_reckoned_in_utc_whatever_zone_the_server_is_set_to(
+    database_url: str,
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        await admin.execute(f"ALTER DATABASE {name} SET timezone = 'America/New_York'".encode())
+    database = Database.connect(database_url)
+    just_changed = datetime(2027, 3, 14, 7, 5, tzinfo=UTC)  # from two o'clock there to three
+    query = text("SELECT CAST(:at AS timestamptz) + CAST(:by AS interval)")
+    values = {"at": just_changed, "by": -timedelta(minutes=10)}
+    async with database.dispatching() as session:
+        assert await session.scalar(query, values) == just_changed - timedelta(minutes=10)
     await database.close()
