@@ -1,10 +1,10 @@
-# Two commands set everything up: `make demo` and `make test`.
+# Each command sets up what it needs; `make install` does that and no more.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test referees bench lint types
+.PHONY: help install demo test referees bench lint types
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ help:  ## what there is to make
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --constraint requirements.lock --editable '.$(if $(filter run,$*),,[$*])'
 	@$(BIN)/python -m compileall -q connectors storage flows deployments web sandbox cli.py cli_billing.py cli_operator.py cli_schedules.py demo.py settings.py
 	@touch $@
+
+install: .venv/.installed-run  ## what running it for real needs, into .venv
+	@echo "installed: $(BIN)/atom-sync"
 
 demo: .venv/.installed-run  ## everything on this machine, against sandboxed vendors (ARGS=--exit to check and leave)
 	@$(BIN)/atom-sync demo $(ARGS)

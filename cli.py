@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich import box
@@ -18,14 +21,14 @@ from rich.table import Table
 import cli_billing
 import cli_operator
 import cli_schedules
-from connectors import ConnectorError, all_connectors, load
-from deployments import _postgres, local
+from connectors import ConnectorError, load
+from deployments import _postgres, local, surroundings
 from deployments._errors import PrefectUnavailableError
 from deployments._postgres import PostgresError
 from deployments._processes import ServiceError
 from deployments._redis import RedisError
-from settings import Settings, SettingsError, read
-from storage import StorageError, audits, connections, freshness, migrate, records
+from settings import ALONE, Settings, SettingsError, read, untouched
+from storage import StorageError, audits, connections, freshness, records
 from storage.database import Database
 from storage.vault import Vault, VaultError, check_keys
 
@@ -52,7 +55,9 @@ _EXPLAINED = (
 
 def main() -> None:
     """The console script: known failures end in one clear line and exit status 1."""
-    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt())
+    # Also where a script started us with `&`, which leaves SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         app()
     except _EXPLAINED as error:
@@ -60,10 +65,6 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _interrupt() -> NoReturn:
-    raise KeyboardInterrupt
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -74,28 +75,28 @@ def up(
     workers: Annotated[int, typer.Option(help="Flow runs at once on this machine.")] = 4,
 ) -> None:
     """Run everything for real use: embedded servers where no URL is set, Prefect, a worker."""
-    with local.supervised(read(), _say) as services:
+    with suppress(KeyboardInterrupt), local.supervised(read(), _say) as services:
         start_services(services, limit=workers)
-        api = services.settings.prefect_api_url or ""
-        _say(
-            f"ready. Prefect UI: [link]{api.removesuffix('/api')}[/link]. Ctrl-C stops everything."
-        )
-        try:
-            while all(services.alive(name) for name in services.started):
-                threading.Event().wait(1)
-        except KeyboardInterrupt:
-            _say("stopping: batches under way are finished first")
-            return
+        _say("ready")
+        tell_addresses(services)
+        _say("make a tenant: atom-sync tenants create SLUG")
+        _say("then ask for a link on which it connects its apps: docs/connecting.md")
+        _say("check what is set: atom-sync doctor; what is synced: atom-sync status")
+        _say("Ctrl-C stops everything")
+        while all(services.alive(name) for name in services.started):
+            threading.Event().wait(1)
         fallen = [name for name in services.started if not services.alive(name)]
         logs = ", ".join(str(services.logs / f"{name}.log") for name in fallen)
         raise ServiceError(f"{', '.join(fallen)} ended by itself; see {logs}")
 
 
-def tell_addresses(settings: Settings) -> None:
+def tell_addresses(services: local.Services) -> None:
     """Where a person looks next."""
-    api = settings.prefect_api_url or ""
+    api, public = services.settings.prefect_api_url or "", services.settings.nextauth_url
     _say(f"Prefect UI: {api.removesuffix('/api')}")
-    _say(f"web and API: {settings.nextauth_url} (documentation at /docs)")
+    _say(f"web and API: {services.web} (documentation at /docs)")
+    if public != services.web:
+        _say(f"public address: {public}")
 
 
 def start_services(
@@ -129,10 +130,15 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Everything on this machine against sandboxed vendors: four tenants, real flow runs."""
-    from demo import run
-
     names = integrations.split(",") if integrations else None
-    sys.exit(run(_with_home("demo"), names, leave=exit_, as_json=as_json))
+    # Nothing that the operator set holds in the demo's home, now or in commands run on it later.
+    home = Path(os.environ.get("ATOM_HOME") or ".atom").expanduser().resolve() / "demo"
+    local.prepare(home)
+    (home / ALONE).touch()
+    with surroundings.apart(home):
+        from demo import run
+
+        sys.exit(run(untouched(home), names, leave=exit_, as_json=as_json))
 
 
 @app.command()
@@ -170,7 +176,8 @@ def sandbox(
             out.print(table, soft_wrap=True)
         out.print("Ctrl-C stops it.")
 
-    _run(lambda: vendors.serve(application, host, port, tell))
+    with suppress(KeyboardInterrupt):
+        _run(lambda: vendors.serve(application, host, port, tell))
 
 
 @app.command()
@@ -196,7 +203,7 @@ def status(
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
     elif not rows:
-        out.print("no connections yet; `make demo` shows some")
+        out.print("no connections yet: docs/connecting.md says how a tenant makes one")
     else:
         out.print(status_table(rows))
 
@@ -212,14 +219,15 @@ def sync(
     as_json: JsonOption = False,
 ) -> None:
     """Sync a connection now, through Prefect, and follow the run to its end."""
-    from deployments.triggers import sync_now
-
     tenant, integration = cli_schedules.parsed(target)
     with local.attached(read()) as settings:
         if settings.prefect_api_url is None:
             raise ServiceError(
                 "no Prefect server: start `atom-sync up` first, or set PREFECT_API_URL"
             )
+        # Importing Prefect takes over a second, and is to be done where it finds no stray files.
+        from deployments.triggers import sync_now
+
         with err.status(f"syncing {target} …"):
             run = _run(
                 lambda: sync_now(
@@ -309,22 +317,22 @@ def sql(
     ] = None,
 ) -> None:
     """Open PostgreSQL's own shell on our database; every stream is a view."""
+    folder = Path.cwd()  # so that `\i` finds the files that lie here
     with local.attached(read()) as settings:
-        sys.exit(_postgres.shell(local.database_url_of(settings), settings.atom_schema, command))
+        url = local.database_url_of(settings)
+        sys.exit(_postgres.shell(url, settings.atom_schema, command, folder))
 
 
 async def _migrate(settings: Settings) -> None:
     """The schema is current, and we hold the keys that what is in it needs."""
-    await migrate(
-        local.database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
-    )
+    await local.migrated(settings)
     if settings.encryption_keys is not None:
         async with local.opened(settings) as database:
             await check_keys(database, Vault.parse(settings.encryption_keys.get_secret_value()))
 
 
 async def _status(settings: Settings) -> list[dict[str, Any]]:
-    async with local.opened(settings) as database:
+    async with local.ready(settings) as database:
         return await status_rows(database)
 
 
@@ -418,12 +426,8 @@ def _ago(at: datetime | None) -> str:
     return f"{seconds} s ago"
 
 
-def _with_home(name: str) -> Settings:
-    return read(atom_home=read().home / name)
-
-
 def _say(line: str) -> None:
-    err.print(line, highlight=False)
+    err.print(line, highlight=False, soft_wrap=True)
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -15,7 +15,6 @@ from rich.table import Table
 from deployments import billing, local
 from deployments.billing_reconcile import Difference, Outcome, reconcile
 from settings import Settings, SettingsError, read
-from storage import check as check_schema
 from storage import endings
 
 out = Console()
@@ -61,17 +60,15 @@ def dismiss_command(
 
 
 async def _dismiss(settings: Settings, customer: str) -> bool:
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
-    async with local.opened(settings) as database:
+    async with local.ready(settings) as database:
         return await endings.settled(database, customer)
 
 
 async def _reconcile(
     settings: Settings, dry_run: bool, progress: Callable[[int], None]
 ) -> list[Difference]:
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
     async with (
-        local.opened(settings) as database,
+        local.ready(settings) as database,
         billing.opened(settings, database) as opened,
     ):
         if opened is None:

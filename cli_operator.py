@@ -3,8 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -19,10 +19,9 @@ from deployments import billing, billing_endings, local
 from deployments import doctor as examination
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
-from storage import NotFoundError, Tier, erasure, importing, inbox, rotation, tenants
+from storage import NotFoundError, Tier, erasure, importing, inbox, privacy, rotation, tenants
 from storage import check as check_schema
-from storage.database import Database
-from storage.vault import Vault
+from storage.vault import WHERE_OLD_ONES_LIE, Vault
 
 out = Console()
 err = Console(stderr=True)
@@ -108,18 +107,35 @@ def events(
     failed: Annotated[
         bool, typer.Option("--failed", help="List those that were set aside.")
     ] = False,
+    duties: Annotated[
+        bool, typer.Option("--duties", help="List what the law asks for and is not done yet.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """How many events wait, and how many were set aside after their last attempt."""
     if context.invoked_subcommand is not None:
         return
     with local.attached(read()) as settings:
-        counted, aside = asyncio.run(_events(settings))
+        counted, aside, owed = asyncio.run(_events(settings))
     if as_json:
-        rows = [{**asdict(one), "received_at": one.received_at.isoformat()} for one in aside]
-        _print_json({**counted, "set_aside": rows if failed else None})
+        listed = {
+            "set_aside": [_dated(one) for one in aside] if failed else None,
+            "duties": [_dated(one) for one in owed] if duties else None,
+        }
+        _print_json({**counted, **listed})
         return
     out.print(f"{counted['pending']:,} events wait, {counted['failed']:,} were set aside")
+    if owed and not duties:
+        out.print(f"{len(owed):,} of those that wait are duties: atom-sync events --duties")
+    if owed and duties:
+        table = Table("event", "tenant", "integration", "type", "received", "done after")
+        for duty in owed:
+            times = (f"{at:%Y-%m-%d %H:%M}" for at in (duty.received_at, duty.due_at))
+            table.add_row(
+                str(duty.id), *map(_plain, (duty.tenant, duty.integration, duty.type)), *times
+            )
+        out.print(table)
+        out.print("one that is not to be done: atom-sync events withdraw EVENT …")
     if failed and aside:
         table = Table("event", "tenant", "integration", "type", "received", "attempts")
         table.add_column("reason", overflow="fold")
@@ -131,9 +147,20 @@ def events(
         out.print("try them again: atom-sync events retry [EVENT …]")
 
 
-async def _events(settings: Settings) -> tuple[dict[str, int], list[inbox.SetAside]]:
-    async with local.opened(settings) as database:
-        return await inbox.counts(database), await inbox.set_aside(database)
+def _dated(row: inbox.SetAside | privacy.Duty) -> dict[str, Any]:
+    times = {name: at.isoformat() for name, at in asdict(row).items() if name.endswith("_at")}
+    return {**asdict(row), **times}
+
+
+async def _events(
+    settings: Settings,
+) -> tuple[dict[str, int], list[inbox.SetAside], list[privacy.Duty]]:
+    async with local.ready(settings) as database:
+        return (
+            await inbox.counts(database),
+            await inbox.set_aside(database),
+            await privacy.waiting(database),
+        )
 
 
 @event_commands.command()
@@ -143,7 +170,7 @@ def retry(
     """Try events again that were set aside: those named, or all."""
 
     async def again(settings: Settings) -> int:
-        async with local.opened(settings) as database:
+        async with local.ready(settings) as database:
             return await inbox.retry(database, ids or None)
 
     with local.attached(read()) as settings:
@@ -151,6 +178,22 @@ def retry(
     out.print(f"{count:,} events are tried again")
     if ids and count < len(ids):
         err.print(f"{len(ids) - count:,} of those named are not set aside")
+        sys.exit(1)
+
+
+@event_commands.command()
+def withdraw(ids: Annotated[list[int], typer.Argument(metavar="EVENT…")]) -> None:
+    """Never do what a vendor's delivery asked to erase: the duties named, of those not done yet."""
+
+    async def never(settings: Settings) -> int:
+        async with local.opened(settings) as database:
+            return await privacy.withdraw(database, ids)
+
+    with local.attached(read()) as settings:
+        count = asyncio.run(never(settings))
+    out.print(f"{count:,} duties were withdrawn")
+    if count < len(ids):
+        err.print(f"{len(ids) - count:,} of those named are no duties, or done already")
         sys.exit(1)
 
 
@@ -211,7 +254,7 @@ def abandon(
         typer.confirm(f"Give up every secret that only {fingerprint} can open?", abort=True)
 
     async def work(settings: Settings) -> list[str]:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await rotation.abandon(database, _vault(settings), fingerprint)
 
     with local.attached(read()) as settings:
@@ -249,7 +292,7 @@ def create(
     """Make a tenant; one that is there stays as it is."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await tenants.create(
                 database, slug, name or slug, tier, contact_email, tenant_id=tenant_id
             )
@@ -267,7 +310,7 @@ def set_tier(slug: SlugArgument, tier: Annotated[Tier, typer.Argument()]) -> Non
     """Change how often a tenant's connections sync."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with _database(settings) as database:
+        async with local.ready(settings) as database:
             return await tenants.set_tier(database, slug, tier)
 
     with local.attached(read()) as settings:
@@ -331,19 +374,19 @@ def tenant_settings(
 
 
 async def _rotate(settings: Settings, step: Callable[[int, int], None]) -> rotation.Rotated:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await rotation.rotate(database, _vault(settings), progress=step)
 
 
 async def _check(settings: Settings) -> tuple[rotation.Keys, list[rotation.Fault]]:
     vault = _vault(settings)
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         found = await rotation.survey(database, vault)
         return found, await rotation.try_all(database, vault)
 
 
 async def _tenants(settings: Settings) -> list[tenants.Tenant]:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await tenants.all(database)
 
 
@@ -368,23 +411,15 @@ async def _delete(
 async def _import(
     settings: Settings, url: str, schema: str, *, dry_run: bool
 ) -> list[importing.Imported]:
-    async with _database(settings) as database:
+    async with local.ready(settings) as database:
         return await importing.read_settings(
             database, _vault(settings), url, schema=schema, dry_run=dry_run
         )
 
 
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    """The database, once it is sure that it is what this program needs."""
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
-    async with local.opened(settings) as database:
-        yield database
-
-
 def _vault(settings: Settings) -> Vault:
     if settings.encryption_keys is None:
-        raise SettingsError("ENCRYPTION_KEYS is not set; make one: openssl rand -base64 32")
+        raise SettingsError(f"ENCRYPTION_KEYS is not set; {WHERE_OLD_ONES_LIE}")
     return Vault.parse(settings.encryption_keys.get_secret_value())
 
 

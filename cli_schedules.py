@@ -14,7 +14,7 @@ from deployments import local
 from deployments._processes import ServiceError
 from deployments.explained import Explained, explain
 from settings import Settings, read
-from storage import check, connections
+from storage import connections
 
 if TYPE_CHECKING:
     from deployments._plan import Plan
@@ -66,8 +66,7 @@ async def _deploy(settings: Settings, *, dry_run: bool, quiet: bool) -> "Plan | 
     # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
     from deployments.reconcile import reconcile
 
-    await check(local.database_url_of(settings), settings.atom_schema)
-    async with local.opened(settings) as database:
+    async with local.ready(settings) as database:
         return await reconcile(
             settings,
             database,
@@ -112,7 +111,7 @@ def status_of(settings: Settings, target: str, account: str | None, *, as_json: 
 async def _explained(
     settings: Settings, tenant: str, integration: str, account: str | None, now: datetime
 ) -> Explained:
-    async with local.opened(settings) as database:
+    async with local.ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
         return await explain(settings, database, connection, now)
 

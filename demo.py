@@ -35,9 +35,10 @@ from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import answered, authorize_url, exchange, identify
 from deployments import local
+from deployments._prefect import connected
 from deployments.triggers import follow, start_sync
 from deployments.webhooks import address_of, is_enabled
-from settings import Settings, SettingsError, untouched, variables_of
+from settings import Settings, SettingsError, variables_of
 from storage import connections, grants, inbox, records, tenants
 from storage.database import Database
 from storage.vault import Vault
@@ -76,22 +77,23 @@ class Result:
 def run(settings: Settings, names: Sequence[str] | None, *, leave: bool, as_json: bool) -> int:
     """Bring everything up, show it, and take it down; the exit status."""
     chosen = _chosen(names)
-    # A demo keeps to its own servers: nothing that the operator set is touched or spoken to.
-    settings = untouched(settings.atom_home)
+    try:
+        result = _run(settings, chosen, leave=leave)
+    except KeyboardInterrupt:
+        if leave:  # nothing was compared
+            raise
+        return 0
+    if as_json:
+        sys.stdout.write(json.dumps({"equal": result.equal, **vars(result)}, indent=2) + "\n")
+    return 0 if result.equal else 1
+
+
+def _run(settings: Settings, names: Sequence[str], *, leave: bool) -> Result:
     with local.supervised(settings, lambda line: err.print(line, highlight=False)) as services:
         with err.status("starting PostgreSQL, Redis, Prefect, a worker and the sandbox …"):
-            start_services(
-                services, limit=WORKERS, sandbox=lambda: _start_sandbox(services, chosen)
-            )
-        _tell_vendors_our_addresses(services.settings, chosen)
-        try:
-            result = asyncio.run(_show(services.settings, chosen, leave=leave))
-        except KeyboardInterrupt:
-            err.print("stopping everything: batches under way are finished first")
-            return 0
-        if as_json:
-            sys.stdout.write(json.dumps({"equal": result.equal, **vars(result)}, indent=2) + "\n")
-        return 0 if result.equal else 1
+            start_services(services, limit=WORKERS, sandbox=lambda: _start_sandbox(services, names))
+        _tell_vendors_our_addresses(services.settings, names)
+        return asyncio.run(_show(services, names, leave=leave))
 
 
 def _chosen(names: Sequence[str] | None) -> list[str]:
@@ -137,13 +139,13 @@ def _tell_vendors_our_addresses(settings: Settings, names: Sequence[str]) -> Non
             _control(settings.atom_sandbox_url or "", "POST", f"/{name}/webhook", body)
 
 
-async def _show(settings: Settings, names: Sequence[str], *, leave: bool) -> Result:
+async def _show(services: local.Services, names: Sequence[str], *, leave: bool) -> Result:
     """Connect, backfill, and then either compare once or go on until Ctrl-C."""
-    api = settings.prefect_api_url or ""
+    settings = services.settings
     result = Result()
-    async with local.opened(settings) as database, PrefectClient(api) as client:
+    async with local.opened(settings) as database, connected(settings) as client:
         linked = await _connect_all(settings, database, names)
-        tell_addresses(settings)
+        tell_addresses(services)
         err.print(f"look closer: ATOM_HOME={settings.atom_home} atom-sync status")
         await _sync_all(client, database, linked, "backfill", result)
         err.print(status_table(await status_rows(database)))

@@ -23,7 +23,7 @@ from connectors._oauth import OAuthApp, settings_in
 from deployments.tiers import Intervals, read_audit_intervals, read_intervals
 from deployments.variables import apps
 from storage.models import Tier
-from storage.vault import Vault, VaultError
+from storage.vault import HOW_TO_MAKE_ONE, WHERE_OLD_ONES_LIE, Vault, VaultError
 
 CALLBACK_PATH = "/api/integrations/callback"
 STRIPE_API = "https://api.stripe.com"
@@ -31,6 +31,8 @@ STRIPE_API = "https://api.stripe.com"
 
 # Set for the processes that `up` and `demo` start: they were given all they need to know.
 SUPERVISED = "ATOM_SUPERVISED"
+# A file that marks a home as the demo's: nothing that the operator set holds there.
+ALONE = "alone"
 
 
 class SettingsError(Exception):
@@ -72,6 +74,11 @@ def _sync_intervals(value: str) -> str:
     return value
 
 
+def _whole(path: Path) -> Path:
+    # Processes of a home stand in other folders than the one that the path was given in.
+    return path.expanduser().resolve()
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -82,8 +89,10 @@ class Settings(BaseSettings):
         env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
 
-    atom_home: Path = Field(
-        default=Path(".atom"), description="Folder for embedded servers, logs and the key file."
+    atom_home: Annotated[Path, AfterValidator(_whole)] = Field(
+        default=Path(".atom"),
+        validate_default=True,
+        description="Folder for embedded servers, logs and the key file.",
     )
     atom_schema: str = Field(
         default="public",
@@ -133,7 +142,8 @@ class Settings(BaseSettings):
         description="`user:password` that the Prefect server asks its callers for.",
     )
     prefect_api_auth_string: SecretStr | None = Field(
-        default=None, description="The same, as workers and the web process send it."
+        default=None,
+        description="The same, as we send it; unset, we send what our own server asks for.",
     )
 
     nextauth_url: HttpUrl | None = Field(
@@ -203,7 +213,9 @@ class Settings(BaseSettings):
     def _a_kept_database_needs_kept_keys(self) -> Self:
         if self.database_url is not None and self.encryption_keys is None:
             raise ValueError(
-                "ENCRYPTION_KEYS is required with DATABASE_URL; make one: openssl rand -base64 32"
+                "ENCRYPTION_KEYS is required with DATABASE_URL. Secrets that are in it already"
+                f" open with their own key alone: {WHERE_OLD_ONES_LIE}."
+                f" For a new database, {HOW_TO_MAKE_ONE}"
             )
         return self
 
@@ -235,7 +247,12 @@ class Settings(BaseSettings):
 
     @property
     def home(self) -> Path:
-        return self.atom_home.expanduser().resolve()
+        return self.atom_home
+
+    @property
+    def prefect_password(self) -> SecretStr | None:
+        """What we give to the Prefect server: unset, what a server of ours asks for."""
+        return self.prefect_api_auth_string or self.prefect_server_api_auth_string
 
     def app(self, integration: str) -> OAuthApp:
         """The operator's OAuth app for an integration; SettingsError names what is missing."""
@@ -302,10 +319,26 @@ def _complete() -> type[Settings]:
     return create_model("Settings", __base__=Settings, **fields)
 
 
+def variables() -> set[str]:
+    """The names of all variables that we read."""
+    return {name.upper() for name in _complete().model_fields}
+
+
+def env_file() -> str | None:
+    """The file that is read beside the environment, if any."""
+    return None if SUPERVISED in os.environ else ".env"
+
+
+def is_alone(home: Path) -> bool:
+    return (home / ALONE).exists()
+
+
 def read(**given: Any) -> Settings:
     """The settings, or one SettingsError that names every variable that is wrong."""
-    if SUPERVISED in os.environ:
-        given.setdefault("_env_file", None)
+    home = given.get("atom_home") or os.environ.get("ATOM_HOME")
+    if home and SUPERVISED not in os.environ and is_alone(_whole(Path(home))):
+        given = _defaults() | {"atom_home": home, "_env_file": None} | given
+    given.setdefault("_env_file", env_file())
     try:
         return _complete()(**given)
     except ValidationError as error:
@@ -313,9 +346,12 @@ def read(**given: Any) -> Settings:
 
 
 def untouched(atom_home: Path) -> Settings:
-    """The defaults, whatever the environment and `.env` say: for the demo."""
-    defaults = {name: field.default for name, field in _complete().model_fields.items()}
-    return read(_env_file=None, **defaults | {"atom_home": atom_home})
+    """The defaults, whatever the environment and `.env` say."""
+    return read(_env_file=None, **_defaults() | {"atom_home": atom_home})
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: field.default for name, field in _complete().model_fields.items()}
 
 
 def _explained(error: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from connectors import (
     Response,
     Whole,
 )
+from connectors._answers import SHAPE_ERRORS
 from connectors._paging import LAPSED, Read, next_url_pages, rows_of
 from connectors._versions import find
 
@@ -173,21 +174,27 @@ def code_of(response: Response) -> str:
 def me(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
-    """Who consented. The settings hold their directory, which events name as `tenantId`."""
+    """Who consented. The settings hold their directory, which events name as `tenantId`, where the
+    token answer tells it."""
     asked = {"$select": "id,displayName,mail,userPrincipalName"}
     found = (yield Request.get("/me", params=asked)).json
     name = found.get("mail") or found.get("userPrincipalName") or found.get("displayName") or ""
-    return (Account(found["id"], name=name, config={"tenant_id": directory(answer)}),)
+    tid = directory(answer)
+    return (Account(found["id"], name=name, config={"tenant_id": tid} if tid else {}),)
 
 
 def directory(answer: Mapping[str, Any]) -> str:
-    """The directory (tid) that a token answer's id_token names.
+    """The directory (tid) that a token answer's id_token names; nothing where it cannot be read,
+    for the tokens beside it are good.
 
     It came straight from the token endpoint over TLS, so its signature proves nothing more.
     """
-    body = str(answer["id_token"]).split(".")[1]
-    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return str(claims["tid"])
+    try:
+        body = str(answer["id_token"]).split(".")[1]
+        tid = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["tid"]
+    except SHAPE_ERRORS:
+        return ""
+    return tid if isinstance(tid, str) else ""
 
 
 def listing(request: Request, **options: Any) -> Read:

@@ -30,7 +30,7 @@ from connectors._types import (
 
 # What concerns a part, and not the connection or the vendor as a whole.
 OF_A_PART = (NotAllowedError, ContractError, ProviderUnavailableError)
-# So many parts in a row that are away mean that the vendor is.
+# So many parts in a row that are away mean that the vendor is, or all, where there are fewer.
 AWAY_IN_A_ROW = 3
 # A part that failed is tried again after so long, twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=10), timedelta(days=1)
@@ -70,8 +70,8 @@ def each_part(
     vendors that tell of every delete in a record.
 
     The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
-    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0]}, the last two
-    during a round only.
+    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "shown_from":
+    time}, the last three during a round only.
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
@@ -98,7 +98,7 @@ def each_part(
                     raise
             except OF_A_PART as error:
                 away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
-                if away >= AWAY_IN_A_ROW:
+                if away >= min(AWAY_IN_A_ROW, walk.size):
                     raise
                 walk.fail(part, error)
             except SHAPE_ERRORS as error:
@@ -106,7 +106,9 @@ def each_part(
             else:
                 away = 0
         unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
-        yield Page((), walk.checkpoint(), unread=walk.unread(), unseen=unseen)
+        yield Page(
+            (), walk.checkpoint(), unread=walk.unread(), unseen=unseen, shown_from=walk.shown_from
+        )
 
     return stream
 
@@ -121,10 +123,11 @@ class _Walk:
     failed: dict[str, dict[str, Any]]
     todo: list[str] | None
     here: dict[str, Any] | None
+    shown_from: datetime | None
 
     @classmethod
     def resumed(cls, at: Mapping[str, Any], context: Context) -> "_Walk":
-        todo = at.get("todo")
+        todo, shown = at.get("todo"), at.get("shown_from")
         return cls(
             context.now,
             dict(at.get("parts", {})),
@@ -132,7 +135,13 @@ class _Walk:
             dict(at.get("failed", {})),
             list(todo) if todo else None,
             at.get("here"),
+            datetime.fromisoformat(shown) if todo and shown else None,
         )
+
+    @property
+    def size(self) -> int:
+        """How many parts there are."""
+        return len({*self.parts, *self.failed, *(self.todo or ())})
 
     def begin(self, listed: Parts) -> list[str]:
         """Starts a round; the former parts that are gone."""
@@ -159,7 +168,14 @@ class _Walk:
             saved["todo"] = list(self.todo)
         if self.todo and self.here is not None:
             saved["here"] = self.here
+        if self.todo and self.shown_from is not None:
+            saved["shown_from"] = self.shown_from.isoformat()
         return saved
+
+    def came(self, page: Page) -> None:
+        """Of all parts together no more was shown than of the one that shows the least."""
+        if page.shown_from is not None:
+            self.shown_from = max(self.shown_from or page.shown_from, page.shown_from)
 
     def postponed(self) -> Checkpoint:
         assert self.todo  # noqa: S101 - there is a part to be read
@@ -218,6 +234,7 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
             except Exception as error:
                 answer = error
             continue
+        walk.came(action)
         if last is not None:
             walk.here = dict(last.checkpoint)
             yield replace(last, checkpoint=walk.checkpoint())
@@ -233,7 +250,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which.
+    They are asked side by side; only when one fails is each asked alone, to know which. The error
+    is raised where the vendor is away, and not one of them.
     """
     try:
         return list((yield tuple(requests)))
@@ -241,9 +259,15 @@ def ask_each(
         if len(requests) == 1:
             return [error]
     answers: list[Response | Exception] = []
+    away = 0
     for request in requests:
         try:
             answers.append((yield request))
         except OF_A_PART as error:
+            away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
+            if away >= AWAY_IN_A_ROW:
+                raise
             answers.append(error)
+        else:
+            away = 0
     return answers

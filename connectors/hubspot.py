@@ -170,7 +170,7 @@ def identify(
 ) -> Generator[Request, Response, tuple[Account, ...]]:
     """The portal: in the token answer since 2025-08-18, else in the account's details."""
     hub_id = answer.get("hub_id")
-    if hub_id is None:
+    if not str(hub_id).isdecimal():
         response = yield Request.get("/account-info/2026-03/details")
         hub_id = response.json["portalId"]
     return (Account(str(hub_id), name=f"HubSpot {hub_id}"),)
@@ -221,6 +221,8 @@ connector = Connector(
         covers=("contacts", "companies", "deals", "tickets"),
         setup="In the app's webhook settings set this address as the target, and subscribe to "
         "creation, deletion, merge, restore and change of contacts, companies, deals and tickets.",
+        proof="Method, address, body and time. The body names the portal and the records, which "
+        "are read again.",
     ),
     follows="search by change time, records by id, lists of archived ones",
     judged_by=("hubspot-api-client",),

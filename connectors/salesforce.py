@@ -252,6 +252,8 @@ connector = Connector(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
         RateLimit(15_000, per=timedelta(days=1)),
         RateLimit(10_000, per=timedelta(days=1), name=BUDGET),
+        # Salesforce counts events here, and no calls (2026-11): ours are kept to one a second.
+        RateLimit(60, per=timedelta(minutes=1), name=feed.LISTENING),
     ),
     # A sync takes some twenty calls of an allowance that the org's other apps live on, too.
     floor=timedelta(minutes=15),
@@ -266,6 +268,8 @@ connector = Connector(
         setup="An administrator of the tenant's org adds an outbound message (Setup > Outbound "
         "Messages) with the connection's own address, `webhook_url` of the connection in our API, "
         "and a flow that sends it when a record is created or changed. No session id is needed.",
+        proof="Nothing is signed. The address ends in a secret of one connection, whose org the "
+        "body must name. The records that it names are read again.",
     ),
     feed=feed.FEED,
     follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "

@@ -3,43 +3,33 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Generator, Iterator, Mapping
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from connectors import (
     Account,
+    Checkpoint,
     Column,
     Connector,
-    Delivery,
-    Effect,
-    Event,
+    Context,
     OAuth2,
+    Page,
     Question,
     RateLimit,
+    Reader,
+    Record,
     Request,
     Response,
     Stream,
     SyncType,
-    Webhook,
     column,
 )
-from connectors._shopify import (
-    VERSION,
-    Rows,
-    ask,
-    classify,
-    data_of,
-    key_of,
-    number,
-    read_again,
-    returned,
-    scan,
-    since,
-)
-from connectors._shopify_watches import TOPICS, watch
-from connectors._signatures import hmac_signature
-from connectors._versions import epoch_us, parse_time
+from connectors._shopify import Rows, ask, key_of, number, read_again, scan, since
+from connectors._shopify_answers import VERSION, classify, data_of, returned
+from connectors._shopify_events import STOCK, webhook
+from connectors._shopify_watches import watch
+from connectors._versions import epoch_us, find, parse_time
 
 MONEY = "{ shopMoney { amount currencyCode } }"
 ORDERS = Rows(
@@ -50,6 +40,8 @@ ORDERS = Rows(
     "test tags currentSubtotalLineItemsQuantity customer { id } "
     f"totalPriceSet {MONEY} currentTotalPriceSet {MONEY}",
     points=6,
+    # 60 days without read_all_orders, by when an order was made; clocks differ.
+    shown=timedelta(days=59),
 )
 PRODUCTS = Rows(
     "products",
@@ -90,56 +82,46 @@ TIMES = {
 }
 
 
-def stream(name: str, rows: Rows, columns: Mapping[str, Column]) -> Stream:
+Fetch: TypeAlias = Callable[[Sequence[str], Context], Reader]
+
+
+def stream(
+    name: str, rows: Rows, columns: Mapping[str, Column], fetch: Fetch | None = None
+) -> Stream:
     """Rows by the time of their change. What was deleted only webhooks tell."""
     return Stream(
         name=name,
         key=key_of,
         read=lambda at, context: scan(rows, at, context),
-        fetch=lambda keys, context: read_again(rows, keys, context),
+        listing=lambda at, context: scan(rows.bare, at, context),
+        fetch=fetch or (lambda keys, context: read_again(rows, keys, context)),
         window=since,
         version=epoch_us("updatedAt"),
         hides_deletes=True,
+        keeps_hidden=rows.shown is not None,
+        made_at=made_at if rows.shown else None,
         columns={**columns, **TIMES},
     )
 
 
-def events(delivery: Delivery) -> Iterator[Event]:
-    """A webhook tells a record in REST's words: it is read again in those of GraphQL."""
-    headers = delivery.headers
-    topic, shop = headers["x-shopify-topic"], headers["x-shopify-shop-domain"]
-    kind, _, what = topic.partition("/")
-    told: dict[str, Any] = {
-        "type": topic,
-        "account_id": shop,
-        "at": parse_time(at) if (at := headers.get("x-shopify-triggered-at")) else None,
-    }
-    # The same for each attempt; X-Shopify-Event-Id is that of several deliveries.
-    id = headers["x-shopify-webhook-id"]
-    if kind in TOPICS and what in CHANGES:
-        effect = Effect.DELETED if what == "delete" else Effect.READ
-        key = number(delivery.json.get("id") or delivery.json["admin_graphql_api_id"])
-        yield Event(id=id, effect=effect, streams=(kind,), key=key, **told)
-    elif topic == "app/uninstalled":
-        yield Event(id=id, effect=Effect.REVOKED, **told)
-    elif topic == "shop/redact":
-        yield Event(id=id, effect=Effect.PURGE, **told)
-    elif topic in PRIVACY:
-        effect, orders = PRIVACY[topic]
-        body = delivery.json
-        keys = [("customers", body["customer"]["id"])]
-        keys += [("orders", one) for one in body.get(orders) or ()]
-        for stream, key in keys:
-            each = f"{id}:{stream}:{number(key)}"
-            yield Event(id=each, effect=effect, streams=(stream,), key=number(key), **told)
+def made_at(record: Record) -> datetime:
+    return parse_time(record["createdAt"])
 
 
-# What the law asks for, and where the payload names the orders it is about.
-PRIVACY = {
-    "customers/data_request": (Effect.REPORT, "orders_requested"),
-    "customers/redact": (Effect.ERASE, "orders_to_redact"),
-}
-CHANGES = ("create", "update", "updated", "cancelled", "delete")
+def products_again(keys: Sequence[str], context: Context) -> Reader:
+    """Products by their ids, and those whose stock changed, by that of the inventory item."""
+    items = [key for key in keys if key.startswith(STOCK)]
+    yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
+    for first in range(0, len(items), AT_ONCE):
+        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
+        found = data_of((yield ask(BY_STOCK, {"ids": ids}, cost=3 * len(ids))))["nodes"]
+        products = [find(item, ("variant", "product")) for item in found]
+        yield Page([product for product in products if product], Checkpoint())
+
+
+AT_ONCE = 100
+BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {{
+    variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
 
 
 def identify(
@@ -202,22 +184,18 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify,
-    webhook=Webhook(
-        proven_by="SHOPIFY_API_SECRET",
-        verify=hmac_signature("x-shopify-hmac-sha256", "shopify-hmac-sha256", encoding="base64"),
-        events=lambda delivery: tuple(events(delivery)),
-        covers=tuple(TOPICS),
-        setup="Set this address for the three privacy webhooks in the app's configuration "
-        "(`compliance_topics` in shopify.app.toml) and for app/uninstalled; what else is wanted "
-        "is subscribed to for each shop.",
-    ),
+    webhook=webhook,
     watch=watch,
     follows="search by change time, exports of long scans",
     judged_by=("ShopifyAPI",),
     gaps=(
         "Line items of orders and variants of products.",
-        "Orders older than 60 days: they need read_all_orders, which Shopify approves by app.",
-        "Deletes that no webhook told of are found by the weekly full read.",
+        "Orders older than 60 days: they need read_all_orders, which Shopify approves by app. What "
+        "was read before stays, as it was then.",
+        "Deletes that no webhook told of are found by the weekly audit; of orders older than 60 "
+        "days, never.",
+        "Fields of protected customer data that the app is not approved for come empty; the status "
+        "names them.",
         "A shop whose address at myshopify.com is changed has to be connected again.",
     ),
     streams=(
@@ -252,6 +230,7 @@ connector = Connector(
                 "tags": column("tags", "jsonb"),
                 "published_at": column("publishedAt", "timestamptz"),
             },
+            products_again,
         ),
         stream(
             "customers",

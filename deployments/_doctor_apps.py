@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from connectors import Connector, all_connectors
 from deployments._doctor_row import Row, State, host_of, is_local
+from deployments.local import web_address
 from deployments.variables import App, apps
 from deployments.webhooks import PATH
 from settings import CALLBACK_PATH, Settings
@@ -37,7 +38,7 @@ def callback_of(settings: Settings, app: App) -> str:
 
 
 def _expected(settings: Settings) -> str:
-    return f"{settings.nextauth_url or 'NEXTAUTH_URL'}{CALLBACK_PATH}"
+    return f"{web_address(settings)}{CALLBACK_PATH}"
 
 
 def _app(settings: Settings, app: App, serves: list[Connector]) -> Iterator[Row]:
@@ -77,7 +78,7 @@ def _webhooks(settings: Settings, serves: list[Connector]) -> dict[str, str]:
     found = {}
     for connector in serves:
         if connector.webhook is not None and connector.webhook.setup:
-            address = f"{settings.nextauth_url or 'NEXTAUTH_URL'}{PATH}/{connector.name}"
+            address = f"{web_address(settings)}{PATH}/{connector.name}"
             found[address] = connector.webhook.setup
     return found
 
@@ -99,8 +100,6 @@ def _malformed(settings: Settings, app: App) -> str:
 
 
 def _callback_problem(settings: Settings, app: App, callback: str) -> str:
-    if not settings.nextauth_url and not _value(settings, app.callback_url):
-        return f"{app.callback_url} is not set, and NEXTAUTH_URL neither"
     parts = urlsplit(callback)
     own = {f"/api/integrations/{name}/callback" for name in app.integrations}
     if parts.path not in {CALLBACK_PATH, *own}:

@@ -13,7 +13,7 @@ from settings import Settings
 from storage import StorageError, check
 from storage.database import Database
 from storage.rotation import survey
-from storage.vault import Vault, parse_keys
+from storage.vault import WHERE_OLD_ONES_LIE, Vault, parse_keys
 
 AREA = "secrets"
 LENGTH = 32
@@ -93,7 +93,7 @@ async def master_keys(settings: Settings) -> list[Row]:
     """ENCRYPTION_KEYS, compared with what the database's secrets are wrapped by."""
     name = "ENCRYPTION_KEYS"
     if settings.encryption_keys is None:
-        return [Row(AREA, name, State.MISSING, "not set", MAKE)]
+        return [Row(AREA, name, State.MISSING, "not set", WHERE_OLD_ONES_LIE)]
     text = settings.encryption_keys.get_secret_value()
     # 32 random bytes hold about 30 different ones.
     if any(len(set(key)) < 16 for key in parse_keys(text, source=name)):
@@ -110,7 +110,8 @@ async def master_keys(settings: Settings) -> list[Row]:
         await database.close()
     if keys.missing:
         found = f"secrets need a key that is not here (fingerprint {', '.join(keys.missing)})"
-        return [Row(AREA, name, State.WRONG, found, "add it after the current one")]
+        remedy = f"add it after the current one; {WHERE_OLD_ONES_LIE}"
+        return [Row(AREA, name, State.WRONG, found, remedy)]
     rows = [Row(AREA, name, State.OK, f"current key {keys.current}")]
     if keys.left:
         found = f"{keys.left:,} tenants are under an older key"

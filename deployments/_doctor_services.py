@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import re
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import version
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -40,16 +42,16 @@ async def database(settings: Settings) -> list[Row]:
     conninfo = make_conninfo(url, **{**given, "connect_timeout": str(SECONDS)})
     try:
         async with await psycopg.AsyncConnection.connect(conninfo) as connection:
-            version = connection.info.server_version // 10_000
+            major = connection.info.server_version // 10_000
             secured = "TLS" if connection.pgconn.ssl_in_use else "no TLS"
     except psycopg.OperationalError as error:
         lines = str(error).strip().splitlines() or ["no reason given"]
         remedy = "start it, or compare DATABASE_URL with what the hosting company says"
         return [Row(area, "reachable", State.WRONG, lines[0], remedy), *rows]
-    rows.insert(0, Row(area, "reachable", State.OK, f"PostgreSQL {version}, {secured}"))
-    if version < OLDEST_POSTGRESQL:
+    rows.insert(0, Row(area, "reachable", State.OK, f"PostgreSQL {major}, {secured}"))
+    if major < OLDEST_POSTGRESQL:
         remedy = f"upgrade to {OLDEST_POSTGRESQL} or newer"
-        rows.append(Row(area, "version", State.WRONG, f"PostgreSQL {version}", remedy))
+        rows.append(Row(area, "version", State.WRONG, f"PostgreSQL {major}", remedy))
     try:
         await check(url, settings.atom_schema)
         rows.append(Row(area, "schema", State.OK, f"current, in {settings.atom_schema!r}"))
@@ -101,10 +103,10 @@ async def prefect(settings: Settings) -> list[Row]:
     if url is None:
         found = "not set: atom-sync up starts one that only this machine reaches"
         return [Row(area, "PREFECT_API_URL", State.OPTIONAL, found, required=False)]
-    given = settings.prefect_api_auth_string or settings.prefect_server_api_auth_string
+    given = settings.prefect_password
     password = given.get_secret_value() if given else None
     elsewhere = not is_local(host_of(url))
-    status = await asyncio.to_thread(_status, f"{url}/admin/version", password)
+    status, text = await asyncio.to_thread(_asked, f"{url}/admin/version", password)
     rows = []
     if status is None:
         remedy = "start it, or compare PREFECT_API_URL, which ends in /api"
@@ -118,11 +120,28 @@ async def prefect(settings: Settings) -> list[Row]:
         rows.append(Row(area, "reachable", State.WRONG, found, "compare PREFECT_API_URL"))
     else:
         rows.append(Row(area, "reachable", State.OK, url))
+        rows.append(_version(text))
     if elsewhere and url.startswith("http://"):
         found, remedy = "runs and password go over the network in the clear", "put it behind https"
         rows.append(Row(area, "TLS", State.WRONG, found, remedy, required=False))
     rows.append(await asyncio.to_thread(_open_to_others, url, password))
     return rows
+
+
+def _version(answer: bytes) -> Row:
+    """Whether the server is of our version; one that is older does not know all that we ask of it.
+
+    Prefect keeps a newer server to what older clients know, within a major version.
+    """
+    ours, theirs = version("prefect"), answer.decode(errors="replace").strip().strip('"')
+    if theirs == ours:
+        return Row("prefect", "version", State.OK, f"Prefect {ours}, there and here")
+    numbers = [[int(n) for n in re.findall(r"\d+", each)[:3]] for each in (theirs, ours)]
+    newer = numbers[0][:1] == numbers[1][:1] and numbers[0] >= numbers[1]
+    there = f"Prefect {theirs}" if numbers[0] else "no Prefect that tells its version"
+    found = f"the server is {there}, and here is Prefect {ours}"
+    remedy = f"run the server on Prefect {ours}"
+    return Row("prefect", "version", State.WRONG, found, remedy, required=not newer)
 
 
 def _open_to_others(url: str, password: str | None) -> Row:
@@ -131,7 +150,7 @@ def _open_to_others(url: str, password: str | None) -> Row:
         " PREFECT_API_AUTH_STRING for us; or let it listen on 127.0.0.1 alone"
     )
     for address in addresses(url):
-        if _status(f"{address}/admin/version", None) == 200:
+        if _asked(f"{address}/admin/version", None)[0] == 200:
             found = f"whoever reaches {host_of(address)} can run flows: it asks for no password"
             return Row("prefect", "closed to others", State.WRONG, found, remedy)
     if not is_local(host_of(url)) and password is None:
@@ -154,21 +173,20 @@ def addresses(url: str) -> Iterator[str]:
                 yield urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}"))
 
 
-def _status(url: str, password: str | None) -> int | None:
-    """What a GET is answered with; None if nothing answers."""
+def _asked(url: str, password: str | None) -> tuple[int | None, bytes]:
+    """What a GET is answered with: its status, None if nothing answers, and the body."""
     request = urllib.request.Request(url)  # noqa: S310 - settings take http and https alone
     if password:
         given = base64.b64encode(password.encode()).decode()
         request.add_header("authorization", f"Basic {given}")
     try:
         with _DIRECT.open(request, timeout=SECONDS) as answer:
-            status: int = answer.status
-            return status
+            return answer.status, answer.read(1_000)
     except urllib.error.HTTPError as error:
         error.close()
-        return error.code
+        return error.code, b""
     except (OSError, ValueError):
-        return None
+        return None, b""
 
 
 async def mail(settings: Settings) -> list[Row]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -97,20 +98,29 @@ def locate(home: Path) -> Postgres:
     return Postgres(binaries=binaries, data=data, sockets=sockets)
 
 
-def shell(url: str, schema: str, command: str | None) -> int:
-    """psql on that database; its exit status. The password goes by the environment, not in `ps`."""
+def shell(url: str, schema: str, command: str | None, folder: Path) -> int:
+    """psql on that database, in that folder; its exit status.
+
+    The password goes by the environment, where `ps` does not show it.
+    """
     given = conninfo_to_dict(url)
     known = {"dbname": "PGDATABASE", "application_name": "PGAPPNAME"}
     environment = {
         known.get(name, f"PG{name.upper()}"): str(value) for name, value in given.items()
     } | {"PGOPTIONS": f"-c search_path={schema}"}
     arguments = ["--command", command] if command else []
-    done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
-        # The wheel's own psql speaks no TLS.
-        [which("psql") or str(_wheel() / "bin" / "psql"), "--no-psqlrc", *arguments],
-        env=os.environ | environment,
-        check=False,
-    )
+    # Ctrl-C reaches both of us, and is psql's: it ends a query.
+    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
+            # The wheel's own psql speaks no TLS.
+            [which("psql") or str(_wheel() / "bin" / "psql"), "--no-psqlrc", *arguments],
+            env=os.environ | environment,
+            cwd=folder,
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, former)
     return done.returncode
 
 

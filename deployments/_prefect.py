@@ -28,12 +28,20 @@ async def connected(
     """A client of the settings' Prefect server; PrefectUnavailableError for all that goes wrong."""
     if settings.prefect_api_url is None:
         raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
-    auth = settings.prefect_api_auth_string
+    password = settings.prefect_password
     try:
         async with PrefectClient(
-            settings.prefect_api_url, auth_string=auth.get_secret_value() if auth else None
+            settings.prefect_api_url,
+            auth_string=password.get_secret_value() if password else None,
         ) as client:
             yield client
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.UNAUTHORIZED:
+            trouble = (
+                "the Prefect server does not accept our password: set PREFECT_API_AUTH_STRING to"
+                " the server's PREFECT_SERVER_API_AUTH_STRING"
+            )
+        raise PrefectUnavailableError(trouble) from error
     except (httpx.HTTPError, PrefectException) as error:
         raise PrefectUnavailableError(trouble) from error
 

@@ -89,6 +89,23 @@ def reserved(port: int) -> bool:
 
 
 @contextmanager
+def unbroken() -> Iterator[None]:
+    """Ctrl-C waits until the block is done: what was started is then known, and can be stopped."""
+    held: list[int] = []
+    former = {
+        number: signal.signal(number, lambda number, frame: held.append(number))
+        for number in _STOP_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """A second Ctrl-C must not leave processes behind."""
     former = {number: signal.signal(number, signal.SIG_IGN) for number in _STOP_SIGNALS}

@@ -102,7 +102,7 @@ NEEDED = {
     "nextauth_url": "for connecting accounts",
     "nextauth_secret": "for connecting accounts",
     "prefect_server_api_auth_string": "where others reach Prefect",
-    "prefect_api_auth_string": "with PREFECT_SERVER_API_AUTH_STRING",
+    "prefect_api_auth_string": "where PREFECT_SERVER_API_AUTH_STRING is set elsewhere",
 }
 EXAMPLES = {
     "database_url": "postgresql://user:password@host:5432/atom_saas?sslmode=require",
@@ -121,6 +121,13 @@ There are two kinds. **Platform credentials** are the operator's, set in the env
 `.env`. **Tenant credentials** are the tenants' own: they come by connecting an account or through
 the API, and are kept encrypted in `tenant_settings`. `atom-sync doctor` checks the platform's
 live, and says what to do about each.
+
+An empty value is an unset one. The environment goes before `.env`. Paths have to be absolute, such
+as `sslrootcert` in `DATABASE_URL`: our processes stand in a folder of their own.
+
+Prefect's own variables (scaling.md names some) may be set in the same places, and what `up` starts
+is given them. A `prefect.toml`, `[tool.prefect]` in a `pyproject.toml` and Prefect's profiles are
+not read.
 
 ## Platform credentials"""
 APPS = f"""

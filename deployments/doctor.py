@@ -37,6 +37,6 @@ def unreadable(error: SettingsError) -> list[Row]:
     rows = []
     for line in str(error).splitlines():
         name, colon, problem = line.partition(": ")
-        what, found = (name, problem) if colon else ("settings", line)
+        what, found = (name, problem) if colon and name.isupper() else ("settings", line)
         rows.append(Row("settings", what, State.WRONG, found, "see docs/credentials.md"))
     return rows

@@ -22,7 +22,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from deployments import WORK_POOL, _postgres, _redis, promises
+from connectors import all_connectors
+from deployments import WORK_POOL, _postgres, _redis, promises, surroundings
 from deployments._processes import (
     ServiceError,
     alive,
@@ -31,16 +32,18 @@ from deployments._processes import (
     is_that_one_alive,
     locked,
     reserved,
+    unbroken,
     uninterrupted,
 )
 from settings import SUPERVISED, Settings, SettingsError, read
-from storage import StorageError, runs
+from storage import StorageError, check, migrate, runs
 from storage.database import Database
 from storage.vault import load_or_create_key_file
 
 LOOPBACK = "127.0.0.1"
 _PREFECT_PORT = 4200
 _WEB_PORT = 8000
+_CODE = Path(__file__).parent.parent
 _GRACE_SECONDS = 20  # what batches under way get to end in
 _ANSWERING_SECONDS = 120
 _PATIENCE_SECONDS = 60  # with another process that makes schedules now
@@ -54,6 +57,7 @@ class Services:
     say: Callable[[str], None]
     lasting: bool = True
     worker: psutil.Popen | None = None
+    web: str = ""  # where it listens
     _started: dict[str, psutil.Popen] = field(default_factory=dict)
     _server: _postgres.Postgres | None = None
 
@@ -95,7 +99,8 @@ class Services:
 
     def start_database(self) -> None:
         if self.settings.database_url is None:
-            self._server = _postgres.start(self.home)
+            with unbroken():
+                self._server = _postgres.start(self.home)
             _create_database(self._server.url("postgres"), "atom_saas")
             keys = self.settings.encryption_keys
             self.add_settings(
@@ -108,7 +113,8 @@ class Services:
 
     def start_redis(self) -> None:
         if self.settings.redis_url is None:
-            self._started["redis"] = _redis.start(self.home, self.logs / "redis.log")
+            with unbroken():
+                self._started["redis"] = _redis.start(self.home, self.logs / "redis.log")
             self.add_settings(redis_url=_redis.url_of(self.home))
             self._record()
 
@@ -126,7 +132,8 @@ class Services:
                 "prefect",
                 ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
                 {
-                    "PREFECT_API_DATABASE_CONNECTION_URL": self.settings.prefect_database_url(
+                    # Of its two names for this, Prefect takes this one first.
+                    "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.settings.prefect_database_url(
                         database_url_of(self.settings)
                     ),
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -145,23 +152,20 @@ class Services:
         port = free_port(_WEB_PORT)
         if port != _WEB_PORT:
             self.say(f"port {_WEB_PORT} is taken: the web server listens on {port}")
-        origin = f"http://{LOOPBACK}:{port}"
+        self.web = f"http://{LOOPBACK}:{port}"
         missing: dict[str, str] = {}
         if self.settings.nextauth_url is None:
-            missing["nextauth_url"] = origin
+            missing["nextauth_url"] = self.web
         for name in ("jwt_secret", "nextauth_secret"):
             if getattr(self.settings, name) is None:
                 missing[name] = load_or_create_key_file(self.home / name.replace("_", "-"))
         self.add_settings(**missing)
         self.start_process(
             "web",
-            [
-                "uvicorn", "--factory", "web.app:create_app", "--host", host,
-                "--port", str(port), "--no-access-log", "--log-level", "warning",
-            ],
+            ["web", "--host", host, "--port", str(port)],
             {},
-        )  # fmt: skip
-        self.wait_until_answers("web", f"{origin}/healthz")
+        )
+        self.wait_until_answers("web", f"{self.web}/healthz")
 
     def start_worker(self, limit: int) -> None:
         self.worker = self.start_process(
@@ -174,17 +178,14 @@ class Services:
         )  # fmt: skip
 
     def prefect_environment(self) -> dict[str, str]:
-        """What makes a process of ours speak to our Prefect server, and keep quiet otherwise."""
-        return {
-            "PREFECT_API_URL": self.settings.prefect_api_url or "",
-            "PREFECT_HOME": str(self.home / "prefect"),
-            "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-            "DO_NOT_TRACK": "1",
-            # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From
-            # the wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
-            "PYTHONTZPATH": "",
-        }
+        """What makes a process of ours speak to our Prefect server."""
+        password = self.settings.prefect_password
+        known = {"PREFECT_API_URL": self.settings.prefect_api_url}
+        known["PREFECT_API_AUTH_STRING"] = password.get_secret_value() if password else None
+        told = {name: value for name, value in known.items() if value}
+        # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From the
+        # wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
+        return surroundings.environment_of(self.home) | told | {"PYTHONTZPATH": ""}
 
     def start_process(
         self, name: str, command: list[str], environment: dict[str, str]
@@ -192,17 +193,20 @@ class Services:
         """Start a Python module as a child in a session of its own, its output in a log file."""
         log = self.logs / f"{name}.log"
         binaries = str(Path(sys.executable).parent)
-        with log.open("ab") as output:
+        with log.open("ab") as output, unbroken():
             self._started[name] = psutil.Popen(
                 [sys.executable, "-m", *command],
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                cwd=surroundings.folder_of(self.home),
                 env=_inherited(self.settings)
                 | self.settings.environment()
                 | self.prefect_environment()
-                | {"PATH": os.pathsep.join((binaries, os.environ.get("PATH", os.defpath)))}
+                | {"PATH": _before(os.environ.get("PATH", os.defpath), binaries)}
+                # The code that we are, also where it is not installed.
+                | {"PYTHONPATH": _before(os.environ.get("PYTHONPATH"), str(_CODE))}
                 | {SUPERVISED: "1"}
                 | environment,
             )
@@ -245,6 +249,7 @@ class Services:
         """
         if self.worker is None:
             return
+        self.say("stopping: batches under way are finished first")
         with suppress(StorageError):  # the database is away: the runs notice that by themselves
             asyncio.run(_tell_runs_to_stop(self.settings))
         runs = self.runs_under_way()
@@ -264,6 +269,7 @@ class Services:
             "redis_url": _redis.url_of(self.home) if "redis" in self._started else None,
             "prefect_api_url": self.settings.prefect_api_url,
             "atom_sandbox_url": self.settings.atom_sandbox_url,
+            "web": self.web,
         }
         path = self.home / "services.json"
         path.with_suffix(".new").write_text(json.dumps(record))
@@ -279,7 +285,7 @@ def supervised(
     A `lasting` one is there to be used by commands that are run beside it.
     """
     prepare(settings.home)
-    with locked(settings.home, wait=wait):
+    with locked(settings.home, wait=wait), surroundings.apart(settings.home):
         _clear_leftovers(settings.home)
         services = Services(settings, say, lasting=lasting)
         try:
@@ -295,20 +301,39 @@ def attached(settings: Settings) -> Iterator[Settings]:
     prepare(settings.home)
     running = _running(settings.home)
     if running is not None:
-        unset = {name: value for name, value in running.items() if getattr(settings, name) is None}
+        names = ("database_url", "redis_url", "prefect_api_url", "atom_sandbox_url")
+        unset = {name: running[name] for name in names if getattr(settings, name) is None}
         keys = settings.encryption_keys or load_or_create_key_file(settings.home / "keys")
-        yield read(**_given(settings) | unset | {"encryption_keys": keys})
+        with surroundings.apart(settings.home):
+            yield read(**_given(settings) | unset | {"encryption_keys": keys})
     elif settings.database_url is not None:
-        yield settings
+        with surroundings.apart(settings.home):
+            yield settings
     else:
         with supervised(settings, lambda line: None, lasting=False, wait=30) as services:
             services.start_database()
+            asyncio.run(migrated(services.settings))
             yield services.settings
 
 
 async def _tell_runs_to_stop(settings: Settings) -> None:
     async with opened(settings) as database:
         await runs.request_stop(database, settings.atom_worker)
+
+
+@asynccontextmanager
+async def ready(settings: Settings) -> AsyncIterator[Database]:
+    """The database, once it is sure that its schema is what this program needs."""
+    await check(database_url_of(settings), settings.atom_schema)
+    async with opened(settings) as database:
+        yield database
+
+
+async def migrated(settings: Settings) -> None:
+    """Bring the database's schema up to date."""
+    await migrate(
+        database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
+    )
 
 
 @asynccontextmanager
@@ -319,6 +344,14 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+def web_address(settings: Settings) -> str:
+    """Where browsers and vendors reach us: NEXTAUTH_URL, or else where `up` lets the web listen."""
+    if settings.nextauth_url is not None:
+        return settings.nextauth_url
+    known = (_running(settings.home) or {}).get("web")
+    return str(known or f"http://{LOOPBACK}:{_WEB_PORT}")
 
 
 def database_url_of(settings: Settings) -> str:
@@ -332,7 +365,8 @@ def prepare(home: Path) -> None:
     """Make the home: closed to others, but PostgreSQL's own user may pass when we are root."""
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    (home / "logs").mkdir(mode=0o700, exist_ok=True)
+    for folder in (home / "logs", surroundings.folder_of(home)):
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def is_free(port: int) -> bool:
@@ -360,17 +394,20 @@ def _inherited(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in decided}
 
 
+def _before(path: str | None, first: str) -> str:
+    return os.pathsep.join((first, path)) if path else first
+
+
 def _given(settings: Settings) -> dict[str, object]:
     return {name: value for name, value in settings if value is not None}
 
 
 def _running(home: Path) -> dict[str, object] | None:
-    """The addresses a living supervisor of this home wrote down."""
+    """What a living supervisor of this home wrote down."""
     record = _read_record(home)
     if record is None or not is_that_one_alive(record["supervisor"]):
         return None
-    names = ("database_url", "redis_url", "prefect_api_url", "atom_sandbox_url")
-    return {name: record[name] for name in names}
+    return record
 
 
 def _read_record(home: Path) -> dict[str, object] | None:

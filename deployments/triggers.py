@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from connectors import load
 from deployments._errors import PrefectUnavailableError as PrefectUnavailableError
 from deployments._prefect import connected
-from deployments.local import opened
+from deployments.local import ready
 from settings import Settings
 from storage import audits, connections
 
@@ -131,7 +131,7 @@ async def sync_now(
     connector = load(integration)
     for name in streams or ():
         connector.stream(name)  # before anything runs
-    async with opened(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
     trigger = "audit" if audit else "manual"
     async with connected(settings) as client:
@@ -152,7 +152,7 @@ async def audit_now(
     streams: Sequence[str] | None,
 ) -> tuple[FlowRun, list[audits.Result]]:
     """Check a tenant's connection against what the vendor lists: the run, and what it found."""
-    async with opened(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
         async with database.transaction(connection.tenant_id) as session:
             before = await audits.latest(session, connection.id)

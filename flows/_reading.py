@@ -229,7 +229,7 @@ class Reading:
             batch.rows += len(part.rows)
             size += sum(len(row.data) for row in part.rows)
             if batch.rows >= BATCH_RECORDS or size >= BATCH_BYTES:
-                batch.last = part.final and part.stream is self._streams[-1]
+                batch.last = part.done and part.final and part.stream is self._streams[-1]
                 return batch
         batch.last = True
         return batch

@@ -93,7 +93,7 @@ async def refresh(shared: Runtime, batch: Batch) -> None:
     async def renew(work: Work) -> None:
         async with slots:
             try:
-                await shared.access_token(work.connection)
+                await shared.bearer(work.connection)
             except (ConnectorError, StorageError, SettingsError) as error:
                 work.away = error
 

@@ -143,7 +143,7 @@ async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
 @task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 async def refresh(shared: Runtime, connection: connections.Connection) -> None:
     """Make sure that the access token lasts; what it is never leaves the process."""
-    await shared.access_token(connection)
+    await shared.bearer(connection)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

@@ -195,11 +195,7 @@ async def _send(
     send: Send,
 ) -> None:
     kind = fault.kind if fault else ""
-    if (
-        fault
-        and kind in ("hang", "slow")
-        and not await pause(fault.seconds, world.stopping, receive)
-    ):
+    if fault and kind in ("hang", "slow") and not await pause(fault, world.stopping, receive):
         return
     if kind == "hang":
         response = HTMLResponse("<h1>504 Gateway Time-out</h1>", 504)

@@ -24,6 +24,7 @@ TIES = (
 ARCHIVED_SHARE = 0.04
 # How long the search index is remembered as it was, at the most.
 LONGEST_LAG = timedelta(hours=1)
+IMPORTED_EVERY = timedelta(days=30)
 
 
 @dataclass
@@ -90,17 +91,17 @@ def new(seed: Seed) -> Portal:
     """A portal filled from the seed; a few of its objects are archived already."""
     tables = {kind: Table(kind) for kind in PROPERTIES}
     portal = Portal(seed.account_id, seed.clock, tables, tell=seed.tell)
-    random = seed.random
+    random, now = seed.random, seed.clock.now()
     for kind, table in tables.items():
         live = _length(kind, seed.size)
         count = live + ceil(live * ARCHIVED_SHARE)
         archived = set(random.sample(range(count), count - live))
-        past = sorted(moment(random, seed.clock.now()) for _ in range(count))
+        past = sorted(moment(random, now) for _ in range(count))
         for number, created_at in enumerate(past):
-            item = _seed_item(portal, table, created_at, random)
+            item = _seed_item(portal, table, created_at, now, random)
             item.archived_at = item.updated_at if number in archived else None
     for _ in range(_length("owners", seed.size)):
-        _add_owner(portal, moment(random, seed.clock.now()), {}, random)
+        _add_owner(portal, moment(random, now), {}, random)
     for kind, other in TIES:
         others = list(tables[other].items)
         for item_id in tables[kind].items:
@@ -233,18 +234,19 @@ def _length(stream: str, size: int) -> int:
     return max(2, round(size * SHARES[stream])) if size else 0
 
 
-def _seed_item(portal: Portal, table: Table, created_at: datetime, random: Random) -> Item:
-    now = portal.clock.now()
+def _seed_item(
+    portal: Portal, table: Table, created_at: datetime, now: datetime, random: Random
+) -> Item:
     item = create(portal, table, MAKERS[table.kind](random, created_at), random)
     item.created_at = created_at
     # An import touches many objects at one moment: a time is no unique place in the order.
-    days = (now - created_at) / timedelta(days=1)
-    month = created_at.replace(day=1, hour=3, minute=0, second=0, microsecond=0)
-    imported = month + timedelta(days=31)
-    item.updated_at = (
-        imported
-        if random.random() < 0.2 and imported < now
-        else now - timedelta(milliseconds=int(random.random() * days * 86_400_000))
+    age = now - created_at
+    imports = age // IMPORTED_EVERY
+    is_imported, untouched = random.random() < 0.2, age * random.random()
+    item.updated_at = now - (
+        IMPORTED_EVERY * imports
+        if is_imported and imports
+        else timedelta(milliseconds=untouched // timedelta(milliseconds=1))
     )
     item.properties["createdate"] = stamp(created_at)
     item.properties[modified(table.kind)] = stamp(item.updated_at)

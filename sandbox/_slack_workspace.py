@@ -20,7 +20,9 @@ class Workspace:
     """`teams` are an organisation's; a workspace has only its own id there.
 
     `talk` has each channel's messages and replies by ts. `restricted`: the app is sold outside
-    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`.
+    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`. On a
+    free plan history shows so many days only, `shown_days`; what is older is still there. Channels
+    that are `refused` are listed, and cannot be read.
     """
 
     id: str
@@ -35,6 +37,8 @@ class Workspace:
     restricted: bool = False
     rotates: bool = False
     era: int = 0
+    shown_days: float | None = None
+    refused: set[str] = field(default_factory=set)
 
     @property
     def is_org(self) -> bool:
@@ -49,6 +53,11 @@ class Workspace:
         while (ts := f"{micro // 1_000_000}.{micro % 1_000_000:06d}") in self.talk[channel]:
             micro += 1
         return ts
+
+    def shows(self, message: Json) -> bool:
+        """Whether the plan lets history show it."""
+        days = self.shown_days
+        return days is None or float(message["ts"]) > self.clock.time() - days * 86_400
 
     def news(self, kind: str, **fields: Any) -> None:
         self.tell({"type": kind, "event_ts": f"{self.clock.time():.6f}", **fields})
@@ -78,6 +87,17 @@ def store(space: Workspace, stream: str) -> dict[str, Json]:
 
 def _in_channel(message: Json) -> bool:
     return not is_reply(message) or message.get("subtype") == "thread_broadcast"
+
+
+def of_a_channel(space: Workspace, stream: str) -> tuple[str, list[str]]:
+    """The channel that has most records of a stream, and their keys; neither of a stream that
+    does not go by channels."""
+    found: dict[str, list[str]] = {}
+    if stream not in ("users", "channels"):
+        for key in store(space, stream):
+            found.setdefault(key.partition("/")[0], []).append(key)
+    channel = max(found, key=lambda one: len(found[one]), default="")
+    return channel, found.get(channel, [])
 
 
 def alterable(space: Workspace, stream: str) -> Iterable[str]:

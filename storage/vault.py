@@ -28,6 +28,10 @@ KEY_BYTES = 32
 NONCE_BYTES = 12  # what GCM takes as it is; random ones are safe for 2**32 seals under one key
 VERSION = "v1"
 HOW_TO_MAKE_ONE = "make one with: openssl rand -base64 32"
+WHERE_OLD_ONES_LIE = (
+    "it lies in the file `keys` of the ATOM_HOME that the database was made with, or with your"
+    " backups (docs/recovery.md)"
+)
 
 
 class VaultError(StorageError):
@@ -181,7 +185,7 @@ async def check_keys(database: Database, vault: Vault) -> None:
             raise VaultError(
                 "this process lacks an encryption key that the database's secrets need "
                 f"(fingerprint {', '.join(sorted(missing))}): add it to ENCRYPTION_KEYS, "
-                "after the current one"
+                f"after the current one; {WHERE_OLD_ONES_LIE}"
             )
         installation.key_fingerprints = known
 

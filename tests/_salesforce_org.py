@@ -92,7 +92,10 @@ class Org:
 @contextmanager
 def opened(*, size: int = 20) -> Iterator[Org]:
     """A new org of a new sandbox."""
-    with sandbox.start(["salesforce"]) as origin, httpx.Client(base_url=origin) as client:
+    with (
+        sandbox.start(["salesforce"]) as origin,
+        httpx.Client(base_url=origin, timeout=60) as client,
+    ):
         account = client.post("/_control/salesforce/accounts", json={"size": size}).json()["id"]
         granted = client.post("/_control/salesforce/grant", json={"account": account}).json()
         instance = granted["instance_url"].removeprefix("https://")

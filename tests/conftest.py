@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -23,7 +24,14 @@ from storage.database import Database
 from storage.migrate import migrate
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
+from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +40,14 @@ def home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="atom-test-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A fresh folder of a test's own, which PostgreSQL's own user may pass through as well."""
+    with tempfile.TemporaryDirectory(prefix="atom-folder-") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
 
 
 @pytest.fixture(scope="session")
@@ -120,12 +136,14 @@ def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
         prefect_api_database_connection_url=asyncpg_url(prefect_database, database=name),
     )
     services = local.Services(settings, lambda line: None)
-    services.start_prefect()
-    url = services.settings.prefect_api_url
-    assert url is not None
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
-        yield url
-    services.stop()
+    try:
+        services.start_prefect()
+        url = services.settings.prefect_api_url
+        assert url is not None
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
+            yield url
+    finally:
+        services.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ async def test_redis_is_asked_and_its_way_looked_at() -> None:
 
 
 @contextmanager
-def prefect_on(host: str, password: str | None) -> Iterator[str]:
+def prefect_on(host: str, password: str | None, says: str = version("prefect")) -> Iterator[str]:
     """What a Prefect API answers to who asks for its version, on one interface or on all."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -187,6 +188,7 @@ def prefect_on(host: str, password: str | None) -> Iterator[str]:
             known = not password or self.headers.get("authorization") == f"Basic {given}"
             self.send_response(200 if known else 401)
             self.end_headers()
+            self.wfile.write(json.dumps(says).encode() if known else b"")
 
         def log_message(self, *given: Any) -> None:
             pass
@@ -205,7 +207,7 @@ def prefect_on(host: str, password: str | None) -> Iterator[str]:
 async def test_a_prefect_server_that_others_reach_must_ask_for_a_password() -> None:
     with prefect_on("127.0.0.1", None) as url:
         rows = await services.prefect(settings_of(prefect_api_url=url))
-        assert states(rows) == {"reachable": "ok", "closed to others": "ok"}
+        assert states(rows) == {"reachable": "ok", "version": "ok", "closed to others": "ok"}
         if not list(services.addresses(url)):
             pytest.skip("this machine has no address but loopback")
     with prefect_on("0.0.0.0", None) as url:  # noqa: S104 - that is what is looked for
@@ -215,11 +217,28 @@ async def test_a_prefect_server_that_others_reach_must_ask_for_a_password() -> N
     with prefect_on("0.0.0.0", "us:canary") as url:  # noqa: S104
         given = {"prefect_api_url": url, "prefect_server_api_auth_string": "us:canary"}
         rows = await services.prefect(settings_of(**given))
-        assert states(rows) == {"reachable": "ok", "closed to others": "ok"}
+        assert states(rows) == {"reachable": "ok", "version": "ok", "closed to others": "ok"}
         given["prefect_api_auth_string"] = "us:canary-of-yesterday"
         rows = await services.prefect(settings_of(**given))
         assert "does not accept our password" in found(rows, "reachable")
         assert "canary" not in str(rows)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "fails"),
+    [("3.4.0", True), ("2.20.4", True), ("4.0.0", True), ("3.99.1", False), ("", True)],
+)
+async def test_a_prefect_server_of_another_version_is_named_with_ours(
+    theirs: str, fails: bool
+) -> None:
+    ours = version("prefect")
+    with prefect_on("127.0.0.1", None, theirs) as url:
+        rows = await services.prefect(settings_of(prefect_api_url=url))
+    assert states(rows) == {"reachable": "ok", "version": "wrong", "closed to others": "ok"}
+    told = found(rows, "version")
+    assert theirs in told
+    assert f"here is Prefect {ours} -> run the server on Prefect {ours}" in told
+    assert [row.what for row in rows if row.failed] == (["version"] if fails else [])
 
 
 async def test_a_prefect_server_elsewhere_without_a_password_fails_even_when_it_is_away() -> None:
@@ -380,7 +399,7 @@ def test_each_integration_says_what_to_paste_and_which_scopes_it_asks_for_and_wh
         ({"hubspot_client_secret": None}, "missing", "set HUBSPOT_CLIENT_SECRET"),
         ({"hubspot_client_id": "your-client-id"}, "wrong", "HUBSPOT_CLIENT_ID still holds"),
         ({"hubspot_client_secret": '"quoted"'}, "wrong", "blanks or quotes"),
-        ({"nextauth_url": None}, "wrong", "NEXTAUTH_URL neither"),
+        ({"nextauth_url": None}, "ok", "back to http://127.0.0.1:8000/api/integrations/callback"),
         ({"hubspot_callback_url": "https://atom.test/elsewhere"}, "wrong", "does not lead to"),
         ({"hubspot_callback_url": "http://atom.test/api/integrations/callback"}, "wrong", "https"),
         ({"hubspot_callback_url": "https://evil.test/api/integrations/hubspot/callback"}, "wrong",

@@ -6,14 +6,16 @@ The source is played; the inbox's rule of when an event was true, and the merge,
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Effect
 from storage import records
 from storage.database import Database
 from storage.inbox import Taken
-from tests._stored import START, Stocked, row, stock, stored, write
+from tests._stored import START, STREAM, Stocked, row, stock, stored, write, write_in
 
 KEYS = ("a", "b", "c")
 STEP = st.one_of(
@@ -85,7 +87,7 @@ def of_read(
 
 
 async def play(
-    database: Database, stocked: Stocked, source: Source, steps: list[tuple[object, ...]]
+    session: AsyncSession, stocked: Stocked, source: Source, steps: list[tuple[object, ...]]
 ) -> None:
     for step in steps:
         match step:
@@ -97,31 +99,83 @@ async def play(
                 source.ask(tells_deletes=tells_deletes)
             case ("deliver", int(place), bool(again)) if source.under_way:
                 event = source.under_way.pop(place % len(source.under_way))
-                await write(database, stocked, [of_event(source, *event)])
+                await write_in(session, stocked, [of_event(source, *event)])
                 if again:
                     source.under_way.append(event)
             case ("read", int(place)) if source.asked:
                 answer = source.asked.pop(place % len(source.asked))
-                await write(database, stocked, of_read(source, *answer))
+                await write_in(session, stocked, of_read(source, *answer))
 
 
-@given(
+ANY_ORDER = given(
     steps=st.lists(STEP, max_size=30),
     versions=st.booleans(),
     last=st.randoms(use_true_random=False),
 )
+
+
+@ANY_ORDER
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_the_order_the_tables_end_as_the_source(
     database: Database, steps: list[tuple[object, ...]], versions: bool, last: object
 ) -> None:
+    await end_as_the_source(database, steps, versions, last)
+
+
+@pytest.mark.referee
+@pytest.mark.timeout(1_800)
+@ANY_ORDER
+@settings(
+    max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_ten_thousand_orders_end_as_the_source(
+    database: Database, steps: list[tuple[object, ...]], versions: bool, last: object
+) -> None:
+    await end_as_the_source(database, steps, versions, last)
+
+
+async def test_what_happened_before_a_deletion_and_comes_after_it_does_not_bring_a_record_back(
+    database: Database,
+) -> None:
+    """A record of version 5 is deleted by an event without a version; then version 6 arrives."""
+    stocked = await stock(database)
+    await write(database, stocked, [row("a", 5, version=5, seconds=5)])
+    await write(database, stocked, [row("a", seconds=7, deleted=True)])
+    await write(database, stocked, [row("a", 6, version=6, seconds=6)])
+    assert await stored(database, stocked) == {}
+    await write(database, stocked, [row("a", 8, version=8, seconds=8)])
+    assert await stored(database, stocked) == {"a": 8}, "it was restored"
+
+
+async def test_a_page_that_was_read_before_a_deletion_and_is_stored_after_it_changes_nothing(
+    database: Database,
+) -> None:
+    stocked = await stock(database)
+    await write(database, stocked, [row("a", 4, version=4, seconds=4)])
+    page = [row("a", 5, version=5, seconds=6)]  # a sync has read it, and commits it later
+    await write(database, stocked, [row("a", seconds=7, deleted=True)])
+    async with database.transaction(stocked.tenant_id) as session:
+        await records.write(session, stream=STREAM, rows=page, quiet=True, **stocked.ids)
+    assert await stored(database, stocked) == {}
+
+
+async def end_as_the_source(
+    database: Database, steps: list[tuple[object, ...]], versions: bool, last: object
+) -> None:
+    """Plays the steps, then all that is under way, in an order that `last` draws."""
     stocked = await stock(database)
     source = Source(versions)
-    await play(database, stocked, source, steps)
-    # All that is under way arrives in the end, in some order.
-    rest: list[tuple[object, ...]] = [("deliver", n, False) for n in range(len(source.under_way))]
-    rest += [("read", n) for n in range(len(source.asked))]
-    last.shuffle(rest)  # type: ignore[attr-defined]
-    await play(database, stocked, source, rest)
+    # One transaction: what is tried is the merge, and each commit would take longer than that.
+    async with database.transaction(stocked.tenant_id) as session:
+        await play(session, stocked, source, steps)
+        # All that is under way arrives in the end, in some order.
+        rest: list[tuple[object, ...]] = [
+            ("deliver", n, False) for n in range(len(source.under_way))
+        ]
+        rest += [("read", n) for n in range(len(source.asked))]
+        last.shuffle(rest)  # type: ignore[attr-defined]
+        await play(session, stocked, source, rest)
     assert await stored(database, stocked) == source.live

@@ -194,7 +194,7 @@ def test_a_part_that_ends_the_process_each_time_does_not_keep_the_others_waiting
     vendor = Vendor(a=["1"], b=["1"])
     stream = stream_of(vendor)
     context = Context(now=NOW, account_id="acme")
-    at, kept = Checkpoint(), {}
+    at, kept = Checkpoint(), dict[str, Any]()
     for _ in range(3):  # each time the process is killed at a
         reader, sent, pages = stream.read(at, context), None, []
         for _ in range(50):

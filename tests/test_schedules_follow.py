@@ -24,6 +24,7 @@ from storage.shards import shard_of
 from tests._fleet import Fleet
 from tests._sandboxed import KEY
 from tests._stored import stock
+from tests._waiting import found
 from tests._web import serving_api, web_settings
 
 
@@ -102,12 +103,11 @@ async def test_a_change_reaches_the_schedules_by_itself(
 
 
 async def until(client: PrefectClient, expected: set[str]) -> None:
-    for _ in range(600):
+    async def they_are_there() -> bool:
         there = (await standing(client, [TIERS])).deployments
-        if set(there) == {f"{TIERS}/{name}" for name in expected}:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"there are {sorted(there)}")
+        return set(there) == {f"{TIERS}/{name}" for name in expected}
+
+    await found(they_are_there)
 
 
 async def test_a_change_made_while_prefect_is_away_is_not_forgotten(

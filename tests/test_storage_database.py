@@ -9,6 +9,7 @@ from sqlalchemy import text
 from storage import DatabaseUnavailableError
 from storage.database import Database, engine, postgres
 from tests._stored import Stocked, row, stock, stored, write, write_in
+from tests._waiting import found
 
 
 async def _ping(database: Database) -> None:
@@ -90,6 +91,26 @@ async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
     await asyncio.gather(*(_ping(database) for _ in range(3)))
 
 
+@pytest.mark.parametrize(
+    ("setting", "statement"),
+    [
+        # As on a standby, while the database fails over to it.
+        ("SET LOCAL transaction_read_only = on", "CREATE TABLE made ()"),
+        ("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(5)"),
+    ],
+)
+async def test_what_only_says_not_now_is_unavailable(
+    setting: str, statement: str, database: Database
+) -> None:
+    async def ask() -> None:
+        async with database.owning() as session:
+            await session.execute(text(setting))
+            await session.execute(text(statement))
+
+    with pytest.raises(DatabaseUnavailableError):
+        await ask()
+
+
 async def test_a_pool_with_nothing_to_spare_says_so(database_url: str) -> None:
     pooled = engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0.05)
     database = Database(pooled, "public")
@@ -111,7 +132,14 @@ async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_b
             await session.execute(text("SELECT pg_sleep(60)"))
 
     working = asyncio.create_task(work())
-    await asyncio.sleep(0.3)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as sql:
+
+        async def is_asleep() -> bool:
+            row = await (await sql.execute(asleep)).fetchone()
+            return row == (1,)
+
+        await found(is_asleep)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working

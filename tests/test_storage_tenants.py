@@ -1,6 +1,7 @@
 """Tenants, their connections, how far these were read, and what each sync did."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -8,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from connectors import Checkpoint
+from connectors import Checkpoint, Unread
 from storage import NotFoundError, Status, Tier, checkpoints, connections, runs, tenants
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
@@ -26,6 +27,7 @@ class Outcome:
     pages: int = 1
     done: bool = True
     error: str | None = None
+    unread: Sequence[Unread] = ()
 
 
 async def _get(database: Database, stocked: Stocked) -> connections.Connection:
