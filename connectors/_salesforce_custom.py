@@ -25,7 +25,13 @@ def _prefix(name: str) -> str:
 def custom_objects(at: Checkpoint, context: Context) -> Reader:
     """What happened to the rows of each object; a `window` is where an object begins."""
     begin = {"since": at["window"]} if "window" in at else {}
-    of = each_part(_listing, lambda name: _part(name, _look, begin), prefix=_prefix)
+    failed = frozenset(at.get("failed", ()))
+
+    def look(name: str, at: Checkpoint, context: Context) -> Reader:
+        again = name in failed and "since" not in at
+        yield from (_again if again else _look)(name, at, context)
+
+    of = each_part(_listing, lambda name: _part(name, look, begin), prefix=_prefix)
     yield from _mapped(of(_renewed(at), context), _shaped)
 
 
@@ -87,6 +93,17 @@ def _look(name: str, at: Checkpoint, context: Context) -> Reader:
             yield Page((), at)
             return
     yield from read_rows(name, at, context)
+
+
+def _again(name: str, at: Checkpoint, context: Context) -> Reader:
+    """All rows of an object that could not be read before; what was stored of it then may be gone
+    since: deletions are told for 15 days."""
+    start = Checkpoint(since=written(context.now - timedelta(days=14)))
+    yield from _mapped(
+        read_rows(name, at, context),
+        lambda page: replace(page, checkpoint=start) if "since" in page.checkpoint else page,
+    )
+    yield from read_rows(name, start, context)
 
 
 def _part(name: str, read: Callable[..., Reader], begin: Mapping[str, Any]) -> Read:
