@@ -195,6 +195,8 @@ class _Walk:
             "kind": type(error).__name__,
             "error": str(error),
         }
+        if self.here is not None and isinstance(error, ProviderUnavailableError):
+            self.parts[part] = self.here  # the place is good: it is tried again from there
         # What was stored of it may be more than its checkpoint says: it is only read again.
         self.parts.setdefault(part, {})
         self._next()
@@ -228,6 +230,11 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
             action = reader.throw(answer) if failed else reader.send(answer)
         except StopIteration:
             break
+        except Exception:
+            if last is not None:  # what was read before it failed is kept
+                walk.here = dict(last.checkpoint)
+                yield replace(last, checkpoint=walk.checkpoint())
+            raise
         if not isinstance(action, Page):
             try:
                 answer = yield action
@@ -250,8 +257,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which. The error
-    is raised where the vendor is away, and not one of them.
+    They are asked side by side; only when one fails is each asked alone, to know which. So many in
+    a row that are away mean that the vendor is: then the last error is raised.
     """
     try:
         return list((yield tuple(requests)))
@@ -263,11 +270,10 @@ def ask_each(
     for request in requests:
         try:
             answers.append((yield request))
+            away = 0
         except OF_A_PART as error:
             away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
             if away >= AWAY_IN_A_ROW:
                 raise
             answers.append(error)
-        else:
-            away = 0
     return answers
