@@ -106,7 +106,7 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
         waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
         asked = {id_: drive for id_, drive in changed.items() if drive}
         tried = page.checkpoint.get("tried")
-        if waiting and told.ended and told.now - parse_time(tried) >= AGAIN_EVERY:
+        if waiting and told.ended and told.now - parse_time(str(tried)) >= AGAIN_EVERY:
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
             tried = None
         found, whole, failed = yield from _asked(asked)

@@ -259,14 +259,21 @@ def test_many_calls_that_are_away_in_a_row_mean_that_the_vendor_is() -> None:
     assert len(asked) == 1 + AWAY_IN_A_ROW
 
 
+def nothing(at: Checkpoint, context: Context) -> Reader:
+    yield Page((), Checkpoint())
+
+
 def test_what_was_read_of_a_part_before_it_failed_is_kept_and_gone_on_from() -> None:
     asked: list[object] = []
 
     def listing(context: Context) -> Any:
         yield from ()
-        return Parts(["a"])
+        return Parts(["a", "b"])
 
     def read(part: str) -> Read:
+        if part == "b":
+            return nothing
+
         def rows(at: Checkpoint, context: Context) -> Reader:
             for number in range(at.get("next", 0), 3):
                 found = yield Request.get(f"/{number}")
