@@ -252,8 +252,9 @@ connector = Connector(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
         RateLimit(15_000, per=timedelta(days=1)),
         RateLimit(10_000, per=timedelta(days=1), name=BUDGET),
-        # Salesforce counts events here, and no calls (2026-11): ours are kept to one a second.
-        RateLimit(60, per=timedelta(minutes=1), name=feed.LISTENING),
+        # Salesforce counts events here, and no calls (2026-11). Of a second, so that what happens
+        # fast is heard a moment later, and together.
+        RateLimit(10, per=timedelta(seconds=1), name=feed.LISTENING),
     ),
     # A sync takes some twenty calls of an allowance that the org's other apps live on, too.
     floor=timedelta(minutes=15),
