@@ -28,6 +28,11 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
     return done
 
 
+def lift() -> None:
+    """What is still to be done of this test may take as long as it takes."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _fail(item: pytest.Item, seconds: float, *_: object) -> None:
     if pytest_timeout.is_debugging():
         return
