@@ -19,7 +19,7 @@ from deployments import billing, billing_endings, local
 from deployments import doctor as examination
 from deployments.runtime import opened
 from settings import Settings, SettingsError, read
-from storage import NotFoundError, Tier, erasure, importing, inbox, rotation, tenants
+from storage import NotFoundError, Tier, erasure, importing, inbox, privacy, rotation, tenants
 from storage import check as check_schema
 from storage.vault import WHERE_OLD_ONES_LIE, Vault
 
@@ -107,18 +107,35 @@ def events(
     failed: Annotated[
         bool, typer.Option("--failed", help="List those that were set aside.")
     ] = False,
+    duties: Annotated[
+        bool, typer.Option("--duties", help="List what the law asks for and is not done yet.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """How many events wait, and how many were set aside after their last attempt."""
     if context.invoked_subcommand is not None:
         return
     with local.attached(read()) as settings:
-        counted, aside = asyncio.run(_events(settings))
+        counted, aside, owed = asyncio.run(_events(settings))
     if as_json:
-        rows = [{**asdict(one), "received_at": one.received_at.isoformat()} for one in aside]
-        _print_json({**counted, "set_aside": rows if failed else None})
+        listed = {
+            "set_aside": [_dated(one) for one in aside] if failed else None,
+            "duties": [_dated(one) for one in owed] if duties else None,
+        }
+        _print_json({**counted, **listed})
         return
     out.print(f"{counted['pending']:,} events wait, {counted['failed']:,} were set aside")
+    if owed and not duties:
+        out.print(f"{len(owed):,} of those that wait are duties: atom-sync events --duties")
+    if owed and duties:
+        table = Table("event", "tenant", "integration", "type", "received", "done after")
+        for duty in owed:
+            times = (f"{at:%Y-%m-%d %H:%M}" for at in (duty.received_at, duty.due_at))
+            table.add_row(
+                str(duty.id), *map(_plain, (duty.tenant, duty.integration, duty.type)), *times
+            )
+        out.print(table)
+        out.print("one that is not to be done: atom-sync events withdraw EVENT …")
     if failed and aside:
         table = Table("event", "tenant", "integration", "type", "received", "attempts")
         table.add_column("reason", overflow="fold")
@@ -130,9 +147,20 @@ def events(
         out.print("try them again: atom-sync events retry [EVENT …]")
 
 
-async def _events(settings: Settings) -> tuple[dict[str, int], list[inbox.SetAside]]:
+def _dated(row: inbox.SetAside | privacy.Duty) -> dict[str, Any]:
+    times = {name: at.isoformat() for name, at in asdict(row).items() if name.endswith("_at")}
+    return {**asdict(row), **times}
+
+
+async def _events(
+    settings: Settings,
+) -> tuple[dict[str, int], list[inbox.SetAside], list[privacy.Duty]]:
     async with local.ready(settings) as database:
-        return await inbox.counts(database), await inbox.set_aside(database)
+        return (
+            await inbox.counts(database),
+            await inbox.set_aside(database),
+            await privacy.waiting(database),
+        )
 
 
 @event_commands.command()
@@ -150,6 +178,22 @@ def retry(
     out.print(f"{count:,} events are tried again")
     if ids and count < len(ids):
         err.print(f"{len(ids) - count:,} of those named are not set aside")
+        sys.exit(1)
+
+
+@event_commands.command()
+def withdraw(ids: Annotated[list[int], typer.Argument(metavar="EVENT…")]) -> None:
+    """Never do what a vendor's delivery asked to erase: the duties named, of those not done yet."""
+
+    async def never(settings: Settings) -> int:
+        async with local.opened(settings) as database:
+            return await privacy.withdraw(database, ids)
+
+    with local.attached(read()) as settings:
+        count = asyncio.run(never(settings))
+    out.print(f"{count:,} duties were withdrawn")
+    if count < len(ids):
+        err.print(f"{len(ids) - count:,} of those named are no duties, or done already")
         sys.exit(1)
 
 

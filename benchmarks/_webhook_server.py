@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from storage.inbox import Arrival
+from web import _door
 from web.app import create_app
 
 
@@ -44,8 +45,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     app = create_app()
     served: ASGIApp = _Bare(app, app.state) if os.environ.get("BENCHMARK_BARE") else app
-    config = uvicorn.Config(served, port=int(sys.argv[1]), access_log=False, log_config=None)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(_door.config(served, port=int(sys.argv[1]), log_config=None))
     threading.Thread(target=_accompany, args=(server,), daemon=True).start()
     server.run()  # with uvloop, where it is installed, as the `uvicorn` command does
 

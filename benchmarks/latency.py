@@ -24,7 +24,7 @@ from rich.console import Console
 import sandbox
 from benchmarks import _machine
 from connectors import Account, load
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from deployments import local
 from deployments.triggers import follow
 from deployments.webhooks import address_of

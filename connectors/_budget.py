@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from connectors._clock import SYSTEM_CLOCK, Clock
-from connectors._errors import RateLimitedError
+from connectors._errors import ContractError, RateLimitedError
 from connectors._types import Connector, RateLimit, Request
 
 MAX_WAIT = timedelta(minutes=5)
@@ -64,8 +64,13 @@ class Budget:
         self._away_until: float | None = None
 
     async def spend(self, connector: Connector, account_id: str, request: Request) -> None:
-        """Take the request's cost, waiting for room; RateLimitedError if that takes too long."""
+        """Take the request's cost, waiting for room; RateLimitedError if that takes too long.
+
+        A name that no limit of the connector has is ContractError: it would be no limit at all.
+        """
         unpaid = [limit for limit in connector.rate_limits if limit.name == request.budget]
+        if request.budget and not unpaid:
+            raise ContractError(_undeclared(connector, request.budget))
         waited = 0.0
         while wait := await self._pay(connector, account_id, request, unpaid):
             if waited + wait > MAX_WAIT.total_seconds():
@@ -315,6 +320,14 @@ async def _pay(
             return wait
         unpaid.pop(0)
     return 0.0
+
+
+def _undeclared(connector: Connector, budget: str) -> str:
+    names = ", ".join(sorted({limit.name for limit in connector.rate_limits if limit.name}))
+    return (
+        f"{connector.title} has no rate budget {budget!r}: declare a RateLimit of that name in "
+        f"connectors/{connector.name}.py, which has {names or 'none by name'}"
+    )
 
 
 def _spending(

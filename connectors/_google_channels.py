@@ -58,7 +58,13 @@ def channel_webhook(
         )
         return (event,)
 
-    return Webhook(events=events, covers=covers, verify_event=google_channel)
+    return Webhook(
+        events=events,
+        covers=covers,
+        verify_event=google_channel,
+        proof="Nothing is signed. The secret, the id and the resource of one channel, which Google "
+        "repeats: whose it is. So a message is a hint to read what is new, and no more.",
+    )
 
 
 def open_channel(

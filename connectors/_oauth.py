@@ -33,6 +33,7 @@ from connectors._errors import (
     RateLimitedError,
 )
 from connectors._patience import Patience
+from connectors._token_answers import Tokens, read_tokens
 from connectors._types import (
     Account,
     Callback,
@@ -74,18 +75,6 @@ class OAuthApp:
     redirect_uri: str
     settings: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What a token endpoint gave; `extra` holds the other fields of its answer, and the tenant's
-    answers."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str | None = field(repr=False)
-    expires_at: datetime | None
-    scope: tuple[str, ...]
-    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def settings_in(auth: OAuth2) -> tuple[str, ...]:
@@ -255,6 +244,8 @@ async def identify(
     except SHAPE_ERRORS as error:
         raise unreadable(connector.title, error) from error
     accounts = await client.run(steps)
+    if not all(isinstance(account.id, str) and account.id.strip() for account in accounts):
+        raise ContractError(f"{connector.title} did not say which account was connected")
     names = [question.name for question in connector.oauth.questions]
     kept = {name: tokens.extra[name] for name in names}
     return tuple(replace(account, config={**kept, **account.config}) for account in accounts)
@@ -273,12 +264,12 @@ class _Call:
     async def tokens(self, body: str, *, attempts: int) -> Tokens:
         auth = self.connector.oauth
         response = await self.send(auth.token_url, body, FORM, attempts=attempts)
-        if error := _refusal(self.connector, response, "token call"):
-            raise error
-        try:
-            return _tokens(auth, response, self.app.answers)
-        except SHAPE_ERRORS as shape:
-            raise unreadable(self.connector.title, shape) from shape
+        # Before anything else is made of the answer: it may be the only copy.
+        if tokens := read_tokens(self.connector, response, self.app.answers):
+            return tokens
+        raise _refusal(self.connector, response, "token call") or ContractError(
+            f"{self.connector.title} answered a token call without an access token"
+        )
 
     async def send(
         self, url: str, body: str, content_type: str, *, attempts: int, signed: bool = True
@@ -327,8 +318,13 @@ def _refusal(connector: Connector, response: Response, what: str) -> ConnectorEr
     title = connector.title
     if code is None and 200 <= response.status < 300:
         return None
-    if isinstance(response.json, dict) and (told := connector.oauth.explain(response.json)):
-        return told
+    if isinstance(response.json, dict):
+        try:
+            told = connector.oauth.explain(response.json)
+        except SHAPE_ERRORS as error:
+            return unreadable(connector.title, error)
+        if told:
+            return told
     if code is None:
         return ContractError(f"{title} refused a {what} ({response.status}) and did not say why")
     if code in connector.oauth.refused:
@@ -352,23 +348,3 @@ def _code(response: Response) -> str | None:
         if isinstance(value, str) and value != "error" and _CODE.fullmatch(value):
             return value
     return None
-
-
-def _tokens(auth: OAuth2, response: Response, answers: Mapping[str, str]) -> Tokens:
-    answer = dict(auth.plain(response.json))
-    access_token = answer.pop("access_token")
-    refresh_token = answer.pop("refresh_token", None) or None
-    if not isinstance(access_token, str) or not access_token.strip():
-        raise ValueError("no access token")
-    lifetime = answer.pop("expires_in", None)
-    ttl = auth.access_token_ttl if lifetime is None else timedelta(seconds=int(lifetime))
-    expires_at = None if ttl is None else response.sent_at + ttl
-    granted = answer.get("scope") or answer.get("scopes") or ""
-    scope = granted.replace(",", " ").split() if isinstance(granted, str) else granted
-    return Tokens(
-        access_token=access_token,
-        refresh_token=refresh_token,
-        expires_at=expires_at,
-        scope=tuple(str(one) for one in scope),
-        extra={**answer, **answers},
-    )

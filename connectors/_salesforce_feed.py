@@ -33,7 +33,7 @@ from connectors import (
 )
 from connectors._answers import SHAPE_ERRORS
 from connectors._salesforce_messages import STREAM_OF
-from connectors._salesforce_objects import eighteen, is_chosen, written
+from connectors._salesforce_query import eighteen, is_chosen, written
 from connectors._versions import parse_time
 
 ENDPOINT = "{config[instance_url]}/cometd/67.0"
@@ -49,6 +49,8 @@ STATUSES = (400, 401, 403, 404, 413)
 WAIT = timedelta(minutes=30)
 # Sessions in a row that ended before a call of theirs was held to its end.
 MOST_SESSIONS = 4
+# The budget of calls to listen.
+LISTENING = "events"
 EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
 
 
@@ -301,7 +303,7 @@ def _refused(refusal: str) -> ConnectorError:
 
 def _send(message: Mapping[str, Any], *, renews: bool = False) -> Request:
     # Not of the day's allowance of calls, as far as is documented (2026-11): it has one of its own.
-    return Request.post(ENDPOINT, json=[message], expect=STATUSES, renews=renews, budget="events")
+    return Request.post(ENDPOINT, json=[message], expect=STATUSES, renews=renews, budget=LISTENING)
 
 
 FEED = Feed(listen=listen, held=HELD, wanted="change_events")

@@ -135,7 +135,8 @@ def plain(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """The bot's token, which stands where OAuth has it. Of an app that asked for a user's alone,
     that user's, which has a refresh token and an end of its own; a refresh of it answers as for a
     bot, with token_type user."""
-    user = answer.get("authed_user") or {}
+    user = answer.get("authed_user")
+    user = user if isinstance(user, dict) else {}
     shown = {**answer, "authed_user": {"id": user.get("id")}} if user else dict(answer)
     if answer.get("access_token"):
         return shown

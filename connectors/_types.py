@@ -45,9 +45,10 @@ class Request:
 
     `expect` lists error statuses that the reader wants to see instead of an exception. `renews`
     asks for a token refreshed just now: the vendor refused the former one in a form of its own.
-    `cost` is what the call takes from the rate budget, in the vendor's own units. A `file` lies
-    elsewhere, for all who know its link: it is read without our token, from one of the connector's
-    `files`, and `json` of the answer is its bytes; so it is where the header accept is `text/csv`.
+    `cost` is what the call takes from the rate budget, in the vendor's own units, and `budget` the
+    name of those limits of the connector that it is counted in. A `file` lies elsewhere, for all
+    who know its link: it is read without our token, from one of the connector's `files`, and `json`
+    of the answer is its bytes; so it is where the header accept is `text/csv`.
     """
 
     method: str
@@ -167,6 +168,8 @@ class Stream:
     `snapshot` says that every read is a complete listing: what it did not show is gone.
     `append_only` says that records are never taken back: a full read, which sees only what the
     vendor still keeps, deletes nothing.
+    `from_now_on` says that it is a log of which no read shows what was before the first one: it
+    cannot be checked against anything.
     `hides_deletes` says that neither its delta nor an event reliably tells what is gone: an audit
     looks for that once a week (`flows.audit`), where other streams are checked once in 30 days.
     `keeps_hidden` says that records which are no longer shown to who consented stay live.
@@ -187,6 +190,7 @@ class Stream:
     columns: Mapping[str, "Column"] = field(default_factory=dict)
     snapshot: bool = False
     append_only: bool = False
+    from_now_on: bool = False
     hides_deletes: bool = False
     keeps_hidden: bool = False
     made_at: Callable[[Record], datetime] | None = None

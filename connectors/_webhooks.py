@@ -58,6 +58,7 @@ class Effect(StrEnum):
     RECORD = "record"  # it holds the record: store it
     READ = "read"  # the record of that key changed: read it again
     DELETED = "deleted"  # the record of that key is gone
+    GONE = "gone"  # the same, by what nothing proves: it is read again until it is
     EMPTIED = "emptied"  # all records under that prefix of keys are gone
     HINT = "hint"  # something changed in these streams: read what is new
     REVOKED = "revoked"  # the authorisation was taken back
@@ -74,16 +75,28 @@ class Effect(StrEnum):
         """Whether the law asks for it, whatever has become of the connection."""
         return self in (Effect.REPORT, Effect.ERASE, Effect.PURGE)
 
+    @property
+    def asks_again(self) -> bool:
+        """Whether it names a record that is to be read again."""
+        return self in (Effect.READ, Effect.GONE)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it takes what the vendor can be asked about first: our access to an account."""
+        return self in (Effect.REVOKED, Effect.PURGE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One thing that happened, about one account or one watch of ours.
 
     `id` is the same for each delivery of the event, and no other has it. RECORD, READ, DELETED,
-    EMPTIED, REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name several,
-    and none means all that the webhook covers. `at` is when it happened by the vendor's clock: what
-    a RECORD, a DELETED or an EMPTIED tells was true then. Of a MISSED the vendor may say in which
-    time: from `at` to `until`. `token` is a secret that the vendor echoes.
+    GONE, EMPTIED, REPORT and ERASE are of the one stream in `streams`; HINT and MISSED may name
+    several, and none means all that the webhook covers. Where the vendor names no key of what is to
+    be erased, `where` finds it: paths of a record, each with the text that stands there. `at` is
+    when it happened by the vendor's clock: what a RECORD, a DELETED or an EMPTIED tells was true
+    then. Of a MISSED the vendor may say in which time: from `at` to `until`. `token` is a secret
+    that the vendor echoes.
     """
 
     id: str
@@ -97,6 +110,7 @@ class Event:
     at: datetime | None = None
     until: datetime | None = None
     token: str = field(default="", repr=False)
+    where: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def each_event(
@@ -166,6 +180,12 @@ class Webhook:
     `reply` is the answer to a proven delivery, once its events are stored. `covers` names the
     streams whose every change comes as an event. `setup` says to the operator what to do at the
     vendor, in a sentence.
+
+    `proof` says what the proof covers. Nothing else of a delivery decides whom it concerns or what
+    becomes of what is stored: `events` raises SignatureError where what is proven and what is not
+    disagree. `stands` asks the vendor, returning while our access stands and raising
+    BrokenConnectionError once it does not: an event that ends a connection or purges it counts for
+    nothing while it stands. `grace` is how long an effect waits and can be withdrawn.
     """
 
     events: Callable[[Delivery], Sequence[Event]]
@@ -178,6 +198,9 @@ class Webhook:
     handshake: Callable[[Delivery], Reply | None] = lambda delivery: None
     reply: Callable[[Delivery], Reply] = lambda delivery: Reply()
     setup: str = ""
+    proof: str = ""
+    stands: Callable[[Context], Generator[Request, Response, None]] | None = None
+    grace: Mapping[Effect, timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

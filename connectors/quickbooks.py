@@ -424,6 +424,8 @@ connector = Connector(
         covers=(*STREAM_OF.values(), "change_data_capture"),
         setup="In the app's webhooks set this address, and tick every operation of customers, "
         "invoices, payments, bills and accounts.",
+        proof="The body, without a time; not the address. The body names the company, and is a "
+        "hint to read what changed, and no more.",
     ),
     follows="Change Data Capture, queries",
     judged_by=("python-quickbooks", "intuit-oauth"),

@@ -3,7 +3,7 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -13,9 +13,6 @@ from connectors import (
     Column,
     Connector,
     Context,
-    Delivery,
-    Effect,
-    Event,
     OAuth2,
     Page,
     Question,
@@ -26,14 +23,12 @@ from connectors import (
     Response,
     Stream,
     SyncType,
-    Webhook,
     column,
-    each_event,
 )
 from connectors._shopify import Rows, ask, key_of, number, read_again, scan, since
 from connectors._shopify_answers import VERSION, classify, data_of, returned
-from connectors._shopify_watches import TOPICS, watch
-from connectors._signatures import hmac_signature
+from connectors._shopify_events import STOCK, webhook
+from connectors._shopify_watches import watch
 from connectors._versions import epoch_us, find, parse_time
 
 MONEY = "{ shopMoney { amount currencyCode } }"
@@ -110,7 +105,8 @@ def stream(
 
 
 def made_at(record: Record) -> datetime:
-    return parse_time(record["createdAt"])
+    """When an order was made; one that does not say counts as new, and is looked for."""
+    return parse_time(record.get("createdAt") or "9999-01-01")
 
 
 def products_again(keys: Sequence[str], context: Context) -> Reader:
@@ -124,65 +120,9 @@ def products_again(keys: Sequence[str], context: Context) -> Reader:
         yield Page([product for product in products if product], Checkpoint())
 
 
-# How an inventory item stands among the keys of products.
-STOCK = "inventory_items/"
 AT_ONCE = 100
 BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {{
     variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
-
-
-def events(delivery: Delivery) -> Iterator[Event]:
-    """The events of a delivery, or what we do not understand of it, whole."""
-    headers = {name: delivery.headers.get(f"x-shopify-{name}") for name in HEADERS}
-    told = {**headers, "body": delivery.json}
-    return each_event((told,), _told, lambda item: item["shop-domain"])
-
-
-def _told(item: Mapping[str, Any]) -> Iterator[Event]:
-    """A webhook tells a record in REST's words: it is read again in those of GraphQL."""
-    topic, body = item["topic"], item["body"]
-    kind, _, what = topic.partition("/")
-    told: dict[str, Any] = {
-        "type": topic,
-        "account_id": item["shop-domain"],
-        "at": parse_time(at) if (at := item["triggered-at"]) else None,
-    }
-    # The same for each attempt; X-Shopify-Event-Id is that of several deliveries.
-    id = item["webhook-id"]
-    if not (id and told["account_id"]):
-        raise ValueError("a webhook without a shop or an id")
-    if kind in TOPICS and what in CHANGES:
-        effect = Effect.DELETED if what == "delete" else Effect.READ
-        key = number(body.get("id") or body["admin_graphql_api_id"])
-        yield Event(id=id, effect=effect, streams=(kind,), key=key, **told)
-    elif topic == "inventory_levels/update":
-        # A sale changes what there is of a product, and no products/update tells it (2023-03).
-        key = f"{STOCK}{number(body['inventory_item_id'])}"
-        yield Event(id=id, effect=Effect.READ, streams=("products",), key=key, **told)
-    elif topic == "app/uninstalled":
-        yield Event(id=id, effect=Effect.REVOKED, **told)
-    elif topic == "shop/redact":
-        yield Event(id=id, effect=Effect.PURGE, **told)
-    elif topic in PRIVACY:
-        effect, orders = PRIVACY[topic]
-        # Who bought without an account has no id.
-        customer = find(body, ("customer", "id"))
-        keys = [("customers", customer)] if customer is not None else []
-        keys += [("orders", one) for one in body.get(orders) or ()]
-        if not keys:
-            raise ValueError("a duty that names no record: somebody has to see to it")
-        for stream, key in keys:
-            each = f"{id}:{stream}:{number(key)}"
-            yield Event(id=each, effect=effect, streams=(stream,), key=number(key), **told)
-
-
-# What the law asks for, and where the payload names the orders it is about.
-PRIVACY = {
-    "customers/data_request": (Effect.REPORT, "orders_requested"),
-    "customers/redact": (Effect.ERASE, "orders_to_redact"),
-}
-HEADERS = ("topic", "shop-domain", "webhook-id", "triggered-at")
-CHANGES = ("create", "update", "updated", "cancelled", "delete")
 
 
 def identify(
@@ -245,15 +185,7 @@ connector = Connector(
     ),
     identify=identify,
     classify=classify,
-    webhook=Webhook(
-        proven_by="SHOPIFY_API_SECRET",
-        verify=hmac_signature("x-shopify-hmac-sha256", "shopify-hmac-sha256", encoding="base64"),
-        events=lambda delivery: tuple(events(delivery)),
-        covers=tuple(TOPICS),
-        setup="Set this address for the three privacy webhooks in the app's configuration "
-        "(`compliance_topics` in shopify.app.toml) and for app/uninstalled; what else is wanted "
-        "is subscribed to for each shop.",
-    ),
+    webhook=webhook,
     watch=watch,
     follows="search by change time, exports of long scans",
     judged_by=("ShopifyAPI",),

@@ -53,8 +53,10 @@ def identify(
 
 
 def said_at(record: Record) -> datetime:
-    """When a message was said; of a reply, its thread's: it is found by that."""
-    return datetime.fromtimestamp(float(record.get("thread_ts") or record["ts"]), UTC)
+    """When a message was said; of a reply, its thread's: it is found by that. One that does not say
+    counts as new, and is looked for."""
+    ts = record.get("thread_ts") or record.get("ts")
+    return datetime.fromtimestamp(float(ts), UTC) if ts else datetime.max.replace(tzinfo=UTC)
 
 
 MESSAGE = {
@@ -130,6 +132,8 @@ connector = Connector(
         "user_change, tokens_revoked and app_uninstalled; for private channels (with groups:read "
         "and groups:history) to message.groups, group_rename, group_archive, group_unarchive, "
         "group_deleted and group_left, too.",
+        proof="Body and time; not the address. The body names the workspaces and what happened. "
+        "The same secret signs slash commands and interactions, which are forms and no JSON.",
     ),
     follows="messages of the last week and their threads, whole lists",
     judged_by=("slack-sdk",),

@@ -419,6 +419,8 @@ connector = Connector(
         setup="At https://dashboard.stripe.com/webhooks add an endpoint for events of connected "
         "accounts with this address. Choose all events, or those of customers, charges, payment "
         "intents, invoices and subscriptions, and account.application.deauthorized.",
+        proof="Body and time, by a secret of this one endpoint. The body names the account and its "
+        "mode; what it names is read again.",
     ),
     follows="the events of the last 30 days, each object read again",
     judged_by=("stripe",),

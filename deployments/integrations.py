@@ -12,6 +12,7 @@ from settings import CALLBACK_PATH
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- integrations -->", "<!-- /integrations -->"
+PROOFS, PROOFS_END = "<!-- proofs -->", "<!-- /proofs -->"
 KINDS = {
     SyncType.PUSH: "push: webhooks, with polls as a backup",
     SyncType.HYBRID: "hybrid: webhooks say that something changed, a delta says what",
@@ -30,9 +31,27 @@ def written(command: str) -> dict[Path, str]:
         for connector in all_connectors()
     }
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    return files | {readme: f"{before}{BEGIN}\n{table()}\n{END}{after}"}
+    told = ROOT / "docs" / "webhooks.md"
+    return files | {
+        readme: _between(readme, BEGIN, table(), END),
+        told: _between(told, PROOFS, proofs(), PROOFS_END),
+    }
+
+
+def _between(path: Path, begin: str, text: str, end: str) -> str:
+    """The file, with that text between its two marks."""
+    before, _, rest = path.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def proofs() -> str:
+    """What the proof of each vendor's deliveries covers, a row each."""
+    rows = ["| deliveries of | what their proof covers |", "|---|---|"]
+    for connector in sorted(all_connectors(), key=lambda one: one.title.lower()):
+        if connector.webhook is not None:
+            rows.append(f"| {connector.title} | {connector.webhook.proof} |")
+    return "\n".join(rows)
 
 
 def table() -> str:
@@ -133,6 +152,7 @@ def _webhooks(connector: Connector) -> Iterator[str]:
     where = f"`NEXTAUTH_URL` followed by `{PATH}/{connector.name}`"
     ends = ", and an end of each connection's own that proves them" if webhook.addressed else ""
     yield f"Delivered to {where}{ends}."
+    yield f"What their proof covers: {webhook.proof[0].lower()}{webhook.proof[1:]}"
     if webhook.setup:
         yield webhook.setup
     if webhook.proven_by:

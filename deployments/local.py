@@ -162,12 +162,9 @@ class Services:
         self.add_settings(**missing)
         self.start_process(
             "web",
-            [
-                "uvicorn", "--factory", "web.app:create_app", "--host", host,
-                "--port", str(port), "--no-access-log", "--log-level", "warning",
-            ],
+            ["web", "--host", host, "--port", str(port)],
             {},
-        )  # fmt: skip
+        )
         self.wait_until_answers("web", f"{self.web}/healthz")
 
     def start_worker(self, limit: int) -> None:

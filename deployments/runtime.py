@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from connectors import load
 from connectors._budget import Budget
 from connectors._client import Transport
 from settings import Settings, SettingsError
@@ -20,10 +21,26 @@ class Runtime:
     transport: Transport
     budget: Budget
 
-    async def access_token(
+    async def access_token(self, connection: connections.Connection) -> str:
+        """The connection's access token, for somebody else's calls, renewed if it ends soon.
+
+        LookupError where calls carry our app's own secret: that opens every tenant's account.
+        """
+        connector = load(connection.integration)
+        if connector.oauth.bearer == "app":
+            raise LookupError(
+                f"{connector.title} gives an account no token of its own: our calls carry our "
+                "app's secret, which is never given away. Call it with a key of your own"
+            )
+        return await self.bearer(connection)
+
+    async def bearer(
         self, connection: connections.Connection, *, refused: str | None = None
     ) -> str:
-        """The connection's access token, renewed if it ends soon or is the `refused` one."""
+        """What our calls carry, renewed if it ends soon or is the `refused` one.
+
+        It may be our app's own secret (`OAuth2.bearer`), so it goes to the vendor and nowhere else.
+        """
         return await tokens.access_token(
             self.database,
             self.vault,

@@ -31,6 +31,7 @@ from connectors import (
 from connectors._client import Client
 from deployments.runtime import Runtime
 from flows._clients import client_of
+from flows._duties import Later, Weighed, weigh
 from flows._hints import RETRY_AFTER
 from settings import SettingsError
 from storage import (
@@ -53,6 +54,9 @@ from storage.inbox import Taken
 
 # What a vendor tells of can be read some minutes later at the latest.
 SHOWS_WITHIN = timedelta(minutes=5)
+# A vendor may show for a moment what it has just said to be gone.
+LOOK_AGAIN = timedelta(minutes=1)
+SHOWN_FOR = timedelta(minutes=10)
 
 
 class _Ids(TypedDict):
@@ -69,7 +73,7 @@ class Group:
     hints: set[str] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)
     put_off: list[int] = field(default_factory=list)
-    early: list[int] = field(default_factory=list)
+    weighed: Weighed = field(default_factory=Weighed)
 
     def add(self, stream: str, rows: Iterable[records.Row]) -> None:
         self.rows.setdefault(stream, []).extend(rows)
@@ -103,7 +107,7 @@ class Work:
         """Whether the vendor has to be asked for something."""
         connector = load(self.connection.integration)
         return any(
-            (event.effect is Effect.READ or _is_doubtful(connector, event, self.read_at))
+            (event.effect.asks_again or _is_doubtful(connector, event, self.read_at))
             and connector.stream(event.streams[0]).fetch is not None
             for group in self.groups
             for event in group.events
@@ -147,14 +151,20 @@ async def _read(work: Work, group: Group) -> None:
     connector = load(work.connection.integration)
     known = {stream.name for stream in connector.streams}
     asked: dict[str, list[Taken]] = {}
+    group.weighed = await weigh(work.client, work.context, work.connection, group.events)
     for event in group.events:
         if unknown := set(event.streams) - known:
             group.fail([event], f"{connector.title} has no stream {', '.join(sorted(unknown))}")
+        elif event.id in group.weighed.later:
+            continue
         elif _is_doubtful(connector, event, work.read_at):
             asked.setdefault(event.streams[0], []).append(event)
-        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED, Effect.ERASE):
-            _put(connector, group, event)
-        elif event.effect is Effect.READ:
+        elif event.effect in (Effect.RECORD, Effect.DELETED, Effect.EMPTIED):
+            _put(connector, group, event, event.observed_at)
+        elif event.effect is Effect.ERASE and event.key:
+            # As of now: what was read of it while it could be withdrawn goes as well.
+            _put(connector, group, event, work.context.now)
+        elif event.effect.asks_again:
             asked.setdefault(event.streams[0], []).append(event)
         elif event.untold is not None:
             continue  # that time may not be over yet: it is a gap, see `_store`
@@ -194,17 +204,17 @@ def _has_version(stream: Stream, record: Record) -> bool:
         return False
 
 
-def _put(connector: Connector, group: Group, event: Taken) -> None:
+def _put(connector: Connector, group: Group, event: Taken, observed_at: datetime) -> None:
     """What the event itself holds."""
     stream = connector.stream(event.streams[0])
     if event.effect is Effect.RECORD:
         page = Page([event.record or {}], Checkpoint())
     elif event.effect is Effect.EMPTIED:
-        page = Page((), Checkpoint(), whole=[Whole(event.key, (), event.observed_at)])
+        page = Page((), Checkpoint(), whole=[Whole(event.key, (), observed_at)])
     else:
         page = Page((), Checkpoint(), deleted=[event.key])
     try:
-        group.add(stream.name, records.rows(stream, page, event.observed_at))
+        group.add(stream.name, records.rows(stream, page, observed_at))
     except ConnectorError as error:
         group.fail([event], str(error))
 
@@ -223,6 +233,7 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
             rows += records.rows(stream, page, observed_at)
         gone = {row.record_id for row in rows if row.deleted and row.kept is None}
+        shown = {row.record_id for row in rows if not row.deleted}
         early = await _not_yet_there(work, stream, gone, events)
     except (RetryableError, BrokenConnectionError, StorageError, SettingsError) as error:
         work.away = error
@@ -230,7 +241,12 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
     except ConnectorError as error:
         group.fail(events, str(error))
     else:
-        group.early += [event.id for event in events if event.key in early]
+        for event in events:
+            age = work.context.now - event.received_at
+            if event.key in early:
+                group.weighed.later[event.id] = Later(LOOK_AGAIN, "the vendor does not show it yet")
+            elif event.effect is Effect.GONE and event.key in shown and age < SHOWN_FOR:
+                group.weighed.later[event.id] = Later(LOOK_AGAIN, "the vendor still shows it")
         group.add(name, [row for row in rows if row.record_id not in early])
 
 
@@ -246,7 +262,7 @@ async def _not_yet_there(
         event.key
         for event in events
         if event.key in gone
-        and event.effect is not Effect.DELETED
+        and event.effect not in (Effect.DELETED, Effect.GONE)
         and now - event.received_at < SHOWS_WITHIN
     }
     if not young:
@@ -278,7 +294,8 @@ async def store(shared: Runtime, work: Work) -> None:
 async def _store(shared: Runtime, work: Work, group: Group) -> None:
     connection = work.connection
     ids: _Ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
-    left = {*group.failed, *group.put_off, *group.early}
+    later, belied = group.weighed.later, group.weighed.belied
+    left = {*group.failed, *group.put_off, *later}
     done = [event for event in group.events if event.id not in left]
     async with shared.database.transaction(connection.tenant_id) as session:
         await leases.hold(session, work.lease)
@@ -293,7 +310,9 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
         if group.hints:
             await checkpoints.mark_dirty(session, streams=group.hints, **ids)
         for event in done:
-            if event.effect is Effect.REVOKED:
+            if event.id in belied:
+                privacy.belied(session, connection, event)
+            elif event.effect is Effect.REVOKED:
                 title = load(connection.integration).title
                 reason = f"{title} says that the authorisation was taken back"
                 await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
@@ -314,15 +333,21 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
         for event in group.events:
             if event.id in group.failed:
                 await inbox.mark_failed(session, event, group.failed[event.id])
-        if group.early:
-            await inbox.put_off(
-                session, group.early, inbox.SETTLES_IN, "the vendor does not show it yet"
-            )
+            elif event.id in later:
+                await _delay(session, connection, event, later[event.id])
         if work.away is not None and group.put_off:
             await _put_off(session, work, group, work.away)
     work.applied += len(done)
     work.failed += len(group.failed)
     work.hinted = work.hinted or bool(group.hints)
+
+
+async def _delay(
+    session: AsyncSession, connection: connections.Connection, event: Taken, later: Later
+) -> None:
+    await inbox.put_off(session, [event.id], later.wait, later.reason)
+    if later.in_grace:
+        privacy.announce(session, connection, event, later.wait)
 
 
 async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) -> None:

@@ -45,7 +45,7 @@ def _token_source(
     async def token(refused: bool) -> str:
         nonlocal held, read_at
         if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
-            held = await shared.access_token(connection, refused=held if refused else None)
+            held = await shared.bearer(connection, refused=held if refused else None)
             read_at = time.monotonic()
         if refused:
             config.update((await connections.get(shared.database, connection.id)).config)

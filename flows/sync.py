@@ -17,19 +17,12 @@ from deployments.runtime import Runtime
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
+from flows._batches import Batch, Outcome
 from flows._clients import client_of
 from flows._hints import follow
-from flows._reading import (
-    LEASE_TTL,
-    STUCK_AFTER,
-    Batch,
-    Outcome,
-    Reading,
-    note_stumbles,
-    renewed,
-    store,
-)
+from flows._reading import STUCK_AFTER, Reading
 from flows._runtime import runtime
+from flows._storing import LEASE_TTL, note_stumbles, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, records, runs
 from storage.models import Failure, Tier
@@ -143,7 +136,7 @@ async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
 @task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)
 async def refresh(shared: Runtime, connection: connections.Connection) -> None:
     """Make sure that the access token lasts; what it is never leaves the process."""
-    await shared.access_token(connection)
+    await shared.bearer(connection)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

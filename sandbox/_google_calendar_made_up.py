@@ -238,6 +238,10 @@ def _add(diary: Diary, change: Change) -> str:
     writable = [id_ for id_, _ in diary.entries.live() if diary.calendars[id_].exists]
     if change.stream == "acl":
         writable = [id_ for id_ in writable if diary.role(id_) == "owner"]
+    # Of a calendar that is refused now nothing would be told.
+    writable = [id_ for id_ in writable if (change.stream, id_) not in diary.refused]
+    if not writable:
+        raise RefusedError("there is no calendar for that now", status=409)
     calendar_id = record.pop("calendar_id", None) or change.random.choice(writable)
     if calendar_id not in writable:
         raise RefusedError(f"there is no calendar {calendar_id!r} for that; there are: {writable}")

@@ -17,6 +17,7 @@ SHARES = {"orders": 1.0, "products": 0.6, "customers": 0.8, "inventory_items": 0
 LOCATIONS = 4
 # Orders are made up within the days that every app may see.
 ORDER_DAYS = 50
+HOUR = timedelta(hours=1)
 _TERM = re.compile(r"(\w+):\s*(>=|<=|>|<|)\s*(?:'([^']*)'|\"([^\"]*)\"|(\S+))")
 _TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
@@ -76,7 +77,7 @@ def stamp(at: datetime) -> str:
 
 def new(seed: Seed) -> Shop:
     """A shop filled from the seed."""
-    random = seed.random
+    random, now = seed.random, seed.clock.now()
     shop = Shop(
         seed.account_id, seed.name, random.randint(10**9, 10**11), seed.clock,
         {stream: {} for stream in TYPES}, tell=seed.tell,
@@ -86,13 +87,13 @@ def new(seed: Seed) -> Shop:
         if stream == "locations" and seed.size:
             count = LOCATIONS
         days = ORDER_DAYS if stream == "orders" else 400
-        made = sorted(moment(random, seed.clock.now(), days) for _ in range(max(count, 0)))
+        made = sorted(moment(random, now, days) for _ in range(max(count, 0)))
         for created_at in made:
             row = _add(shop, stream, {}, created_at, random)
             # An app that touches many at once leaves one time on all of them.
-            changed = created_at.replace(minute=0, second=0) + timedelta(hours=30)
-            if random.random() < 0.4 and changed < seed.clock.now():
-                row["updatedAt"] = stamp(changed)
+            hours = (now - created_at) // HOUR
+            if random.random() < 0.4 and hours > 30:
+                row["updatedAt"] = stamp(now - (hours - 30) * HOUR)
     return shop
 
 

@@ -167,9 +167,12 @@ def trouble(wrong: Trouble, call: Call) -> Response:
 
 
 def uninstall(states: Mapping[str, Shop], body: Json) -> Json:
-    """The merchant removes the app: its token dies, and the app is told."""
+    """The merchant removes the app, and the app is told; `tokens` with `revoke` ends its token."""
     shop = _shop(states, body)
-    shop.tell(privacy("app/uninstalled", {"id": shop.number, "domain": shop.domain}))
+    # The shop as REST has it; `domain` is the one that its customers know.
+    own = f"{shop.domain.partition('.')[0]}.example"
+    told = {"id": shop.number, "name": shop.name, "domain": own, "myshopify_domain": shop.domain}
+    shop.tell(privacy("app/uninstalled", told))
     return {"shop": shop.domain}
 
 
@@ -178,12 +181,17 @@ def request(states: Mapping[str, Shop], body: Json) -> Json:
     shop, topic = _shop(states, body), str(body.get("topic", ""))
     known = {"shop_id": shop.number, "shop_domain": shop.domain}
     payload: Json = {
-        "customers/data_request": {"data_request": {"id": 9_999}, "orders_requested": []},
+        "customers/data_request": {
+            "data_request": {"id": 9_999},
+            "orders_requested": body.get("orders", []),
+        },
         "customers/redact": {"orders_to_redact": body.get("orders", [])},
         "shop/redact": {},
     }.get(topic, {})
     if topic != "shop/redact":
-        payload["customer"] = {"id": int(body["customer"]), "email": "someone@mail.example"}
+        id = body.get("customer")
+        email = body.get("email", "someone@mail.example")
+        payload["customer"] = {"id": int(id) if id else None, "email": email, "phone": None}
     shop.tell(privacy(topic, {**known, **payload}))
     return {"topic": topic}
 

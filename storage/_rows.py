@@ -158,6 +158,11 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def is_storable(value: str) -> bool:
+    """Whether PostgreSQL can hold a text as it is."""
+    return _UNSTORABLE.search(value) is None
+
+
 def stored_text(value: str) -> str:
     """A text as PostgreSQL can hold it: without NUL and without lone surrogates."""
     return _UNSTORABLE.sub("\ufffd", value)

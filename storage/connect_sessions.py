@@ -17,10 +17,11 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from storage import tenant_settings
 from storage._errors import StorageError
 from storage.database import Database
+from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
 from storage.models import ConnectSession, OAuthState
 from storage.vault import Vault
 
@@ -28,6 +29,8 @@ LINK_LIFE = timedelta(minutes=10)
 # From its opening on, for the browser that opened it: people read consent pages.
 PAGE_LIFE = timedelta(minutes=30)
 STATE_LIFE = timedelta(minutes=10)
+# What takes longer to come of an answer will not come any more: its process ended.
+UNDER_WAY = timedelta(minutes=2)
 # A page that is over can still say so for a while.
 SWEPT_AFTER = timedelta(hours=1)
 
@@ -58,6 +61,16 @@ class Session:
         """LinkRefusedError where the link was made for another integration only."""
         if self.integration not in (None, integration):
             raise LinkRefusedError("not_covered", "this link was made for another integration")
+
+
+@dataclass(frozen=True)
+class Return:
+    """A browser that came back from a vendor. `outcome` is what came of it the first time, None
+    while that is under way."""
+
+    session: Session
+    is_first: bool
+    outcome: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,17 +175,20 @@ async def redeem(
     nonce: str,
     integration: str,
     browser: str,
-) -> Session:
-    """The session to which the browser came back; a state is good for one return."""
+) -> Return:
+    """The session to which the browser came back. A state's answer is read at the first return;
+    people reload, and programs look at addresses before them."""
     async with database.transaction(tenant_id) as session:
         state = await session.get(OAuthState, state_id, with_for_update=True)
         if state is None or state.integration != integration or state.nonce_hash != hashed(nonce):
             raise LinkRefusedError("unknown", "this answer belongs to nothing that was begun here")
         row = await session.get_one(ConnectSession, state.session_id)
         _must_be_of(row, browser)
-        if state.used_at is not None:
-            raise LinkRefusedError("used", "this answer was used already: start again")
         now = await _now(session)
+        if state.used_at is not None:
+            if state.outcome is None and state.used_at < now - UNDER_WAY:
+                raise LinkRefusedError("used", "this answer was used already: start again")
+            return Return(_session(row), is_first=False, outcome=state.outcome)
         if state.expires_at <= now:
             raise LinkRefusedError(
                 "over", "that took longer than ten minutes: nothing was connected, start again"
@@ -180,7 +196,28 @@ async def redeem(
         state.used_at = now
         # Whoever came back in time gets to see how it went.
         row.expires_at = max(row.expires_at, now + STATE_LIFE)
-        return _session(row)
+        return Return(_session(row), is_first=True)
+
+
+async def settle(
+    database: Database, connect_session: Session, state_id: UUID, outcome: dict[str, Any]
+) -> None:
+    """What came of a return, for those that follow it."""
+    async with database.transaction(connect_session.tenant_id) as session:
+        await session.execute(
+            update(OAuthState).where(OAuthState.id == state_id).values(outcome=outcome)
+        )
+
+
+async def outcome(
+    database: Database, connect_session: Session, state_id: UUID
+) -> dict[str, Any] | None:
+    """What came of it; None while it is under way."""
+    async with database.transaction(connect_session.tenant_id) as session:
+        found: dict[str, Any] | None = await session.scalar(
+            select(OAuthState.outcome).where(OAuthState.id == state_id)
+        )
+        return found
 
 
 async def hold(
@@ -188,13 +225,17 @@ async def hold(
 ) -> None:
     """Keep a consent, sealed, until its accounts are chosen."""
     tenant_id = connect_session.tenant_id
-    async with database.transaction(tenant_id) as session:
-        sealed = await tenant_settings.seal(
-            session, vault, tenant_id, _held_name(state_id), _dump(held)
-        )
-        await session.execute(
-            update(OAuthState).where(OAuthState.id == state_id).values(held=sealed)
-        )
+
+    async def store() -> None:
+        async with database.transaction(tenant_id) as session:
+            sealed = await tenant_settings.seal(
+                session, vault, tenant_id, _held_name(state_id), _dump(held)
+            )
+            await session.execute(
+                update(OAuthState).where(OAuthState.id == state_id).values(held=sealed)
+            )
+
+    await until_stored(store, patience=WHILE_A_PERSON_WAITS)
 
 
 async def held(

@@ -28,13 +28,19 @@ CONNECT_OPTIONS = {
     "keepalives_count": "3",
 }
 
-# PostgreSQL's codes for "not now": connection failures, lost races (a deadlock, a serialization
-# failure), too many connections, shutdown and start.
-_UNAVAILABLE_CODES = ("08", "40", "53300", "57P01", "57P02", "57P03", "57P04", "57P05")
+# PostgreSQL's codes for "not now": connection failures, a standby that is not promoted yet, lost
+# races (a deadlock, a serialization failure), no room (disk, memory, connections), a wait that took
+# longer than the operator allows, shutdown and start, a disk that fails.
+_UNAVAILABLE_CODES = (
+    *("08", "25006", "40", "53", "55P03", "57014"),
+    *("57P01", "57P02", "57P03", "57P04", "57P05", "58030"),
+)
 
+# In UTC, whatever zone the server is set to: psycopg writes ten minutes less as a day less and 23
+# hours and 50 minutes more, and where clocks are changed that day may be an hour shorter.
 _BEGIN = text(
     "SELECT set_config('role', :role, true), set_config('search_path', :path, true),"
-    " set_config('app.tenant_id', :tenant_id, true)"
+    " set_config('timezone', 'UTC', true), set_config('app.tenant_id', :tenant_id, true)"
 )
 _DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 _BEGIN_CLAIM = f"{_BEGIN.compile(dialect=_DIALECT)}, set_config('synchronous_commit', 'off', true)"
@@ -179,9 +185,11 @@ def is_unavailable(error: Exception) -> bool:
         if error.connection_invalidated:
             return True
         error = error.orig if isinstance(error.orig, Exception) else error
-    if not isinstance(error, psycopg.OperationalError):
+    if not isinstance(error, psycopg.Error):
         return False
-    return error.sqlstate is None or error.sqlstate.startswith(_UNAVAILABLE_CODES)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(_UNAVAILABLE_CODES)
 
 
 def unavailable(error: Exception) -> DatabaseUnavailableError:

@@ -84,7 +84,8 @@ _PENDING = text(
     SELECT EXISTS (
         SELECT FROM events e JOIN connections c ON c.id = e.connection_id
         WHERE e.applied_at IS NULL AND e.failed_at IS NULL AND e.due_at <= now()
-            AND c.status = 'active' AND get_byte(uuid_send(c.id), 15) % :shards = :shard
+            AND (c.status = 'active' OR e.is_duty)
+            AND get_byte(uuid_send(c.id), 15) % :shards = :shard
     ) OR EXISTS (
         SELECT FROM checkpoints p JOIN connections c ON c.id = p.connection_id
         WHERE p.dirty_generation > p.read_generation

@@ -1,8 +1,10 @@
 """Consents: the token set that a tenant's authorisation gave, and the connections it serves."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Account, BrokenConnectionError, Connector, ContractError
 from connectors._hosts import check_account
-from connectors._oauth import Tokens
-from storage import notices, tenant_settings
+from connectors._token_answers import Tokens
+from storage import notices, privacy, tenant_settings
+from storage._rows import is_storable, stored_json, stored_text
 from storage.database import Database
+from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
 from storage.models import Connection, Grant, OAuthLog, Status, Tenant
 from storage.vault import Vault
 
@@ -34,12 +38,38 @@ async def connect(
     An account that is connected already gets the new tokens, and is active again if it waited for
     them. An account that is not gets a grant of its own, under the `label` if that one is free.
     A backfill that is owed is committed with the connection, and started by who finds it.
+    A code is good once, so a database that is away is waited for, as long as a person would wait.
     """
     if not accounts:
         raise BrokenConnectionError(
             f"this authorisation covers no account of {integration}: "
             "connect as a user who may see one"
         )
+    store = partial(
+        _connect,
+        database,
+        vault,
+        tenant_id=tenant_id,
+        integration=integration,
+        tokens=tokens,
+        accounts=[_storable(integration, account) for account in accounts],
+        label=label,
+        owe_backfill=owe_backfill,
+    )
+    return await until_stored(store, patience=WHILE_A_PERSON_WAITS)
+
+
+async def _connect(
+    database: Database,
+    vault: Vault,
+    *,
+    tenant_id: UUID,
+    integration: str,
+    tokens: Tokens,
+    accounts: Sequence[Account],
+    label: str | None,
+    owe_backfill: bool,
+) -> list[UUID]:
     async with database.transaction(tenant_id) as session:
         # Two consents at once would both find the same setting free.
         line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
@@ -67,8 +97,19 @@ async def connect(
         await _leave_out(session, grant, [link.id for link in links])
         await notices.cancel(session, grant.id)
         await _drop_unused(session, tenant_id, integration)
+        if await privacy.reconnected(session, [link.id for link in links]):
+            session.add(_kept_entry(grant))
         session.add(_log_entry(grant, accounts))
         return [link.id for link in links]
+
+
+def _storable(integration: str, account: Account) -> Account:
+    """As PostgreSQL can hold it: a NUL in a name costs no consent. ContractError where its id would
+    become that of another."""
+    if not is_storable(account.id):
+        raise ContractError(f"{integration} names an account by what cannot be stored")
+    config = json.loads(stored_json(dict(account.config)))
+    return Account(account.id, stored_text(account.name), config)
 
 
 def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
@@ -79,6 +120,17 @@ def _log_entry(grant: Grant, accounts: Sequence[Account]) -> OAuthLog:
         event="connect",
         message=f"connected {', '.join(account.name or account.id for account in accounts)}",
         detail={"accounts": [account.id for account in accounts]},
+    )
+
+
+def _kept_entry(grant: Grant) -> OAuthLog:
+    return OAuthLog(
+        tenant_id=grant.tenant_id,
+        grant_id=grant.id,
+        integration=grant.integration,
+        event="privacy",
+        message=f"the account was to be forgotten; {privacy.RECONNECTED}",
+        detail={"outcome": "withdrawn"},
     )
 
 
@@ -104,10 +156,17 @@ async def put_tokens(
 
 async def follow(session: AsyncSession, grant: Grant, connector: Connector, tokens: Tokens) -> None:
     """Settings of the grant's connections that a token answer names anew, such as the address of
-    an org that was moved. One that is none of the vendor's is left out: the tokens are good."""
+    an org that was moved. One that is none of the vendor's, or no text that can be stored, is left
+    out: the tokens are good."""
     found = await session.scalars(select(Connection).where(Connection.grant_id == grant.id))
     for connection in found:
-        told = {name: tokens.extra[name] for name in connection.config if name in tokens.extra}
+        told = {
+            name: value
+            for name, former in connection.config.items()
+            if isinstance(value := tokens.extra.get(name), str)
+            and isinstance(former, str)
+            and stored_text(value) == value
+        }
         config = {**connection.config, **told}
         with suppress(ContractError):
             check_account(connector, Account(connection.account_id, config=config))

@@ -6,8 +6,8 @@ some attempts. `NOTIFY` says that something came; it is only a hint, the table i
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -64,6 +64,7 @@ class Taken:
     received_at: datetime
     attempts: int
     until: datetime | None = None
+    where: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def observed_at(self) -> datetime:
@@ -192,6 +193,7 @@ def _row(place: int, arrival: Arrival) -> dict[str, Any]:
         "record": event.record,
         "at": event.at.isoformat() if event.at else None,
         "until": event.until.isoformat() if event.until else None,
+        "where": dict(event.where),
     }
     return {
         "place": place,
@@ -332,6 +334,7 @@ def _taken(id: int, type: str, data: dict[str, Any], received_at: datetime, atte
         received_at=received_at,
         attempts=attempts,
         until=datetime.fromisoformat(until) if until else None,
+        where=data.get("where", {}),
     )
 
 

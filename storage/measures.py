@@ -22,7 +22,8 @@ _QUERIES = {
     """,
     "pending": """
         SELECT integration, count(*), min(received_at) FROM events
-        WHERE applied_at IS NULL AND failed_at IS NULL GROUP BY 1 ORDER BY 1
+        WHERE applied_at IS NULL AND failed_at IS NULL AND NOT (is_duty AND due_at > now())
+        GROUP BY 1 ORDER BY 1
     """,
     "failed": """
         SELECT integration, count(*) FROM events WHERE failed_at IS NOT NULL GROUP BY 1 ORDER BY 1

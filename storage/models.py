@@ -434,7 +434,7 @@ class ConnectSession(Base):
 
 
 class OAuthState(Base):
-    """A browser that was sent to a vendor, and may come back once."""
+    """A browser that was sent to a vendor, and may come back; its answer is read once."""
 
     __tablename__ = "oauth_states"
     __table_args__ = (
@@ -453,6 +453,8 @@ class OAuthState(Base):
     nonce_hash: Mapped[bytes] = mapped_column(unique=True)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    # What came of it, told again to who comes back again; null while that is under way.
+    outcome: Mapped[dict[str, Any] | None]
     # Sealed: tokens and accounts of a consent whose accounts are still to be chosen.
     held: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -132,13 +132,15 @@ async def break_off(
         .where(Grant.id == connection.grant_id)
         .scalar_subquery()
     )
-    # Not if the tenant has paused or renewed the connection while the sync was failing.
+    # Not if the tenant has paused or renewed the connection while the sync was failing. What waits
+    # for a new consent may be told to be over for good: its token was refused a moment before.
+    stands = [Status.ACTIVE, *([Status.NEEDS_REAUTH] if revoked_at else [])]
     broken = await session.scalar(
         update(ConnectionRow)
         .where(
             ConnectionRow.id == connection.id,
             ConnectionRow.grant_id == connection.grant_id,
-            ConnectionRow.status == Status.ACTIVE,
+            ConnectionRow.status.in_(stands),
             *([granted_at <= revoked_at] if revoked_at else []),
         )
         .values(

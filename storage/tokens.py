@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -28,11 +29,13 @@ from connectors import (
 from connectors import _oauth as oauth
 from connectors._budget import Budget
 from connectors._client import Transport
-from connectors._oauth import OAuthApp, Tokens
+from connectors._oauth import OAuthApp
+from connectors._token_answers import Tokens
 from storage import tenant_settings
-from storage._errors import DatabaseUnavailableError, NotFoundError
+from storage._errors import NotFoundError
 from storage.database import Database
 from storage.grants import connect, follow, need_consent, put_tokens, restore
+from storage.keeping import until_stored
 from storage.models import Connection, Grant
 from storage.oauth_log import failure_of, record_failure, record_refresh
 from storage.vault import Vault
@@ -91,9 +94,9 @@ async def access_token(
     patience: timedelta = PATIENCE,
     find: Callable[[str], Connector] = load,
 ) -> str:
-    """A grant's access token, refreshed first if it ends soon or is the one a vendor `refused`.
+    """What calls for a grant carry: its access token, refreshed first if it ends soon or is the one
+    a vendor `refused`; our app's secret, where the vendor takes that (`OAuth2.bearer`).
 
-    Where the vendor takes our app's secret in its place (`OAuth2.bearer`), it is that.
     With `renewed_after`, also if it is older than that, or if a refresh of it was interrupted. A
     vendor that says to wait is waited for as long as `patience` lasts.
     """
@@ -244,16 +247,9 @@ class _Renewal:
         raise failure
 
     async def _keep(self, claim: _Claim, fresh: Tokens) -> str | None:
-        """Store what came. It may be the only copy: a database that is away is waited for."""
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self.timeout.total_seconds()
-        while True:
-            try:
-                return await self._store(claim, fresh)
-            except DatabaseUnavailableError:
-                if loop.time() > give_up_at:
-                    raise
-                await asyncio.sleep(MAX_POLL)
+        """Store what came. With a new refresh token it may be the only copy that there is."""
+        patience = None if fresh.refresh_token else self.timeout
+        return await until_stored(partial(self._store, claim, fresh), patience=patience)
 
     async def _store(self, claim: _Claim, fresh: Tokens) -> str | None:
         """The second transaction."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Watched
 from storage import tenant_settings
+from storage._rows import is_storable
 from storage.database import Database
 from storage.models import Connection, Status
 from storage.models import Watch as WatchRow
@@ -215,6 +216,8 @@ async def told(session: AsyncSession, connection_id: UUID, vendor_id: str, *, lo
 
 async def known(database: Database, vault: Vault, integration: str, vendor_id: str) -> Known | None:
     """Whose watch that is; a retiring one still counts."""
+    if not is_storable(vendor_id):
+        return None  # a stranger's word, which PostgreSQL would refuse to look for
     query = (
         select(WatchRow.id, WatchRow.connection_id, WatchRow.tenant_id, WatchRow.sealed_secret)
         .join(Connection, Connection.id == WatchRow.connection_id)

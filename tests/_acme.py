@@ -20,7 +20,8 @@ from starlette.responses import Response as Answered
 from connectors import Account, Connector, OAuth2, Request, Response, SyncType
 from connectors._budget import Budget
 from connectors._client import Transport
-from connectors._oauth import OAuthApp, Tokens
+from connectors._oauth import OAuthApp
+from connectors._token_answers import Tokens
 from sandbox._app import build
 from sandbox._oauth import OAuth, Rotation
 from sandbox._serve import run
@@ -74,6 +75,13 @@ class Acme:
 
     def fault(self, kind: str, **options: Any) -> None:
         self._control("/faults", {"kind": kind, "path": "/token", **options})
+
+    def hold(self) -> None:
+        """The next refresh waits for its answer until it is let go."""
+        self.fault("slow", seconds=600)
+
+    def let_go(self) -> None:
+        httpx.delete(f"{self.origin}/_control/acme/faults").raise_for_status()
 
     @property
     def calls(self) -> int:

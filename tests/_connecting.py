@@ -19,6 +19,7 @@ from psycopg.rows import DictRow, dict_row
 from settings import Settings, read, variables_of
 from tests._sandboxed import HTTP, INTEGRATIONS, environment
 from tests._web import JWT_SECRET, claims, token
+from web import _door
 from web.app import create_app
 
 NEXTAUTH_SECRET = "canary-nextauth-secret-of-enough-characters"
@@ -94,7 +95,7 @@ class Connecting:
 
     def person(self) -> Person:
         """Somebody with a browser that was never here."""
-        http = httpx.Client(trust_env=False, timeout=30)
+        http = httpx.Client(trust_env=False, timeout=60)
         return Person(self.origin, self._open.enter_context(http))
 
     def link(
@@ -173,11 +174,10 @@ def connecting(
         }
         settings = read(_env_file=None, **values)
         server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(settings), access_log=False, log_config=None, lifespan="on",
-                timeout_graceful_shutdown=2,
+            _door.config(
+                create_app(settings), log_config=None, lifespan="on", timeout_graceful_shutdown=2
             )
-        )  # fmt: skip
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

@@ -1,5 +1,6 @@
 """Our side of a made-up vendor: a tenant, its keys, and what is in the database."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,8 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
+from storage import tenants
 from storage.database import Database
 from storage.tenant_settings import get_json
 from storage.tokens import connect
@@ -77,3 +79,9 @@ class Ours:
         (row,) = self.rows("SELECT refresh_id FROM grants")
         found: UUID | None = row["refresh_id"]
         return found
+
+
+async def ours_of(database: Database, url: str) -> Ours:
+    """Our side, with a tenant and a key of its own."""
+    tenant = await tenants.create(database, "north", "North", "TEAM")
+    return Ours(database, url, secrets.token_bytes(32), tenant.id)

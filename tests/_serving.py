@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from web import _door
+
 
 class _Server(uvicorn.Server):
     @contextmanager
@@ -19,9 +21,7 @@ class _Server(uvicorn.Server):
 async def serving(app: FastAPI, at: socket.socket | None = None) -> AsyncIterator[str]:
     """The app's origin, for as long as the block lasts; `at` is where it listens, if that had to be
     known before the app was made."""
-    config = uvicorn.Config(
-        app, port=0, access_log=False, log_config=None, lifespan="on", timeout_graceful_shutdown=2
-    )
+    config = _door.config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
     server = _Server(config)
     serve = asyncio.create_task(server.serve(sockets=None if at is None else [at]))
     try:

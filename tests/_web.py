@@ -1,9 +1,14 @@
 """The JSON API over real HTTP, as the SaaS's backend calls it."""
 
+import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +17,7 @@ from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
+from deployments import local
 from settings import Settings, read
 from tests._sandboxed import KEY
 from tests._serving import serving
@@ -74,7 +80,7 @@ class Api:
 async def api_of(app: FastAPI) -> AsyncIterator[Api]:
     async with (
         serving(app) as origin,
-        httpx.AsyncClient(base_url=origin, timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(base_url=origin, timeout=60, trust_env=False) as http,
     ):
         yield Api(http)
 
@@ -83,6 +89,41 @@ async def api_of(app: FastAPI) -> AsyncIterator[Api]:
 async def serving_api(settings: Settings) -> AsyncIterator[Api]:
     async with api_of(create_app(settings)) as api:
         yield api
+
+
+@asynccontextmanager
+async def web_process(
+    settings: Settings, folder: Path
+) -> AsyncIterator[tuple[subprocess.Popen[bytes], Api]]:
+    """Our HTTP surface in a process of its own, which may be killed; it logs to web.log."""
+    port = local.free_port(8800)
+    with (folder / "web.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "web", "--port", str(port)],
+            cwd=folder,
+            env={
+                **os.environ,
+                **settings.environment(),
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+            },
+            stdout=log,
+            stderr=log,
+        )
+    origin = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(base_url=origin, timeout=60, trust_env=False) as http:
+            deadline = time.monotonic() + 120
+            while True:
+                with suppress(httpx.TransportError):
+                    await http.get("/healthz")
+                    break
+                assert process.poll() is None, "it ended by itself"
+                assert time.monotonic() < deadline, "it did not start"
+                await asyncio.sleep(0.1)
+            yield process, Api(http)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def problem(response: httpx.Response, status: int) -> dict[str, Any]:

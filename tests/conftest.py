@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -23,7 +24,14 @@ from storage.database import Database
 from storage.migrate import migrate
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
+from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

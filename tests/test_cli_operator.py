@@ -145,3 +145,35 @@ async def test_a_database_that_is_not_set_up_is_said_so(
     monkeypatch.setenv("DATABASE_URL", postgres_url)
     for words in (["keys", "check"], ["tenants", "list"], ["tenants", "delete", "x", "--yes"]):
         assert isinstance((await typed(*words)).exception, SchemaError)
+
+
+async def test_what_is_to_be_erased_is_listed_and_can_be_withdrawn(
+    database: Database, database_url: str
+) -> None:
+    stocked = await stock(database, "acme")
+    with psycopg.connect(database_url) as sql:
+        sql.execute(
+            "INSERT INTO events (integration, event_id, connection_id, tenant_id, type, is_duty,"
+            " data, due_at) VALUES ('hubspot', 'e', %s, %s, 'customers/redact', true,"
+            " '{\"effect\": \"erase\"}', now() + interval '10 days')",
+            (stocked.connection_id, stocked.tenant_id),
+        )
+    assert "1 of those that wait are duties" in (await typed("events")).output
+    (duty,) = json.loads((await typed("events", "--duties", "--json")).stdout)["duties"]
+    assert (duty["tenant"], duty["type"]) == ("acme", "customers/redact")
+    assert "customers/redact" in (await typed("events", "--duties")).output
+    assert (
+        await typed("events", "withdraw", str(duty["id"]))
+    ).output == "1 duties were withdrawn\n"
+    assert (await typed("events", "withdraw", str(duty["id"]))).exit_code == 1
+    assert json.loads((await typed("events", "--duties", "--json")).stdout)["duties"] == []
+
+
+async def test_a_database_that_is_not_set_up_is_told_of_in_one_line(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    for words in (["status"], ["status", "acme/hubspot"], ["events"], ["tenants", "list"]):
+        told = await typed(*words)
+        assert isinstance(told.exception, SchemaError), words
+        assert "run `atom-sync migrate`" in str(told.exception)

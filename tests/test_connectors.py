@@ -3,6 +3,7 @@
 There is no line here for any one of them; docs/connectors.md tells what is proven how.
 """
 
+import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,11 +11,13 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from math import ceil
+from pathlib import Path
 
 import pytest
 
+import connectors
 from connectors import Checkpoint, Connector, Stream, load
-from flows._reading import Outcome
+from flows._batches import Outcome
 from tests._conformance import Bench, Tried
 from tests._conformance_line import at
 from tests._conformance_which import (
@@ -53,6 +56,30 @@ def test_the_sandbox_has_the_connectors_streams_and_no_others(
 ) -> None:
     described = bench.controls("")[connector.name]
     assert {stream.name for stream in connector.streams} == set(described["streams"])
+
+
+def written_budgets(connector: Connector) -> set[str]:
+    """The names of budgets that stand in the connector's files, also where no test may come."""
+    found: set[str] = set()
+    folder = Path(connectors.__file__).parent
+    for file in [folder / f"{connector.name}.py", *folder.glob(f"_{connector.name}*.py")]:
+        module = import_module(f"connectors.{file.stem}")
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "budget":
+                named = getattr(node.value, "value", None) or getattr(
+                    module, getattr(node.value, "id", ""), None
+                )
+                found |= {named} if isinstance(named, str) else set()
+    return found
+
+
+def declared_budgets(connector: Connector) -> set[str]:
+    return {limit.name for limit in connector.rate_limits}
+
+
+@EACH_CONNECTOR
+def test_every_budget_that_a_connector_names_is_one_that_it_declares(connector: Connector) -> None:
+    assert written_budgets(connector) <= declared_budgets(connector)
 
 
 # -- One life of each stream: read to its end, changed, followed ----------------------------------
@@ -120,6 +147,11 @@ def test_no_request_goes_to_a_host_that_the_connector_does_not_name(life: Life) 
     assert life.hosts
     named = life.tried.hosts()
     assert not [host for host in life.hosts if not any(fnmatchcase(host, one) for one in named)]
+
+
+def test_what_a_stream_spends_is_of_budgets_that_its_connector_declares(life: Life) -> None:
+    assert life.tried.budget.requests
+    assert set(life.tried.budget.requests) <= declared_budgets(life.tried.connector) | {""}
 
 
 # -- Stopped, and gone on with ------------------------------------------------------------------

@@ -492,9 +492,11 @@ def test_a_payload_in_rests_words_is_read_again_in_those_of_graphql(topic: str) 
 
 
 @pytest.mark.parametrize("body", [{"id": 7}, {"admin_graphql_api_id": "gid://shopify/Product/7"}])
-def test_a_deletion_holds_no_more_than_the_id(body: dict[str, Any]) -> None:
+def test_a_deletion_is_looked_up_for_neither_its_topic_nor_its_shop_is_signed(
+    body: dict[str, Any],
+) -> None:
     (event,) = events("products/delete", body)
-    assert (event.effect, event.streams, event.key) == (Effect.DELETED, ("products",), "7")
+    assert (event.effect, event.streams, event.key) == (Effect.GONE, ("products",), "7")
     assert event.at == datetime(2026, 11, 1, 11, 0, 0, 500_000, UTC)
 
 
@@ -505,36 +507,67 @@ def test_deliveries_of_one_action_are_told_apart_by_the_webhook_id() -> None:
     assert one.account_id == "acme.myshopify.com"
 
 
+SHOP = {"id": 1, "domain": "www.acme.example", "myshopify_domain": "acme.myshopify.com"}
+REDACT = {"shop_id": 1, "shop_domain": "acme.myshopify.com"}
+CUSTOMER = {"id": 191, "email": "a@b.example", "phone": "555-625-1199"}
+BODIES: dict[str, dict[str, Any]] = {
+    "app/uninstalled": SHOP,
+    "shop/redact": REDACT,
+    "customers/redact": {**REDACT, "customer": CUSTOMER, "orders_to_redact": [299, 300]},
+    "customers/data_request": {
+        **REDACT, "customer": CUSTOMER, "orders_requested": [299, 300], "data_request": {"id": 9},
+    },
+    "orders/updated": {"id": 7, "admin_graphql_api_id": "gid://shopify/Order/7"},
+    "products/delete": {"id": 7},
+}  # fmt: skip
+
+
 def test_an_uninstalled_app_has_lost_its_authorisation() -> None:
-    (event,) = events("app/uninstalled", {"id": 1})
-    assert event.effect is Effect.REVOKED
+    (event,) = events("app/uninstalled", SHOP)
+    assert (event.effect, event.account_id) == (Effect.REVOKED, "acme.myshopify.com")
 
 
 @pytest.mark.parametrize(
-    ("topic", "effect", "orders"),
-    [
-        ("customers/data_request", Effect.REPORT, "orders_requested"),
-        ("customers/redact", Effect.ERASE, "orders_to_redact"),
-    ],
+    ("topic", "effect"),
+    [("customers/data_request", Effect.REPORT), ("customers/redact", Effect.ERASE)],
 )
-def test_privacy_webhooks_are_about_a_customer_and_orders(
-    topic: str, effect: Effect, orders: str
-) -> None:
-    body = {"shop_id": 1, "customer": {"id": 191, "email": "a@b.example"}, orders: [299, 300]}
-    found = events(topic, body)
-    assert {event.effect for event in found} == {effect}
+def test_privacy_webhooks_are_about_a_customer_and_orders(topic: str, effect: Effect) -> None:
+    found = events(topic, BODIES[topic])
+    assert {(event.effect, event.account_id) for event in found} == {(effect, "acme.myshopify.com")}
     assert [(e.streams[0], e.key) for e in found] == [
         ("customers", "191"), ("orders", "299"), ("orders", "300"),
     ]  # fmt: skip
     assert len({event.id for event in found}) == 3
-    assert "b.example" not in repr([(e.id, e.type, e.key, e.record) for e in found])
+    assert "b.example" not in repr([(e.id, e.type, e.key, e.record, dict(e.where)) for e in found])
 
 
-def test_a_duty_is_one_for_the_orders_also_where_the_customer_has_no_id() -> None:
-    body = {"customer": {"id": None, "email": "a@b.example"}, "orders_to_redact": [299]}
-    assert [(e.effect, e.key) for e in events("customers/redact", body)] == [(Effect.ERASE, "299")]
-    (kept,) = events("customers/redact", {**body, "orders_to_redact": []})
-    assert (kept.effect, kept.account_id) == (Effect.UNREADABLE, "acme.myshopify.com")
+@pytest.mark.parametrize(
+    ("customer", "where"),
+    [
+        ({"id": None, "email": "a@b.example"}, {"defaultEmailAddress.emailAddress": "a@b.example"}),
+        ({"id": None, "email": "", "phone": "5"}, {"defaultPhoneNumber.phoneNumber": "5"}),
+        ({"email": "a@b.example"}, {"defaultEmailAddress.emailAddress": "a@b.example"}),
+        ({"id": None}, {}),
+        ({}, {}),
+        (None, {}),
+    ],
+)
+@pytest.mark.parametrize("topic", ["customers/data_request", "customers/redact"])
+def test_a_customer_without_an_id_is_a_duty_all_the_same(
+    topic: str, customer: Any, where: dict[str, str]
+) -> None:
+    first, *orders = events(topic, {**BODIES[topic], "customer": customer})
+    assert (first.streams, first.key, first.where) == (("customers",), "", where)
+    assert first.effect.is_duty
+    assert [event.key for event in orders] == ["299", "300"]
+
+
+def test_an_order_without_an_id_keeps_no_other_from_being_forgotten() -> None:
+    found = events(
+        "customers/redact", {**BODIES["customers/redact"], "orders_to_redact": [None, 5]}
+    )
+    assert [event.key for event in found] == ["191", "", "5"]
+    assert len({event.id for event in found}) == 3
 
 
 def test_a_webhook_that_we_do_not_understand_is_kept_as_it_came() -> None:
@@ -568,8 +601,49 @@ def test_a_change_of_stock_leads_to_the_product_of_the_item() -> None:
 
 
 def test_a_shop_that_is_to_be_forgotten_is_purged() -> None:
-    (event,) = events("shop/redact", {"shop_id": 1, "shop_domain": "acme.myshopify.com"})
-    assert event.effect is Effect.PURGE
+    (event,) = events("shop/redact", REDACT)
+    assert (event.effect, event.account_id) == (Effect.PURGE, "acme.myshopify.com")
+
+
+@pytest.mark.parametrize("topic", BODIES)
+@pytest.mark.parametrize(
+    "signed",
+    [
+        b"code=0907&shop=mine.myshopify.com&state=0.67&timestamp=1337178173",
+        b"host=YWRtaW4&shop=mine.myshopify.com&timestamp=1337178173",
+        b' {"shop_domain":"acme.myshopify.com","x":"=&host=a&shop=mine.myshopify.com&z="}',
+        b'["=&host=a&shop=mine.myshopify.com&timestamp=1&z="]',
+        b"eyJhbGciOiJIUzI1NiJ9.eyJkZXN0IjoiaHR0cHM6Ly9taW5lIn0",
+        b"",
+        b"null",
+    ],
+)
+def test_what_shopify_signs_elsewhere_is_no_webhook(topic: str, signed: bytes) -> None:
+    """Query strings of callbacks and of the app's page, also such as a shop's owner chose, and
+    session tokens."""
+    assert SHOPIFY.webhook
+    sent = replace(delivery(topic, {}), body=signed)
+    with pytest.raises(SignatureError):
+        SHOPIFY.webhook.events(sent)
+
+
+@pytest.mark.parametrize("topic", ["app/uninstalled", "shop/redact", *list(BODIES)[2:4]])
+def test_a_header_that_names_another_shop_than_the_body_is_refused(topic: str) -> None:
+    with pytest.raises(SignatureError):
+        events(topic, BODIES[topic], **{"x-shopify-shop-domain": "other.myshopify.com"})
+
+
+@pytest.mark.parametrize("said", BODIES)
+@pytest.mark.parametrize("signed", BODIES)
+def test_a_body_of_one_topic_ends_and_erases_nothing_under_another(said: str, signed: str) -> None:
+    if said == signed:
+        return
+    try:
+        found = events(said, BODIES[signed])
+    except SignatureError:
+        return
+    # A record's body says little of its topic: whatever it is, it is looked up.
+    assert {event.effect for event in found} <= {Effect.READ, Effect.GONE}
 
 
 def test_a_topic_that_is_of_no_interest_gives_no_event() -> None:

@@ -98,7 +98,7 @@ def test_one_delivery_may_hold_notifications_of_several_watches() -> None:
         verify(arrived, second, "canary-secret")
 
 
-@pytest.mark.parametrize("secret", ["", None, 7, "x"])
+@pytest.mark.parametrize("secret", ["", None, 7, "x", "\ud800"])
 def test_a_notification_without_the_secret_is_not_proven(secret: Any) -> None:
     (event,) = events(notification(clientState=secret))
     assert WEBHOOK.verify_event

@@ -53,8 +53,8 @@ class Watching:
         return found
 
     async def graph(self, method: str, path: str) -> httpx.Response:
-        token = await self.shared.access_token(self.connection)
-        async with httpx.AsyncClient(base_url=self.vendor.origin) as http:
+        token = await self.shared.bearer(self.connection)
+        async with httpx.AsyncClient(base_url=self.vendor.origin, timeout=60) as http:
             headers = {"authorization": f"Bearer {token}"}
             return await http.request(method, f"{SUBSCRIPTIONS}{path}", headers=headers)
 

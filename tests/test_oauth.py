@@ -25,13 +25,13 @@ from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import (
     OAuthApp,
-    Tokens,
     authorize_url,
     exchange,
     identify,
     refresh,
     revoke,
 )
+from connectors._token_answers import Tokens
 from tests._vendor import Answer, PlayedClock, Vendor, made_up, serve
 
 APP = OAuthApp("client-1", "canary-secret", "https://atom.test/callback")
@@ -68,6 +68,15 @@ class Calls:
 
 @pytest.fixture
 async def calls(vendor: Vendor) -> AsyncIterator[Calls]:
+    clock = PlayedClock()
+    transport = Transport(sandbox_url=vendor.origin, clock=clock)
+    yield Calls(transport, clock)
+    await transport.close()
+
+
+@pytest.fixture
+async def impatient(vendor: Vendor) -> AsyncIterator[Calls]:
+    """Calls that wait for an answer no longer than a second."""
     clock = PlayedClock()
     transport = Transport(sandbox_url=vendor.origin, clock=clock, timeout=timedelta(seconds=1))
     yield Calls(transport, clock)
@@ -196,14 +205,14 @@ async def test_any_other_answer_is_a_contract_error(
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(500), Answer(cut=True, body=GOOD), Answer(hang=1.2, body=GOOD)]
+    "answer", [Answer(500), Answer(cut=True, body=GOOD), Answer(hang=3, body=GOOD)]
 )
 async def test_a_token_for_one_use_is_never_sent_twice(
-    answer: Answer, vendor: Vendor, calls: Calls
+    answer: Answer, vendor: Vendor, impatient: Calls
 ) -> None:
     vendor.will(answer, Answer(body=GOOD))
     with pytest.raises(ProviderUnavailableError):
-        await calls.refresh(with_auth(rotates=True))
+        await impatient.refresh(with_auth(rotates=True))
     assert len(vendor.calls) == 1
 
 
@@ -304,6 +313,28 @@ async def test_a_token_answer_of_another_form_is_read_as_the_vendor_says(
     connector = with_auth(plain=lambda answer: answer["user"])
     tokens = await exchange(connector, APP, code="canary-code", **calls.means)
     assert (tokens.access_token, tokens.refresh_token) == ("canary-access", "canary-refresh")
+
+
+async def test_an_answer_that_holds_a_token_is_no_refusal_whatever_else_it_says(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(body={**GOOD, "error": "invalid_grant", "ok": False}))
+    assert (await calls.refresh(load("slack"))).refresh_token == "canary-refresh"
+
+
+async def test_a_refusal_in_a_form_that_cannot_be_read_is_a_contract_error(
+    vendor: Vendor, calls: Calls
+) -> None:
+    vendor.will(Answer(400, body={"ok": False, "error": ["canary"]}))
+    with pytest.raises(ContractError, match=r"_slack_answers\.py"):
+        await calls.refresh(load("slack"))
+
+
+@pytest.mark.parametrize("id_", [None, 5, "", " ", {}])
+async def test_an_account_without_an_id_is_not_connected(id_: Any, calls: Calls) -> None:
+    tokens = Tokens("canary-access", None, None, (), {"team": {"id": id_}})
+    with pytest.raises(ContractError, match="did not say which account"):
+        await identify(load("slack"), tokens, {}, **calls.means)
 
 
 async def test_accounts_are_found_from_the_answer_or_by_a_call(

@@ -23,7 +23,7 @@ async def secrets_of(world: Sandboxed, connection: connections.Connection) -> li
             session, vault, connection.tenant_id, f"{connection.integration}_tokens"
         )
     assert held is not None
-    tokens = [held["access_token"], held["refresh_token"]]
+    tokens = [held[name] for name in ("access_token", "refresh_token") if held.get(name)]
     return [*tokens, world.settings.app(connection.integration).client_secret]
 
 
@@ -51,6 +51,23 @@ async def test_a_failing_sync_tells_neither_tokens_nor_vendors_data(
     printed = capfd.readouterr()
     logs = [("output", printed.out + printed.err)]
     assert not found([*secrets, VENDOR_DATA], texts_of(prefect_database), files_of(home), logs)
+    assert not found(secrets, texts_of(world.database_url))
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "garbage"])
+async def test_a_failing_sync_does_not_tell_our_own_secret_which_its_calls_carry(
+    world: Sandboxed, prefect_database: str, home: Path, kind: str, capfd: Any
+) -> None:
+    connection = await world.connect("stripe")
+    world.fault("stripe", kind, count=40, path="/customers")
+    state = await sync(connection.id, return_state=True)
+    assert state.is_failed()
+    world.control("DELETE", "/stripe/faults")
+    await APILogHandler.aflush()
+    printed = capfd.readouterr()
+    logs = [("output", printed.out + printed.err)]
+    secrets = await secrets_of(world, connection)
+    assert not found(secrets, texts_of(prefect_database), files_of(home), logs)
     assert not found(secrets, texts_of(world.database_url))
 
 

@@ -19,7 +19,16 @@ from flows.watches import station
 from sandbox._shopify_events import retry
 from sandbox._webhooks import Address, Answered, Delivery, Event, Notice
 from settings import read as read_settings
-from storage import connections, inbox, leases, watching
+from storage import (
+    changes,
+    connections,
+    drains,
+    inbox,
+    leases,
+    measures,
+    privacy,
+    watching,
+)
 from storage.database import Database
 from storage.watching import Looked
 from tests._sandboxed import Sandboxed, environment
@@ -73,6 +82,17 @@ class Followed:
             await read(work)
             await store(self.shared, work)
         await leases.release_all(database, held)
+
+    def pass_time(self, days: float) -> None:
+        """As if what is pending had come so long ago."""
+        self.vendor.run(
+            f"UPDATE events SET received_at = received_at - interval '{days} days', due_at = now()"
+            " WHERE applied_at IS NULL"
+        )
+
+    async def end(self) -> None:
+        """Shopify takes our token no more; it tells a shop without one of nothing."""
+        await self.control("/tokens", op="revoke")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.vendor.database_url) as sql:
@@ -194,11 +214,69 @@ async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
     await shop.control("/request", topic="customers/redact", customer=customer, orders=[order])
     await shop.told(4)
     await shop.apply()
+    assert shop.held("customers")[customer] != {}
+    assert [f"asks to forget customers {customer}" in line for line in shop.logged()] == [
+        True,
+        False,
+    ]
+    shop.pass_time(10)
+    await shop.apply()
     assert shop.held("customers")[customer] == {}
     assert shop.held("orders")[order] == {}
     live = "SELECT count(*) FROM records WHERE deleted_at IS NULL"
     assert shop.rows(live) == [(0,)]
-    assert len(shop.logged()) == 2
+    assert len(shop.logged()) == 4
+
+
+async def test_what_was_read_of_a_customer_until_it_is_forgotten_goes_as_well(
+    shop: Followed,
+) -> None:
+    await point(shop)
+    customer, _ = await read_a_customer(shop)
+    await shop.control("/request", topic="customers/redact", customer=customer)
+    await shop.told(3)
+    await shop.apply()
+    shop.pass_time(10)
+    await shop.change("customers", "change", id=customer)
+    await shop.told(4)
+    await shop.apply()
+    await shop.apply()
+    assert shop.held("customers")[customer] == {}
+    assert shop.rows("SELECT count(*) FROM events WHERE applied_at IS NULL") == [(0,)]
+
+
+async def test_a_customer_whom_the_request_names_by_no_id_is_found_by_their_address(
+    shop: Followed,
+) -> None:
+    await point(shop)
+    customer, order = await read_a_customer(shop)
+    other = await shop.change("customers")
+    await shop.told(3)
+    await shop.apply()
+    address = shop.held("customers")[customer]["defaultEmailAddress"]["emailAddress"]
+    await shop.control("/request", topic="customers/redact", email=address.upper(), orders=[order])
+    await shop.told(5)
+    shop.pass_time(10)
+    await shop.apply()
+    assert shop.held("customers")[customer] == {}
+    assert shop.held("customers")[other] != {}
+    assert shop.held("orders")[order] == {}
+    everywhere = str(shop.rows("SELECT * FROM events")) + "".join(shop.logged())
+    assert address not in everywhere.lower()
+
+
+async def test_a_request_that_names_a_customer_by_nothing_is_a_duty_for_the_operator(
+    shop: Followed,
+) -> None:
+    await point(shop)
+    customer, _ = await read_a_customer(shop)
+    await shop.control("/request", topic="customers/redact", email="")
+    await shop.told(3)
+    shop.pass_time(10)
+    await shop.apply()
+    (message,) = shop.logged()
+    assert "find it at Shopify" in message
+    assert shop.held("customers")[customer] != {}
 
 
 @pytest.mark.parametrize("status", ["active", "needs_reauth", "paused", "revoked"])
@@ -207,15 +285,89 @@ async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
 ) -> None:
     await point(shop)
     await read_a_customer(shop)
-    shop.vendor.run(f"UPDATE connections SET status = '{status}'")
     await shop.control("/request", topic="shop/redact")
     await shop.told(3)
+    await shop.end()
+    shop.vendor.run(f"UPDATE connections SET status = '{status}'")
+    await shop.apply()
+    assert shop.rows("SELECT count(*) FROM records") == [(2,)]
+    (announced,) = shop.logged()
+    assert "unless it is withdrawn before" in announced
+    await shop.apply()
+    assert len(shop.logged()) == 1
+    assert await drains.missing(shop.shared.database, 1) == []
+    shop.pass_time(2)
+    assert await drains.missing(shop.shared.database, 1) != []
     await shop.apply()
     assert shop.rows("SELECT count(*) FROM records") == [(0,)]
     assert shop.rows("SELECT count(*) FROM checkpoints") == [(0,)]
-    (message,) = shop.logged()
+    _, message = shop.logged()
     assert "2 records deleted" in message
-    assert shop.rows("SELECT status FROM connections") == [(status,)]
+
+
+async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: Followed) -> None:
+    await point(shop)
+    await read_a_customer(shop)
+    await shop.control("/request", topic="shop/redact")
+    await shop.told(3)
+    for days in (0, 2, 20):
+        shop.pass_time(days)
+        await shop.apply()
+    assert shop.rows("SELECT count(*) FROM records") == [(2,)]
+    (message,) = shop.logged()
+    assert "still lets us in" in message
+
+
+async def test_a_shop_that_is_connected_again_is_not_purged(shop: Followed) -> None:
+    await point(shop)
+    await read_a_customer(shop)
+    await shop.control("/uninstall")
+    await shop.control("/request", topic="shop/redact")
+    await shop.told(4)
+    await shop.end()
+    await shop.apply()
+    assert shop.rows("SELECT status FROM connections") == [("revoked",)]
+    again = await shop.vendor.connect("shopify", account=shop.connection.account_id)
+    assert again.id == shop.connection.id
+    await shop.end()
+    shop.pass_time(30)
+    await shop.apply()
+    assert shop.rows("SELECT count(*) FROM records") == [(2,)]
+    assert "connected again" in shop.logged()[-1]
+
+
+async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: Followed) -> None:
+    await point(shop)
+    customer, _ = await read_a_customer(shop)
+    await shop.control("/request", topic="customers/redact", customer=customer)
+    await shop.told(3)
+    await shop.apply()
+    (duty,) = await privacy.waiting(shop.shared.database)
+    assert (duty.tenant, duty.type) == ("acme", "customers/redact")
+    assert timedelta(days=9) < duty.due_at - duty.received_at < timedelta(days=11)
+    # What waits on purpose is no backlog, and keeps nobody's view of what changed back.
+    shop.vendor.run("UPDATE events SET received_at = received_at - interval '1 hour'")
+    assert (await measures.measure(shop.shared.database)).pending == []
+    seen = await changes.read(shop.shared.database, shop.connection, "customers")
+    assert seen.until > duty.received_at - timedelta(minutes=30)
+    assert await privacy.withdraw(shop.shared.database, [duty.id]) == 1
+    assert await privacy.withdraw(shop.shared.database, [duty.id]) == 0
+    shop.pass_time(10)
+    await shop.apply()
+    assert shop.held("customers")[customer] != {}
+    assert shop.logged()[-1] == "customers/redact: withdrawn by the operator"
+
+
+async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: Followed) -> None:
+    await point(shop)
+    await read_a_customer(shop)
+    await shop.control("/request", topic="shop/redact")
+    await shop.told(3)
+    shop.vendor.fault("shopify", "500", count=1_000)
+    for days, left in ((3.0, 2), (5.0, 2), (1.1, 0)):
+        shop.pass_time(days)
+        await shop.apply()
+        assert shop.rows("SELECT count(*) FROM records") == [(left,)]
 
 
 async def test_other_events_of_a_connection_that_is_paused_wait(shop: Followed) -> None:
@@ -236,5 +388,48 @@ async def test_an_uninstalled_app_is_revoked(shop: Followed) -> None:
     await point(shop)
     await shop.control("/uninstall")
     await shop.told(1)
+    await shop.end()
     await shop.apply()
     assert shop.rows("SELECT status FROM connections") == [("revoked",)]
+
+
+async def test_an_app_that_is_said_to_be_uninstalled_and_is_not_stays_connected(
+    shop: Followed,
+) -> None:
+    await point(shop)
+    await shop.control("/uninstall")
+    await shop.told(1)
+    await shop.apply()
+    assert shop.rows("SELECT applied_at IS NULL FROM events") == [(True,)]
+    shop.pass_time(0.01)
+    await shop.apply()
+    assert shop.rows("SELECT applied_at IS NULL FROM events") == [(False,)]
+    assert shop.rows("SELECT status FROM connections") == [("active",)]
+    told = shop.rows("SELECT message FROM oauth_log WHERE event = 'revoke'")
+    assert told == [
+        ("Shopify delivered app/uninstalled, but still lets us in: nothing was changed",)
+    ]
+
+
+async def test_what_is_said_to_be_deleted_is_looked_up_until_shopify_shows_it_no_more(
+    shop: Followed,
+) -> None:
+    await shop.look()
+    made = await shop.change("orders")
+    await shop.told(1)
+    await shop.apply()
+    # Neither a topic nor a shop is signed: here the body of an update, under another topic.
+    shop.vendor.run(
+        "INSERT INTO events (integration, event_id, connection_id, tenant_id, type, data)"
+        " SELECT integration, 'replayed', connection_id, tenant_id, 'orders/delete',"
+        ' data || \'{"effect": "gone"}\' FROM events LIMIT 1'
+    )
+    for _ in range(2):
+        await shop.apply()
+        assert shop.held("orders")[made]["id"] == f"gid://shopify/Order/{made}"
+        assert shop.rows("SELECT count(*) FROM records WHERE deleted_at IS NOT NULL") == [(0,)]
+        assert shop.rows("SELECT count(*) FROM events WHERE applied_at IS NULL") == [(1,)]
+    await shop.change("orders", "delete", id=made)
+    shop.pass_time(0)
+    await shop.apply()
+    assert shop.rows("SELECT count(*) FROM records WHERE deleted_at IS NOT NULL") == [(1,)]

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import multiprocessing
 import random
-import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from starlette.responses import Response as Answered
 from connectors import BrokenConnectionError
 from sandbox._oauth import Refusal
 from sandbox._vendor import Call, reply
-from storage import tenants
 from storage.database import Database
 from storage.lapsing import lapsing
 from tests._acme import (
@@ -32,7 +30,7 @@ from tests._acme import (
     get_token_and_die,
     get_token_at_once,
 )
-from tests._ours import Ours
+from tests._ours import Ours, ours_of
 
 # Processes of their own that need not import everything again: a server forks them, loaded.
 FORKED = multiprocessing.get_context("forkserver")
@@ -42,8 +40,7 @@ KILLS = 100
 
 @pytest.fixture
 async def ours(database: Database, database_url: str) -> Ours:
-    tenant = await tenants.create(database, "north", "North", "TEAM")
-    return Ours(database, database_url, secrets.token_bytes(32), tenant.id)
+    return await ours_of(database, database_url)
 
 
 @pytest.fixture

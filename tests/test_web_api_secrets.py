@@ -9,11 +9,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from connectors import load
 from settings import read
 from storage import connections, tenant_settings
 from storage.connections import Connection
 from storage.database import Database
 from storage.vault import Vault
+from tests._haystack import texts_of
 from tests._sandboxed import KEY, Sandboxed, environment
 from tests._web import EVERYTHING, JWT_SECRET, Api, problem, serving_api
 
@@ -24,12 +26,12 @@ SETTING = "OPENAI_API_KEY"
 def world(
     origin: str, database: Database, database_url: str, redis_url: str
 ) -> Iterator[Sandboxed]:
-    given = environment(origin, database_url, redis_url, ["hubspot"])
+    given = environment(origin, database_url, redis_url, ["hubspot", "stripe"])
     settings = read(
         _env_file=None, jwt_secret=JWT_SECRET, **{name.lower(): v for name, v in given.items()}
     )
     yield Sandboxed(origin, settings, database, database_url)
-    for name in ("hubspot", "openai"):
+    for name in ("hubspot", "stripe", "openai"):
         httpx.delete(f"{origin}/_control/{name}/faults").raise_for_status()
 
 
@@ -60,7 +62,7 @@ def _logged(world: Sandboxed, event: str) -> list[dict[str, Any]]:
 async def _tokens(world: Sandboxed, connection: Connection) -> dict[str, Any]:
     async with world.database.transaction(connection.tenant_id) as session:
         held = await tenant_settings.get_json(
-            session, Vault.parse(KEY), connection.tenant_id, "hubspot_tokens"
+            session, Vault.parse(KEY), connection.tenant_id, f"{connection.integration}_tokens"
         )
     assert held is not None
     return held
@@ -171,38 +173,62 @@ async def test_tokens_are_no_settings_that_can_be_read_or_written(
     assert (await api.get(settings)).json()["items"] == []
 
 
-async def test_no_answer_but_the_two_holds_a_secret(
-    api: Api, world: Sandboxed, hubspot: Connection, caplog: pytest.LogCaptureFixture
+async def test_where_calls_carry_our_own_secret_there_is_no_token_to_give(
+    api: Api, world: Sandboxed
 ) -> None:
+    stripe = await world.connect("stripe", tenant="other", size=3)
+    other = api.as_(stripe.tenant_id, "tokens:read")
+    for _ in range(2):
+        answer = await other.post(f"/api/connections/{stripe.id}/token")
+        assert "our app's secret" in problem(answer, 409)["detail"]
+        assert world.settings.app("stripe").client_secret not in answer.text
+    assert _logged(world, "token") == []
+
+
+@pytest.mark.parametrize("integration", ["hubspot", "stripe"])
+async def test_no_answer_but_the_two_holds_a_secret(
+    api: Api, world: Sandboxed, integration: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = await world.connect(integration, tenant=f"canary-{integration}", size=3)
+    api = api.as_(found.tenant_id, f"{EVERYTHING} metrics:read keys:read")
     key = _new_key(world)
-    connection, settings = f"/api/connections/{hubspot.id}", _settings_path(hubspot)
-    tenant = f"/api/tenants/{hubspot.tenant_id}"
+    connection, settings = f"/api/connections/{found.id}", _settings_path(found)
+    tenant = f"/api/tenants/{found.tenant_id}"
+    stream = load(integration).streams[0].name
     asked: list[tuple[str, str, Any]] = [
         ("PUT", f"{settings}/{SETTING}", {"value": key}),
         ("GET", settings, None),
         ("GET", tenant, None),
         ("GET", "/api/connections", None),
         ("GET", connection, None),
-        ("GET", f"{connection}/records/contacts", None),
+        ("GET", f"{connection}/records/{stream}", None),
+        ("GET", "/metrics", None),
         ("POST", f"{connection}/pause", None),
         ("POST", f"{connection}/resume", None),
         ("POST", f"{connection}/sync", {}),
+        ("POST", f"{connection}/sync", {"streams": ["nothing"]}),
         ("GET", "/openapi.json", None),
         ("GET", "/readyz", None),
     ]
-    held = await _tokens(world, hubspot)
-    secrets = [key, held["access_token"], held["refresh_token"], JWT_SECRET, KEY]
-    app = world.settings.app("hubspot")
-    secrets.append(app.client_secret)
+    held = await _tokens(world, found)
+    granted = [held[name] for name in ("access_token", "refresh_token") if held.get(name)]
+    ours = [world.settings.app(integration).client_secret, JWT_SECRET, KEY]
     caplog.set_level("DEBUG", logger="atom-sync")
     answers = [await api.call(method, path, json=body) for method, path, body in asked]
+    # The grant's own token is what may be given, to who may ask for it; its refresh token never.
+    token = await api.as_(found.tenant_id, "tokens:read").post(f"{connection}/token")
+    assert found_in([*granted[1:], *ours], token.text + str(token.headers)) == []
     answers.append(await api.call("DELETE", connection))
+    in_tables = "".join(text for _, text in texts_of(world.database_url))
     answers.append(await api.as_(scope="admin").call("DELETE", tenant))
     told = caplog.text + "".join(answer.text + str(answer.headers) for answer in answers)
-    assert [answer.status_code for answer in answers[:5]] == [200] * 5
+    assert [answer.status_code for answer in answers[:7]] == [200] * 7
     assert [answer.status_code for answer in answers[-2:]] == [204, 204]
-    for secret in secrets:
-        assert secret not in told
+    assert found_in([key, *granted, *ours], told + in_tables) == []
+
+
+def found_in(secrets: list[str], text: str) -> list[str]:
+    return [secret for secret in secrets if secret in text]
 
 
 async def test_deleting_a_tenant_gives_its_authorisations_back_and_leaves_nothing(

@@ -1,6 +1,7 @@
 """Links, states and addresses in the wrong hands: nothing is connected, nobody is led astray."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -70,14 +71,79 @@ async def test_a_state_that_was_tampered_with_is_refused_before_the_vendor_is_as
     assert note(person.get(back))[0] == "done"
 
 
-async def test_an_answer_is_good_once(ours: Connecting, acme: UUID) -> None:
+async def test_an_answer_is_read_once_and_what_came_of_it_told_each_time(
+    ours: Connecting, acme: UUID
+) -> None:
     person, page = ours.visitor(acme)
     back = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"))
+    first = note(person.get(back))
+    assert first[0] == "done"
+    asked = sum(ours.requests("hubspot").values())
+    for _ in range(2):
+        again = person.get(back)
+        assert (again.status_code, note(again)) == (200, first)
+    # Whatever else it says now: the first answer was the one.
+    assert note(person.get(with_query(back, code="other"))) == first
+    assert sum(ours.requests("hubspot").values()) == asked
+    assert len(ours.rows("SELECT 1 FROM connections")) == 1
+    assert len(ours.rows("SELECT 1 FROM oauth_log")) == 1
+    # The binding to the browser holds for what is told, too.
+    assert ours.person().get(back).status_code == 403
+    assert ours.visitor(acme)[0].get(back).status_code == 400
+
+
+async def test_a_consent_that_was_denied_or_failed_is_told_so_again(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    denied = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"), "deny")
+    page = person.get(denied)
+    back = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"))
+    failing = with_query(back, code="of-nobody")
+    told = note(person.get(failing))
+    assert note(person.get(denied)) == note(page)
+    assert note(person.get(back)) == note(person.get(failing)) == told
+    assert [told[0], note(page)[0]] == ["problem"] * 2
+    assert told != note(page)
+    assert nothing_connected(ours)
+
+
+async def test_two_returns_at_once_read_the_answer_once_and_tell_the_same(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    back = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"))
+    ours.control("/hubspot/faults", {"kind": "slow", "seconds": 1, "count": 1})
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: person.http.get(back), range(4)))
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.headers["location"] for answer in answers}) == 1
     assert note(person.get(back))[0] == "done"
+    assert len(ours.rows("SELECT 1 FROM connections")) == 1
+    assert len(ours.rows("SELECT 1 FROM oauth_log")) == 1
+
+
+async def test_an_answer_whose_process_ended_is_not_waited_for_for_ever(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    back = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"))
+    ours.rows("UPDATE oauth_states SET used_at = now() - interval '3 minutes'")
     again = person.get(back)
     assert again.status_code == 410
     assert "used already" in again.text
-    assert len(ours.rows("SELECT 1 FROM connections")) == 1
+    assert nothing_connected(ours)
+
+
+async def test_an_answer_that_failed_on_our_side_says_so_to_who_brings_it_again(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    back = person.consent(person.leave(page, "hubspot"), ours.account("hubspot"))
+    ours.rows("ALTER TABLE grants RENAME TO gone")
+    assert person.get(back).status_code == 500
+    ours.rows("ALTER TABLE gone RENAME TO grants")
+    assert note(person.get(back))[0] == "problem"
 
 
 async def test_an_answer_is_good_for_ten_minutes(ours: Connecting, acme: UUID) -> None:

@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun
 
 from connectors import Account
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from deployments.static import deploy
 from storage import connect_sessions, tenants
 from storage.connect_sessions import Held
@@ -21,7 +22,9 @@ from storage.reconnect_links import Link, sign
 from storage.vault import Vault
 from tests._connecting import NEXTAUTH_SECRET, Connecting, connecting, note
 from tests._sandboxed import KEY
-from web._state import Signer
+from tests._waiting import until
+from web._state import Signer, State
+from web.callback import CHOOSE
 
 
 @pytest.fixture
@@ -33,13 +36,6 @@ def ours(origin: str, database_url: str) -> Iterator[Connecting]:
 @pytest.fixture
 async def acme(database: Database) -> UUID:
     return (await tenants.create(database, "acme", "Acme", "TEAM")).id
-
-
-async def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < end, "it never came to hold"
-        await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
@@ -63,8 +59,10 @@ async def passed_on(port: int, to: str) -> AsyncIterator[None]:
 
 
 async def runs_of(prefect_url: str, connection_id: UUID) -> list[FlowRun]:
+    """Those that a connecting tenant's backfill was asked for with."""
+    asked = FlowRunFilter(name=FlowRunFilterName(like_="connect"))
     async with PrefectClient(prefect_url) as client:
-        runs = await client.read_flow_runs()
+        runs = await client.read_flow_runs(flow_run_filter=asked)
     return [run for run in runs if run.parameters.get("connection_id") == str(connection_id)]
 
 
@@ -133,6 +131,8 @@ async def test_of_several_accounts_only_the_chosen_are_connected(
     assert "canary" not in page.text
     assert ours.person().get(where).status_code == 403
     assert "Choose at least one" in person.press(page, where).text
+    # What is no account of the consent does not use it up.
+    assert "Choose at least one" in person.press(page, where, account="nonsense").text
     page2 = person.press(page, where, account=["3", "1", "nonsense"])
     assert note(page2)[1].startswith("HubSpot is connected: One <b>, Three.")
     found = ours.rows("SELECT account_id, config FROM connections ORDER BY account_id")
@@ -140,6 +140,33 @@ async def test_of_several_accounts_only_the_chosen_are_connected(
     assert found[1]["config"] == {"y": 2}
     assert ours.rows("SELECT held FROM oauth_states") == [{"held": None}]
     assert person.press(page, where, account="2").status_code == 410
+
+
+async def test_who_comes_back_again_is_led_to_the_choice_and_once_it_is_made_told_of_it(
+    ours: Connecting, acme: UUID, database: Database
+) -> None:
+    person, page = ours.visitor(acme)
+    signer = Signer(NEXTAUTH_SECRET.encode(), secure=False)
+    browser = signer.browser(person.http.cookies["atom-connect"]) or ""
+    session_id = UUID(str(page.url).rpartition("/")[2])
+    session = await connect_sessions.of_browser(database, session_id, browser)
+    state_id, nonce = await connect_sessions.begin(database, session, "hubspot")
+    state = State(state_id, acme, nonce, "hubspot")
+    await connect_sessions.redeem(
+        database, tenant_id=acme, state_id=state_id, nonce=nonce, integration="hubspot",
+        browser=browser,
+    )  # fmt: skip
+    accounts = (Account("1", "One"), Account("2", "Two"))
+    held = Held("hubspot", Tokens("canary-access", None, None, ()), accounts)
+    await connect_sessions.hold(database, Vault.parse(KEY), session, state_id, held)
+    await connect_sessions.settle(database, session, state_id, CHOOSE)
+    back = f"/api/integrations/callback?code=c&state={signer.state(state, browser)}"
+    page = person.get(back)
+    where = f"/connect/{session.id}/accounts/{state_id}"
+    assert page.url.path == where
+    told = note(person.press(page, where, account=["1"]))
+    assert told[1].startswith("HubSpot is connected: One.")
+    assert note(person.get(back)) == told
 
 
 async def test_a_grant_that_other_accounts_use_is_kept_until_the_last_of_them_ends(

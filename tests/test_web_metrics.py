@@ -135,6 +135,20 @@ async def test_it_is_counted_again_only_after_a_while(
     assert (await read(api))["atom_sync_connections", "hubspot", "active"] == 2
 
 
+async def test_what_came_to_this_process_is_counted_each_time(api: Api) -> None:
+    async def refused() -> float:
+        text = (await api.get("/metrics")).text
+        found = text_string_to_metric_families(text)
+        samples = [each for family in found for each in family.samples]
+        assert {"process_resident_memory_bytes", "atom_web_held_bytes"} <= {s.name for s in samples}
+        wanted = ("atom_webhook_deliveries_total", {"integration": "unknown", "outcome": "unknown"})
+        return sum(each.value for each in samples if (each.name, each.labels) == wanted)
+
+    before = await refused()
+    await api.http.post("/api/webhooks/nobody", content=b"{}")
+    assert await refused() == before + 1
+
+
 async def test_only_who_has_the_scope_is_answered(api: Api) -> None:
     problem(await Api(api.http).get("/metrics"), 401)
     refused = problem(await api.as_().get("/metrics"), 403)

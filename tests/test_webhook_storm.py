@@ -17,7 +17,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from connectors import Account, load
-from connectors._oauth import Tokens
+from connectors._token_answers import Tokens
 from deployments import local
 from deployments.webhooks import address_of
 from settings import untouched
@@ -157,6 +157,7 @@ async def deliver_all(machine: Machine, accounts: list[str], count: int) -> None
         await asyncio.gather(*(sender(http) for _ in range(AT_ONCE)))
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     "size",
     [

@@ -21,6 +21,7 @@ from joserfc.jwt import JWTClaimsRegistry
 from deployments.runtime import Runtime
 from settings import Settings, SettingsError
 from storage import NotFoundError
+from storage._rows import is_storable
 from web import _limits
 from web._problems import Problem
 
@@ -155,6 +156,8 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _refused("`tenant_id` must be a UUID and `scope` a text") from error
     subject = claims.get("sub")
+    if isinstance(subject, str) and not is_storable(subject):
+        raise _refused("`sub` must be a text without NUL and without half of a surrogate pair")
     return Caller(tenant_id, scopes, subject if isinstance(subject, str) else None)
 
 

@@ -1,11 +1,13 @@
-"""How much a client may ask of us: requests by tenant and kind, and bytes of a body."""
+"""How much a client may ask of us: requests by tenant and kind, and bytes of bodies."""
 
 import math
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum
+from typing import ClassVar
 
 from fastapi import HTTPException
+from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors import RateLimit
@@ -16,7 +18,15 @@ from web._problems import Problem, answer, told
 MAX_BODY = 64 * 1024
 # Vendors send whole records.
 MAX_DELIVERY = 4 * 1024 * 1024
+# Of all bodies together, in this process: until it is read whole, anyone may have sent it.
+MAX_HELD = 64 * 1024 * 1024
+KEPT_FOR_SMALL = MAX_HELD // 8
 MINUTE = timedelta(minutes=1)
+REFUSED = Counter(
+    "atom_web_refused",
+    "Requests and connections that were ended before anything of them was proven, by why.",
+    ("why",),
+)
 
 
 class Rate(Enum):
@@ -48,8 +58,49 @@ async def admit(budget: Budget, rate: Rate, owner: str) -> None:
         )
 
 
+class Held:
+    """What the process holds of one request's body: no more than its address takes, and of all
+    together no more than there is room for. It is given back once the request is answered."""
+
+    __slots__ = ("_most", "bytes")
+    # Of the process.
+    total: ClassVar = 0
+
+    def __init__(self, most: int, declared: str) -> None:
+        """HTTPException for a length that would be too much."""
+        self._most, self.bytes = most, 0
+        if not declared.isdecimal() or len(declared) > 9:
+            raise _too_large(most)
+        self._check(int(declared))
+
+    def take(self, part: bytes) -> None:
+        """One more part of it, or HTTPException."""
+        self._check(len(part))
+        self.bytes += len(part)
+        Held.total += len(part)
+
+    def give_back(self) -> None:
+        Held.total -= self.bytes
+        self.bytes = 0
+
+    def _check(self, more: int) -> None:
+        size = self.bytes + more
+        if size > self._most:
+            raise _too_large(self._most)
+        # What is left for small ones, which nearly all are, no large one may take.
+        if Held.total + more > (MAX_HELD if size <= MAX_BODY else MAX_HELD - KEPT_FOR_SMALL):
+            REFUSED.labels("room").inc()
+            raise HTTPException(
+                503, "too much is being received at once; send it again", {"retry-after": "5"}
+            )
+
+
+Gauge("atom_web_held_bytes", "Bytes of bodies that are held now.").set_function(lambda: Held.total)
+
+
 class BodyLimit:
-    """Refuses a body of more bytes than its address takes, whether it says so or not."""
+    """Refuses a body of more bytes than its address takes, or than there is room for, whether it
+    says so or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,21 +110,22 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         most = MAX_DELIVERY if scope["path"] == stripe_events.PATH else MAX_BODY
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or len(declared) > 9 or int(declared) > most:
-            await answer(told(_too_large(most)))(scope, receive, send)
+        declared = dict(scope["headers"]).get(b"content-length", b"0").decode("latin-1")
+        try:
+            held = Held(most, declared)
+        except HTTPException as error:
+            await answer(told(error))(scope, receive, send)
             return
-        received = 0
 
         async def counted() -> Message:
-            nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > most:
-                raise _too_large(most)
+            held.take(message.get("body", b""))
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            held.give_back()
 
 
 def _too_large(most: int) -> HTTPException:

@@ -1,4 +1,4 @@
-"""The application: `uvicorn --factory web.app:create_app`."""
+"""The application, which `python -m web` serves."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

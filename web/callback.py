@@ -1,7 +1,9 @@
 """Where vendors send browsers back to: both addresses that apps are registered with."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from starlette.datastructures import QueryParams
@@ -9,8 +11,8 @@ from starlette.responses import RedirectResponse
 
 from connectors import Connector, ConnectorError, load
 from settings import SettingsError
-from storage import connect_sessions
-from storage.connect_sessions import Held, Session
+from storage import StorageError, connect_sessions
+from storage.connect_sessions import Held, Return, Session
 from web._consent import failed, finish, mishap, note, refusal, tokens_of
 from web._pages import HEADERS, PageError, PageRoute
 from web._state import State
@@ -19,6 +21,10 @@ from web._visit import Visit, Visiting
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 MAX_VALUE = 4_000
+# For the first of two returns: as long as a vendor's calls may take.
+PATIENCE, POLL = 60.0, 0.2
+CHOOSE = note("choose", "")
+BROKEN_OFF = note("problem", "That failed on our side. It may not be connected: try again.")
 
 
 @router.get("/api/integrations/callback")
@@ -36,33 +42,50 @@ async def callback_of(
 
 
 async def _returned(visit: Visit, named: str | None) -> Response:
+    """An answer is read when it is first brought, and what came of it told each time after."""
     values = _values(visit.request.query_params)
     state = _state(visit, values, named)
-    shared = visit.shared
-    session = await connect_sessions.redeem(
-        shared.database,
+    database = visit.shared.database
+    back = await connect_sessions.redeem(
+        database,
         tenant_id=state.tenant_id,
         state_id=state.id,
         nonce=state.nonce,
         integration=state.integration,
         browser=visit.known_browser(),
     )
+    session = back.session
     visit.request.state.tenant_id = str(session.tenant_id)
-    connector = load(state.integration)
+    if not back.is_first:
+        return await _seen(
+            visit, session, state, back.outcome or await _awaited(visit, back, state)
+        )
+    try:
+        told = await _outcome(visit, session, load(state.integration), state, values)
+    except Exception:
+        with suppress(StorageError):  # they would wait for nothing
+            await connect_sessions.settle(database, session, state.id, BROKEN_OFF)
+        raise
+    await connect_sessions.settle(database, session, state.id, told)
+    return await _seen(visit, session, state, told)
+
+
+async def _outcome(
+    visit: Visit, session: Session, connector: Connector, state: State, values: Mapping[str, str]
+) -> dict[str, Any]:
+    shared = visit.shared
     if "error" in values:
         text = refusal(connector, values)
-        told = await failed(shared, session, state.integration, "denied", text)
-    elif not values.get("code"):
+        return await failed(shared, session, state.integration, "denied", text)
+    if not values.get("code"):
         text = f"{connector.title} sent no authorisation, so nothing was connected. Try again."
-        told = await failed(shared, session, state.integration, "no_code", text)
-    else:
-        return await _granted(visit, session, connector, state, values)
-    return await _seen(visit, session, told)
+        return await failed(shared, session, state.integration, "no_code", text)
+    return await _granted(visit, session, connector, state, values)
 
 
 async def _granted(
     visit: Visit, session: Session, connector: Connector, state: State, values: Mapping[str, str]
-) -> Response:
+) -> dict[str, Any]:
     """The person said yes: exchange the code, and connect what it opens."""
     shared = visit.shared
     try:
@@ -70,20 +93,34 @@ async def _granted(
         if len(accounts) > 1:
             held = Held(state.integration, tokens, accounts)
             await connect_sessions.hold(shared.database, shared.vault, session, state.id, held)
-            where = f"/connect/{session.id}/accounts/{state.id}"
-            return RedirectResponse(where, 303, HEADERS)
+            return CHOOSE
         told = await finish(shared, session, state.integration, tokens, accounts)
     except ConnectorError as error:
         text = mishap(connector, error)
-        told = await failed(shared, session, state.integration, "exchange", text)
+        return await failed(shared, session, state.integration, "exchange", text)
     except SettingsError:
-        told = note("problem", f"{connector.title} cannot be connected here any more.")
-    else:
-        visit.request.app.state.wake_owed()
-    return await _seen(visit, session, told)
+        return note("problem", f"{connector.title} cannot be connected here any more.")
+    visit.request.app.state.wake_owed()
+    return told
 
 
-async def _seen(visit: Visit, session: Session, told: dict[str, str]) -> Response:
+async def _awaited(visit: Visit, back: Return, state: State) -> dict[str, Any]:
+    """What comes of the first return, which is under way in this moment."""
+    for _ in range(int(PATIENCE / POLL)):
+        await asyncio.sleep(POLL)
+        told = await connect_sessions.outcome(visit.shared.database, back.session, state.id)
+        if told is not None:
+            return told
+    return note("doubt", "This is still under way: load this page again in a moment.")
+
+
+async def _seen(
+    visit: Visit, session: Session, state: State, told: dict[str, Any]
+) -> RedirectResponse:
+    """On to where that is told, the same for each return."""
+    if told == CHOOSE:
+        where = f"/connect/{session.id}/accounts/{state.id}"
+        return RedirectResponse(where, 303, HEADERS)
     await connect_sessions.put_note(visit.shared.database, session, told)
     return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
 

@@ -101,13 +101,13 @@ async def ask_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> Res
 async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> Response:
     session, fields = await visit.submitted(session_id)
     shared, chosen = visit.shared, set(fields.get("account", []))
-    held = await connect_sessions.held(
-        shared.database, shared.vault, session, state_id, take=bool(chosen)
-    )
+    held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=False)
     accounts = [account for account in held.accounts if account.id in chosen]
     if not accounts:
         return await _choices(visit, session, state_id, held, problem="Choose at least one.")
+    held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=True)
     told = await finish(shared, session, held.integration, held.tokens, accounts)
+    await connect_sessions.settle(shared.database, session, state_id, told)
     visit.request.app.state.wake_owed()
     return await _back(visit, session, told)
 

@@ -1,19 +1,20 @@
-"""Metrics in Prometheus' text format: how promises are kept, and what waits, fails or is away.
+"""Metrics in Prometheus' text format: how promises are kept, and what waits, fails or is away; and
+what came to this process.
 
-Nothing here names a tenant. They are counted at most once a minute, however often they are asked
-for: at 60,000 connections of five streams that takes the database some seconds.
+Nothing here names a tenant. What is in the database is counted at most once a minute, however often
+it is asked for: at 60,000 connections of five streams that takes the database some seconds.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
@@ -53,21 +54,29 @@ async def metrics(
 ) -> Response:
     """Needs the scope `metrics:read`; the token's tenant does not matter."""
     counted: Counted = request.app.state.metrics
-    return Response(
-        await counted.latest(shared.database), headers={"content-type": CONTENT_TYPE_LATEST}
-    )
+    text = await counted.latest(shared.database) + _written(_of_this_process)
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 def exposed(measures: Measures) -> bytes:
     """The measures as text."""
+    return _written(lambda: _gauges(measures))
 
+
+def _written(collect: Callable[[], Iterable[Metric]]) -> bytes:
     class Ours(Collector):
-        def collect(self) -> Iterable[Gauge]:
-            return _gauges(measures)
+        def collect(self) -> Iterable[Metric]:
+            return collect()
 
     registry = CollectorRegistry()
     registry.register(Ours())
     return generate_latest(registry)
+
+
+def _of_this_process() -> Iterator[Metric]:
+    """Deliveries, their events and what was refused, and the memory and files of the process; of
+    what libraries count only that."""
+    return (each for each in REGISTRY.collect() if each.name.startswith(("atom_", "process_")))
 
 
 def _gauges(found: Measures) -> Iterator[Gauge]:

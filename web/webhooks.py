@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 from uuid import UUID
 
+from fastapi import HTTPException
 from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -37,7 +38,7 @@ from storage import DatabaseUnavailableError
 from storage.inbox import Arrival
 from web._coverage import Coverage
 from web._inbox import BusyError, Inbox
-from web._limits import MAX_DELIVERY
+from web._limits import MAX_DELIVERY, Held
 from web._problems import Problem, answer, told
 from web._proofs import Proofs
 
@@ -95,8 +96,10 @@ class Ingress:
             DELIVERIES.labels(known, refused.outcome).inc()
             return refused.response
         DELIVERIES.labels(call.integration, outcome).inc()
+        # What a vendor wants to read again may hold what UTF-8 has no bytes for.
+        body = reply.body.encode(errors="replace")
         return Response(
-            reply.body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
+            body, reply.status, headers=dict(reply.headers), media_type=reply.content_type
         )
 
     def _connector(self, integration: str) -> tuple[Connector, Webhook]:
@@ -197,6 +200,8 @@ class Ingress:
                 owner = known.connection_id
             elif webhook.verify_event is not None and webhook.verify is None:
                 continue  # nothing proves it
+            elif not event.account_id and not webhook.addressed:
+                continue  # only the address says whose it is, and nothing proves that
             arrivals.append(
                 Arrival(
                     integration=connector.name,
@@ -243,6 +248,8 @@ class Gate:
             return
         try:
             response = await _answer(scope, receive)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception as error:
             response = answer(told(error))
         response.headers["cache-control"] = "no-store"
@@ -253,12 +260,33 @@ class Gate:
 async def _answer(scope: Scope, receive: Receive) -> Response:
     integration, _, addressee = scope["path"].removeprefix(f"{webhooks.PATH}/").partition("/")
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    body = await _body(headers, receive)
-    if body is None:
-        DELIVERIES.labels(integration if integration in NAMES else "unknown", "size").inc()
-        return answer(Problem(413, f"a delivery may have {MAX_DELIVERY // 2**20} MiB"))
+    known = integration if integration in NAMES else "unknown"
+    try:
+        held = Held(MAX_DELIVERY, headers.get("content-length", "0"))
+        try:
+            body = await _body(receive, held)
+            return await _ingress(scope).receive(
+                _call(scope, integration, addressee, headers, body)
+            )
+        finally:
+            held.give_back()
+    except ClientDisconnect:
+        DELIVERIES.labels(known, "left").inc()
+        raise
+    except HTTPException as error:
+        DELIVERIES.labels(known, "size" if error.status_code == 413 else "room").inc()
+        return answer(told(error))
+
+
+def _ingress(scope: Scope) -> Ingress:
     ingress: Ingress = scope["app"].state.ingress
-    settings = ingress.runtime.settings
+    return ingress
+
+
+def _call(
+    scope: Scope, integration: str, addressee: str, headers: Mapping[str, str], body: bytes
+) -> Call:
+    settings = _ingress(scope).runtime.settings
     query = scope["query_string"].decode("latin-1")
     path = scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
     delivery = Delivery(
@@ -269,24 +297,19 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         body=body,
         received_at=datetime.now(UTC),
     )
-    return await ingress.receive(Call(integration, addressee, delivery))
+    return Call(integration, addressee, delivery)
 
 
-async def _body(headers: Mapping[str, str], receive: Receive) -> bytes | None:
-    """The body; None of one that is too large, whether it says so or not."""
-    declared = headers.get("content-length", "0")
-    if not declared.isdecimal() or len(declared) > 9 or int(declared) > MAX_DELIVERY:
-        return None
+async def _body(receive: Receive, held: Held) -> bytes:
+    """The body, as far as there is room for it."""
     parts: list[bytes] = []
-    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_DELIVERY:
-            return None
+        part = message.get("body", b"")
+        held.take(part)
+        parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
 

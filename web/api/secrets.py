@@ -40,7 +40,8 @@ class RevealedKey(BaseModel):
 @router.post(
     "/connections/{connection_id}/token",
     summary="A valid access token",
-    description="Renewed first if it ends soon. The refresh token is never given away.",
+    description="Renewed first if it ends soon. The refresh token is never given away. 409 where "
+    "the vendor gives an account no token of its own, as Stripe.",
     responses=responses(404, 409, 502),
 )
 async def read_token(
@@ -52,7 +53,10 @@ async def read_token(
     found = await visible_connection(shared, caller, connection_id)
     if found.status in (Status.NEEDS_REAUTH, Status.REVOKED):
         raise Problem(409, f"{found} is {found.status}: its tenant must connect it again")
-    token = await shared.access_token(found)
+    try:
+        token = await shared.access_token(found)
+    except LookupError as error:
+        raise Problem(409, str(error)) from None
     async with shared.database.transaction(found.tenant_id) as session:
         expires_at = await session.scalar(
             select(Grant.expires_at).where(Grant.id == found.grant_id)

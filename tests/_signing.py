@@ -1,0 +1,55 @@
+"""What vendors that sign send with a body, by secrets that the operator has set."""
+
+import base64
+import hmac
+import time
+from hashlib import sha256
+
+from tests._delivering import HUBSPOT_SECRET, PUBLIC, VERIFIER, hubspot_headers
+
+SHOPIFY_SECRET = "canary-shopify-app-secret"  # pragma: allowlist secret
+SLACK_SECRET = "canary-slack-signing-secret"  # pragma: allowlist secret
+STRIPE_SECRET = "whsec_canary_of_connected_accounts"  # pragma: allowlist secret
+SECRETS = {
+    "hubspot_client_secret": HUBSPOT_SECRET,
+    "quickbooks_webhook_secret": VERIFIER,
+    "shopify_api_secret": SHOPIFY_SECRET,
+    "slack_signing_secret": SLACK_SECRET,
+    "stripe_connect_webhook_secret": STRIPE_SECRET,
+}
+SIGNED = ("hubspot", "quickbooks", "shopify", "slack", "stripe")
+
+
+def digest(secret: str, message: bytes) -> bytes:
+    return hmac.new(secret.encode(), message, sha256).digest()
+
+
+def in_base64(secret: str, message: bytes) -> str:
+    return base64.b64encode(digest(secret, message)).decode()
+
+
+def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:
+    """The headers of a delivery that the vendor itself might have sent."""
+    now = str(int(time.time()))
+    match integration:
+        case "hubspot":
+            url = f"{PUBLIC}/api/webhooks/hubspot"
+            headers = hubspot_headers(body, url=url)
+        case "quickbooks":
+            headers = {"intuit-signature": in_base64(VERIFIER, body)}
+        case "shopify":
+            headers = {
+                "x-shopify-hmac-sha256": in_base64(SHOPIFY_SECRET, body),
+                "x-shopify-topic": "orders/updated",
+                "x-shopify-shop-domain": "acme.myshopify.com",
+                "x-shopify-webhook-id": "b54557e4-8a5f-4f70-9bcd-043000000001",
+            }
+        case "slack":
+            mac = digest(SLACK_SECRET, f"v0:{now}:".encode() + body).hex()
+            headers = {"x-slack-request-timestamp": now, "x-slack-signature": f"v0={mac}"}
+        case "stripe":
+            mac = digest(STRIPE_SECRET, f"{now}.".encode() + body).hex()
+            headers = {"stripe-signature": f"t={now},v1={mac}"}
+        case other:
+            raise LookupError(f"{other} signs no body")
+    return {"content-type": "application/json", **headers, **more}
