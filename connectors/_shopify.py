@@ -41,7 +41,8 @@ class Rows:
     """One kind of row: the connection that lists it, its type, and the fields that are asked for.
 
     `points` is what one row costs. An `ordered` connection can be sorted by time of change. With
-    `shown` only the rows made in that time are shown: one that is not found may be older.
+    `shown` a shop may show only the rows made in that time: one that is not found may be older,
+    unless others are found that are.
     """
 
     connection: str
@@ -61,7 +62,7 @@ class Rows:
     @property
     def bare(self) -> "Rows":
         """The same rows with no more than what tells them apart, and their versions."""
-        return replace(self, fields="id updatedAt", points=1)
+        return replace(self, fields=f"id updatedAt{' createdAt' if self.shown else ''}", points=1)
 
     def listing(self, size: int, after: str | None, search: str | None) -> Request:
         sort = ", sortKey: UPDATED_AT" if self.ordered else ""
@@ -117,7 +118,7 @@ class _Scan:
 
     `begun` and `until` are the times of change that are searched for; with `paged` no export is
     begun any more. `last` is the time of the last row that came, `count` how many came by pages
-    since the last cut.
+    since the last cut. `old` says that rows came which are older than what a shop may hide.
     """
 
     look: Look
@@ -128,6 +129,7 @@ class _Scan:
     last: str | None = None
     paged: bool = False
     denied: set[str] = field(default_factory=set)
+    old: bool = False
 
     @classmethod
     def at(cls, at: Checkpoint, context: Context) -> "_Scan":
@@ -135,13 +137,14 @@ class _Scan:
         begun = at.get("from") or (stamp(look.since) if look.since else None)
         return cls(
             look, begun, at.get("until"), at.get("after"), at.get("count", 0), at.get("last"),
-            at.get("paged", False), set(at.get("denied", ())),
+            at.get("paged", False), set(at.get("denied", ())), at.get("old", False),
         )  # fmt: skip
 
     def saved(self, **more: Any) -> Checkpoint:
         here = {
             "from": self.begun, "until": self.until, "after": self.after, "count": self.count,
-            "last": self.last, "paged": self.paged, "denied": sorted(self.denied), **more,
+            "last": self.last, "paged": self.paged, "denied": sorted(self.denied),
+            "old": self.old, **more,
         }  # fmt: skip
         return Checkpoint(self.look.saved, **{name: value for name, value in here.items() if value})
 
@@ -150,6 +153,12 @@ class _Scan:
         parts = [f"updated_at:>='{self.begun}'"] if self.begun else []
         parts += [f"updated_at:<'{self.until}'"] if self.until else []
         return " AND ".join(parts) or None
+
+    def came(self, records: Sequence[Record], rows: Rows, now: datetime) -> None:
+        """Notes whether the shop shows old rows as well: it does with read_all_orders."""
+        if rows.shown and not self.old:
+            before = stamp(now - rows.shown - timedelta(days=2))
+            self.old = any((row.get("createdAt") or before) < before for row in records)
 
     def behind(self, response: Response) -> None:
         """No position is ahead of the vendor's clock."""
@@ -190,7 +199,7 @@ class _Scan:
 
     def ended(self, records: Sequence[Record], rows: Rows, context: Context) -> Page:
         """The last page."""
-        shown_from = context.now - rows.shown if rows.shown else None
+        shown_from = context.now - rows.shown if rows.shown and not self.old else None
         return Page(
             records, Checkpoint(self.look.checkpoint), shown_from=shown_from,
             shape=",".join(sorted(self.denied)), unread=unapproved(self.denied),
@@ -239,6 +248,7 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
         here.behind(response)
         here.denied |= denied(response)
         records, more = found["nodes"], found["pageInfo"]
+        here.came(records, rows, context.now)
         if not more["hasNextPage"]:
             if not here.next_window(context.now):
                 yield here.ended(records, rows, context)
@@ -292,6 +302,7 @@ def _exported(
                 break
             offset += len(part.json) - len(rest)
             records = [json.loads(line) for line in lines.split(b"\n") if line]
+            here.came(records, rows, context.now)
             if last:
                 yield here.ended(records, rows, context)
                 return True

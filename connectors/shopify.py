@@ -105,7 +105,8 @@ def stream(
 
 
 def made_at(record: Record) -> datetime:
-    return parse_time(record["createdAt"])
+    """When an order was made; one that does not say counts as new, and is looked for."""
+    return parse_time(record.get("createdAt") or "9999-01-01")
 
 
 def products_again(keys: Sequence[str], context: Context) -> Reader:
@@ -193,7 +194,7 @@ connector = Connector(
         "Orders older than 60 days: they need read_all_orders, which Shopify approves by app. What "
         "was read before stays, as it was then.",
         "Deletes that no webhook told of are found by the weekly audit; of orders older than 60 "
-        "days, never.",
+        "days, only where a shop shows such orders.",
         "Fields of protected customer data that the app is not approved for come empty; the status "
         "names them.",
         "A shop whose address at myshopify.com is changed has to be connected again.",

@@ -53,8 +53,10 @@ def identify(
 
 
 def said_at(record: Record) -> datetime:
-    """When a message was said; of a reply, its thread's: it is found by that."""
-    return datetime.fromtimestamp(float(record.get("thread_ts") or record["ts"]), UTC)
+    """When a message was said; of a reply, its thread's: it is found by that. One that does not say
+    counts as new, and is looked for."""
+    ts = record.get("thread_ts") or record.get("ts")
+    return datetime.fromtimestamp(float(ts), UTC) if ts else datetime.max.replace(tzinfo=UTC)
 
 
 MESSAGE = {

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Never
 
@@ -64,7 +64,7 @@ def paged(
     found: Sequence[tuple[str, Any]],
     *,
     first: Sequence[Any] = (),
-    **more: Any,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
     """Those after the cursor's, each with the place that a cursor after it names, and `first`
     before those of every page."""
@@ -85,7 +85,7 @@ def paged(
     following = ""
     if start + size < len(found):
         following = base64.b64encode(f"{space.era}:{page[-1][0]}".encode()).decode()
-    body = {"ok": True, name: [*first, *(value for _, value in page)], **more}
+    body = {"ok": True, name: [*first, *(value for _, value in page)], **(more or {})}
     if name == "messages":
         body["has_more"] = bool(following)
     return reply({**body, "response_metadata": {"next_cursor": following}})
@@ -175,8 +175,7 @@ def conversations_history(call: Call) -> Response:
         if _within(message["ts"], given)
     ]
     limited = any(not call.state.shows(one) for one in call.state.talk[channel].values())
-    more: dict[str, Any] = {"is_limited": True} if limited else {}
-    return paged(call, "messages", found, **more)
+    return paged(call, "messages", found, more={"is_limited": True} if limited else {})
 
 
 def _within(ts: str, given: dict[str, str]) -> bool:

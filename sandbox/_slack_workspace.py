@@ -106,7 +106,9 @@ def alterable(space: Workspace, stream: str) -> Iterable[str]:
         return [id_ for id_, user in held.items() if not user["deleted"]]
     if stream == "channels":
         # Nobody can delete the first two, which every workspace begins with.
-        return list(held)[2:]
+        return [one for one in list(held)[2:] if one not in space.refused]
+    # Nothing is made up where nobody may look.
+    held = {key: row for key, row in held.items() if key.partition("/")[0] not in space.refused}
     if stream == "channel_members":
         return list(held)
     return [
@@ -189,7 +191,7 @@ def add_member(space: Workspace, change: Change) -> str:
         (channel, user)
         for channel in space.joined()
         for user in space.users
-        if user not in space.members[channel]
+        if user not in space.members[channel] and channel not in space.refused
     ]
     if not free:
         raise RefusedError("everybody is everywhere", status=409)
@@ -224,7 +226,7 @@ def change_channel(space: Workspace, change: Change) -> None:
     elif row["name"] != former["name"]:
         shown = {name: row[name] for name in ("id", "name", "created")}
         space.news("channel_rename", channel=shown)
-    elif row["is_member"]:
+    elif row["is_member"] and row["id"] not in space.refused:
         # Only a message tells of the topic.
         ts = space.ts(row["id"], space.clock.time())
         said = {
@@ -286,7 +288,11 @@ def recount(space: Workspace, channel: str, parent_ts: str) -> None:
 
 
 def add_message(space: Workspace, change: Change) -> str:
-    where = [one for one in space.joined() if not space.channels[one]["is_archived"]]
+    where = [
+        one
+        for one in space.joined()
+        if not space.channels[one]["is_archived"] and one not in space.refused
+    ]
     if not where:
         raise RefusedError("no channel to speak in", status=409)
     channel = change.record.get("channel") or change.random.choice(where)
