@@ -41,13 +41,15 @@ class Parts:
     """The parts that a vendor lists now.
 
     `present` are to be read. `kept` are known to exist and cannot be read now, such as an archived
-    channel: what was read of them stays. A former part in neither is gone, and what was read of it
-    with it; with `hidden`, it is no longer shown to who consented.
+    channel: what was read of them stays. A former part in neither is asked about by `check`, where
+    there is one, which says in the same way what has become of it. Otherwise it is gone, and what
+    was read of it with it; with `hidden`, it is no longer shown to who consented.
     """
 
     present: Sequence[str]
     kept: Sequence[str] = ()
     hidden: bool = False
+    check: "Callable[[Sequence[str]], Generator[Request, Response, Parts]] | None" = None
 
 
 Listing: TypeAlias = Callable[[Context], Generator[Request | tuple[Request, ...], Any, Parts]]
@@ -78,6 +80,10 @@ def each_part(
         walk = _Walk.resumed(at, context)
         if walk.todo is None:
             listed = yield from listing(context)
+            if listed.check and (left := walk.unlisted(listed)):
+                found = yield from listed.check(left)
+                present, kept = [*listed.present, *found.present], [*listed.kept, *found.kept]
+                listed = replace(listed, present=present, kept=kept)
             gone = walk.begin(listed)
             whole = (
                 [Whole(prefix(part), (), context.now, hidden=listed.hidden) for part in gone]
@@ -85,7 +91,7 @@ def each_part(
                 else []
             )
             yield Page((), walk.checkpoint(), whole=whole)
-        away = 0
+        away, refusal, allowed = 0, None, False
         while walk.todo:
             part = walk.todo[0]
             if walk.here is None:
@@ -101,14 +107,18 @@ def each_part(
                 if away >= min(AWAY_IN_A_ROW, walk.size):
                     raise
                 walk.fail(part, error)
+                refusal = error if isinstance(error, NotAllowedError) else refusal
             except SHAPE_ERRORS as error:
                 walk.fail(part, unreadable("the vendor", error))
             else:
-                away = 0
+                away, allowed = 0, True
         unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
         yield Page(
             (), walk.checkpoint(), unread=walk.unread(), unseen=unseen, shown_from=walk.shown_from
         )
+        if refusal is not None and not allowed and walk.size == len(walk.failed):
+            # It is no part that is refused, but all of it.
+            raise refusal
 
     return stream
 
@@ -143,10 +153,14 @@ class _Walk:
         """How many parts there are."""
         return len({*self.parts, *self.failed, *(self.todo or ())})
 
+    def unlisted(self, listed: Parts) -> list[str]:
+        """The former parts that are not listed now."""
+        known = {*listed.present, *listed.kept}
+        return [part for part in {**self.parts, **self.failed} if part not in known]
+
     def begin(self, listed: Parts) -> list[str]:
         """Starts a round; the former parts that are gone."""
-        known = {*listed.present, *listed.kept}
-        gone = [part for part in {**self.parts, **self.failed} if part not in known]
+        gone = self.unlisted(listed)
         for part in gone:
             self.parts.pop(part, None)
             self.failed.pop(part, None)
@@ -195,6 +209,8 @@ class _Walk:
             "kind": type(error).__name__,
             "error": str(error),
         }
+        if self.here is not None and isinstance(error, ProviderUnavailableError):
+            self.parts[part] = self.here  # the place is good: it is tried again from there
         # What was stored of it may be more than its checkpoint says: it is only read again.
         self.parts.setdefault(part, {})
         self._next()
@@ -228,6 +244,11 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
             action = reader.throw(answer) if failed else reader.send(answer)
         except StopIteration:
             break
+        except Exception:
+            if last is not None:  # what was read before it failed is kept
+                walk.here = dict(last.checkpoint)
+                yield replace(last, checkpoint=walk.checkpoint())
+            raise
         if not isinstance(action, Page):
             try:
                 answer = yield action
@@ -250,8 +271,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which. The error
-    is raised where the vendor is away, and not one of them.
+    They are asked side by side; only when one fails is each asked alone, to know which. So many in
+    a row that are away mean that the vendor is: then the last error is raised.
     """
     try:
         return list((yield tuple(requests)))
@@ -263,11 +284,10 @@ def ask_each(
     for request in requests:
         try:
             answers.append((yield request))
+            away = 0
         except OF_A_PART as error:
             away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
             if away >= AWAY_IN_A_ROW:
                 raise
             answers.append(error)
-        else:
-            away = 0
     return answers

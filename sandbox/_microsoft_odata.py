@@ -75,6 +75,10 @@ class Feed:
         """The item is gone; the stub is what is told of it."""
         self._add(id_, stub, gone=True, repeats=repeats)
 
+    def forget(self, id_: str) -> None:
+        """The item is gone, and nobody is told."""
+        self.latest.pop(id_, None)
+
     def since(self, at: datetime) -> int:
         """Where a client stands that knows all there was at a time."""
         later = (entry.sequence for entry in self.entries if entry.at > at)
@@ -94,7 +98,7 @@ class Feed:
         """What a client that stands at a sequence is told; who came at the baseline never saw what
         was gone by then."""
         for entry in self.entries[sequence:]:
-            last = self.latest[entry.id] == entry.sequence
+            last = self.latest.get(entry.id) == entry.sequence
             if entry.gone and entry.sequence <= baseline:
                 continue
             if last or (entry.repeats and entry.sequence > baseline):

@@ -175,6 +175,13 @@ def in_view(event: Json, start: datetime, end: datetime) -> bool:
     return moment(event["start"]) < end and last > start
 
 
+def filled(mailbox: "Mailbox", event: Json) -> Json:
+    """An event as it is when it is not told by a delta: an occurrence has what its series has."""
+    if event["type"] != "occurrence":
+        return event
+    return {**mailbox.events[event["seriesMasterId"]], **event, "recurrence": None}
+
+
 def removed(id_: str, reason: str = "deleted") -> Json:
     """All that is told of what is gone."""
     return {"id": id_, "@removed": {"reason": reason}}
@@ -211,7 +218,7 @@ def store(mailbox: Mailbox, stream: str) -> dict[str, Json]:
         case "events":
             now = mailbox.clock.now()
             return {
-                id_: event
+                id_: filled(mailbox, event)
                 for id_, event in mailbox.events.items()
                 if in_view(event, now - VIEW, now + VIEW)
             }

@@ -22,6 +22,7 @@ from sandbox._outlook_mailbox import (
     Message,
     Told,
     default_id,
+    filled,
     folder_shown,
     immutable_id,
     in_view,
@@ -94,7 +95,9 @@ def message_changes(call: Call, box: Mailbox) -> Response:
 
 def events(call: Call, box: Mailbox) -> Response:
     start, end = _window(call, call.query)
-    rows = [one for one in box.events.values() if in_view(one, start, end)]
+    held = [one for one in box.events.values() if in_view(one, start, end)]
+    # The view has the occurrences of a series, and not the series.
+    rows = [filled(box, one) for one in held if one["type"] != "seriesMaster"]
     return listing(call, rows, context="calendarView", default=DEFAULT, most=MOST)
 
 
@@ -102,7 +105,7 @@ def event(call: Call, box: Mailbox) -> Response:
     held = box.events.get(immutable_id(call.params["id"])[0])
     if held is None:
         raise missing(call, "ErrorItemNotFound")
-    return reply(_seen(call, held))
+    return reply(_seen(call, filled(box, held)))
 
 
 def event_changes(call: Call, box: Mailbox) -> Response:

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 
 from connectors import Connector, Stream
-from flows._reading import Outcome
+from flows._batches import Outcome
 from tests._conformance import Bench, Tried
 from tests._conformance_which import FEW, MEDIUM, SMALL, Of, streams
 

@@ -281,6 +281,6 @@ async def test_the_sync_lease_is_given_back(world: Sandboxed) -> None:
 
 
 def leases_ttl() -> Any:
-    from flows._reading import LEASE_TTL
+    from flows._storing import LEASE_TTL
 
     return LEASE_TTL
