@@ -389,9 +389,8 @@ def test_a_list_without_items_is_no_empty_list() -> None:
 def test_a_missing_permission_for_acl_is_told_from_a_revoked_grant() -> None:
     diary = Diary()
     diary.answers[ME] = refusal(403, "insufficientPermissions")
-    (unread,) = drive(ACL.read, diary)[-1].unread or ()
-    assert isinstance(unread.error, NotAllowedError)
-    assert "reconnect and allow it" in str(unread.error)
+    with pytest.raises(NotAllowedError, match="reconnect and allow it"):
+        drive(ACL.read, diary)
 
 
 def test_only_the_lists_of_who_may_see_ones_own_calendars_are_read() -> None:

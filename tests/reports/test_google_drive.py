@@ -342,8 +342,8 @@ def test_a_listing_whose_page_has_lapsed_begins_again() -> None:
     mirror = Mirror(DRIVE, "files", cabinet)
     cabinet.breaks_at = "4"
     mirror.poll()
-    assert (mirror.error is not None, len(mirror.rows)) == (True, 2)
-    cabinet.breaks_at, cabinet.forgotten = "", "2"
+    assert (mirror.error is not None, len(mirror.rows)) == (True, 4)
+    cabinet.breaks_at, cabinet.forgotten = "", "4"
     mirror.poll()
     assert (mirror.error, len(mirror.rows)) == (None, 5)
     assert not cabinet.forgotten
