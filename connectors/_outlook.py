@@ -269,7 +269,7 @@ def _attachments_of(folder_id: str) -> Read:
             if id_ not in gone and id_ not in bare
         }
         tried = page.checkpoint.get("tried")
-        if again and told.ended and told.now - parse_time(str(tried)) >= AGAIN_EVERY:
+        if again and told.ended and tried and told.now - parse_time(tried) >= AGAIN_EVERY:
             ids += [id_ for id_ in again if id_ not in ids]
             tried = None
         found, listed, failed = yield from _files_of(folder_id, ids)
@@ -327,7 +327,9 @@ def attachments(at: Checkpoint, context: Context) -> Reader:
         except StopIteration:
             return
         if isinstance(step, Page) and step.unread is not None:
-            step = replace(step, unread=[*step.unread, *_unshown(step.checkpoint)])
+            unshown = _unshown(step.checkpoint)
+            unseen = [*step.unseen, *(f"{one.part}/" for one in unshown)]
+            step = replace(step, unread=[*step.unread, *unshown], unseen=unseen)
         try:
             answer = yield step
         except Exception as error:
@@ -388,7 +390,8 @@ class _Diary:
         self._told |= masters.keys()
         records = yield from self._filled(page.records)
         saved = dict(page.checkpoint)
-        if masters and not told.listing:
+        # A series that is gone says no more than its id, and nothing of what was taken out of it.
+        if (masters or page.deleted) and not told.listing:
             saved["series"] = True
         whole: list[Whole] = []
         if told.ended and saved.pop("series", False):

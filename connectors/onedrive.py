@@ -106,7 +106,7 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
         waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
         asked = {id_: drive for id_, drive in changed.items() if drive}
         tried = page.checkpoint.get("tried")
-        if waiting and told.ended and told.now - parse_time(str(tried)) >= AGAIN_EVERY:
+        if waiting and told.ended and tried and told.now - parse_time(tried) >= AGAIN_EVERY:
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
             tried = None
         found, whole, failed = yield from _asked(asked)
@@ -116,8 +116,11 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
         if waiting:
             saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
             saved["tried"] = tried or told.now.isoformat()
-        unread = [Unread(id_, _error(one)) for id_, one in waiting.items()] if told.ended else None
-        return Page(found, Checkpoint(saved), whole=[*gone, *whole], unread=unread)
+        page = Page(found, Checkpoint(saved), whole=[*gone, *whole])
+        if not told.ended:
+            return page
+        unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]
+        return replace(page, unread=unread, unseen=[f"{id_}/" for id_ in waiting])
 
     return _delta(params, settle=settle)(at, context)
 

@@ -72,6 +72,7 @@ class Mailbox:
     event_feed: Feed = field(init=False)
     contact_feed: Feed = field(init=False)
     provisioned: bool = True
+    refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.folder_feed, self.event_feed, self.contact_feed = (Feed(self.clock) for _ in range(3))

@@ -528,3 +528,63 @@ def test_each_checkpoint_of_a_round_resumes_it(client: httpx.Client, stream: Any
     for stop in range(1, len(whole), 3):
         rest = drive(stream.read, person.answer, whole[stop - 1].checkpoint, now=now)
         assert merged([*whole[:stop], *rest], stream) == person.store(stream.name)
+
+
+@pytest.mark.parametrize("stream", [MESSAGES, ATTACHMENTS], ids=lambda stream: stream.name)
+def test_a_message_that_was_moved_there_and_back_is_held(person: Person, stream: Any) -> None:
+    pages = drive(stream.read, person.answer)
+    held = merged(pages, stream)
+    key = next(iter(person.store("attachments"))).rpartition("/")[0]
+    assert any(one.startswith(key) for one in held)
+    person.control("there_and_back", message=key)
+    seen = person.all(f"/me/mailFolders/{key.split('/')[0]}/messages", **{"$top": 1000})[0]
+    assert key.split("/")[0] in {row["parentFolderId"] for row in seen}
+    held = merged(drive(stream.read, person.answer, pages[-1].checkpoint), stream, held)
+    assert held == person.store(stream.name)
+    assert merged(drive(stream.read, person.answer), stream) == person.store(stream.name)
+
+
+def test_a_message_that_was_marked_as_read_is_told_in_part_and_held_whole(person: Person) -> None:
+    pages = drive(MESSAGES.read, person.answer)
+    held = merged(pages, MESSAGES)
+    key, row = next(iter(person.store("messages").items()))
+    person.order("messages", "change", key, isRead=not row["isRead"])
+    pages = drive(MESSAGES.read, person.answer, pages[-1].checkpoint)
+    (part,) = [row for page in pages for row in page.partial]
+    assert "subject" not in part
+    assert merged(pages, MESSAGES, held) == person.store("messages")
+    # Another change before the next round makes it whole.
+    person.order("messages", "change", key, isRead=row["isRead"])
+    person.order("messages", "change", key, subject="Another")
+    pages = drive(MESSAGES.read, person.answer, pages[-1].checkpoint)
+    assert merged(pages, MESSAGES, held) == person.store("messages")
+
+
+def test_an_occurrence_that_is_taken_out_of_its_series_goes(client: httpx.Client) -> None:
+    person, now = Person(client, "outlook", size=240), datetime.now(UTC)
+    pages = drive(EVENTS.read, person.answer, now=now)
+    held = merged(pages, EVENTS)
+    key, row = next(item for item in held.items() if item[1]["type"] == "occurrence")
+    assert row["subject"] == held[row["seriesMasterId"]]["subject"]
+    person.order("events", "delete", key)
+    pages = drive(EVENTS.read, person.answer, pages[-1].checkpoint, now=now)
+    assert key not in [gone for page in pages for gone in page.deleted]
+    held = merged(pages, EVENTS, held)
+    assert key not in held
+    assert held == person.store("events")
+    # A round in which no series changed lists nothing.
+    asked, answer = noted(person)
+    drive(EVENTS.read, answer, pages[-1].checkpoint, now=now)
+    assert len(asked) == 1
+
+
+def test_a_calendar_is_listed_by_its_ids_for_the_audit(client: httpx.Client) -> None:
+    person, now = Person(client, "outlook", size=240), datetime.now(UTC)
+    assert EVENTS.listing
+    assert set(merged(drive(EVENTS.listing, person.answer, now=now), EVENTS)) == set(
+        person.store("events")
+    )
+    assert MESSAGES.listing
+    assert set(merged(drive(MESSAGES.listing, person.answer), MESSAGES)) == set(
+        person.store("messages")
+    )
