@@ -52,20 +52,22 @@ class Company:
         query = str(request.params["query"])
         self.asked.append(query)
         found = re.fullmatch(
-            r"select \* from (\w+)(?: where (.+?))? orderby MetaData\.LastUpdatedTime "
-            r"startposition (\d+) maxresults 1000",
+            r"select \* from (\w+)(?: where (.+?))?(?: orderby MetaData\.LastUpdatedTime)? "
+            r"startposition (\d+) maxresults (\d+)",
             query,
         )
         assert found, query
-        entity, where, position = found[1], found[2] or "", int(found[3])
+        entity, where, position, size = found[1], found[2] or "", int(found[3]), int(found[4])
         assert ("Active in (true, false)" in where) is (entity in ("Customer", "Account"))
         least = re.search(r"LastUpdatedTime >= '([^']+)'", where)
+        ids = re.search(r"\bId in \((.+?)\)", where)
         rows = [
             record
             for record in sorted(self.rows.get(entity, []), key=changed)
             if record.get("status") != "Deleted"
             if least is None or changed(record) >= parse_time(least[1])
-        ][position - 1 : position - 1 + PAGE]
+            if ids is None or f"'{record['Id']}'" in ids[1]
+        ][position - 1 : position - 1 + size]
         return {"QueryResponse": {entity: rows, "maxResults": len(rows)} if rows else {}}
 
     def _changes(self, request: Request) -> dict[str, Any]:
