@@ -4,28 +4,24 @@ of their changes (Accounting API v3, minor version 75).
 https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api
 """
 
-from collections.abc import Generator, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
     Account,
-    BrokenConnectionError,
     Checkpoint,
     CheckpointExpiredError,
     Column,
     Connector,
-    ConnectorError,
     Context,
     ContractError,
-    Delivery,
-    Effect,
-    Event,
+    NotAllowedError,
     OAuth2,
     Page,
     ProviderUnavailableError,
     RateLimit,
-    RateLimitedError,
     Reader,
     Record,
     Request,
@@ -35,6 +31,9 @@ from connectors import (
     Webhook,
     column,
 )
+from connectors._parts import Parts, each_part
+from connectors._quickbooks_answers import classify
+from connectors._quickbooks_events import STREAM_OF, events
 from connectors._signatures import hmac_signature
 from connectors._versions import epoch_us, parse_time
 
@@ -42,20 +41,21 @@ API = "https://quickbooks.api.intuit.com/v3/company"
 PAGE = 1000
 # Change data capture: at most this many objects in an answer, over all entities it was asked for.
 MOST_CHANGES = 1000
-# It looks back 30 days; the margin is for the time until our request is there.
-HORIZON = timedelta(days=30) - timedelta(minutes=10)
+# It looks back 30 days; the margin is for clocks that differ.
+HORIZON = timedelta(days=30) - timedelta(hours=1)
 # A change is committed a moment after the time it is stamped with.
 OVERLAP = timedelta(minutes=5)
+# A thousand rows of some kinds take longer than QuickBooks has (seen by its users in 2017).
+SMALL_PAGE = 100
 # Rows that share one LastUpdatedTime are paged by position; a row that is changed meanwhile leaves
-# them, and each that follows moves up by one.
-SHIFT = 100
+# them, and each that follows moves up by one: a tenth of each page is read again.
+SHIFT = 10
+# Records read again at once, by their ids.
+IDS = 100
 
 ENTITIES = ("Customer", "Invoice", "Payment", "Bill", "Account")
 # These are never deleted, only made inactive, and are then hidden unless asked for.
 NAME_LISTS = ("Customer", "Account")
-
-REFUSED = ("3200", "3100")
-THROTTLED = ("3001", "003001")
 
 
 def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stream:
@@ -68,7 +68,7 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
         until = at.get("until")
         if until is None:
             _check_horizon(at, context)
-            response = yield _captured((entity,), at["since"])
+            response = yield from _since(entity, at, context)
             rows = [row for _, row in _changes(response)]
             until = _before(response)
             deleted = [row["Id"] for row in rows if _is_deleted(row)]
@@ -84,9 +84,18 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
         scan = {"since": at["since"], "until": until}
         yield from _scan(entity, at, scan, Checkpoint(since=until))
 
+    def fetch(keys: Sequence[str], context: Context) -> Reader:
+        for first in range(0, len(keys), IDS):
+            asked = keys[first : first + IDS]
+            rows = _rows((yield _of_ids(entity, asked)), entity)
+            shown = {row["Id"] for row in rows}
+            gone = [key for key in asked if key not in shown]
+            yield Page(rows, Checkpoint(), deleted=gone)
+
     return Stream(
         name=name,
         read=read,
+        fetch=fetch,
         key="Id",
         version=epoch_us("MetaData.LastUpdatedTime"),
         columns={
@@ -98,31 +107,67 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
 
 
 def change_data_capture(at: Checkpoint, context: Context) -> Reader:
-    """The latest state of all that changed in the last 30 days, deletions as their stubs."""
-    since = max(at.get("since", ""), _iso(context.now - HORIZON))
-    pending: list[list[str]] = at.get("pending", [list(ENTITIES)])
-    until = at.get("until")
-    while pending:
-        group, rest = pending[0], pending[1:]
-        if "start" not in at:
-            response = yield _captured(group, since)
-            until = until or _before(response)
-            rows = [_tagged(entity, row) for entity, row in _changes(response)]
-            full = len(rows) >= MOST_CHANGES
-            if full and len(group) > 1:
-                half = len(group) // 2
-                pending = [group[:half], group[half:], *rest]
-                continue
-            after = _feed(since, until, rest)
-            if not full:
-                yield Page(rows, after)
-                pending = rest
-                continue
-            at = Checkpoint(since=since, until=until, pending=pending, start=since)
-            yield Page(rows, at)
-        scan = {"since": since, "until": until, "pending": pending}
-        yield from _scan(group[0], at, scan, _feed(since, until, rest), tagged=True)
-        pending, at = rest, Checkpoint()
+    """The latest state of all that changed in the last 30 days, deletions as their stubs.
+
+    All entities are asked for together. Where that is refused, each is read by itself, until none
+    is refused any more: a plan may be without one of them.
+    """
+    parts: Mapping[str, Mapping[str, str]] = at.get("parts", {})
+    if not at.get("failed") and not at.get("todo"):
+        if parts:
+            times = [part.get("since") for part in parts.values()]
+            at = Checkpoint({"since": min(filter(None, times))} if all(times) else {})
+        try:
+            yield from _captures(ENTITIES)(at, context)
+        except (NotAllowedError, ContractError):
+            since = {"since": at["since"]} if "since" in at else {}
+            at = Checkpoint(parts={entity: since for entity in ENTITIES})
+        else:
+            return
+    yield from _apart(at, context)
+
+
+def _entities(context: Context) -> Generator[Request, Response, Parts]:
+    yield from ()
+    return Parts(ENTITIES)
+
+
+def _captures(entities: Sequence[str]) -> Callable[[Checkpoint, Context], Reader]:
+    """Reads what changed of those entities; of more than one answer holds, from queries."""
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        since = max(at.get("since", ""), _iso(context.now - HORIZON))
+        pending: list[list[str]] = at.get("pending", [list(entities)])
+        until = at.get("until")
+        while pending:
+            group, rest = pending[0], pending[1:]
+            if "start" not in at:
+                response = yield _captured(group, since)
+                until = until or _before(response)
+                rows = [_tagged(entity, row) for entity, row in _changes(response)]
+                full = len(rows) >= MOST_CHANGES
+                if full and len(group) > 1:
+                    half = len(group) // 2
+                    pending = [group[:half], group[half:], *rest]
+                    continue
+                after = _feed(since, until, rest)
+                if not full:
+                    yield Page(rows, after)
+                    pending = rest
+                    continue
+                at = Checkpoint(since=since, until=until, pending=pending, start=since)
+                # The others come with the queries, which do not show what was deleted.
+                yield Page([row for row in rows if _is_deleted(row)], at)
+            scan = {"since": since, "until": until, "pending": pending}
+            yield from _scan(group[0], at, scan, _feed(since, until, rest), tagged=True)
+            pending, at = rest, Checkpoint()
+
+    return read
+
+
+_apart = each_part(
+    _entities, lambda entity: _captures([entity]), prefix=lambda entity: f"{entity}:", alone=True
+)
 
 
 def _feed(since: str, until: str | None, pending: list[list[str]]) -> Checkpoint:
@@ -135,13 +180,13 @@ def _backfill(entity: str, at: Checkpoint) -> Reader:
     """All rows. What changes while they are read is found by the time before the first page."""
     until = at.get("until")
     if until is None:
-        response = yield _select(entity, None, 1)
+        response, size = yield from _page(entity, None, 1, PAGE)
         until = _before(response)
         rows = _rows(response, entity)
-        if len(rows) < PAGE:
+        if len(rows) < size:
             yield Page(rows, Checkpoint(since=until))
             return
-        at = Checkpoint(until=until, **_onward(rows, None, 1))
+        at = Checkpoint({"until": until, "size": size, **_onward(rows, None, 1)})
         yield Page(rows, at)
     yield from _scan(entity, at, {"until": until}, Checkpoint(since=until))
 
@@ -159,37 +204,72 @@ def _scan(
     A row that is changed meanwhile moves to the end, where it is read again; none is skipped, as
     it would be when counting positions.
     """
-    start, position = at["start"], at.get("position", 1)
+    start, position, size = at["start"], at.get("position", 1), at.get("size", PAGE)
     while True:
-        rows = _rows((yield _select(entity, start, position)), entity)
+        response, size = yield from _page(entity, start, position, size)
+        rows = _rows(response, entity)
         page = [_tagged(entity, row) for row in rows] if tagged else rows
-        if len(rows) < PAGE:
+        if len(rows) < size:
             yield Page(page, done)
             return
         onward = _onward(rows, start, position)
         start, position = onward["start"], onward["position"]
-        yield Page(page, Checkpoint({**scan, **onward}))
+        yield Page(page, Checkpoint({**scan, "size": size, **onward}))
+
+
+def _page(
+    entity: str, start: str | None, position: int, size: int
+) -> Generator[Request, Response, tuple[Response, int]]:
+    """A page of rows, and how many were asked for: fewer, where so many are not answered."""
+    try:
+        return (yield _select(entity, start, position, size)), size
+    except ProviderUnavailableError:
+        if size <= SMALL_PAGE:
+            raise
+    return (yield _select(entity, start, position, SMALL_PAGE)), SMALL_PAGE
 
 
 def _onward(rows: list[Record], start: str | None, position: int) -> dict[str, Any]:
-    last = rows[-1]["MetaData"]["LastUpdatedTime"]
-    if start is not None and parse_time(last) == parse_time(start):
-        return {"start": start, "position": position + len(rows) - SHIFT}
-    return {"start": last, "position": 1}
+    first, last = (rows[at]["MetaData"]["LastUpdatedTime"] for at in (0, -1))
+    moment, further = parse_time(last), len(rows) - len(rows) // SHIFT
+    if start is not None and moment == parse_time(start):
+        return {"start": start, "position": position + further}
+    # A page of one moment alone is the first that shows any of it.
+    return {"start": last, "position": 1 + further if moment == parse_time(first) else 1}
 
 
-def _select(entity: str, start: str | None, position: int) -> Request:
+def _select(entity: str, start: str | None, position: int, size: int) -> Request:
     conditions = []
-    if entity in NAME_LISTS:
-        conditions.append("Active in (true, false)")
     if start is not None:
         # Parsed, because it is the vendor's text, and stands in a query of ours.
         time = parse_time(start).isoformat()
         conditions.append(f"MetaData.LastUpdatedTime >= '{time}'")
+    order = f"orderby MetaData.LastUpdatedTime startposition {position} maxresults {size}"
+    return _query(entity, conditions, order)
+
+
+def _of_ids(entity: str, ids: Sequence[str]) -> Request:
+    quoted = ", ".join("'{}'".format(re.sub(r"(['\\\\])", r"\\\1", id)) for id in ids)
+    return _query(entity, [f"Id in ({quoted})"], f"startposition 1 maxresults {PAGE}")
+
+
+def _query(entity: str, conditions: Sequence[str], rest: str) -> Request:
+    if entity in NAME_LISTS:
+        conditions = ["Active in (true, false)", *conditions]
     where = f" where {' and '.join(conditions)}" if conditions else ""
-    order = f"orderby MetaData.LastUpdatedTime startposition {position} maxresults {PAGE}"
-    query = f"select * from {entity}{where} {order}"  # noqa: S608 - Intuit's query language
+    query = f"select * from {entity}{where} {rest}"  # noqa: S608 - Intuit's query language
     return Request.get("/query", params={"query": query})
+
+
+def _since(entity: str, at: Checkpoint, context: Context) -> Generator[Request, Response, Response]:
+    """What changed; CheckpointExpiredError where that is too long ago."""
+    try:
+        return (yield _captured((entity,), at["since"]))
+    except ContractError:
+        # Whatever our clock says: Intuit finds it too old, without a code of its own for that.
+        if context.now - parse_time(at["since"]) > timedelta(days=1):
+            raise CheckpointExpiredError("QuickBooks tells no changes since that time") from None
+        raise
 
 
 def _captured(entities: list[str] | tuple[str, ...], since: str) -> Request:
@@ -232,83 +312,6 @@ def _iso(at: datetime) -> str:
 def _check_horizon(at: Checkpoint, context: Context) -> None:
     if context.now - parse_time(at["since"]) > HORIZON:
         raise CheckpointExpiredError("QuickBooks tells the changes of the last 30 days only")
-
-
-def classify(response: Response) -> ConnectorError | None:
-    """Faults, which come in two spellings, with any status, 200 too."""
-    if response.status == 429:
-        return _throttled()
-    for fault in _faults(response.json):
-        errors = fault.get("Error") or fault.get("error") or [{}]
-        code = str(errors[0].get("code", ""))
-        if code in THROTTLED:
-            return _throttled()
-        if code in REFUSED:
-            return BrokenConnectionError(f"QuickBooks refuses our authorisation (fault {code})")
-        if response.status < 300 and fault.get("type") == "SystemFault":
-            return ProviderUnavailableError("QuickBooks cannot answer now (a system fault)")
-        if response.status < 300 or response.status in (400, 404, 422):
-            number = code if code.isdecimal() else "without a code"
-            return ContractError(f"QuickBooks refused a request (fault {number})")
-    return None
-
-
-def _throttled() -> RateLimitedError:
-    # No answer says how long; Intuit counts by the minute.
-    return RateLimitedError("QuickBooks asks us to wait", retry_after=timedelta(seconds=60))
-
-
-def _faults(body: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(body, list):
-        for item in body:
-            yield from _faults(item)
-    elif isinstance(body, dict):
-        for name in ("Fault", "fault"):
-            if isinstance(body.get(name), dict):
-                yield body[name]
-        for name in ("CDCResponse", "QueryResponse"):
-            if isinstance(body.get(name), list):
-                yield from _faults(body[name])
-
-
-STREAM_OF = {
-    "customer": "customers",
-    "invoice": "invoices",
-    "payment": "payments",
-    "bill": "bills",
-    "account": "accounts",
-}
-
-
-def events(delivery: Delivery) -> Iterator[Event]:
-    """That an entity changed: CloudEvents, or the form before them (both are sent in 2026).
-
-    They tell ids only, and of a deletion there is nothing to read: change data capture tells both.
-    """
-    body = delivery.json
-    if isinstance(body, list):
-        for each in body:
-            entity = each["type"].split(".")[1]
-            yield from _hint(each["intuitaccountid"], each["type"], entity, each["id"])
-        return
-    for company in body["eventNotifications"]:
-        realm = company["realmId"]
-        for each in company["dataChangeEvent"]["entities"]:
-            told = [each["name"], each["id"], each["operation"], each["lastUpdated"]]
-            kind = f"{each['name']}.{each['operation']}"
-            yield from _hint(realm, kind, each["name"], ":".join([realm, *told]))
-
-
-def _hint(realm: str, kind: str, entity: str, event_id: str) -> Iterator[Event]:
-    stream = STREAM_OF.get(entity.lower())
-    if stream is not None:
-        yield Event(
-            id=event_id,
-            type=kind,
-            effect=Effect.HINT,
-            account_id=realm,
-            streams=(stream, "change_data_capture"),
-        )
 
 
 def identify(
@@ -433,6 +436,8 @@ connector = Connector(
         "Entities other than the five of the streams.",
         "More than a thousand changes of invoices, payments or bills between two syncs cost a full "
         "read: Intuit does not tell which of them were deleted.",
+        "Of a customer or an account that was merged into another it is known that it is gone, and "
+        "not into which.",
     ),
     streams=(
         Stream(

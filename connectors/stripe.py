@@ -9,7 +9,7 @@ made, and events tell their times in whole seconds, in which an object may chang
 Events, in whatever order they come, say which objects are to be read again.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -25,9 +25,6 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
-    Delivery,
-    Effect,
-    Event,
     NotAllowedError,
     OAuth2,
     Page,
@@ -43,8 +40,10 @@ from connectors import (
     Webhook,
     column,
 )
+from connectors._answers import vendor_time
 from connectors._paging import ask, onward, rows_of
 from connectors._signatures import stripe_signature
+from connectors._stripe_events import STREAM_OF, TEST, account_id, concerned, events
 from connectors._versions import EPOCH, find
 
 VERSION = "2026-10-28.endive"
@@ -53,80 +52,85 @@ PAGE = 100
 HORIZON = timedelta(days=30) - timedelta(hours=1)
 # Clocks differ, and an event may be listed a moment after its time.
 OVERLAP = timedelta(minutes=5)
-# One account's test data is kept apart from its live data: it is another account to us.
-TEST = ":test"
 
-DEAUTHORIZED = "account.application.deauthorized"
-# A preview of an invoice that there is not yet.
-PREVIEW = "invoice.upcoming"
-STREAM_OF = {
-    "customer": "customers",
-    "charge": "charges",
-    "payment_intent": "payment_intents",
-    "invoice": "invoices",
-    "subscription": "subscriptions",
-}
-
-# What comes of a page's rows: records, and keys of those that are gone.
-Understood: TypeAlias = Generator[Any, Any, tuple[list[Record], list[str]]]
-Understand: TypeAlias = Callable[[list[Record]], Understood]
+# What comes of a list's rows: a page, whose checkpoint is not known yet.
+Understand: TypeAlias = Callable[[list[Record]], Generator[Any, Any, Page]]
 
 
 def objects(
     name: str,
-    group: str,
+    groups: tuple[str, ...],
     columns: Mapping[str, Column],
     *,
     listed: Mapping[str, str] | None = None,
     embedded: str = "",
     rest: Callable[[str], Request] | None = None,
 ) -> Stream:
-    """A stream of objects: listed once, then read again whenever an event of the group names them.
+    """A stream of objects: listed once, then read again whenever an event of the groups names them.
 
     `listed` are parameters of the list; `embedded` is the field with a list inside the object, and
     `rest` asks for what that leaves out.
     """
 
-    def whole(context: Context, rows: list[Record]) -> Understood:
+    def whole(rows: list[Record], context: Context) -> Generator[Any, Any, Page]:
+        """The rows, complete; those that were deleted meanwhile are unsettled."""
         if rest is None:
-            return rows, []
-        made = []
+            return Page(rows, Checkpoint())
+        made, vanished = [], []
         for row in rows:
-            made.append((yield from _completed(row, embedded, rest(row["id"]), context)))
-        return made, []
+            done = yield from _completed(row, embedded, rest(row["id"]), context)
+            if done is None:
+                vanished.append(row["id"])
+            else:
+                made.append(done)
+        return Page(made, Checkpoint(), unsettled=vanished)
 
-    def again(context: Context, keys: Sequence[str]) -> Understood:
+    def again(keys: Sequence[str], context: Context) -> Generator[Any, Any, Page]:
+        """The objects as they are now; those that Stripe does not have are unsettled."""
         if not keys:
-            return [], []
+            return Page((), Checkpoint())
         answers = yield tuple(
             _get(f"/{name}/{quote(key, safe='')}", context, expect=(404,)) for key in keys
         )
         found = {key: answer.json for key, answer in zip(keys, answers, strict=True)}
-        gone = [key for key, body in found.items() if _is_gone(body)]
-        living = [body for key, body in found.items() if key not in gone]
-        records, _ = yield from whole(context, _of_our_mode(living, context))
-        return records, gone
+        missing = [key for key, body in found.items() if _is_missing(body)]
+        # Of a deleted customer its id is left.
+        deleted = [key for key, body in found.items() if body.get("deleted")]
+        living = [body for key, body in found.items() if key not in (*missing, *deleted)]
+        yield from _check_mode(living, context)
+        page = yield from whole(living, context)
+        return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
 
     def read(at: Checkpoint, context: Context) -> Reader:
         if "since" not in at:
-            params: dict[str, str | int] = {**(listed or {}), "limit": PAGE}
-            yield from _pages(f"/{name}", params, at, context, lambda rows: whole(context, rows))
+            yield from _pages(
+                f"/{name}", (listed or {},), at, context, lambda rows: whole(rows, context)
+            )
             return
         # Once in a read is enough: what is read is newer than all that it tells of.
         seen: set[str] = set()
 
-        def named(rows: list[Record]) -> Understood:
-            keys = [key for stream, key in map(concerned, rows) if stream == name]
-            fresh = [key for key in dict.fromkeys(keys) if key not in seen]
+        def named(rows: list[Record]) -> Generator[Any, Any, Page]:
+            about = [concerned(event) for event in rows]
+            keys = dict.fromkeys(key for stream, key in about if stream == name)
+            fresh = [key for key in keys if key not in seen]
             seen.update(fresh)
-            return (yield from again(context, fresh))
+            page = yield from again(fresh, context)
+            # What Stripe names and does not have may not be readable yet, unless it was deleted.
+            over = {
+                row["data"]["object"].get("id") for row in rows if row["type"].endswith(".deleted")
+            }
+            gone = [key for key in page.unsettled if key in over]
+            unsettled = [key for key in page.unsettled if key not in over]
+            return replace(page, deleted=[*page.deleted, *gone], unsettled=unsettled)
 
-        yield from _pages("/events", {"type": f"{group}.*", "limit": PAGE}, at, context, named)
+        lists = [{"type": f"{group}.*"} for group in groups]
+        yield from _pages("/events", lists, at, context, named)
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), PAGE):
-            records, gone = yield from again(context, keys[first : first + PAGE])
-            yield Page(records, Checkpoint(), deleted=gone)
+            page = yield from again(keys[first : first + PAGE], context)
+            yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
 
     return Stream(
         name=name,
@@ -140,50 +144,69 @@ def objects(
 def happened(at: Checkpoint, context: Context) -> Reader:
     """Every event of the last 30 days, as Stripe tells it."""
 
-    def unchanged(rows: list[Record]) -> Understood:
+    def unchanged(rows: list[Record]) -> Generator[Any, Any, Page]:
         yield from ()
-        return rows, []
+        return Page(rows, Checkpoint())
 
-    yield from _pages("/events", {"limit": PAGE}, at, context, unchanged)
+    yield from _pages("/events", ({},), at, context, unchanged)
 
 
 def _pages(
     path: str,
-    params: Mapping[str, str | int],
+    lists: Sequence[Mapping[str, str]],
     at: Checkpoint,
     context: Context,
     understand: Understand,
 ) -> Reader:
-    """A list, the newest first, to its end; with a `since`, only what was created from then on."""
-    started, after = at.get("started", _seconds(context.now)), at.get("after")
-    kept: dict[str, Any] = {"started": started}
-    if "since" in at:
-        _check_horizon(at["since"], context)
-        kept["since"] = at["since"]
-        params = {**params, "created[gte]": at["since"]}
+    """Lists of one path, one after the other, each the newest first and to its end; with a `since`,
+    only what was created from then on."""
+    since, started = at.get("since"), at.get("started")
+    place, after = at.get("list", 0), at.get("after")
+    if since is not None:
+        _check_horizon(since, context)
+    is_of_our_mode = False
     while True:
-        here = params if after is None else {**params, "starting_after": after}
+        params: dict[str, str | int] = {**lists[place], "limit": PAGE}
+        if since is not None:
+            params["created[gte]"] = since
+        if after is not None:
+            params["starting_after"] = after
         # The object that a page follows may be deleted, or an event too old, a moment later.
-        response = yield from ask(_get(path, context, params=here), resumed=after is not None)
-        rows = _of_our_mode(rows_of(response, "data"), context)
-        records, gone = yield from understand(rows)
-        if not response.json["has_more"]:
+        response = yield from ask(_get(path, context, params=params), resumed=after is not None)
+        if started is None:
+            # By Stripe's clock: ours may be ahead, and what happens meanwhile would be lost.
+            started = _seconds(min(context.now, vendor_time(response)))
+        rows = rows_of(response, "data")
+        is_last = not response.json["has_more"] and place + 1 == len(lists)
+        if rows or (is_last and not is_of_our_mode):
+            yield from _check_mode(rows, context)
+            is_of_our_mode = True
+        page = yield from understand(rows)
+        if is_last:
             done = Checkpoint(since=started - OVERLAP // timedelta(seconds=1))
-            yield Page(records, done, deleted=gone)
+            yield replace(page, checkpoint=done)
             return
-        after = onward(after, rows[-1]["id"])
-        yield Page(records, Checkpoint({**kept, "after": after}), deleted=gone)
+        if response.json["has_more"]:
+            after = onward(after, rows[-1]["id"])
+        else:
+            place, after = place + 1, None
+        here = {"started": started, "since": since, "list": place, "after": after}
+        saved = {name: value for name, value in here.items() if value not in (None, 0)}
+        yield replace(page, checkpoint=Checkpoint(saved))
 
 
 def _completed(
     record: Record, field: str, request: Request, context: Context
-) -> Generator[Request, Response, Record]:
-    """A list inside an object holds its first rows only; they are all asked for."""
+) -> Generator[Request, Response, Record | None]:
+    """A list inside an object holds its first rows only; they are all asked for. None where the
+    object is deleted meanwhile."""
     listed = record[field]
     while listed["has_more"]:
         after = listed["data"][-1]["id"]
         params = {**request.params, "limit": PAGE, "starting_after": after}
-        response = yield replace(_get(request.path, context), params=params)
+        response = yield replace(_get(request.path, context, expect=(404,)), params=params)
+        if _is_missing(response.json):
+            return None
         data = [*listed["data"], *rows_of(response, "data")]
         onward(after, data[-1]["id"])
         listed = {**listed, "data": data, "has_more": response.json["has_more"]}
@@ -195,24 +218,30 @@ def _get(path: str, context: Context, **options: Any) -> Request:
     return Request.get(path, headers={"stripe-account": account}, **options)
 
 
-def _is_gone(body: Record) -> bool:
+def _is_missing(body: Record) -> bool:
+    """Whether Stripe has no such object; ContractError if it has no such address."""
     if "error" not in body:
-        return bool(body.get("deleted"))  # a customer leaves its id behind
+        return False
     if body["error"].get("code") != "resource_missing":
         raise ContractError("Stripe has no such address (404)")
     return True
 
 
-def _of_our_mode(rows: list[Record], context: Context) -> list[Record]:
-    """The rows; ContractError if they are of the other mode, as after a change of our key."""
+def _check_mode(rows: Sequence[Record], context: Context) -> Generator[Request, Response, None]:
+    """ContractError if the rows are of the other mode, as after a change of our key.
+
+    Nothing proves nothing: a key of the other mode sees no object of this one, and what it does not
+    see would count as deleted. So where there are no rows, the balance is asked, which tells its
+    mode (https://docs.stripe.com/api/balance/balance_object, 2026-11).
+    """
     live = not context.account_id.endswith(TEST)
-    if any(row["livemode"] is not live for row in rows):
+    told = rows or [(yield _get("/balance", context)).json]
+    if any(row["livemode"] is not live for row in told):
         modes = ("live", "test") if live else ("test", "live")
         raise ContractError(
             "this connection is of Stripe's {} mode, and STRIPE_SECRET_KEY of {} mode: nothing of "
             "the other is stored here".format(*modes)
         )
-    return rows
 
 
 def _check_horizon(since: int, context: Context) -> None:
@@ -224,67 +253,19 @@ def _seconds(at: datetime) -> int:
     return (at - EPOCH) // timedelta(seconds=1)
 
 
-def concerned(event: Mapping[str, Any]) -> tuple[str, str]:
-    """The stream and the key of the record that an event is about; empty where there is none.
-
-    By the object that it holds, for its type says less: `charge.dispute.created` holds a dispute,
-    which names its charge, and `customer.source.updated` a card, which names its customer.
-    """
-    about, group = event["data"]["object"], event["type"].partition(".")[0]
-    if event["type"] == PREVIEW:
-        return "", ""
-    stream, key = STREAM_OF.get(about.get("object")), about.get("id")
-    if stream is None:
-        stream, key = STREAM_OF.get(group), about.get(group)
-    return (stream, key) if stream and isinstance(key, str) else ("", "")
-
-
-def events(delivery: Delivery) -> Iterator[Event]:
-    """That something happened in an account: it is read again, and so is the list of events.
-
-    Live endpoints are told of test mode, too (unproven, 2026-11), so each event names its mode's
-    account. Without an account it is about our own, and billing's; of another form (v2) it is thin.
-    """
-    body = delivery.json
-    if body.get("object") != "event" or not body.get("account"):
-        return
-    account_id = _account_id(body["account"], live=body["livemode"])
-    if body["type"] == DEAUTHORIZED:
-        yield Event(
-            id=body["id"],
-            type=DEAUTHORIZED,
-            effect=Effect.REVOKED,
-            account_id=account_id,
-            at=EPOCH + timedelta(seconds=body["created"]),
-        )
-        return
-    stream, key = concerned(body)
-    if stream:
-        yield Event(
-            id=body["id"],
-            type=body["type"],
-            effect=Effect.READ,
-            account_id=account_id,
-            streams=(stream,),
-            key=key,
-        )
-    yield Event(
-        id=f"{body['id']}:events",
-        type=body["type"],
-        effect=Effect.HINT,
-        account_id=account_id,
-        streams=("events",),
-    )
-
-
 def classify(response: Response) -> ConnectorError | None:
-    """What 401, 403 and 429 mean here; older answers told of the rate with a 400."""
+    """Who must act, by status and code (https://docs.stripe.com/error-low-level, 2026-11); older
+    answers told of the rate with a 400."""
     code = find(response.json, ("error", "code"))
     if response.status == 429 and code == "lock_timeout":
         # Somebody else works on that object: no rate of ours.
         return ProviderUnavailableError("Stripe holds the object for another (429)")
     if response.status == 429 or (response.status == 400 and code == "rate_limit"):
         return RateLimitedError("Stripe asks us to wait", retry_after=timedelta())
+    # Somebody else works on the object, or another system failed; or Stripe says that it passes.
+    may_pass = response.headers.get("stripe-should-retry") == "true"
+    if response.status in (409, 424) or (response.status >= 400 and may_pass):
+        return ProviderUnavailableError(f"Stripe cannot answer now ({response.status})")
     # From memory of Stripe's answers (2026-11), so wherever it comes.
     if response.status in (401, 403) and code == "account_invalid":
         return BrokenConnectionError("Stripe says that our access to the account was taken back")
@@ -303,11 +284,7 @@ def identify(
     yield from ()
     account, live = answer["stripe_user_id"], answer["livemode"]
     name = f"Stripe {account}" if live else f"Stripe {account} (test mode)"
-    return (Account(_account_id(account, live=live), name=name),)
-
-
-def _account_id(account: str, *, live: bool) -> str:
-    return account if live else f"{account}{TEST}"
+    return (Account(account_id(account, live=live), name=name),)
 
 
 def _named(columns: Mapping[str, str], **typed: str) -> dict[str, Column]:
@@ -417,8 +394,9 @@ connector = Connector(
         events=lambda delivery: tuple(events(delivery)),
         covers=(*STREAM_OF.values(), "events"),
         setup="At https://dashboard.stripe.com/webhooks add an endpoint for events of connected "
-        "accounts with this address. Choose all events, or those of customers, charges, payment "
-        "intents, invoices and subscriptions, and account.application.deauthorized.",
+        "accounts with this address. Choose all events, or those of customers, charges, refunds, "
+        "payment intents, invoices, invoice items and subscriptions, and "
+        "account.application.deauthorized.",
         proof="Body and time, by a secret of this one endpoint. The body names the account and its "
         "mode; what it names is read again.",
     ),
@@ -431,22 +409,24 @@ connector = Connector(
         "Amounts are in the currency's smallest unit, and times in seconds since 1970, as Stripe "
         "gives them.",
         "A connection that was not synced for 30 days is read anew from its start.",
+        "A restricted key of the platform needs to read balances, too: they tell its mode.",
     ),
     streams=(
         Stream(name="events", read=happened, append_only=True, columns=EVENTS),
-        objects("customers", "customer", CUSTOMERS),
-        objects("charges", "charge", CHARGES),
-        objects("payment_intents", "payment_intent", PAYMENT_INTENTS),
+        objects("customers", ("customer",), CUSTOMERS),
+        # What was refunded of a charge moves with the events of its refunds, too.
+        objects("charges", ("charge", "refund"), CHARGES),
+        objects("payment_intents", ("payment_intent",), PAYMENT_INTENTS),
         objects(
             "invoices",
-            "invoice",
+            ("invoice", "invoiceitem"),
             INVOICES,
             embedded="lines",
             rest=lambda id: Request.get(f"/invoices/{quote(id, safe='')}/lines"),
         ),
         objects(
             "subscriptions",
-            "customer.subscription",
+            ("customer.subscription",),
             SUBSCRIPTIONS,
             # Those that were canceled are on no list without it.
             listed={"status": "all"},

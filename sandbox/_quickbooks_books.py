@@ -42,7 +42,8 @@ CLASSES = {
 
 @dataclass
 class Books:
-    """One company. `stubs` are what is left of deleted transactions."""
+    """One company. `stubs` are what is left of deleted transactions, and of who was merged away;
+    `refused` are kinds that its plan does not have now, with what of them was shown before."""
 
     id: str
     clock: Clock
@@ -51,6 +52,7 @@ class Books:
     stubs: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in KINDS})
     numbers: dict[str, int] = field(default_factory=dict)
     tell: Callable[[Json], None] = lambda what: None
+    refused: dict[str, dict[str, Json]] = field(default_factory=dict)
 
 
 def create(books: Books, kind: Kind, given: Mapping[str, Any]) -> Json:
@@ -115,11 +117,27 @@ def delete(books: Books, kind: Kind, row: Json) -> Json:
         _unlink(books, row)
     _weigh(books, kind, row, -1)
     del books.rows[kind.name][row["Id"]]
+    stub = books.stubs[kind.name][row["Id"]] = _stub(books, row)
+    _tell(books, kind, row, "deleted")
+    return {name: value for name, value in stub.items() if name != "MetaData"}
+
+
+def merge(books: Books, kind: Kind, row: Json, into: Json) -> None:
+    """One customer becomes another: its transactions are the other's, and of it a stub is left."""
+    for each in (INVOICE, PAYMENT):
+        for transaction in books.rows[each.name].values():
+            if transaction["CustomerRef"]["value"] == row["Id"]:
+                change(books, each, transaction, {"CustomerRef": reference(into)})
+    del books.rows[kind.name][row["Id"]]
+    books.stubs[kind.name][row["Id"]] = _stub(books, row)
+    told = {"entity": kind.name, "id": into["Id"], "operation": "merged"}
+    books.tell({**told, "deleted_id": row["Id"]})
+
+
+def _stub(books: Books, row: Json) -> Json:
     now = stamp(books.clock.now())
     stub = {"domain": "QBO", "status": "Deleted", "Id": row["Id"]}
-    books.stubs[kind.name][row["Id"]] = {**stub, "MetaData": {"LastUpdatedTime": now}}
-    _tell(books, kind, row, "deleted")
-    return stub
+    return {**stub, "MetaData": {"LastUpdatedTime": now}}
 
 
 def void(books: Books, kind: Kind, row: Json) -> None:

@@ -16,7 +16,13 @@ from sandbox._webhooks import Delivery, Event, Message, Notice, Sender, again_af
 
 SOURCE = f"intuit.{base64.b64encode(hashlib.sha256(b'sandbox').digest()).decode()}"
 # How the form before CloudEvents calls what happened.
-FORMER = {"created": "Create", "updated": "Update", "deleted": "Delete", "voided": "Void"}
+FORMER = {
+    "created": "Create",
+    "updated": "Update",
+    "deleted": "Delete",
+    "merged": "Merge",
+    "voided": "Void",
+}
 RETRIES = (10, 20, 30, 300, 1_200, 7_200, 14_400, 21_600)
 EVERY_SIX_HOURS = 21_600
 
@@ -45,6 +51,8 @@ def _cloud_event(event: Event) -> Json:
         "intuitentityid": event.what["id"],
         "intuitaccountid": event.account_id,
     }
+    if "deleted_id" in event.what:
+        return {**shown, "data": {"deletedid": event.what["deleted_id"]}}
     # It says nothing, or is not there.
     return {**shown, "data": {}} if drawn % 2 else shown
 
@@ -59,6 +67,8 @@ def _former(events: Sequence[Event]) -> Json:
             "operation": FORMER[event.what["operation"]],
             "lastUpdated": at.replace("+00:00", "Z"),
         }
+        if "deleted_id" in event.what:
+            entity["deletedId"] = event.what["deleted_id"]
         companies.setdefault(event.account_id, []).append(entity)
     return {
         "eventNotifications": [

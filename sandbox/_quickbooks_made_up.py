@@ -1,6 +1,7 @@
 """A made-up QuickBooks company, and the ordered changes to its rows."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import datetime, timedelta
 from random import Random
 
@@ -64,6 +65,9 @@ def store(books: Books, stream: str) -> dict[str, Json]:
         return dict(books.rows[BY_STREAM[stream].name])
     since, found = books.clock.now() - CDC_WINDOW, {}
     for name in KINDS:
+        if name in books.refused:
+            found |= books.refused[name]
+            continue
         for row in changed(books, name, since):
             found[f"{name}:{row['Id']}"] = {**row, "entity": name}
     return found
@@ -101,9 +105,7 @@ def apply(books: Books, change: Change) -> str:
 
 def void(states: Mapping[str, Books], body: Json) -> Json:
     """The control that voids an invoice or a payment: `{account, stream, id}`."""
-    books, stream = states.get(str(body.get("account"))), body.get("stream", "invoices")
-    if books is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
+    books, stream = _named(states, body), body.get("stream", "invoices")
     if stream not in (INVOICE.stream, PAYMENT.stream):
         raise RefusedError("only invoices and payments can be voided", status=400)
     kind = BY_STREAM[stream]
@@ -112,6 +114,39 @@ def void(states: Mapping[str, Books], body: Json) -> Json:
         raise RefusedError(f"{stream} has no live record {body.get('id')!r}")
     ledger.void(books, kind, row)
     return {"id": row["Id"]}
+
+
+def merge(states: Mapping[str, Books], body: Json) -> Json:
+    """The control that merges a customer into another: `{account, id, into}`."""
+    books = _named(states, body)
+    customers = books.rows[CUSTOMER.name]
+    row, into = (customers.get(str(body.get(name))) for name in ("id", "into"))
+    if row is None or into is None or row is into:
+        raise RefusedError("name two live customers: id, and into which it is merged")
+    ledger.merge(books, CUSTOMER, row, into)
+    return {"id": into["Id"], "deleted_id": row["Id"]}
+
+
+def refuse_part(states: Mapping[str, Books], body: Json) -> Json:
+    """The control that takes bills out of the company's plan, or puts them back in:
+    `{account, stream, on}`. Of the streams the feed of changes alone is of several kinds."""
+    books = _named(states, body)
+    if body.get("stream") != CHANGES:
+        return {"keys": [], "part": ""}
+    books.refused.pop(BILL.name, None)
+    if not body.get("on"):
+        return {"keys": [], "part": BILL.name}
+    prefix = f"{BILL.name}:"
+    shown = {key: row for key, row in store(books, CHANGES).items() if key.startswith(prefix)}
+    books.refused[BILL.name] = deepcopy(shown)
+    return {"keys": list(shown), "part": BILL.name}
+
+
+def _named(states: Mapping[str, Books], body: Json) -> Books:
+    books = states.get(str(body.get("account")))
+    if books is None:
+        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
+    return books
 
 
 def _company(seed: Seed) -> Json:

@@ -215,7 +215,7 @@ def _charge_comes(held: Business, change: Change) -> str:
 
 
 def _charge_changes(held: Business, change: Change) -> str:
-    """It is refunded in part or disputed, or described in other words."""
+    """It is refunded in part, or a refund fails; it is disputed, or described in other words."""
     found, random = held.charges[str(change.id)], change.random
     left = found["amount"] - found["amount_refunded"]
     if change.record or random.random() < 0.4 or left < 2:
@@ -225,6 +225,11 @@ def _charge_changes(held: Business, change: Change) -> str:
         found["disputed"] = True
         dispute = {"id": held.id("dp"), "object": "dispute", "charge": found["id"]}
         held.tell("charge.dispute.created", dispute)
+    elif found["amount_refunded"] and random.random() < 0.5:
+        # The money is back; only the events of refunds tell of it.
+        found |= {"amount_refunded": 0, "refunded": False}
+        refund = {"id": held.id("re"), "object": "refund", "charge": found["id"]}
+        held.tell("refund.failed", {**refund, "status": "failed"})
     else:
         found["amount_refunded"] += random.randint(1, left)
         found["refunded"] = found["amount_refunded"] == found["amount"]

@@ -130,6 +130,13 @@ def show_account(call: Call) -> Response:
     )
 
 
+def show_balance(call: Call) -> Response:
+    """What is on the account: nothing, but of which mode it is."""
+    asked(call, ())
+    livemode = business_of(call).livemode
+    return reply({"object": "balance", "available": [], "livemode": livemode, "pending": []})
+
+
 def _shown_page(call: Call, given: Json, found: Iterable[Json]) -> Response:
     body, held = page(call, given, newest_first(found)), business_of(call)
     return reply({**body, "data": [_as_asked(call, held, each) for each in body["data"]]})
@@ -146,6 +153,7 @@ def _get(path: str, handler: Any) -> Route:
 READING = (
     _get("/v1/account", show_account),
     _get("/v1/accounts/{id}", show_account),
+    _get("/v1/balance", show_balance),
     _get("/v1/charges", listing("charge", "customer", "payment_intent")),
     _get("/v1/charges/{id}", single("charge")),
     _get("/v1/customers", listing("customer", "email")),

@@ -24,7 +24,17 @@ from sandbox._quickbooks_kinds import (
     instant,
     missing,
 )
-from sandbox._quickbooks_made_up import CDC_WINDOW, CHANGES, apply, changed, new, store, void
+from sandbox._quickbooks_made_up import (
+    CDC_WINDOW,
+    CHANGES,
+    apply,
+    changed,
+    merge,
+    new,
+    refuse_part,
+    store,
+    void,
+)
 from sandbox._quickbooks_query import invalid, parse, pick, shown
 from sandbox._vendor import Answer, Call, Handler, Json, Limit, Route, Vendor
 
@@ -39,6 +49,7 @@ def query(call: Call) -> Response:
     books = _books(call)
     text = call.query.get("query", "") if call.method == "GET" else _posted(call)
     asked = parse(text, BY_PATH)
+    _check_plan(books, asked.kind)
     rows = [books.company] if asked.kind is COMPANY else books.rows[asked.kind.name].values()
     found = pick(asked, rows)
     if asked.count:
@@ -60,6 +71,8 @@ def capture(call: Call) -> Response:
     kinds = [_captured(name) for name in call.query.get("entities", "").split(",") if name]
     if not kinds:
         raise missing("entities")
+    for kind in kinds:
+        _check_plan(books, kind)
     since = _since(call)
     groups, room = [], MOST_CHANGES
     for kind in kinds:
@@ -102,6 +115,13 @@ def write(call: Call) -> Response:
     else:
         ledger.change(books, kind, row, body, sparse=body.get("sparse") is True)
     return answer(call, {kind.name: row})
+
+
+def _check_plan(books: Books, kind: Kind) -> None:
+    """A kind that the company's plan does not have, or the person no right to."""
+    if kind.name in books.refused:
+        detail = "Permission Denied Error : You do not have the access rights to use this feature."
+        raise FaultError("5020", "Permission Denied Error", detail)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -209,7 +229,7 @@ vendor = Vendor(
     apply=apply,
     trouble=trouble,
     limits=(Limit("minute", 500, 60.0), Limit("second", 10, 1.0)),
-    controls={"void": void},
+    controls={"void": void, "merge": merge, "refuse_part": refuse_part},
     webhook=SENDER,
     extras=_extras,
     three_pages_at=2050,

@@ -10,6 +10,7 @@ from connectors import (
     BrokenConnectionError,
     CheckpointExpiredError,
     ContractError,
+    NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
     Record,
@@ -52,20 +53,22 @@ class Company:
         query = str(request.params["query"])
         self.asked.append(query)
         found = re.fullmatch(
-            r"select \* from (\w+)(?: where (.+?))? orderby MetaData\.LastUpdatedTime "
-            r"startposition (\d+) maxresults 1000",
+            r"select \* from (\w+)(?: where (.+?))?(?: orderby MetaData\.LastUpdatedTime)? "
+            r"startposition (\d+) maxresults (\d+)",
             query,
         )
         assert found, query
-        entity, where, position = found[1], found[2] or "", int(found[3])
+        entity, where, position, size = found[1], found[2] or "", int(found[3]), int(found[4])
         assert ("Active in (true, false)" in where) is (entity in ("Customer", "Account"))
         least = re.search(r"LastUpdatedTime >= '([^']+)'", where)
+        ids = re.search(r"\bId in \((.+?)\)", where)
         rows = [
             record
             for record in sorted(self.rows.get(entity, []), key=changed)
             if record.get("status") != "Deleted"
             if least is None or changed(record) >= parse_time(least[1])
-        ][position - 1 : position - 1 + PAGE]
+            if ids is None or f"'{record['Id']}'" in ids[1]
+        ][position - 1 : position - 1 + size]
         return {"QueryResponse": {entity: rows, "maxResults": len(rows)} if rows else {}}
 
     def _changes(self, request: Request) -> dict[str, Any]:
@@ -176,6 +179,73 @@ def test_a_full_answer_of_the_feed_is_asked_for_in_halves() -> None:
         assert drive(read, company, page.checkpoint) == pages[done:]
 
 
+def test_a_smaller_page_is_kept_to_until_the_scan_ends_wherever_it_is_resumed() -> None:
+    company = Company(Payment=[row(n, 600) for n in range(350)])
+
+    def answer(request: Request) -> Response:
+        if request.params["query"].endswith("maxresults 1000"):  # type: ignore[union-attr]
+            raise ProviderUnavailableError("it took too long")
+        return company(request)
+
+    read = QUICKBOOKS.stream("payments").read
+    pages = drive(read, answer)
+    assert len(ids(pages)) == 350
+    for done, page in enumerate(pages[:-1], start=1):
+        assert page.checkpoint["size"] == 100
+        assert drive(read, answer, page.checkpoint) == pages[done:]
+
+
+def test_a_vendor_that_is_away_is_away_for_small_pages_too() -> None:
+    asked = []
+
+    def away(request: Request) -> Response:
+        asked.append(request)
+        raise ProviderUnavailableError("it is away")
+
+    with pytest.raises(ProviderUnavailableError):
+        drive(QUICKBOOKS.stream("bills").read, away)
+    assert len(asked) == 2
+
+
+def test_an_id_of_any_form_stays_a_text_in_the_query() -> None:
+    asked = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request.params["query"])
+        return response({"QueryResponse": {}})
+
+    fetch = QUICKBOOKS.stream("customers").fetch
+    assert fetch
+    odd = r"3\') or Id > ('0"
+    (page,) = drive(lambda _, context: fetch(["7", odd], context), answer)
+    assert page.deleted == ["7", odd]
+    assert asked == [
+        "select * from Customer where Active in (true, false) and "
+        r"Id in ('7', '3\\\') or Id > (\'0') startposition 1 maxresults 1000"
+    ]
+
+
+def test_entities_are_asked_for_together_again_once_none_of_them_is_refused() -> None:
+    company = Company(Customer=[row(1, 5)], Bill=[row(2, 5)])
+    refused = {"Bill"}
+
+    def answer(request: Request) -> Response:
+        if refused & {*str(request.params["entities"]).split(",")}:
+            raise NotAllowedError("not in the plan")
+        return company(request)
+
+    read = QUICKBOOKS.stream("change_data_capture").read
+    pages = drive(read, answer, {"since": (NOW - timedelta(minutes=9)).isoformat()})
+    assert set(company.asked) == {"Customer", "Invoice", "Payment", "Account"}
+    refused.clear()
+    pages = drive(read, answer, pages[-1].checkpoint, now=NOW + timedelta(hours=1))
+    assert "2" in ids(pages)
+    company.asked.clear()
+    (page,) = drive(read, answer, pages[-1].checkpoint, now=NOW + timedelta(hours=1))
+    assert company.asked == ["Customer,Invoice,Payment,Bill,Account"]
+    assert set(page.checkpoint) == {"since"}
+
+
 def test_a_feed_that_was_left_for_long_goes_on_with_what_there_is() -> None:
     company = Company(Bill=[row(1, 10)])
     old = (NOW - timedelta(days=90)).isoformat()
@@ -207,6 +277,9 @@ def fault(code: str, kind: str, *, lower: bool = False) -> dict[str, Any]:
         ),
         (200, {"CDCResponse": [fault("3200", "AuthenticationFault")]}, BrokenConnectionError),
         (400, {"Fault": {}}, ContractError),
+        (400, fault("5030", "ValidationFault"), NotAllowedError),
+        (401, fault("100", "AuthenticationFault"), BrokenConnectionError),
+        (403, fault("120", "AuthorizationFault"), BrokenConnectionError),
     ],
 )
 def test_faults_are_read_in_both_spellings_with_any_status(

@@ -1,7 +1,7 @@
 """Stripe's readers and events, driven over a played account."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -56,9 +56,9 @@ def missing(param: str = "id", status: int = 404) -> Response:
 class Played:
     """An account: lists by path (the newest first), objects by path, and what was asked for."""
 
-    def __init__(self, *, page: int = 100, **lists: list[Record]) -> None:
+    def __init__(self, *, page: int = 100, live: bool = True, **lists: list[Record]) -> None:
         self.lists: dict[str, list[Record]] = {"events": [], **lists}
-        self.objects: dict[str, Any] = {}
+        self.objects: dict[str, Any] = {"balance": {"object": "balance", "livemode": live}}
         self.asked: list[Request] = []
         self.page = page
         self.version = 0
@@ -105,7 +105,7 @@ def context(account: str = ACCOUNT) -> Context:
     return Context(now=NOW, account_id=account)
 
 
-def drive(reader: Reader, played: Played) -> list[Page]:
+def drive(reader: Reader, played: Callable[[Request], Response]) -> list[Page]:
     pages: list[Page] = []
     sent: Any = None
     while True:
@@ -278,7 +278,7 @@ def test_an_upcoming_invoice_is_a_preview_and_not_read(preview: Record) -> None:
     played = Played()
     played.happens("invoice.upcoming", preview)
     assert since("invoices", played) == ([], [])
-    assert played.paths() == ["/events"]
+    assert set(played.paths()) == {"/events"}
 
 
 def test_a_delta_that_was_stopped_goes_on_after_the_last_event_it_has_stored() -> None:
@@ -290,6 +290,51 @@ def test_a_delta_that_was_stopped_goes_on_after_the_last_event_it_has_stored() -
     rest = read("charges", played, pages[0].checkpoint)
     assert [r["id"] for page in rest for r in page.records] == ["ch_2", "ch_1", "ch_0"]
     assert rest[-1].checkpoint == pages[-1].checkpoint == {"since": NOW_S - OVERLAP}
+
+
+def test_a_delta_over_two_groups_of_events_goes_on_in_the_one_where_it_was() -> None:
+    played = Played(page=1)
+    for n, type in enumerate(
+        ("charge.updated", "refund.failed", "charge.updated", "refund.failed")
+    ):
+        about = (
+            thing("charge", f"ch_{n}") if n % 2 == 0 else thing("refund", "re", charge=f"ch_{n}")
+        )
+        played.happens(type, about)
+        played.objects[f"charges/ch_{n}"] = thing("charge", f"ch_{n}")
+    pages = read("charges", played, {"since": NOW_S - 3600})
+    assert [r["id"] for page in pages for r in page.records] == ["ch_2", "ch_0", "ch_3", "ch_1"]
+    for done, page in enumerate(pages[:-1], start=1):
+        rest = read("charges", played, page.checkpoint)
+        assert [one.records for one in rest] == [one.records for one in pages[done:]]
+        assert rest[-1].checkpoint == {"since": NOW_S - OVERLAP}
+
+
+def test_an_object_that_an_event_names_and_nobody_finds_yet_is_looked_for_again() -> None:
+    played = Played()
+    played.happens("invoice.created", thing("invoice", "in_new"))
+    played.happens("invoiceitem.deleted", thing("invoiceitem", "ii_1", invoice="in_other"))
+    pages = read("invoices", played, {"since": NOW_S - 3600})
+    assert {key for page in pages for key in page.unsettled} == {"in_new", "in_other"}
+    assert not any(page.deleted for page in pages)
+
+
+def test_a_clock_of_ours_that_is_ahead_loses_no_events() -> None:
+    played = Played()
+
+    def answer(request: Request) -> Response:
+        by_stripe = {"date": "Sun, 01 Nov 2026 11:40:00 GMT"}
+        return response(played(request).json, headers=by_stripe)
+
+    (page,) = drive(STRIPE.stream("events").read(Checkpoint(), context()), answer)
+    assert page.checkpoint == {"since": NOW_S - 20 * 60 - OVERLAP}
+
+
+def test_a_poll_with_nothing_new_asks_as_often_however_much_there_is() -> None:
+    for count in (0, 1_000):
+        played = Played(charges=[thing("charge", f"ch_{n}") for n in range(count)])
+        assert since("charges", played) == ([], [])
+        assert played.paths() == ["/events", "/events", "/balance"]
 
 
 @pytest.mark.parametrize("stream", [stream.name for stream in STRIPE.streams])
@@ -319,7 +364,7 @@ def test_an_id_goes_into_a_path_as_one_part_of_it() -> None:
     fetch = STRIPE.stream("customers").fetch
     assert fetch
     drive(fetch(["../charges/ch_1"], context()), played)
-    assert played.paths() == ["/customers/..%2Fcharges%2Fch_1"]
+    assert played.paths()[0] == "/customers/..%2Fcharges%2Fch_1"
 
 
 # -- Account, mode, key -------------------------------------------------------------------------
@@ -338,7 +383,7 @@ def test_every_call_names_the_account_it_is_for(stream: Stream, account: str) ->
     lines = listed([{"id": "il_1", "livemode": True}], more=True)
     live = not account.endswith("test")
     row = thing("x", "x_1", livemode=live, lines=lines, items=lines)
-    played, more = Played(), [*lines["data"], {"id": "il_2"}]
+    played, more = Played(live=live), [*lines["data"], {"id": "il_2"}]
     played.lists |= {"invoices/x_1/lines": more, "subscription_items": more, stream.name: [row]}
     read(stream.name, played, account=account)
     if stream.fetch:
@@ -382,6 +427,8 @@ def test_data_of_the_other_mode_is_never_stored(account: str, livemode: bool) ->
         (429, "rate_limit", RateLimitedError),
         (400, "rate_limit", RateLimitedError),
         (429, "lock_timeout", ProviderUnavailableError),
+        (409, None, ProviderUnavailableError),
+        (424, None, ProviderUnavailableError),
     ],
 )
 def test_errors_are_told_apart_by_their_code(
@@ -393,6 +440,13 @@ def test_errors_are_told_apart_by_their_code(
     assert "canary" not in str(told)
     if isinstance(told, RateLimitedError):
         assert not told.retry_after  # it is not promised
+
+
+def test_what_stripe_says_is_worth_a_second_try_gets_one() -> None:
+    refused = response({"error": {}}, 400, {"stripe-should-retry": "true"})
+    assert isinstance(STRIPE.classify(refused), ProviderUnavailableError)
+    final = response({"error": {}}, 400, {"stripe-should-retry": "false"})
+    assert STRIPE.classify(final) is None
 
 
 def test_what_is_no_error_of_stripes_own_is_left_to_the_map_by_status() -> None:

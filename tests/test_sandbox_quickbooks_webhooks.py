@@ -207,3 +207,25 @@ def test_retries_come_sooner_then_later_and_then_every_six_hours() -> None:
     hour = 3600
     assert waits[:8] == [10, 20, 30, 300, 1200, 2 * hour, 4 * hour, 6 * hour]
     assert set(waits[8:]) == {6 * hour}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_merge_names_who_was_merged_away(place: Place, legacy: bool) -> None:
+    place.point(secret=TOKEN, legacy=legacy)
+    account = place.connect(size=10)
+    ids = list(place.store(account)["customers"])
+    place.control("POST", "merge", account=account, id=ids[0], into=ids[1])
+    bodies = [json.loads(call.body) for call in settled(place)]
+    if legacy:
+        companies = [one for body in bodies for one in body["eventNotifications"]]
+        told = [e for one in companies for e in one["dataChangeEvent"]["entities"]]
+        merged = [(e["id"], e["deletedId"]) for e in told if e["operation"] == "Merge"]
+    else:
+        told = [event for body in bodies for event in body]
+        merged = [
+            (event["intuitentityid"], event["data"]["deletedid"])
+            for event in told
+            if event["type"] == "qbo.customer.merged.v1"
+        ]
+    assert merged == [(ids[1], ids[0])]
+    assert ids[0] not in place.store(account)["customers"]
