@@ -1,6 +1,6 @@
 """Graph's delta functions as readers of ours, over played answers."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +37,7 @@ def away(request: Request) -> Response:
     raise ProviderUnavailableError("504")
 
 
-def player(answers: dict[str, Response | Callable[[Request], Response]]) -> Any:
+def player(answers: Mapping[str, Response | Callable[[Request], Response]]) -> Any:
     def answer(request: Request) -> Response:
         found = answers[request.path]
         return found if isinstance(found, Response) else found(request)

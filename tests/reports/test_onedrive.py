@@ -114,14 +114,15 @@ class Kept:
 
     def read(self, at: Checkpoint, now: Any) -> None:
         def noted(at: Checkpoint, context: Any) -> Any:
-            reader, sent = self.stream.read(at, context), None
+            reader = self.stream.read(at, context)
+            sent: Any = None
             while True:
                 try:
                     failed = isinstance(sent, Exception)
-                    step = reader.throw(sent) if failed else reader.send(sent)  # type: ignore[arg-type]
+                    step = reader.throw(sent) if failed else reader.send(sent)
                 except StopIteration:
                     return
-                if hasattr(step, "checkpoint"):
+                if isinstance(step, Page):
                     self.rows = held(self.stream, [step], self.rows)
                     self.saved = step.checkpoint
                 try:
