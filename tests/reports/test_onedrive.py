@@ -13,6 +13,7 @@ from connectors import (
     ConnectorError,
     ContractError,
     NotAllowedError,
+    Page,
     Record,
     Request,
     Response,
