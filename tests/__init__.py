@@ -1,12 +1,17 @@
 """The tests see nothing of the shell's variables, nor of a `.env` or `prefect.toml` beside them.
 
-Here, since this comes before Prefect: it reads both as soon as it is imported.
+Here, since this comes before Prefect: it reads both as soon as it is imported, and again later, so
+that `conftest` leaves the folder for good once pytest has found its tests in it.
 """
 
-import os
+from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 
 from deployments import surroundings
 
+HERE = Path(__file__).parent  # no such file lies here
+
 surroundings.forget()
-os.chdir(Path(__file__).parent)  # where no such file lies
+with chdir(HERE):
+    import_module("prefect")

@@ -1,5 +1,6 @@
 """Real PostgreSQL and Redis for every test; only vendors and the clock are ever played."""
 
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from deployments import _postgres, _redis, local
 from settings import asyncpg_url, read
 from storage.database import Database
 from storage.migrate import migrate
+from tests import HERE
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
 from tests._limits import lift
@@ -33,6 +35,11 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_sessionstart() -> None:
+    """Prefect goes on reading files of the working folder."""
+    os.chdir(HERE)
 
 
 @pytest.fixture(scope="session")
