@@ -24,6 +24,7 @@ from storage import StorageError, check
 from storage.migrate import OLDEST_POSTGRESQL
 
 SECONDS = 5
+PREFECT_SECONDS = 30  # its one process answers late while it makes schedules on a busy machine
 TLS_MODES = ("require", "verify-ca", "verify-full")
 # So a call reaches what it names, whatever proxy the environment speaks of.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -106,7 +107,9 @@ async def prefect(settings: Settings) -> list[Row]:
     given = settings.prefect_password
     password = given.get_secret_value() if given else None
     elsewhere = not is_local(host_of(url))
-    status, text = await asyncio.to_thread(_asked, f"{url}/admin/version", password)
+    status, text = await asyncio.to_thread(
+        _asked, f"{url}/admin/version", password, PREFECT_SECONDS
+    )
     rows = []
     if status is None:
         remedy = "start it, or compare PREFECT_API_URL, which ends in /api"
@@ -173,14 +176,14 @@ def addresses(url: str) -> Iterator[str]:
                 yield urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}"))
 
 
-def _asked(url: str, password: str | None) -> tuple[int | None, bytes]:
+def _asked(url: str, password: str | None, seconds: float = SECONDS) -> tuple[int | None, bytes]:
     """What a GET is answered with: its status, None if nothing answers, and the body."""
     request = urllib.request.Request(url)  # noqa: S310 - settings take http and https alone
     if password:
         given = base64.b64encode(password.encode()).decode()
         request.add_header("authorization", f"Basic {given}")
     try:
-        with _DIRECT.open(request, timeout=SECONDS) as answer:
+        with _DIRECT.open(request, timeout=seconds) as answer:
             return answer.status, answer.read(1_000)
     except urllib.error.HTTPError as error:
         error.close()
