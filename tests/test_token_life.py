@@ -36,6 +36,8 @@ from tests._ours import Ours, ours_of
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["pytest", "tests._acme"])
 KILLS = 100
+# Hundreds of processes are started, some of which each import everything.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture
