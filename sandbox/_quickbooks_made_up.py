@@ -63,7 +63,8 @@ def store(books: Books, stream: str) -> dict[str, Json]:
     """What is live; of the changes, those of the last 30 days."""
     if stream != CHANGES:
         return dict(books.rows[BY_STREAM[stream].name])
-    since, found = books.clock.now() - CDC_WINDOW, {}
+    since = books.clock.now() - CDC_WINDOW
+    found: dict[str, Json] = {}
     for name in KINDS:
         if name in books.refused:
             found |= books.refused[name]
