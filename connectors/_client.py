@@ -329,6 +329,8 @@ class Client:
             elif isinstance(error, ProviderUnavailableError):
                 pause = patience.after_failure(error, told)
                 await self._clock.sleep(pause.total_seconds())
+            elif isinstance(error, BrokenConnectionError):
+                raise error.lasting or error
             else:
                 raise error
 

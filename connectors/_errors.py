@@ -52,8 +52,13 @@ class ProviderUnavailableError(RetryableError):
 class BrokenConnectionError(ConnectorError):
     """The vendor refuses our authorisation; only the tenant can give a new one.
 
-    Of a call to the API it is raised only once a token that was renewed just now is refused, too.
+    Of a call to the API it is raised only once a token that was renewed just now is refused, too;
+    `lasting` is raised in its place where that means something else.
     """
+
+    def __init__(self, message: str, *, lasting: ConnectorError | None = None) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class NotAllowedError(ConnectorError):

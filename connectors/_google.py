@@ -13,10 +13,11 @@ from connectors import (
     ContractError,
     NotAllowedError,
     OAuth2,
+    ProviderUnavailableError,
     RateLimitedError,
     Response,
 )
-from connectors._answers import error_by_status
+from connectors._answers import error_by_status, wait_in_words
 
 SCOPE = "https://www.googleapis.com/auth/"
 IDENTITY = {
@@ -26,15 +27,25 @@ IDENTITY = {
 # An organisation may want its people to sign in again from time to time.
 SESSION_OVER = frozenset({"invalid_rapt", "rapt_required"})
 
+# Who acts, by the reason that stands in an error (Google's pages "Resolve errors" of Gmail,
+# Calendar and Drive, 2026-11; `…Unreg` and `notACalendarUser` as reported). Nobody: it passes.
 RATE_REASONS = frozenset(
-    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
+    {
+        *("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"),
+        *("sharingRateLimitExceeded", "RATE_LIMIT_EXCEEDED"),
+    }
 )
-# The operator's Cloud project, not the tenant's account.
-PROJECT_REASONS = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
+# The operator: the Cloud project, not the tenant's account.
+PROJECT_REASONS = frozenset(
+    {"accessNotConfigured", "SERVICE_DISABLED", "dailyLimitExceededUnreg", "CONSUMER_INVALID"}
+)
+# The tenant, who did not tick everything.
 SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
-# The organisation's administrator keeps apps out.
+# The tenant's administrator, who keeps apps out.
 POLICY_REASONS = frozenset({"domainPolicy"})
-# Our address, once Google does not like it; this comes with a 401 (as remembered, 2026-11).
+# The tenant or its administrator: the account does not have this service of Google's.
+WITHOUT_REASONS = frozenset({"notACalendarUser", "failedPrecondition"})
+# The operator: our address, once Google does not like it; this comes with a 401 (as remembered).
 ADDRESS_REASONS = frozenset({"push.webhookUrlUnauthorized", "push.webhookUrlNotHttps"})
 # Of one thing, such as a calendar: it is not there, or not for this person.
 AWAY_REASONS = frozenset(
@@ -84,30 +95,54 @@ def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
 
 
 def classify(title: str) -> Callable[[Response], ConnectorError | None]:
-    """Google says 403 for too many calls, too, and for a project without the API."""
+    """What Google's reasons mean. The statuses alone say too little: 403 stands for a missing
+    right, for too many calls, and for a project without the API."""
 
     def classified(response: Response) -> ConnectorError | None:
-        found = reasons(response) if response.status in (401, 403) else frozenset()
+        if response.status not in (400, 401, 403, 429):
+            return None
+        found = reasons(response)
         if found & ADDRESS_REASONS:
             return ContractError(f"{title} does not deliver to our address: NEXTAUTH_URL")
+        if found & WITHOUT_REASONS and response.status in (400, 403):
+            # Some calls of a sound account are refused like this, and pass when asked again
+            # (googleapis/google-api-php-client#2558, 2024-02).
+            return ProviderUnavailableError(
+                f"{title} refuses a call that it may allow when asked again",
+                lasting=NotAllowedError(
+                    f"this Google account has no {title}, or it is switched off: open {title} once "
+                    "as this person, or have the organisation's administrator switch it on"
+                ),
+            )
+        if response.status == 429 or (response.status == 403 and found & RATE_REASONS):
+            wait = wait_in_words(_message(response), response)
+            return RateLimitedError(
+                f"{title} asks us to wait ({response.status})", retry_after=wait
+            )
         if response.status != 403:
             return None
-        if found & RATE_REASONS:
-            # No answer says how long: back off.
-            return RateLimitedError(f"{title} asks us to wait (403)", retry_after=timedelta())
         if found & PROJECT_REASONS:
-            return ContractError(f"the {title} API is not enabled in our Google Cloud project")
+            return ContractError(
+                f"the {title} API is not enabled in our Google Cloud project, or our calls belong "
+                "to none: check GOOGLE_CLIENT_ID"
+            )
         if found & SCOPE_REASONS:
-            return BrokenConnectionError(
-                f"{title} was not allowed all that it needs when this account was connected"
+            return NotAllowedError(
+                f"{title} was not allowed all that it needs when this account was connected: "
+                "reconnect and allow it"
             )
         if found & POLICY_REASONS:
-            return BrokenConnectionError(
+            return NotAllowedError(
                 f"{title}: the organisation's administrator does not let apps like ours in"
             )
         return None
 
     return classified
+
+
+def _message(response: Response) -> Any:
+    error = response.json.get("error") if isinstance(response.json, dict) else None
+    return error.get("message") if isinstance(error, dict) else None
 
 
 def reasons(response: Response) -> frozenset[str]:

@@ -6,29 +6,24 @@ https://learn.microsoft.com/graph/overview
 import base64
 import json
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
     BrokenConnectionError,
-    Checkpoint,
     CheckpointExpiredError,
     ConnectorError,
-    Context,
     ContractError,
     NotAllowedError,
     OAuth2,
-    Page,
     ProviderUnavailableError,
     RateLimitedError,
-    Reader,
     Record,
     Request,
     Response,
-    Whole,
 )
 from connectors._answers import SHAPE_ERRORS
 from connectors._paging import LAPSED, Read, next_url_pages, rows_of
@@ -76,6 +71,12 @@ REFUSED = (403, 404)
 # case. Not by its code but by where it comes: OneDrive's of an account without a drive.
 THROTTLED = frozenset({"toomanyrequests", "activitylimitreached", "applicationthrottled"})
 NO_LICENCE = frozenset({"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi"})
+# A mailbox without room refuses its deltas, and nothing else (microsoft-graph-docs-contrib#6596,
+# 2019-09).
+FULL = frozenset({"errorquotaexceeded"})
+# Beside a 401 they say nothing of the token, which was good half an hour later
+# (onedrive-api-docs#1340, 2020-07).
+PASSES = frozenset({"generalexception", "unknownerror", "servicenotavailable"})
 # Only the first is sure to come with 410 (2026-11): others were seen with 400 and 404 as well.
 RESYNC = frozenset(
     {
@@ -143,11 +144,17 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
         status, code = response.status, code_of(response)
         if status < 400:
             return None
+        if status == 401 and code in PASSES:
+            return ProviderUnavailableError(f"{title} cannot answer now ({status})")
         waits = status in (503, 509) and "retry-after" in response.headers
         if status == 429 or waits or code in THROTTLED:
             return RateLimitedError(f"{title} asks us to wait ({status})", retry_after=timedelta())
         if code in NO_LICENCE:
-            return no_licence(title)
+            return may_have_none(title)
+        if code in FULL:
+            return NotAllowedError(
+                f"{title} is full ({status}): it tells what changed once its owner has made room"
+            )
         if status == 403:
             return NotAllowedError(
                 f"{title} does not allow this (403): the person, or an administrator of their "
@@ -156,6 +163,21 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
         return None
 
     return classified
+
+
+def may_have_none(title: str) -> ProviderUnavailableError:
+    """Of an account that was read until now, and is answered as if it had no such product.
+
+    Microsoft said so for half an hour of accounts that had one (onedrive-api-docs#1340, 2020-07,
+    and #1889, 2025-02), and no new consent mends it. So it is asked again, at each sync.
+    """
+    return ProviderUnavailableError(
+        f"{title} answers as if this account had none",
+        lasting=NotAllowedError(
+            f"this account has no {title} now: if that stays, an administrator of its organisation "
+            "has to give it a licence"
+        ),
+    )
 
 
 def no_licence(title: str) -> BrokenConnectionError:
@@ -207,106 +229,6 @@ def is_removed(row: Record) -> bool:
     return "@removed" in row
 
 
-def delta_stream(
-    request: Request,
-    *,
-    gone: Callable[[Record], bool] = is_removed,
-    shape: Callable[[Record], Record] = lambda row: row,
-) -> Read:
-    """Reads a delta function: all there is at first, then what changed since the last round.
-
-    The checkpoint is the link that comes next, whether it leads on or opens the next round.
-    `gone` tells a delete from a record, `shape` makes of a row what is kept of it.
-    """
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        link, ended = at.get("link"), False
-        while not ended:
-            response = yield from follow(request, link)
-            records, deleted = changes(response, gone)
-            link, ended = onward(response, link)
-            yield Page([shape(row) for row in records], Checkpoint(link=link), deleted=deleted)
-
-    return read
-
-
-def delta_of_each(
-    parents: Callable[[Context], Generator[Any, Any, Sequence[str]]],
-    request: Callable[[str], Request],
-    *,
-    key: Callable[[str, str], str] = lambda parent, id: id,
-    shape: Callable[[str, Record], Record] = lambda parent, row: row,
-    prefix: Callable[[str], str] | None = None,
-    gone: Callable[[Record], bool] = is_removed,
-    alone: bool = False,
-    refused: tuple[int, ...] = REFUSED,
-) -> Read:
-    """Reads a delta function of each parent, such as a folder: one round through all of them.
-
-    `parents` yields Requests and returns the parents there are; `request` opens the delta of one
-    (a status in `refused` means that this one is not to be read any more). `key` and `shape` make
-    keys and records from a parent and a row. Where keys begin with a `prefix` of their parent, what
-    was read of a parent that is gone goes with it. A link that has lapsed starts the whole stream
-    over, or, with `alone`, its parent only: for a vendor that tells of every delete in a record.
-    """
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        links: dict[str, str] = dict(at.get("links", {}))
-        todo, link = list(at.get("todo", ())), at.get("link")
-        if "todo" not in at:
-            present = yield from parents(context)
-            left = [parent for parent in links if parent not in present]
-            links = {parent: links[parent] for parent in links if parent in present}
-            todo = list(present)
-            yield Page((), _round(links, todo), whole=_emptied(left, prefix, context.now))
-        while todo:
-            parent, link = todo[0], link or links.get(todo[0])
-            try:
-                response = yield from follow(replace(request(parent), expect=refused), link)
-            except CheckpointExpiredError:
-                if not alone:
-                    raise
-                links.pop(parent, None)
-                link = None
-                continue
-            if response.status in refused:
-                links.pop(parent, None)
-                whole = _emptied((parent,), prefix, response.sent_at)
-                todo, link = todo[1:], None
-                yield Page((), _round(links, todo), whole=whole)
-                continue
-            records, deleted = changes(response, gone)
-            following, ended = onward(response, link)
-            if ended:
-                links[parent], todo, link = following, todo[1:], None
-            else:
-                link = following
-            yield Page(
-                [shape(parent, row) for row in records],
-                _round(links, todo, link),
-                deleted=[key(parent, id) for id in deleted],
-            )
-
-    return read
-
-
-def _round(links: Mapping[str, str], todo: Sequence[str], link: str | None = None) -> Checkpoint:
-    """Where a round stands: each parent's link, those that are still to be read, and the place in
-    the first of these. After the last one only the links remain, and the next round begins."""
-    here = Checkpoint(links=dict(links))
-    if todo:
-        here["todo"] = list(todo)
-    if link:
-        here["link"] = link
-    return here
-
-
-def _emptied(
-    parents: Sequence[str], prefix: Callable[[str], str] | None, at: datetime
-) -> list[Whole]:
-    return [Whole(prefix(parent), (), at) for parent in parents] if prefix else []
-
-
 def follow(request: Request, link: str | None) -> Generator[Request, Response, Response]:
     """The answer to a delta's first request, or to a link that it gave, which costs 1.
 
@@ -326,12 +248,16 @@ def follow(request: Request, link: str | None) -> Generator[Request, Response, R
     return response
 
 
-def changes(response: Response, gone: Callable[[Record], bool]) -> tuple[list[Record], list[str]]:
+def changes(
+    response: Response,
+    gone: Callable[[Record], bool],
+    key: Callable[[str], str] = lambda id: id,
+) -> tuple[list[Record], list[str]]:
     """Records and the ids of deletes. What occurs several times counts as it occurs last."""
     latest: dict[str, Record] = {}
     for row in rows_of(response, "value"):
-        latest.pop(row["id"], None)
-        latest[row["id"]] = row
+        latest.pop(key(row["id"]), None)
+        latest[key(row["id"])] = row
     kept = [row for row in latest.values() if not gone(row)]
     return kept, [key for key, row in latest.items() if gone(row)]
 

@@ -5,16 +5,16 @@ https://learn.microsoft.com/graph/api/chatmessage-delta
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 from connectors import (
     Checkpoint,
     CheckpointExpiredError,
+    ConnectorError,
     Context,
-    NotAllowedError,
     Page,
     Reader,
     Record,
@@ -24,15 +24,16 @@ from connectors import (
 )
 from connectors._microsoft import NEXT, REFUSED, changes, follow, onward
 from connectors._microsoft_watches import iso
+from connectors._paging import Read, rows_of
 from connectors._paging import onward as further
-from connectors._paging import rows_of
+from connectors._parts import OF_A_PART, Listing, Parts, each_part
 from connectors._versions import parse_time
 
 TEAMS, CHATS = "/me/joinedTeams", "/me/chats"
 # The most that Graph gives of messages, and of chats (the latter by what clients ask for, 2026-11).
 PAGE = 50
 LIST_OF_CHATS = Request.get(CHATS, params={"$top": PAGE})
-# Teams whose channels are one page, and messages that are read again by their keys.
+# Messages that are read again by their keys.
 AT_ONCE = 20
 # What was stamped so long before the last round is read again: clocks differ, and changes show
 # late.
@@ -42,105 +43,6 @@ REACH = timedelta(days=240)
 # The budget of what is counted for any one team or channel.
 IN_TEAMS = "teams"
 MODIFIED = "lastModifiedDateTime"
-NOT_ALLOWED = (
-    "Microsoft Teams lets us read none of it (403): an administrator of the organisation has not "
-    "allowed our app to, or took that back"
-)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What an answer tells of a place. `at` is where to go on in it, None at its end: then `kept`
-    is what its next round begins with. One that is a refusal tells nothing."""
-
-    records: Sequence[Record] = ()
-    deleted: Sequence[str] = ()
-    at: Mapping[str, Any] | None = None
-    kept: Any = None
-    refusal: Response | None = None
-
-
-@dataclass(frozen=True)
-class Here:
-    """A place, what its last round kept, where this one stands in it, and when it began."""
-
-    place: str
-    kept: Any
-    at: Mapping[str, Any] | None
-    began: datetime
-
-
-Step: TypeAlias = Callable[[Here], Generator[Any, Any, Told]]
-Places: TypeAlias = Callable[[], Generator[Any, Any, list[str]]]
-
-
-def of_each(places: Places, step: Step) -> Callable[[Checkpoint, Context], Reader]:
-    """Reads what each place holds, one place after the other.
-
-    `places` returns the keys of those there are, and `step` takes one of them an answer further.
-    Every key of a record begins with its place: with a place goes what was read of it.
-    """
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        kept: dict[str, Any] = dict(at.get("kept", {}))
-        began = parse_time(at["began"]) if "began" in at else context.now
-        todo, place_at, allowed = at.get("todo"), at.get("at"), at.get("allowed", False)
-        lapsed: set[str] = set()
-
-        def saved() -> Checkpoint:
-            if not todo:
-                return Checkpoint(kept=dict(kept))
-            here = {"at": dict(place_at)} if place_at else {}
-            run = {"todo": list(todo), "began": iso(began), "allowed": allowed, **here}
-            return Checkpoint(kept=dict(kept), **run)
-
-        if todo is None:
-            todo = yield from places()
-            left = sorted(kept.keys() - set(todo))
-            kept = {place: kept[place] for place in todo if place in kept}
-            yield Page((), saved(), whole=[_emptied(place, context.now) for place in left])
-        while todo:
-            here = Here(todo[0], kept.get(todo[0]), place_at, began)
-            try:
-                told = yield from step(here)
-            except CheckpointExpiredError:
-                if here.place in lapsed:
-                    raise
-                # Every delete is told in a record: only this place is read again. If its link has
-                # lapsed as well, from nothing.
-                if place_at is None:
-                    del kept[here.place]
-                else:
-                    lapsed.add(here.place)
-                place_at = None
-                continue
-            if told.refusal is None:
-                allowed, place_at = True, told.at
-                if place_at is None:
-                    kept[here.place], todo = told.kept, todo[1:]
-                yield Page(told.records, saved(), deleted=told.deleted)
-                continue
-            if told.refusal.status == 403 and not allowed:
-                yield from _any_allowed(step, todo[1:], began)
-            kept.pop(here.place, None)
-            todo, place_at = todo[1:], None
-            yield Page((), saved(), whole=[_emptied(here.place, told.refusal.sent_at)])
-
-    return read
-
-
-def _any_allowed(step: Step, places: Sequence[str], began: datetime) -> Generator[Any, Any, None]:
-    """A place that refuses us is one that the person has left. If all do, it is the permission that
-    is gone, and what we hold has to stay: NotAllowedError."""
-    for place in places:
-        told = yield from step(Here(place, None, None, began))
-        if told.refusal is None:
-            return
-    raise NotAllowedError(NOT_ALLOWED)
-
-
-def _emptied(place: str, at: datetime) -> Whole:
-    return Whole(f"{place}/", (), at)
 
 
 # -- Teams, channels and chats --------------------------------------------------------------------
@@ -163,37 +65,104 @@ def chats_if_allowed() -> Generator[Any, Any, list[str]]:
     return [chat["id"] for chat in (yield from _all(LIST_OF_CHATS, answer))]
 
 
+def listed_channels(context: Context) -> Generator[Any, Any, Parts]:
+    """The channels of all teams, as `team/channel`; of a team that shows none now, the former."""
+    found, unlisted = yield from _channels_of_all()
+
+    def check(former: Sequence[str]) -> Generator[Request, Response, Parts]:
+        present: list[str] = []
+        kept: list[str] = []
+        for channel in former:
+            if channel.partition("/")[0] in unlisted:
+                kept.append(channel)
+                continue
+            there = yield from channel_again(channel)
+            if there is not None:
+                (kept if there is ARCHIVED else present).append(channel)
+        return Parts(present, kept)
+
+    return Parts(found, hidden=True, check=check)
+
+
 def channels() -> Generator[Any, Any, list[str]]:
-    """The channels of all teams, as `team/channel`."""
-    todo, allowed, found = (yield from teams()), False, []
-    while todo:
-        rows, allowed = yield from channels_of(todo[:AT_ONCE], allowed=allowed)
-        found += [channel_key(row) for row in rows]
-        todo = todo[AT_ONCE:]
+    """The channels of all teams that show them, as `team/channel`."""
+    found, _ = yield from _channels_of_all()
     return found
 
 
-def channels_of(
-    team_ids: Sequence[str], *, allowed: bool
-) -> Generator[Any, Any, tuple[list[Record], bool]]:
-    """The channels of these teams, each with the id of its team; and whether any team shows its
-    own. A team that does not is one that the person has left, unless none does."""
-    found: list[Record] = []
-    answers: list[Response] = []
+def _channels_of_all() -> Generator[Any, Any, tuple[list[str], set[str]]]:
+    """All channels, and the teams that the person is in and that do not show theirs now. If none
+    does, its refusal is raised: it is the permission that is gone."""
+    found: list[str] = []
+    unlisted: set[str] = set()
+    refusal: ConnectorError | None = None
+    team_ids = yield from teams()
     for team in team_ids:
-        answers.append((yield _channels(team)))
-    allowed = allowed or any(answer.status != 403 for answer in answers)
-    if not allowed:
-        raise NotAllowedError(NOT_ALLOWED)
-    for team, answer in zip(team_ids, answers, strict=True):
-        if answer.status not in REFUSED:
-            rows = yield from _all(_channels(team), answer)
-            found += [{**plain(row), "team_id": team} for row in rows]
-    return found, allowed
+        try:
+            rows = yield from channels_of(team)
+        except OF_A_PART as error:
+            unlisted.add(team)
+            refusal = error
+        else:
+            found += [channel_key(row) for row in rows]
+    if refusal is not None and len(unlisted) == len(team_ids):
+        raise refusal
+    return found, unlisted
 
 
-def _channels(team: str) -> Request:
-    return Request.get(f"/teams/{quoted(team)}/channels", expect=REFUSED, budget=IN_TEAMS)
+def channels_of(team: str) -> Generator[Any, Any, list[Record]]:
+    """The channels of a team, each with the team's id."""
+    request = Request.get(f"/teams/{quoted(team)}/channels", budget=IN_TEAMS)
+    return [{**plain(row), "team_id": team} for row in (yield from _all(request))]
+
+
+# A channel that is not shown since its team is archived.
+ARCHIVED: Record = {}
+
+
+def channel_again(channel: str) -> Generator[Any, Any, Record | None]:
+    """A channel that is listed no more, asked for by its id: None if it is gone.
+
+    The list of an archived team's channels lacks the private ones (microsoft-graph-docs#9758,
+    2020-09; #17306, 2022-06): people still see them in Teams.
+    """
+    team = channel.partition("/")[0]
+    answer = yield Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS)
+    if answer.status == 200:
+        return {**plain(answer.json), "team_id": team}
+    of_team = yield Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS)
+    archived = of_team.status == 200 and of_team.json.get("isArchived")
+    return ARCHIVED if archived else None
+
+
+def read_channels(team: str) -> Read:
+    """The channels of one team: no delta tells of them, so all are listed."""
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        rows = yield from channels_of(team)
+        listed = {row["id"] for row in rows}
+        kept = []
+        for id_ in at.get("ids", ()):
+            if id_ in listed:
+                continue
+            there = yield from channel_again(f"{team}/{id_}")
+            if there is ARCHIVED:
+                kept.append(id_)
+            elif there is not None:
+                rows.append(there)
+        ids = [row["id"] for row in rows] + kept
+        whole = Whole(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
+        yield Page(rows, Checkpoint(ids=ids), whole=[whole])
+
+    return read
+
+
+def listed_teams(context: Context) -> Generator[Any, Any, Parts]:
+    return Parts((yield from teams()), hidden=True)
+
+
+def listed_chats(context: Context) -> Generator[Any, Any, Parts]:
+    return Parts((yield from chats()), hidden=True)
 
 
 def _all(request: Request, answer: Response | None = None) -> Generator[Any, Any, list[Record]]:
@@ -210,97 +179,128 @@ def _all(request: Request, answer: Response | None = None) -> Generator[Any, Any
 # -- Messages -------------------------------------------------------------------------------------
 
 
-def messages_of_channel(here: Here) -> Generator[Any, Any, Told]:
+def by_part(listing: Listing, read: Callable[[str], Read]) -> Read:
+    """Reads what each place holds. Every delete is told in a record, so that a link which has
+    lapsed starts its place over, and nothing else. Every key of a record begins with its place."""
+    walk = each_part(listing, read, prefix=lambda place: f"{place}/", alone=True)
+
+    def reader(at: Checkpoint, context: Context) -> Reader:
+        if "allowed" in at or (at and "parts" not in at):
+            raise CheckpointExpiredError("this checkpoint is of a former version of ours")
+        yield from walk(at, context)
+
+    return reader
+
+
+def messages_of_channel(channel: str) -> Read:
     """What a channel's delta tells since its link; of a new channel all there is.
 
     A delta reaches back eight months. So the messages of a new channel are listed, once a link is
-    taken that leads on from now.
+    taken that leads on from now. The checkpoint is {"link"} between rounds; {"link", "next"} in a
+    round, {"listed", "next"} in a listing.
     """
-    channel, link = here.place, here.kept
-    if here.at and "listed" in here.at:
-        link = here.at["listed"]
-        response = yield from _answer(_messages(channel, ""), here.at.get("next"))
-    else:
-        since = {"$filter": f"{MODIFIED} gt {iso(here.began - LOOKBACK)}"}
-        on = here.at["next"] if here.at else link
-        response = yield from _answer(_messages(channel, "/delta", since), on)
-    if response.status in REFUSED:
-        return Told(refusal=response)
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        link, listed, on = at.get("link"), at.get("listed"), at.get("next")
+        if listed is None:
+            since = {"$filter": f"{MODIFIED} gt {iso(context.now - LOOKBACK)}"}
+            ended, here = False, on or link
+            while not ended:
+                response = yield from follow(_messages(channel, "/delta", since), here)
+                page = _told(channel, response)
+                here, ended = onward(response, here)
+                kept = {"link": link} if link else {}
+                if not ended:
+                    yield replace(page, checkpoint=Checkpoint(next=here, **kept))
+                elif link is not None:
+                    yield replace(page, checkpoint=Checkpoint(link=here))
+                    return
+                else:
+                    yield replace(page, checkpoint=Checkpoint(listed=here))
+            listed, on = here, None
+        while True:
+            response = yield from follow(_messages(channel, ""), on)
+            page, on = _told(channel, response), response.json.get(NEXT)
+            if not on:
+                yield replace(page, checkpoint=Checkpoint(link=listed))
+                return
+            yield replace(page, checkpoint=Checkpoint(listed=listed, next=on))
+
+    return read
+
+
+def _told(channel: str, response: Response) -> Page:
     rows, gone = changes(response, is_deleted)
     records = [in_channel(channel, row) for row in rows]
-    deleted = [f"{channel}/{id_}" for id_ in gone]
-    if here.at and "listed" in here.at:
-        following = response.json.get(NEXT)
-        at = {**here.at, "next": following} if following else None
-        return Told(records, deleted, at, link)
-    following, ended = onward(response, on)
-    if not ended:
-        return Told(records, deleted, {"next": following})
-    if link is None:
-        return Told(records, deleted, {"listed": following})
-    return Told(records, deleted, kept=following)
+    return Page(records, Checkpoint(), deleted=[f"{channel}/{id_}" for id_ in gone])
 
 
-def replies_of_channel(here: Here) -> Generator[Any, Any, Told]:
+def replies_of_channel(channel: str) -> Read:
     """The replies to all messages of a new channel, then those of threads in which something
     changed: this filter finds a thread by its replies, too. Replies come only where expanded."""
-    channel, function, params = here.place, "", {"$expand": "replies"}
-    if here.kept is not None and parse_time(here.kept) > here.began - REACH:
-        function, params["$filter"] = "/delta", f"{MODIFIED} gt {here.kept}"
-    response = yield from _answer(_messages(channel, function, params), _next(here))
-    if response.status in REFUSED:
-        return Told(refusal=response)
-    found: list[Record] = []
-    for message in rows_of(response, "value"):
-        rows, link = list(message["replies"]), message.get(f"replies{NEXT}")
-        while link:
-            answer = yield Request.get(link, budget=IN_TEAMS)
-            rows += rows_of(answer, "value")
-            following = answer.json.get(NEXT)
-            link = further(link, following) if following else None
-        found += [in_thread(channel, message["id"], row) for row in rows]
-    return _page(here, response, found, reply_key)
+
+    def request(since: str | None, context: Context) -> Request:
+        function, params = "", {"$expand": "replies"}
+        if since is not None and parse_time(since) > context.now - REACH:
+            function, params["$filter"] = "/delta", f"{MODIFIED} gt {since}"
+        return _messages(channel, function, params)
+
+    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+        found: list[Record] = []
+        for message in rows_of(response, "value"):
+            replies, link = list(message["replies"]), message.get(f"replies{NEXT}")
+            while link:
+                answer = yield Request.get(link, budget=IN_TEAMS)
+                replies += rows_of(answer, "value")
+                following = answer.json.get(NEXT)
+                link = further(link, following) if following else None
+            found += [in_thread(channel, message["id"], row) for row in replies]
+        return found
+
+    return _since(request, rows, reply_key)
 
 
-def messages_of_chat(here: Here) -> Generator[Any, Any, Told]:
+def messages_of_chat(chat: str) -> Read:
     """A chat's messages that changed. Without an order by the same time a filter would be passed
     over without a word, and all would come back."""
-    params: dict[str, str | int] = {"$top": PAGE, "$orderby": f"{MODIFIED} desc"}
-    if here.kept is not None:
-        params["$filter"] = f"{MODIFIED} gt {here.kept}"
-    request = Request.get(f"/chats/{quoted(here.place)}/messages", params=params)
-    response = yield from _answer(request, _next(here))
-    if response.status in REFUSED:
-        return Told(refusal=response)
-    rows = [of_chat(here.place, row) for row in rows_of(response, "value")]
-    return _page(here, response, rows, chat_message_key)
+
+    def request(since: str | None, context: Context) -> Request:
+        params: dict[str, str | int] = {"$top": PAGE, "$orderby": f"{MODIFIED} desc"}
+        if since is not None:
+            params["$filter"] = f"{MODIFIED} gt {since}"
+        return Request.get(f"/chats/{quoted(chat)}/messages", params=params)
+
+    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+        yield from ()
+        return [of_chat(chat, row) for row in rows_of(response, "value")]
+
+    return _since(request, rows, chat_message_key)
 
 
-def _page(
-    here: Here, response: Response, rows: Sequence[Record], key: Callable[[Record], str]
-) -> Told:
-    """A page of what changed since a time."""
-    following = response.json.get(NEXT)
-    at = {"next": further(_next(here), following)} if following else None
-    records = [row for row in rows if not is_deleted(row)]
-    deleted = [key(row) for row in rows if is_deleted(row)]
-    return Told(records, deleted, at, iso(here.began - LOOKBACK))
+def _since(
+    request: Callable[[str | None, Context], Request],
+    rows: Callable[[Response], Generator[Any, Any, list[Record]]],
+    key: Callable[[Record], str],
+) -> Read:
+    """Reads what changed since a time, page by page. The checkpoint is {"since"} between rounds,
+    {"since", "next", "began"} in one."""
 
+    def read(at: Checkpoint, context: Context) -> Reader:
+        since, link = at.get("since"), at.get("next")
+        began = parse_time(at["began"]) if "began" in at else context.now
+        while True:
+            response = yield from follow(request(since, context), link)
+            found = yield from rows(response)
+            records = [row for row in found if not is_deleted(row)]
+            deleted = [key(row) for row in found if is_deleted(row)]
+            link = response.json.get(NEXT)
+            if not link:
+                yield Page(records, Checkpoint(since=iso(began - LOOKBACK)), deleted=deleted)
+                return
+            here = {"next": link, "began": iso(began), **({"since": since} if since else {})}
+            yield Page(records, Checkpoint(here), deleted=deleted)
 
-def _next(here: Here) -> str | None:
-    return here.at["next"] if here.at else None
-
-
-def _answer(request: Request, link: str | None) -> Generator[Any, Any, Response]:
-    """The answer to a request, or to a link that came of it.
-
-    A link that has lapsed and one into a place that is gone look alike (404): without the link, the
-    latter is refused again. How a delta's link lapses here is not sure (2026-11).
-    """
-    if link is None:
-        response: Response = yield replace(request, expect=REFUSED)
-        return response
-    return (yield from follow(replace(request, expect=(403,)), link))
+    return read
 
 
 def _messages(channel: str, function: str, params: Mapping[str, str] | None = None) -> Request:

@@ -30,7 +30,7 @@ from connectors._types import (
 
 # What concerns a part, and not the connection or the vendor as a whole.
 OF_A_PART = (NotAllowedError, ContractError, ProviderUnavailableError)
-# So many parts in a row that are away mean that the vendor is.
+# So many parts in a row that are away mean that the vendor is, or all, where there are fewer.
 AWAY_IN_A_ROW = 3
 # A part that failed is tried again after so long, twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=10), timedelta(days=1)
@@ -41,13 +41,15 @@ class Parts:
     """The parts that a vendor lists now.
 
     `present` are to be read. `kept` are known to exist and cannot be read now, such as an archived
-    channel: what was read of them stays. A former part in neither is gone, and what was read of it
-    with it; with `hidden`, it is no longer shown to who consented.
+    channel: what was read of them stays. A former part in neither is asked about by `check`, where
+    there is one, which says in the same way what has become of it. Otherwise it is gone, and what
+    was read of it with it; with `hidden`, it is no longer shown to who consented.
     """
 
     present: Sequence[str]
     kept: Sequence[str] = ()
     hidden: bool = False
+    check: "Callable[[Sequence[str]], Generator[Request, Response, Parts]] | None" = None
 
 
 Listing: TypeAlias = Callable[[Context], Generator[Request | tuple[Request, ...], Any, Parts]]
@@ -70,14 +72,18 @@ def each_part(
     vendors that tell of every delete in a record.
 
     The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
-    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0]}, the last two
-    during a round only.
+    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "shown_from":
+    time}, the last three during a round only.
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
         walk = _Walk.resumed(at, context)
         if walk.todo is None:
             listed = yield from listing(context)
+            if listed.check and (left := walk.unlisted(listed)):
+                found = yield from listed.check(left)
+                present, kept = [*listed.present, *found.present], [*listed.kept, *found.kept]
+                listed = replace(listed, present=present, kept=kept)
             gone = walk.begin(listed)
             whole = (
                 [Whole(prefix(part), (), context.now, hidden=listed.hidden) for part in gone]
@@ -85,7 +91,7 @@ def each_part(
                 else []
             )
             yield Page((), walk.checkpoint(), whole=whole)
-        away = 0
+        away, refusal, allowed = 0, None, False
         while walk.todo:
             part = walk.todo[0]
             if walk.here is None:
@@ -98,15 +104,21 @@ def each_part(
                     raise
             except OF_A_PART as error:
                 away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
-                if away >= AWAY_IN_A_ROW:
+                if away >= min(AWAY_IN_A_ROW, walk.size):
                     raise
                 walk.fail(part, error)
+                refusal = error if isinstance(error, NotAllowedError) else refusal
             except SHAPE_ERRORS as error:
                 walk.fail(part, unreadable("the vendor", error))
             else:
-                away = 0
+                away, allowed = 0, True
         unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
-        yield Page((), walk.checkpoint(), unread=walk.unread(), unseen=unseen)
+        yield Page(
+            (), walk.checkpoint(), unread=walk.unread(), unseen=unseen, shown_from=walk.shown_from
+        )
+        if refusal is not None and not allowed and walk.size == len(walk.failed):
+            # It is no part that is refused, but all of it.
+            raise refusal
 
     return stream
 
@@ -121,10 +133,11 @@ class _Walk:
     failed: dict[str, dict[str, Any]]
     todo: list[str] | None
     here: dict[str, Any] | None
+    shown_from: datetime | None
 
     @classmethod
     def resumed(cls, at: Mapping[str, Any], context: Context) -> "_Walk":
-        todo = at.get("todo")
+        todo, shown = at.get("todo"), at.get("shown_from")
         return cls(
             context.now,
             dict(at.get("parts", {})),
@@ -132,12 +145,22 @@ class _Walk:
             dict(at.get("failed", {})),
             list(todo) if todo else None,
             at.get("here"),
+            datetime.fromisoformat(shown) if todo and shown else None,
         )
+
+    @property
+    def size(self) -> int:
+        """How many parts there are."""
+        return len({*self.parts, *self.failed, *(self.todo or ())})
+
+    def unlisted(self, listed: Parts) -> list[str]:
+        """The former parts that are not listed now."""
+        known = {*listed.present, *listed.kept}
+        return [part for part in {**self.parts, **self.failed} if part not in known]
 
     def begin(self, listed: Parts) -> list[str]:
         """Starts a round; the former parts that are gone."""
-        known = {*listed.present, *listed.kept}
-        gone = [part for part in {**self.parts, **self.failed} if part not in known]
+        gone = self.unlisted(listed)
         for part in gone:
             self.parts.pop(part, None)
             self.failed.pop(part, None)
@@ -159,7 +182,14 @@ class _Walk:
             saved["todo"] = list(self.todo)
         if self.todo and self.here is not None:
             saved["here"] = self.here
+        if self.todo and self.shown_from is not None:
+            saved["shown_from"] = self.shown_from.isoformat()
         return saved
+
+    def came(self, page: Page) -> None:
+        """Of all parts together no more was shown than of the one that shows the least."""
+        if page.shown_from is not None:
+            self.shown_from = max(self.shown_from or page.shown_from, page.shown_from)
 
     def postponed(self) -> Checkpoint:
         assert self.todo  # noqa: S101 - there is a part to be read
@@ -179,6 +209,8 @@ class _Walk:
             "kind": type(error).__name__,
             "error": str(error),
         }
+        if self.here is not None and isinstance(error, ProviderUnavailableError):
+            self.parts[part] = self.here  # the place is good: it is tried again from there
         # What was stored of it may be more than its checkpoint says: it is only read again.
         self.parts.setdefault(part, {})
         self._next()
@@ -212,12 +244,18 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
             action = reader.throw(answer) if failed else reader.send(answer)
         except StopIteration:
             break
+        except Exception:
+            if last is not None:  # what was read before it failed is kept
+                walk.here = dict(last.checkpoint)
+                yield replace(last, checkpoint=walk.checkpoint())
+            raise
         if not isinstance(action, Page):
             try:
                 answer = yield action
             except Exception as error:
                 answer = error
             continue
+        walk.came(action)
         if last is not None:
             walk.here = dict(last.checkpoint)
             yield replace(last, checkpoint=walk.checkpoint())
@@ -233,7 +271,8 @@ def ask_each(
 ) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
-    They are asked side by side; only when one fails is each asked alone, to know which.
+    They are asked side by side; only when one fails is each asked alone, to know which. So many in
+    a row that are away mean that the vendor is: then the last error is raised.
     """
     try:
         return list((yield tuple(requests)))
@@ -241,9 +280,14 @@ def ask_each(
         if len(requests) == 1:
             return [error]
     answers: list[Response | Exception] = []
+    away = 0
     for request in requests:
         try:
             answers.append((yield request))
+            away = 0
         except OF_A_PART as error:
+            away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
+            if away >= AWAY_IN_A_ROW:
+                raise
             answers.append(error)
     return answers

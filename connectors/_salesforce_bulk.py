@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from connectors import ContractError, RateLimitedError, Record, Request, Response
+from connectors import ContractError, NotAllowedError, RateLimitedError, Record, Request, Response
 
 # So many rows of a job are told in one answer.
 PART = 20_000
@@ -24,8 +24,11 @@ csv.field_size_limit(2**24)
 def begin(query: str) -> Generator[Request, Response, str | None]:
     """The id of a new job; None where the org takes none, as one that has too many, or may not."""
     job = {"operation": "query", "query": query, "lineEnding": "LF", "columnDelimiter": "COMMA"}
-    response = yield Request.post("/jobs/query", json=job, budget=BUDGET, expect=(400, 403, 404))
-    return str(response.json["id"]) if response.status < 300 else None
+    try:
+        response = yield Request.post("/jobs/query", json=job, budget=BUDGET)
+    except (ContractError, NotAllowedError):
+        return None
+    return str(response.json["id"])
 
 
 def is_complete(job: str) -> Generator[Request, Response, bool]:
@@ -53,16 +56,38 @@ def unfinished(response: Response) -> RateLimitedError | None:
 
 
 def rows(body: bytes, fields: Mapping[str, str]) -> list[Record]:
-    """The rows of a part as a query would have told them: CSV has texts only, and no null."""
-    lines = csv.reader(io.StringIO(body.decode(), newline=""))
+    """The rows of a part as a query would have told them: CSV has texts only, and no null.
+
+    A job that found nothing is answered with nothing, or with a sentence in place of a table
+    (StevenMMortimer/salesforcer#21, 2019-06).
+    """
+    lines = csv.reader(io.StringIO(_decoded(body), newline=""))
     names = next(lines, [])
     if not set(names) >= set(fields):
+        if not set(names) & set(fields) and next(lines, None) is None:
+            return []
         raise ContractError("Salesforce left out fields of a bulk job")
     found = []
     for line in lines:
         row = dict(zip(names, line, strict=True))
         found.append({name: _typed(row[name], fields[name]) for name in fields})
     return found
+
+
+def _decoded(body: bytes) -> str:
+    """UTF-8, but for the lines of some orgs that hold other bytes (airbytehq/airbyte#12552,
+    2022-05)."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return "".join(_line(line) for line in body.splitlines(keepends=True))
+
+
+def _line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _typed(text: str, type_: str) -> Any:

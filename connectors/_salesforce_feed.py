@@ -33,7 +33,7 @@ from connectors import (
 )
 from connectors._answers import SHAPE_ERRORS
 from connectors._salesforce_messages import STREAM_OF
-from connectors._salesforce_objects import eighteen, is_chosen, written
+from connectors._salesforce_query import eighteen, is_chosen, written
 from connectors._versions import parse_time
 
 ENDPOINT = "{config[instance_url]}/cometd/67.0"

@@ -8,11 +8,11 @@ https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_om_out
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from xml.parsers import expat
 
-from connectors import ContractError, Delivery, Effect, Event, Reply
-from connectors._salesforce_objects import eighteen
+from connectors import ContractError, Delivery, Effect, Event, Reply, each_event
+from connectors._salesforce_query import eighteen
 
 STREAM_OF = {
     "Account": "accounts",
@@ -61,20 +61,23 @@ def events(delivery: Delivery) -> Iterator[Event]:
     """That rows were created or changed: they are read again, or found to be gone."""
     message = parsed(delivery.body)
     organization = eighteen(message.organization)
-    for each in message.notifications:
-        custom = each.sobject.endswith("__c")
-        stream = "custom_objects" if custom else STREAM_OF.get(each.sobject)
+
+    def read(told: Mapping[str, str]) -> Iterator[Event]:
+        custom = told["sobject"].endswith("__c")
+        stream = "custom_objects" if custom else STREAM_OF.get(told["sobject"])
         if stream is None:
-            continue
-        key = eighteen(each.row_id) if each.row_id else ""
+            return
+        key = eighteen(told["row_id"]) if told["row_id"] else ""
         yield Event(
-            id=eighteen(each.id),
-            type=f"outbound.{each.sobject}",
+            id=eighteen(told["id"]),
+            type=f"outbound.{told['sobject']}",
             effect=Effect.READ if key else Effect.HINT,  # gone before it was sent: no field at all
             account_id=organization,
             streams=(stream,),
-            key=f"{each.sobject}:{key}" if custom and key else key,
+            key=f"{told['sobject']}:{key}" if custom and key else key,
         )
+
+    return each_event(map(asdict, message.notifications), read, lambda told: organization)
 
 
 def parsed(body: bytes) -> Message:

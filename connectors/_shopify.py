@@ -1,48 +1,35 @@
-"""Shopify's GraphQL: rows by pages and by exports, what answers mean, and who sent a callback.
+"""Shopify's GraphQL: rows by pages, by windows of time and by exports.
 
-https://shopify.dev/docs/api/usage/rate-limits
 https://shopify.dev/docs/api/usage/bulk-operations/queries
 """
 
 import json
-import logging
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
-from urllib.parse import urlencode
 
-from connectors._errors import (
-    BrokenConnectionError,
-    CheckpointExpiredError,
-    ConnectorError,
-    ContractError,
-    NotAllowedError,
-    ProviderUnavailableError,
-    RateLimitedError,
-    SignatureError,
-)
-from connectors._paging import onward
-from connectors._signatures import check_hmac, text_key
-from connectors._types import Callback, Checkpoint, Context, Page, Reader, Record, Request, Response
-from connectors._versions import EPOCH
+from connectors._answers import vendor_time
+from connectors._errors import ConnectorError, ProviderUnavailableError
+from connectors._looks import Look, Looks
+from connectors._shopify_answers import TooDearError, data_of, denied, is_refused, unapproved
+from connectors._types import Checkpoint, Context, Page, Reader, Record, Request, Response
 
-log = logging.getLogger(__name__)
-VERSION = "2026-10"
 # A query that may ask for more points than these is refused.
 DEAREST = 1_000
 # Points are taken for the rows that are asked for, and mostly few are there: with full pages the
 # five streams would wait for half a minute to find nothing new. So each page asks for no more than
 # came before it, and for these at least.
 SHORT = 25
-# What changed just now may not be found yet.
-LOOKBACK = timedelta(minutes=5)
+# What changed just now may not be found yet, and at times it is found late.
+LOOKS = Looks()
 # So many rows of one scan come by pages, far below the 25,000 at which paging ends; the rest of a
 # longer one is exported.
 BY_PAGES = 10_000
-EXPORT_ASKED_AGAIN = timedelta(minutes=1)
 PART = 8 * 2**20
+# Before there was a Shopify nothing was changed there.
+FIRST = datetime(2006, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 EXPORT = """query($id: ID!) { node(id: $id) { ... on BulkOperation {
     id status errorCode objectCount fileSize url } } }"""
 RUN_EXPORT = """mutation($query: String!) { bulkOperationRunQuery(query: $query) {
@@ -53,7 +40,9 @@ RUN_EXPORT = """mutation($query: String!) { bulkOperationRunQuery(query: $query)
 class Rows:
     """One kind of row: the connection that lists it, its type, and the fields that are asked for.
 
-    `points` is what one row costs. An `ordered` connection can be sorted by time of change.
+    `points` is what one row costs. An `ordered` connection can be sorted by time of change. With
+    `shown` a shop may show only the rows made in that time: one that is not found may be older,
+    unless others are found that are.
     """
 
     connection: str
@@ -63,11 +52,17 @@ class Rows:
     ordered: bool = True
     filtered: bool = True
     arguments: str = ""
+    shown: timedelta | None = None
 
     @property
     def page(self) -> int:
         """As many rows as one query may ask for."""
         return min(250, (DEAREST - 2) // self.points)
+
+    @property
+    def bare(self) -> "Rows":
+        """The same rows with no more than what tells them apart, and their versions."""
+        return replace(self, fields=f"id updatedAt{' createdAt' if self.shown else ''}", points=1)
 
     def listing(self, size: int, after: str | None, search: str | None) -> Request:
         sort = ", sortKey: UPDATED_AT" if self.ordered else ""
@@ -114,187 +109,248 @@ def key_of(record: Record) -> str:
 
 
 def since(at: datetime) -> Checkpoint:
-    return Checkpoint(since=_stamp(at - LOOKBACK))
+    return Checkpoint(since=stamp(at - LOOKS.overlap))
+
+
+@dataclass
+class _Scan:
+    """All rows, or those that changed since a look began, and how far that has come.
+
+    `begun` and `until` are the times of change that are searched for; with `paged` no export is
+    begun any more. `last` is the time of the last row that came, `count` how many came by pages
+    since the last cut. `old` says that rows came which are older than what a shop may hide.
+    """
+
+    look: Look
+    begun: str | None
+    until: str | None = None
+    after: str | None = None
+    count: int = 0
+    last: str | None = None
+    paged: bool = False
+    denied: set[str] = field(default_factory=set)
+    old: bool = False
+
+    @classmethod
+    def at(cls, at: Checkpoint, context: Context) -> "_Scan":
+        look = _look(at, context)
+        begun = at.get("from") or (stamp(look.since) if look.since else None)
+        return cls(
+            look, begun, at.get("until"), at.get("after"), at.get("count", 0), at.get("last"),
+            at.get("paged", False), set(at.get("denied", ())), at.get("old", False),
+        )  # fmt: skip
+
+    def saved(self, **more: Any) -> Checkpoint:
+        here = {
+            "from": self.begun, "until": self.until, "after": self.after, "count": self.count,
+            "last": self.last, "paged": self.paged, "denied": sorted(self.denied),
+            "old": self.old, **more,
+        }  # fmt: skip
+        return Checkpoint(self.look.saved, **{name: value for name, value in here.items() if value})
+
+    @property
+    def search(self) -> str | None:
+        parts = [f"updated_at:>='{self.begun}'"] if self.begun else []
+        parts += [f"updated_at:<'{self.until}'"] if self.until else []
+        return " AND ".join(parts) or None
+
+    def came(self, records: Sequence[Record], rows: Rows, now: datetime) -> None:
+        """Notes whether the shop shows old rows as well: it does with read_all_orders."""
+        if rows.shown and not self.old:
+            before = stamp(now - rows.shown - timedelta(days=2))
+            self.old = any((row.get("createdAt") or before) < before for row in records)
+
+    def behind(self, response: Response) -> None:
+        """No position is ahead of the vendor's clock."""
+        now = vendor_time(response)
+        self.look = replace(
+            self.look, looked=min(self.look.looked, now), late=min(self.look.late, now)
+        )
+
+    def cut(self, rows: Rows) -> None:
+        """From the last time on, where rows come in that order, else from the start."""
+        if rows.ordered and self.last:
+            self.begun = self.last
+        self.after, self.count = None, 0
+
+    def go_on(self, rows: Rows, now: datetime) -> None:
+        """A query of its own, far from where paging ends."""
+        self.paged, self.count = True, 0
+        if rows.ordered:
+            if self.last != self.begun:
+                self.cut(rows)
+            return
+        lower = datetime.fromisoformat(self.begun) if self.begun else FIRST
+        upper = datetime.fromisoformat(self.until) if self.until else now
+        if upper - lower > 2 * SECOND:
+            self.begun, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
+            self.after = None
+
+    def next_window(self, now: datetime) -> bool:
+        """The window after one that was read to its end, twice as long; False after the last, which
+        is open: what changes meanwhile leaves the others."""
+        if self.until is None or self.begun is None:
+            return False
+        begin, end = (datetime.fromisoformat(one) for one in (self.begun, self.until))
+        following = end + 2 * (end - begin)
+        self.begun, self.after, self.count = self.until, None, 0
+        self.until = stamp(following) if following < now else None
+        return True
+
+    def ended(self, records: Sequence[Record], rows: Rows, context: Context) -> Page:
+        """The last page."""
+        shown_from = context.now - rows.shown if rows.shown and not self.old else None
+        return Page(
+            records, Checkpoint(self.look.checkpoint), shown_from=shown_from,
+            shape=",".join(sorted(self.denied)), unread=unapproved(self.denied),
+        )  # fmt: skip
+
+
+def _look(at: Checkpoint, context: Context) -> Look:
+    if "looking" in at:
+        return Look.resumed(at)
+    if "looked" in at:
+        return LOOKS.begin(at, context.now)
+    # A window, or what was saved before 2026-12.
+    begun = datetime.fromisoformat(at["since"]) if "since" in at else None
+    started = datetime.fromisoformat(at["started"]) if "started" in at else context.now
+    return Look(begun, started, started)
 
 
 def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
-    """All rows, or those that changed since the checkpoint, in the order of their change."""
-    started = datetime.fromisoformat(at.get("started", _stamp(context.now)))
-    begun, after, count, last = at.get("since"), at.get("after"), at.get("count", 0), at.get("last")
-    resumed = after is not None
-    if "export" in at:
-        yield from _exported(rows, at, context)
+    """All rows, or those that changed since the checkpoint."""
+    here = _Scan.at(at, context)
+    if "export" in at and (
+        yield from _exported(rows, here, at["export"], at.get("offset", 0), context)
+    ):
         return
+    resumed, most = here.after is not None, rows.page
     while True:
-        if count >= BY_PAGES:
-            if export := (yield from _begin_export(rows, last)):
-                at = _at(started, last, export=export, offset=0)
-                yield Page((), at)
-                yield from _exported(rows, at, context)
-                return
-            if rows.ordered and last != begun:
-                begun, after = last, None  # a query of its own, far from where paging ends
-            count = 0
-        size = min(rows.page, max(SHORT, count))
-        response = yield rows.listing(size, after, _search(begun))
-        if resumed and response.json.get("errors"):
-            after, resumed = None, False  # it no longer knows that place: from the last time on
+        if here.count >= BY_PAGES:
+            if not here.paged and (export := (yield from _begin_export(rows, here))):
+                here.cut(rows)
+                yield Page((), here.saved(export=export))
+                if (yield from _exported(rows, here, export, 0, context)):
+                    return
+            else:
+                here.go_on(rows, context.now)
+        size = min(most, max(SHORT, here.count))
+        try:
+            response = yield rows.listing(size, here.after, here.search)
+        except (TooDearError, ProviderUnavailableError) as error:
+            most = _fewer(size, error)
+            continue
+        if resumed and is_refused(response):
+            here.after, resumed = None, False  # it no longer knows that place
             continue
         resumed = False
         found = data_of(response)[rows.connection]
+        here.behind(response)
+        here.denied |= denied(response)
         records, more = found["nodes"], found["pageInfo"]
+        here.came(records, rows, context.now)
         if not more["hasNextPage"]:
-            yield Page(records, since(started))
-            return
-        after, count = onward(after, more["endCursor"]), count + len(records)
-        last = records[-1]["updatedAt"] if rows.ordered else begun
-        yield Page(records, _at(started, begun, after=after, count=count, last=last))
+            if not here.next_window(context.now):
+                yield here.ended(records, rows, context)
+                return
+        else:
+            here.after = more["endCursor"]
+            here.count += len(records)
+            here.last = records[-1]["updatedAt"] if rows.ordered and records else here.last
+        yield Page(records, here.saved())
 
 
-def _at(started: datetime, begun: str | None, **more: Any) -> Checkpoint:
-    known = {"started": _stamp(started), "since": begun, **more}
-    return Checkpoint({name: value for name, value in known.items() if value is not None})
+def _fewer(size: int, error: ConnectorError) -> int:
+    """How many rows to ask for where so many are too many; the error where there is no less. What
+    times out is tried with few once: it may be Shopify that is away."""
+    least = 1 if isinstance(error, TooDearError) else SHORT
+    if size <= least:
+        raise error
+    return max(1, size // 4) if isinstance(error, TooDearError) else SHORT
 
 
-def _begin_export(rows: Rows, last: str | None) -> Generator[Request, Response, str | None]:
+def _begin_export(rows: Rows, here: _Scan) -> Generator[Request, Response, str | None]:
     """The id of a new export; None where Shopify begins none now, as while another one runs."""
-    answer = data_of((yield rows.export(_search(last))))["bulkOperationRunQuery"]
+    begun = here.last if rows.ordered else here.begun
+    request = rows.export(f"updated_at:>='{begun}'" if begun else None)
+    answer = data_of((yield request))["bulkOperationRunQuery"]
     export = answer["bulkOperation"]
     return str(export["id"]) if export and not answer["userErrors"] else None
 
 
-def _exported(rows: Rows, at: Checkpoint, context: Context) -> Reader:
-    """The rest of an export's file, in parts, once it is there. Its link is kept nowhere."""
-    done = since(datetime.fromisoformat(at["started"]))
-    response = yield ask(EXPORT, {"id": at["export"]}, budget="exports")
-    export = data_of(response)["node"]
-    if export is None or export["status"] != "COMPLETED":
-        if rows.ordered and at.get("since"):
-            # It failed, or it was long ago: by pages from there on.
-            again = Checkpoint(since=at["since"], started=at["started"])
-            yield Page((), again)
-            yield from scan(rows, again, context)
-            return
-        raise CheckpointExpiredError("Shopify did not finish what it exported")
-    size, offset = int(export["fileSize"] or 0), at["offset"]
-    while offset < size:
-        last = min(offset + PART, size) - 1
-        headers = {"range": f"bytes={offset}-{last}", "accept-encoding": "identity"}
-        part = yield Request.get(
-            export["url"], headers=headers, file=True, budget="files", expect=(400, 403, 404, 416)
-        )
-        lines, _, rest = part.json.rpartition(b"\n")
-        if part.status != 206 or not lines:
-            raise ContractError("Shopify's export cannot be read in parts")
-        offset += len(part.json) - len(rest)
-        records = [json.loads(line) for line in lines.split(b"\n") if line]
+def _exported(
+    rows: Rows, here: _Scan, export: str, offset: int, context: Context
+) -> Generator[Any, Any, bool]:
+    """Reads the rest of an export's file, in parts, once it is there. Its link is kept nowhere.
+
+    False where it failed, ended, or is gone: it is kept for a week. Then all of it comes by pages.
+    """
+    for _ in range(2):  # a link ends after some time: there is a fresh one once
+        file = data_of((yield ask(EXPORT, {"id": export}, budget="exports")))["node"]
+        if not _is_whole(file):
+            break
+        size = int(file["fileSize"] or 0)
         if offset >= size:
-            yield Page(records, done)
-            return
-        yield Page(records, Checkpoint(at, offset=offset))
-    yield Page((), done)
+            yield here.ended((), rows, context)
+            return True
+        while True:
+            part = yield _part(file["url"], offset, size)
+            last = offset + len(part.json or b"") >= size
+            # The last line need not end.
+            lines, _, rest = (part.json, b"", b"") if last else part.json.rpartition(b"\n")
+            if part.status != 206 or not lines:
+                break
+            offset += len(part.json) - len(rest)
+            records = [json.loads(line) for line in lines.split(b"\n") if line]
+            here.came(records, rows, context.now)
+            if last:
+                yield here.ended(records, rows, context)
+                return True
+            yield Page(records, here.saved(export=export, offset=offset))
+    here.paged = True
+    yield Page((), here.saved())
+    return False
+
+
+def _is_whole(export: Mapping[str, Any] | None) -> bool:
+    """Whether it is done, and what it holds is there: one may count rows and have no link to them
+    (reported 2026-09)."""
+    if export is None or export["status"] != "COMPLETED":
+        return False
+    return bool(export.get("url")) or not int(export.get("objectCount") or 0)
+
+
+def _part(url: str, offset: int, size: int) -> Request:
+    headers = {
+        "range": f"bytes={offset}-{min(offset + PART, size) - 1}",
+        "accept-encoding": "identity",
+    }
+    expect = (400, 403, 404, 410, 416)
+    return Request.get(url, headers=headers, file=True, budget="files", expect=expect)
 
 
 def read_again(rows: Rows, keys: Sequence[str], context: Context) -> Reader:
-    """The records of those keys; those that Shopify does not have come out as deleted."""
-    for first in range(0, len(keys), rows.page):
-        chunk = keys[first : first + rows.page]
-        found = data_of((yield rows.again(chunk)))["nodes"]
+    """The records of those keys; those that Shopify does not have come out as deleted, or where
+    old ones are not shown, as hidden."""
+    left, most = list(keys), rows.page
+    while left:
+        chunk = left[:most]
+        try:
+            response = yield rows.again(chunk)
+        except TooDearError as error:
+            most = _fewer(len(chunk), error)
+            continue
+        left = left[len(chunk) :]
+        found = data_of(response)["nodes"]
         if len(found) != len(chunk):
             raise ValueError("not an answer for each id")
         gone = [number(key) for key, row in zip(chunk, found, strict=True) if row is None]
-        yield Page([row for row in found if row is not None], Checkpoint(), deleted=gone)
+        records = [row for row in found if row is not None]
+        if rows.shown:
+            yield Page(records, Checkpoint(), hidden=gone)
+        else:
+            yield Page(records, Checkpoint(), deleted=gone)
 
 
-def data_of(response: Response) -> dict[str, Any]:
-    """The data of an answer without errors: one with some may lack anything."""
-    if errors := response.json.get("errors"):
-        code = errors[0].get("extensions", {}).get("code") if isinstance(errors, list) else None
-        named = f" ({code})" if isinstance(code, str) and code.isidentifier() else ""
-        raise ContractError(f"Shopify refused a query{named}")
-    data: dict[str, Any] = response.json["data"]
-    return data
-
-
-def classify(response: Response) -> ConnectorError | None:
-    """A throttled query is told with 200 or 429; who may not read, with 200 as well."""
-    _compare_version(response.headers.get("x-shopify-api-version", VERSION))
-    if response.status in (402, 423):
-        return ProviderUnavailableError(
-            f"the shop is frozen or locked ({response.status}): its owner has to settle that first"
-        )
-    if response.status == 404:
-        return BrokenConnectionError("Shopify does not have this shop any more (404)")
-    body = response.json
-    if not isinstance(body, dict):
-        return None
-    codes = _codes(body.get("errors"))
-    if "THROTTLED" in codes:
-        wait = _wait(body.get("extensions", {}).get("cost"))
-        return RateLimitedError("Shopify asks us to wait (THROTTLED)", retry_after=wait)
-    if response.status == 200 and "ACCESS_DENIED" in codes:
-        return NotAllowedError("Shopify does not let us read this: reconnect and allow it")
-    if response.status == 200 and codes & {"INTERNAL_SERVER_ERROR", "TIMEOUT", "SHOP_INACTIVE"}:
-        return ProviderUnavailableError("Shopify cannot answer now")
-    return _unfinished(body)
-
-
-def _unfinished(body: Mapping[str, Any]) -> ConnectorError | None:
-    """An export that is under way is waited for as a limit is."""
-    data = body.get("data")
-    export = data.get("node") if isinstance(data, dict) else None
-    if isinstance(export, dict) and export.get("status") in ("CREATED", "RUNNING"):
-        return RateLimitedError("Shopify is preparing an export", retry_after=EXPORT_ASKED_AGAIN)
-    return None
-
-
-def _codes(errors: Any) -> set[str]:
-    """The codes of a list of errors; where we are not let in at all it is a text instead."""
-    if not isinstance(errors, list):
-        return set()
-    found = [error.get("extensions", {}).get("code") for error in errors]
-    return {code for code in found if isinstance(code, str)}
-
-
-def _wait(cost: Any) -> timedelta:
-    """How long the bucket takes to hold what the query asks for."""
-    if not isinstance(cost, dict):
-        return timedelta()
-    status = cost["throttleStatus"]
-    missing = cost["requestedQueryCost"] - status["currentlyAvailable"]
-    return timedelta(seconds=max(0.0, missing / max(status["restoreRate"], 1)))
-
-
-@cache
-def _compare_version(answered: str) -> None:
-    # A version that is over is answered as the oldest that is not, and nothing else tells.
-    if answered != VERSION:
-        log.warning("Shopify answers as version %s, not as %s", answered[:20], VERSION)
-
-
-def returned(callback: Callback) -> Mapping[str, str]:
-    """The shop that a callback names, once its digest proves that Shopify wrote it."""
-    params = {name: text for name, text in callback.params.items() if name != "signature"}
-    given = params.pop("hmac", "")
-    pairs = sorted(params.items())
-    # The two SDKs escape what separates the parameters in two ways (2026-11).
-    messages = (urlencode(pairs), "&".join(sorted(f"{_escaped(pair)}" for pair in pairs)))
-    check_hmac([given], [text.encode() for text in messages], [text_key(callback.client_secret)])
-    told = params.get("timestamp", "")
-    age = abs(callback.at - (EPOCH + timedelta(seconds=int(told if told.isdecimal() else 0))))
-    if age > timedelta(days=1):
-        raise SignatureError("the callback is too old")
-    return {"shop": params["shop"]}
-
-
-def _escaped(pair: tuple[str, str]) -> str:
-    name, value = (text.replace("%", "%25") for text in pair)
-    return f"{name.replace('=', '%3D')}={value}".replace("&", "%26")
-
-
-def _search(begun: str | None) -> str | None:
-    return f"updated_at:>='{begun}'" if begun else None
-
-
-def _stamp(at: datetime) -> str:
+def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

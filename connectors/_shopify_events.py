@@ -15,12 +15,13 @@ from datetime import timedelta
 from typing import Any
 
 from connectors._errors import SignatureError
-from connectors._shopify import ask, data_of, number
+from connectors._shopify import ask, number
+from connectors._shopify_answers import data_of
 from connectors._shopify_watches import TOPICS
 from connectors._signatures import hmac_signature
 from connectors._types import Context, Request, Response
 from connectors._versions import parse_time
-from connectors._webhooks import Delivery, Effect, Event, Webhook
+from connectors._webhooks import Delivery, Effect, Event, Webhook, each_event
 
 CHANGES = ("create", "update", "updated", "cancelled", "delete")
 # The type in GraphQL of what a topic is about, as a body names it.
@@ -31,6 +32,8 @@ TYPES = {
     "inventory_items": "InventoryItem",
     "locations": "Location",
 }
+# How an inventory item stands among the keys of products.
+STOCK = "inventory_items/"
 # What the law asks for, and the fields that a body of that topic has and one of another has not.
 PRIVACY = {
     "customers/data_request": (Effect.REPORT, {"customer", "orders_requested", "data_request"}),
@@ -49,8 +52,16 @@ KNOWN_BY = {
 
 
 def events(delivery: Delivery) -> Iterator[Event]:
+    """The events of a webhook; one that cannot be read is kept as it came."""
+    body = _signed(delivery)
+    item = {"topic": delivery.headers.get("x-shopify-topic"), "body": body}
+    shop = delivery.headers.get("x-shopify-shop-domain", "")
+    return each_event((item,), lambda item: _told(delivery, body), lambda item: shop)
+
+
+def _told(delivery: Delivery, body: Mapping[str, Any]) -> Iterator[Event]:
     """A webhook tells a record in REST's words: it is read again in those of GraphQL."""
-    headers, body = delivery.headers, _signed(delivery)
+    headers = delivery.headers
     topic = headers["x-shopify-topic"]
     kind, _, what = topic.partition("/")
     told: dict[str, Any] = {
@@ -63,6 +74,12 @@ def events(delivery: Delivery) -> Iterator[Event]:
         effect = Effect.GONE if what == "delete" else Effect.READ
         shop, key = headers["x-shopify-shop-domain"], _key(kind, body)
         yield Event(id=id, effect=effect, streams=(kind,), key=key, account_id=shop, **told)
+    elif topic == "inventory_levels/update":
+        # A sale changes what there is of a product, and no products/update tells it (2023-03).
+        shop, key = headers["x-shopify-shop-domain"], f"{STOCK}{number(body['inventory_item_id'])}"
+        yield Event(
+            id=id, effect=Effect.READ, streams=("products",), key=key, account_id=shop, **told
+        )
     elif topic == "app/uninstalled":
         # Its `domain` may be one that the shop's owner bought.
         shop = _shop(delivery, body.get("myshopify_domain"))

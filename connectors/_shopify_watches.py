@@ -21,12 +21,18 @@ from connectors import (
     Watched,
 )
 from connectors._errors import NotAllowedError
-from connectors._shopify import ask, data_of
+from connectors._shopify import ask
+from connectors._shopify_answers import data_of
 from connectors._webhooks import Watching
 
 TOPICS = {
     "orders": ("ORDERS_CREATE", "ORDERS_UPDATED", "ORDERS_CANCELLED", "ORDERS_DELETE"),
-    "products": ("PRODUCTS_CREATE", "PRODUCTS_UPDATE", "PRODUCTS_DELETE"),
+    "products": (
+        "PRODUCTS_CREATE",
+        "PRODUCTS_UPDATE",
+        "PRODUCTS_DELETE",
+        "INVENTORY_LEVELS_UPDATE",
+    ),
     "customers": ("CUSTOMERS_CREATE", "CUSTOMERS_UPDATE", "CUSTOMERS_DELETE"),
     "inventory_items": (
         "INVENTORY_ITEMS_CREATE",
@@ -54,17 +60,9 @@ def create(wanted: Wanted) -> Watching:
     """A subscription for each topic of a stream; those that stand already are taken as they are."""
     try:
         ids = yield from _standing(wanted.resource, wanted.address)
-        for topic in TOPICS[wanted.resource]:
-            if topic not in ids:
-                to = {"uri": wanted.address, "format": "JSON"}
-                answer = yield ask(CREATE, {"topic": topic, "to": to}, cost=POINTS)
-                made = data_of(answer)["webhookSubscriptionCreate"]
-                if made["webhookSubscription"] is None:
-                    return Refused(f"Shopify takes no subscription to {topic}")
-                ids[topic] = made["webhookSubscription"]["id"]
+        return (yield from _completed(wanted, ids))
     except NotAllowedError as error:
         return Refused(str(error))
-    return _watched(ids)
 
 
 def renew(wanted: Wanted, watched: Watched) -> Watching:
@@ -72,6 +70,24 @@ def renew(wanted: Wanted, watched: Watched) -> Watching:
     ids = yield from _standing(wanted.resource, wanted.address)
     if set(watched.state["ids"]) - set(ids.values()):
         raise CheckpointExpiredError("Shopify has deleted a subscription")
+    return (yield from _completed(wanted, ids))
+
+
+def _completed(wanted: Wanted, ids: dict[str, str]) -> Watching:
+    """Subscribes to the topics that lack. What is refused may have been made by another run of
+    ours a moment ago: it is looked for once more."""
+    for topic in TOPICS[wanted.resource]:
+        if topic in ids:
+            continue
+        to = {"uri": wanted.address, "format": "JSON"}
+        answer = yield ask(CREATE, {"topic": topic, "to": to}, cost=POINTS)
+        made = data_of(answer)["webhookSubscriptionCreate"]["webhookSubscription"]
+        if made is not None:
+            ids[topic] = made["id"]
+            continue
+        ids |= yield from _standing(wanted.resource, wanted.address)
+        if topic not in ids:
+            return Refused(f"Shopify takes no subscription to {topic}")
     return _watched(ids)
 
 

@@ -18,6 +18,7 @@ from connectors._errors import (
 )
 from connectors._types import Response
 
+# Whom a code concerns, by the tables of errors in Slack's reference of its methods (2026-11).
 # The authorisation is over, or (token_expired) its access token is.
 OVER = frozenset(
     {
@@ -25,7 +26,6 @@ OVER = frozenset(
         "invalid_auth",
         "invalid_refresh_token",
         "not_authed",
-        "org_login_required",
         "token_expired",
         "token_revoked",
         "user_removed_from_team",
@@ -34,28 +34,40 @@ OVER = frozenset(
 NOT_ALLOWED = frozenset(
     {
         "access_denied",
+        "accesslimited",
         "ekm_access_denied",
+        "enterprise_is_restricted",
+        "feature_not_enabled",
+        "method_not_supported_for_channel_type",
         "missing_scope",
         "no_permission",
         "not_allowed_token_type",
+        "paid_teams_only",
+        "restricted_action",
         "team_access_not_granted",
+        "two_factor_setup_required",
+        "user_is_restricted",
     }
 )
+# The last two: a workspace is on its way into an organisation.
 PASSING = frozenset(
     {
         "fatal_error",
+        "fetch_members_failed",
         "internal_error",
         "request_timeout",
         "service_unavailable",
+        "org_login_required",
         "team_added_to_org",
     }
 )
 # The operator's: a wrong client id, secret or redirect address.
 APP = frozenset({"bad_client_secret", "bad_redirect_uri", "invalid_client_id"})
-# A channel or thread that is deleted, or that the app was put out of.
-GONE = frozenset({"channel_not_found", "not_in_channel", "thread_not_found"})
-READ_ON = GONE | {"invalid_cursor"}
+# A channel that is deleted, or that the app was put out of.
+GONE = frozenset({"channel_not_found", "not_in_channel"})
+READ_ON = GONE | {"invalid_cursor", "thread_not_found"}
 _CODE = re.compile(r"[a-z][a-z_]{1,60}")
+_SCOPES = re.compile(r"[a-z][a-z.:_, ]{1,200}")
 
 
 def code_of(response: Response) -> str:
@@ -72,15 +84,32 @@ def classify(response: Response) -> ConnectorError | None:
     code = code_of(response)
     if not code or code in READ_ON or response.status == 429 or response.status >= 500:
         return None
-    if code == "ratelimited":
-        return RateLimitedError("Slack asks us to wait (ratelimited)", retry_after=timedelta())
+    if code in ("ratelimited", "rate_limited"):
+        return RateLimitedError("Slack asks us to wait (ratelimited)")
     if code in OVER:
         return BrokenConnectionError(f"Slack refuses our authorisation ({code})")
     if code in NOT_ALLOWED:
-        return NotAllowedError(f"Slack does not allow this ({code}): connect again to allow it")
+        return _not_allowed(code, response.json.get("needed"))
     if code in PASSING:
         return ProviderUnavailableError(f"Slack cannot answer now ({code})")
     return ContractError(f"Slack refused a request ({code})")
+
+
+def not_shown(code: str) -> NotAllowedError:
+    """For a channel that was listed a moment ago."""
+    return NotAllowedError(f"Slack does not show this channel to our app ({code}): invite it again")
+
+
+def _not_allowed(code: str, needed: object) -> NotAllowedError:
+    if code == "missing_scope":
+        named = needed if isinstance(needed, str) and _SCOPES.fullmatch(needed) else "a scope"
+        return NotAllowedError(
+            f"Slack does not allow this ({code}): it needs {named}; connect again once the app "
+            "asks for it"
+        )
+    return NotAllowedError(
+        f"Slack does not allow this ({code}): an administrator there has to allow it"
+    )
 
 
 def explain(told: Mapping[str, Any]) -> ConnectorError | None:

@@ -10,16 +10,20 @@ from typing import Any
 
 from connectors._types import Record
 from connectors._versions import EPOCH
-from connectors._webhooks import Delivery, Effect, Event, Reply
+from connectors._webhooks import Delivery, Effect, Event, Reply, each_event
 
 CHANGED = {
     "channel_created", "channel_rename", "channel_archive", "channel_unarchive", "channel_left",
+    "channel_shared", "channel_unshared",
     "group_rename", "group_archive", "group_unarchive", "group_left",
 }  # fmt: skip
 DELETED = {"channel_deleted", "group_deleted"}
 USERS = {"team_join", "user_change"}
-# Of a channel's topic and purpose a message tells, and nothing else.
-ABOUT_CHANNEL = {"channel_topic", "channel_purpose", "group_topic", "group_purpose"}
+# Of a channel's topic and purpose, and that it is private now, a message tells and nothing else.
+ABOUT_CHANNEL = {
+    "channel_topic", "channel_purpose", "group_topic", "group_purpose",
+    "channel_convert_to_private", "channel_convert_to_public",
+}  # fmt: skip
 TALK = ("messages", "thread_replies")
 # How a message comes, but is not kept.
 ENVELOPE = {"channel", "channel_type", "event_ts"}
@@ -43,8 +47,12 @@ def answer(delivery: Delivery) -> Reply:
 
 
 def events(delivery: Delivery) -> Iterator[Event]:
-    """Each event, once for each installation that it is about."""
-    body = delivery.json
+    """The event of a delivery, or what we do not understand of it, whole."""
+    return each_event((delivery.json,), _told, lambda body: body["team_id"])
+
+
+def _told(body: Record) -> Iterator[Event]:
+    """An event, once for each installation that it is about."""
     if body["type"] == "app_rate_limited":
         # It has no id; Slack tells it once for each minute of which it has dropped events.
         minute = int(body["minute_rate_limited"])
@@ -161,6 +169,10 @@ def _message(told: Record) -> Iterator[Event]:
         for stream in _streams(former) if former else TALK:
             yield _event(Effect.DELETED, stream, key=message_key(record))
         return
+    if told.get("subtype") in (None, "message_replied") and isinstance(told.get("message"), dict):
+        # Of a reply only its thread is shown; the subtype may be missing (2020-05).
+        yield from _replied(channel, told["message"])
+        return
     # An edit holds the message as it is now, and as it was.
     message = told["message"] if isinstance(told.get("message"), dict) else told
     kept = {name: value for name, value in message.items() if name not in ENVELOPE}
@@ -168,6 +180,13 @@ def _message(told: Record) -> Iterator[Event]:
         yield _event(Effect.RECORD, stream, record={**kept, "channel_id": channel})
     if told.get("subtype") in ABOUT_CHANNEL:
         yield _event(Effect.READ, "channels", key=channel)
+
+
+def _replied(channel: str, parent: Record) -> Iterator[Event]:
+    yield _event(Effect.RECORD, "messages", record={**parent, "channel_id": channel})
+    if latest := parent.get("latest_reply"):
+        reply = {"channel_id": channel, "ts": latest}
+        yield _event(Effect.READ, "thread_replies", key=message_key(reply))
 
 
 def _streams(message: Record) -> tuple[str, ...]:

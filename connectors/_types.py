@@ -168,6 +168,8 @@ class Stream:
     `snapshot` says that every read is a complete listing: what it did not show is gone.
     `append_only` says that records are never taken back: a full read, which sees only what the
     vendor still keeps, deletes nothing.
+    `from_now_on` says that it is a log of which no read shows what was before the first one: it
+    cannot be checked against anything.
     `hides_deletes` says that neither its delta nor an event reliably tells what is gone: an audit
     looks for that once a week (`flows.audit`), where other streams are checked once in 30 days.
     `keeps_hidden` says that records which are no longer shown to who consented stay live.
@@ -188,6 +190,7 @@ class Stream:
     columns: Mapping[str, "Column"] = field(default_factory=dict)
     snapshot: bool = False
     append_only: bool = False
+    from_now_on: bool = False
     hides_deletes: bool = False
     keeps_hidden: bool = False
     made_at: Callable[[Record], datetime] | None = None

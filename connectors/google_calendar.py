@@ -3,21 +3,16 @@
 https://developers.google.com/workspace/calendar/api/guides/sync
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from connectors import (
     Account,
-    Checkpoint,
-    Column,
     Connector,
     Context,
-    Page,
     RateLimit,
-    Reader,
     Record,
     Request,
     Response,
@@ -25,170 +20,25 @@ from connectors import (
     SyncType,
     Wanted,
     Watch,
-    Whole,
     column,
 )
-from connectors._google import AWAY, SCOPE, auth, classify, is_away
+from connectors._google import SCOPE, auth, classify
+from connectors._google_calendars import (
+    LIST,
+    TITLE,
+    Kind,
+    Told,
+    all_instances,
+    entries,
+    key_of,
+    of_calendars,
+    rows_in,
+)
 from connectors._google_channels import LIFETIME, channel_webhook, open_channel, stop_channel
-from connectors._paging import cursor_pages, onward, rows_of
+from connectors._paging import cursor_pages
 from connectors._webhooks import Watching
 
-TITLE = "Google Calendar"
 SHARED_WITH = "who calendars are shared with"
-LIST = Request.get("/users/me/calendarList", params={"maxResults": 250, "showHidden": True})
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a page of a calendar's listing says. `kept` has to be known at the pages after it."""
-
-    records: Sequence[Record] = ()
-    deleted: Sequence[str] = ()
-    whole: Sequence[Whole] = ()
-    kept: Mapping[str, list[str]] = field(default_factory=dict)
-
-
-# Reads the rows of a delta, knowing the calendar, what was kept, and when the rows were true.
-Tell: TypeAlias = Callable[[str, list[Record], Mapping[str, list[str]], datetime], Told]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of thing that each calendar has. `without` names it where its scope is missing."""
-
-    path: str
-    params: Mapping[str, str | int | bool]
-    of: Callable[[Record], bool]
-    there: Callable[[Record], bool]
-    tell: Tell
-    without: str = ""
-
-
-def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream:
-    """A stream of what is in calendars, with a sync token for each of these.
-
-    The checkpoint holds the tokens and, within a round, which calendars it has yet to come to.
-    """
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        if "pending" not in at:
-            entries, listed_at = yield from _entries()
-            ids = [entry["id"] for entry in entries if kind.of(entry)]
-            known = at.get("tokens", {})
-            tokens = {calendar: token for calendar, token in known.items() if calendar in ids}
-            gone = [_all_of(calendar, listed_at) for calendar in known if calendar not in tokens]
-            at = _position(tokens, ids)
-            yield Page((), at, whole=gone)
-        while at.get("pending"):
-            at = yield from _calendar(kind, at)
-
-    return Stream(
-        name=name,
-        read=read,
-        key=lambda record: _key(record["calendar_id"], record["id"]),
-        columns={"calendar_id": column("calendar_id"), **columns},
-    )
-
-
-def _entries() -> Generator[Request, Response, tuple[list[Record], datetime]]:
-    """The calendars on the list, and when it was read."""
-    entries: list[Record] = []
-    page: dict[str, str] = {}
-    times: list[datetime] = []
-    while True:
-        response = yield Request.get(LIST.path, params={**LIST.params, **page})
-        times.append(response.sent_at)
-        entries += rows_of(response, "items")
-        if "nextPageToken" not in response.json:
-            return entries, min(times)
-        page = {"pageToken": onward(page.get("pageToken"), response.json["nextPageToken"])}
-
-
-def _calendar(kind: Kind, at: Checkpoint) -> Generator[Any, Response, Checkpoint]:
-    """Reads the calendar that is next: what changed since its token, or all of it."""
-    calendar, *rest = at["pending"]
-    others = {one: token for one, token in at["tokens"].items() if one != calendar}
-    token, page = at["tokens"].get(calendar), at.get("page")
-    kept: Mapping[str, list[str]] = at.get("kept", {})
-    resumed = page is not None
-    again = _Again() if at.get("again") else None
-    while True:
-        response = yield _listing(kind, calendar, token, page, resumed=resumed)
-        if is_away(TITLE, response, without=kind.without):
-            done = _position(others, rest)
-            yield Page((), done, whole=[_all_of(calendar, response.sent_at)])
-            return done
-        if response.status == 400 and token:
-            page, kept, resumed = None, {}, False  # only the page has lapsed
-            continue
-        if response.status in (400, 410):
-            token, page, kept, resumed, again = None, None, {}, False, _Again()
-            continue
-        rows = rows_of(response, "items")
-        if token:
-            told = kind.tell(calendar, rows, kept, response.sent_at)
-        else:
-            told = Told(_of(calendar, [row for row in rows if kind.there(row)]))
-        following = response.json.get("nextPageToken")
-        page = onward(page, following) if following else None
-        kept, resumed = told.kept, False
-        whole = [*told.whole, *(again.whole(calendar, told, response, page) if again else ())]
-        if page is None:
-            done = _position({**others, calendar: response.json["nextSyncToken"]}, rest)
-            yield Page(told.records, done, deleted=told.deleted, whole=whole)
-            return done
-        # What a listing that starts over has seen is known to this run only.
-        more = {"again": True} if again else {"page": page, **({"kept": kept} if kept else {})}
-        here = _position(at["tokens"] if token else others, at["pending"], **more)
-        yield Page(told.records, here, deleted=told.deleted, whole=whole)
-
-
-@dataclass
-class _Again:
-    """All that a calendar has, listed anew because Google forgot where we stood: what it had
-    before, and this does not show, is gone."""
-
-    keys: list[str] = field(default_factory=list)
-    began_at: datetime | None = None
-
-    def whole(
-        self, calendar: str, told: Told, response: Response, page: str | None
-    ) -> Sequence[Whole]:
-        self.began_at = self.began_at or response.sent_at
-        self.keys += [_key(calendar, record["id"]) for record in told.records]
-        return () if page else [Whole(f"{calendar}/", self.keys, self.began_at)]
-
-
-def _listing(
-    kind: Kind, calendar: str, token: str | None, page: str | None, *, resumed: bool
-) -> Request:
-    # All but the tokens must be the same in each request; while paging, both are sent.
-    params: dict[str, Any] = dict(kind.params)
-    if token:
-        params["syncToken"] = token
-    if page:
-        params["pageToken"] = page
-    # Google may forget a sync token at any time, and a page token until we come back with it.
-    lapsed = ((410,) if token or resumed else ()) + ((400,) if resumed else ())
-    path = f"/calendars/{quote(calendar, safe='')}/{kind.path}"
-    return Request.get(path, params=params, expect=(*AWAY, *lapsed))
-
-
-def _position(tokens: Mapping[str, str], pending: Sequence[str], **more: Any) -> Checkpoint:
-    return Checkpoint(tokens=tokens, **({"pending": pending, **more} if pending else {}))
-
-
-def _all_of(calendar: str, at: datetime) -> Whole:
-    return Whole(f"{calendar}/", (), at)
-
-
-def _key(calendar: str, one: str) -> str:
-    return f"{calendar}/{one}"
-
-
-def _of(calendar: str, rows: Sequence[Record]) -> list[Record]:
-    """The rows with their calendar, which only the path names."""
-    return [{**row, "calendar_id": calendar} for row in rows]
 
 
 def _is_owned(entry: Record) -> bool:
@@ -220,19 +70,23 @@ def tell_events(
     ]  # fmt: skip
     deleted = [row["id"] for row in dropped]
     records = [row for row in rows if row["id"] not in deleted]
-    keys = [_key(calendar, one) for one in sorted(alive)]
+    keys = [key_of(calendar, one) for one in sorted(alive)]
     return Told(
-        _of(calendar, records),
-        [_key(calendar, one) for one in deleted],
-        # An instance's id is that of its series, an underscore, and the year when it was to start.
-        # The rest of a series that was split has an id of that kind, too, but with a letter.
-        [
-            Whole(_key(calendar, f"{one}_{millennium}"), keys, at)
-            for one in sorted(gone)
-            for millennium in "12"
-        ],
+        rows_in(calendar, records),
+        [key_of(calendar, one) for one in deleted],
+        [whole for one in sorted(gone) for whole in all_instances(calendar, one, keys, at)],
         {"gone": sorted(gone), "alive": sorted(alive)} if gone or alive else {},
     )
+
+
+def ended_series(rows: list[Record]) -> list[str]:
+    """The series of a delta that have an end: there may have been a later one before."""
+    return [
+        row["id"]
+        for row in rows
+        if row.get("status") != "cancelled"
+        and any("UNTIL=" in rule or "COUNT=" in rule for rule in row.get("recurrence") or ())
+    ]
 
 
 def tell_rules(
@@ -240,17 +94,17 @@ def tell_rules(
 ) -> Told:
     """Who may see a calendar; a rule that was taken back has the role `none`."""
     records = [row for row in rows if row["role"] != "none"]
-    deleted = [_key(calendar, row["id"]) for row in rows if row["role"] == "none"]
-    return Told(_of(calendar, records), deleted)
+    deleted = [key_of(calendar, row["id"]) for row in rows if row["role"] == "none"]
+    return Told(rows_in(calendar, records), deleted)
 
 
 def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
     """What has a channel of its own: the list, the events of each calendar, and who may see it."""
-    entries, _ = yield from _entries()
+    listed = yield from entries()
     return [
         "calendarList",
-        *(f"events/{entry['id']}" for entry in entries),
-        *(f"acl/{entry['id']}" for entry in entries if _is_owned(entry)),
+        *(f"events/{entry['id']}" for entry in listed),
+        *(f"acl/{entry['id']}" for entry in listed if _is_owned(entry)),
     ]
 
 
@@ -347,6 +201,7 @@ connector = Connector(
                 of=lambda calendar: True,
                 there=lambda event: not _is_cancelled(event),
                 tell=tell_events,
+                ended=ended_series,
             ),
             {
                 "status": column("status"),
@@ -360,6 +215,7 @@ connector = Connector(
                 "recurrence": column("recurrence", "jsonb"),
                 "recurring_event_id": column("recurringEventId"),
                 "original_starts_at": column("originalStartTime.dateTime", "timestamptz"),
+                "original_starts_on": column("originalStartTime.date", "date"),
                 "organizer_email": column("organizer.email"),
                 "attendees": column("attendees", "jsonb"),
                 "event_type": column("eventType"),
@@ -376,7 +232,6 @@ connector = Connector(
                 of=_is_owned,
                 there=lambda rule: rule["role"] != "none",
                 tell=tell_rules,
-                without=SHARED_WITH,
             ),
             {
                 "role": column("role"),

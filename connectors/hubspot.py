@@ -3,45 +3,37 @@
 https://developers.hubspot.com/docs/api-reference/overview
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 from connectors import (
     Account,
-    Checkpoint,
     Column,
     Connector,
     ConnectorError,
-    Context,
     Delivery,
     Effect,
     Event,
+    NotAllowedError,
     OAuth2,
-    Page,
+    ProviderUnavailableError,
     RateLimit,
     RateLimitedError,
-    Reader,
     Request,
     Response,
     Stream,
     SyncType,
     Webhook,
     column,
+    each_event,
 )
-from connectors._paging import ask, cursor_pages, rows_of
+from connectors._hubspot_objects import fetcher, owners_reader, reader, window
 from connectors._signatures import hubspot_signature
-from connectors._versions import epoch_ms, epoch_us, find
+from connectors._versions import epoch_us
 
-LIST_PAGE = 100
-SEARCH_PAGE = 200
-BATCH = 100
-# Search is eventually consistent: what was changed just now may not be found yet.
-LOOKBACK = timedelta(minutes=5)
 OWNERS = "/crm/owners/2026-03"
-NEXT = "paging.next.after"
-
+MOVED = "HubSpot is moving this portal to another data centre: it answers again within a day"
 # By the policy a 429 names; search answers and some others carry no Retry-After.
 WAITS = {
     "SECONDLY": timedelta(seconds=1),
@@ -73,128 +65,18 @@ TYPES = {
 def objects(
     name: str, path: str, properties: str, *, changed: str = "hs_lastmodifieddate"
 ) -> Stream:
-    """A stream of CRM objects: listed once, then searched by the time they were changed."""
+    """A stream of CRM objects."""
     names = properties.split()
-    listing = cursor_pages(
-        Request.get(path, params={"limit": LIST_PAGE, "properties": ",".join(names)}),
-        records="results",
-        cursor=NEXT,
-        param="after",
-        begin=lambda context: {"started": epoch_ms(context.now)},
-        then=lambda kept: _since(kept["started"]),
-    )
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        if "since" not in at:
-            yield from listing(at, context)
-            return
-        since, started = at["since"], at.get("started", epoch_ms(context.now))
-        scan = Checkpoint(since=since, started=started, phase="archived")
-        if at.get("phase") != "archived":
-            search = {"changed": changed, "since": since, "properties": names}
-            yield from _changes(f"{path}/search", at.get("after_id"), search, scan)
-            at = scan
-        yield from _archived(path, at, scan, _since(started))
-
-    def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for first in range(0, len(keys), BATCH):
-            yield from _read_again(path, keys[first : first + BATCH], names)
-
     return Stream(
         name=name,
-        read=read,
-        fetch=fetch,
-        window=lambda since: _since(epoch_ms(since)),
+        read=reader(path, names, changed),
+        fetch=fetcher(path, names),
+        window=window,
         # A contact that is erased for privacy is on no list of archived ones: events alone tell.
         hides_deletes=name == "contacts",
         version=epoch_us("updatedAt"),
         columns=_columns(names, changed),
     )
-
-
-def _read_again(path: str, keys: Sequence[str], names: list[str]) -> Reader:
-    inputs = [{"id": key} for key in keys]
-    response = yield Request.post(
-        f"{path}/batch/read", json={"inputs": inputs, "properties": names}
-    )
-    rows = rows_of(response, "results")
-    found = {row["id"] for row in rows}
-    # What a batch leaves out is asked for by itself: only a 404 says that it is gone.
-    left = [key for key in keys if key not in found]
-    params = {"properties": ",".join(names)}
-    answers = yield tuple(
-        Request.get(f"{path}/{quote(key, safe='')}", params=params, expect=(404,)) for key in left
-    )
-    gone = [key for key, answer in zip(left, answers, strict=True) if answer.status == 404]
-    rows += [answer.json for answer in answers if answer.status != 404]
-    yield Page(rows, Checkpoint(), deleted=gone)
-
-
-def owners(at: Checkpoint, context: Context) -> Reader:
-    """The users of the portal. Few, and without a filter by time: read whole every time."""
-    archived = Checkpoint(phase="archived")
-    if at.get("phase") != "archived":
-        listing = cursor_pages(
-            Request.get(OWNERS, params={"limit": LIST_PAGE}),
-            records="results",
-            cursor=NEXT,
-            param="after",
-            then=lambda kept: archived,
-        )
-        yield from listing(at, context)
-        at = archived
-    yield from _archived(OWNERS, at, archived, Checkpoint())
-
-
-def _changes(path: str, after_id: str | None, search: dict[str, Any], done: Checkpoint) -> Reader:
-    # A query pages no further than 10,000 hits, so each page is a query of its own: by id, from
-    # the last id on. A record that is changed meanwhile keeps its place in that order.
-    scan = {"since": done["since"], "started": done["started"]}
-    while True:
-        response = yield Request.post(path, json=_query(after_id, **search), budget="search")
-        rows = rows_of(response, "results")
-        if not rows or find(response.json, ("paging", "next", "after")) is None:
-            yield Page(rows, done)
-            return
-        after_id = str(max(int(row["id"]) for row in rows))
-        yield Page(rows, Checkpoint(scan, after_id=after_id))
-
-
-def _query(
-    after_id: str | None, *, changed: str, since: int, properties: list[str]
-) -> dict[str, Any]:
-    filters = [{"propertyName": changed, "operator": "GTE", "value": str(since)}]
-    if after_id is not None:
-        following = str(int(after_id) + 1)
-        filters.append({"propertyName": "hs_object_id", "operator": "GTE", "value": following})
-    return {
-        "filterGroups": [{"filters": filters}],
-        "sorts": [{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
-        "properties": properties,
-        "limit": SEARCH_PAGE,
-        "after": "0",
-    }
-
-
-def _archived(path: str, at: Checkpoint, scan: Checkpoint, done: Checkpoint) -> Reader:
-    """Deletes: search never finds an archived record, and a listing of them knows no filter."""
-    page = at.get("page")
-    known = page is None
-    while True:
-        params: dict[str, str | int | bool] = {"limit": LIST_PAGE, "archived": True}
-        if page is not None:
-            params["after"] = page
-        response = yield from ask(Request.get(path, params=params), resumed=not known)
-        ids = [row["id"] for row in rows_of(response, "results")]
-        page, known = find(response.json, ("paging", "next", "after")), True
-        if page is None:
-            yield Page((), done, deleted=ids)
-            return
-        yield Page((), Checkpoint(scan, page=page), deleted=ids)
-
-
-def _since(started: int) -> Checkpoint:
-    return Checkpoint(since=started - LOOKBACK // timedelta(milliseconds=1))
 
 
 def _columns(names: list[str], changed: str) -> dict[str, Column]:
@@ -211,36 +93,68 @@ def _columns(names: list[str], changed: str) -> dict[str, Column]:
 
 
 def classify(response: Response) -> ConnectorError | None:
-    """A 429 names the policy that was broken; the rest goes by status."""
-    if response.status != 429 or not isinstance(response.json, dict):
+    """A 429 names the policy that was broken, a 403 what is missing; 477 is a portal that HubSpot
+    moves to another data centre, within a day (PostHog/posthog#64985, 2026-06). Others by status.
+
+    https://developers.hubspot.com/docs/api-reference/error-handling (2026-11)
+    """
+    body = response.json if isinstance(response.json, dict) else {}
+    if response.status == 477:
+        return ProviderUnavailableError(MOVED)
+    if response.status == 403 and body.get("category") == "MISSING_SCOPES":
+        # Which scope HubSpot names is not always the one that is missing.
+        return NotAllowedError(
+            "HubSpot does not let the app read this: the person who connected may not, the plan of "
+            "the portal does not include it, or it was not allowed when it was connected"
+        )
+    if response.status != 429 or not body:
         return None
-    wait = WAITS.get(str(response.json.get("policyName")), timedelta())
+    wait = WAITS.get(str(body.get("policyName")), timedelta())
     return RateLimitedError("HubSpot asks us to wait (429)", retry_after=wait)
 
 
-def events(delivery: Delivery) -> Iterator[Event]:
-    """Ids of what changed, whatever happened to it: it is read again, or found to be gone.
+def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+    """A portal that is moved gives no token either; the grant is as good as before."""
+    if answer.get("category") == "MIGRATION_IN_PROGRESS":
+        return ProviderUnavailableError(MOVED)
+    return None
 
-    HubSpot does not promise that an eventId is unique; one delivery's are told apart by what else
-    names the event, and `attemptNumber`, which changes when it is delivered again, is left out.
+
+def events(delivery: Delivery) -> Iterator[Event]:
+    """Ids of what changed, whatever happened to it: it is read again, or found to be gone."""
+    return each_event(delivery.json, _events, account=lambda each: each["portalId"])
+
+
+def _events(each: Mapping[str, Any]) -> Iterator[Event]:
+    """HubSpot does not promise that an eventId is unique; one delivery's are told apart by what
+    else names the event, and `attemptNumber`, which changes when it comes again, is left out.
+
+    An event of an association names two objects, and changes neither.
     """
-    for each in delivery.json:
-        kind, _, what = each["subscriptionType"].partition(".")
-        stream = STREAM_OF.get(each.get("objectTypeId", kind), "")
-        ids = [each["objectId"]]
-        if what == "merge":
-            ids += [*each.get("mergedObjectIds", ()), each.get("newObjectId")]
-        for id_ in dict.fromkeys(str(one) for one in ids if one is not None):
-            if stream:
-                yield Event(
-                    id=f"{each['portalId']}:{each.get('subscriptionId')}:{each['eventId']}:"
-                    f"{id_}:{each['occurredAt']}",
-                    type=each["subscriptionType"],
-                    effect=Effect.READ,
-                    account_id=str(each["portalId"]),
-                    streams=(stream,),
-                    key=id_,
-                )
+    kind, _, what = each["subscriptionType"].partition(".")
+    stream = STREAM_OF.get(each.get("objectTypeId", kind), "")
+    if not stream or what == "associationChange":
+        return
+    ids = [each["objectId"]]
+    if what == "merge":
+        # A new record may take the place of both; changes of properties are told of by no other.
+        ids += [
+            each.get("primaryObjectId"),
+            *each.get("mergedObjectIds", ()),
+            each.get("newObjectId"),
+        ]
+    # What a person wants forgotten is forgotten: a record that is only deleted keeps its content.
+    effect = Effect.ERASE if what == "privacyDeletion" else Effect.READ
+    for id_ in dict.fromkeys(int(one) for one in ids if one is not None):
+        yield Event(
+            id=f"{each['portalId']}:{each.get('subscriptionId')}:{each['eventId']}:"
+            f"{id_}:{each['occurredAt']}",
+            type=each["subscriptionType"],
+            effect=effect,
+            account_id=str(each["portalId"]),
+            streams=(stream,),
+            key=str(id_),
+        )
 
 
 STREAM_OF = {
@@ -291,6 +205,7 @@ connector = Connector(
         },
         access_token_ttl=timedelta(minutes=30),
         refused=frozenset({"invalid_grant", "BAD_REFRESH_TOKEN"}),
+        explain=explain,
     ),
     rate_limits=(
         # Of an app that is distributed through the marketplace; search is counted on its own.
@@ -309,10 +224,12 @@ connector = Connector(
         proof="Method, address, body and time. The body names the portal and the records, which "
         "are read again.",
     ),
-    follows="search by change time, archived lists",
+    follows="search by change time, records by id, lists of archived ones",
     judged_by=("hubspot-api-client",),
     gaps=(
         "Associations between objects, and custom properties beyond those of the views.",
+        "Archived records of a portal that has more than five hundred of a kind: where no webhook "
+        "tells of them they are found within a day.",
         "Changes of owners are not told of by webhooks: they are polled.",
     ),
     streams=(
@@ -323,14 +240,15 @@ connector = Connector(
         objects("tickets", "/crm/objects/2026-03/tickets", TICKETS),
         Stream(
             name="owners",
-            read=owners,
+            read=owners_reader(OWNERS),
             version=epoch_us("updatedAt"),
             snapshot=True,
             columns={
                 "email": column("email"),
                 "first_name": column("firstName"),
                 "last_name": column("lastName"),
-                "user_id": column("userId", "bigint"),
+                "user_id": column("userIdIncludingInactive", "bigint"),
+                "archived": column("archived", "boolean"),
                 "created_at": column("createdAt", "timestamptz"),
                 "updated_at": column("updatedAt", "timestamptz"),
             },

@@ -38,25 +38,26 @@ from connectors._ms_teams import (
     IN_TEAMS,
     PAGE,
     TEAMS,
+    by_part,
     channel_key,
     channels,
-    channels_of,
     chat_message_key,
-    chats,
     chats_if_allowed,
     in_channel,
     in_thread,
     is_deleted,
+    listed_channels,
+    listed_chats,
+    listed_teams,
     message_key,
     messages_of_channel,
     messages_of_chat,
     of_chat,
-    of_each,
     path_of,
     quoted,
+    read_channels,
     replies_of_channel,
     reply_key,
-    teams,
 )
 from connectors._versions import epoch_us
 
@@ -82,21 +83,6 @@ MESSAGE: Mapping[str, Column] = {
     "updated_at": column("lastModifiedDateTime", "timestamptz"),
     "edited_at": column("lastEditedDateTime", "timestamptz"),
 }
-
-
-def read_channels(at: Checkpoint, context: Context) -> Reader:
-    """All channels, some teams at a time: no delta tells of them."""
-    todo, allowed = at.get("todo"), at.get("allowed", False)
-    if todo is None:
-        todo = yield from teams()
-    while True:
-        here, todo = todo[:AT_ONCE], todo[AT_ONCE:]
-        rows: list[Record] = []
-        if here:
-            rows, allowed = yield from channels_of(here, allowed=allowed)
-        yield Page(rows, Checkpoint(todo=todo, allowed=allowed) if todo else Checkpoint())
-        if not todo:
-            return
 
 
 def fetch(
@@ -262,9 +248,8 @@ connector = Connector(
         Stream(
             name="channels",
             title="Channels",
-            read=read_channels,
+            read=by_part(listed_teams, read_channels),
             key=channel_key,
-            snapshot=True,
             columns={
                 "team_id": column("team_id"),
                 "channel_id": column("id"),
@@ -278,7 +263,7 @@ connector = Connector(
         Stream(
             name="channel_messages",
             title="Channel messages",
-            read=of_each(channels, messages_of_channel),
+            read=by_part(listed_channels, messages_of_channel),
             key=message_key,
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_channel, in_channel),
@@ -294,7 +279,7 @@ connector = Connector(
         Stream(
             name="message_replies",
             title="Replies",
-            read=of_each(channels, replies_of_channel),
+            read=by_part(listed_channels, replies_of_channel),
             key=reply_key,
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_thread, _shaped_in_thread),
@@ -331,7 +316,7 @@ connector = Connector(
             name="chat_messages",
             title="Chat messages",
             # Every chat is asked each time: its last message does not move when one is edited.
-            read=of_each(chats, messages_of_chat),
+            read=by_part(listed_chats, messages_of_chat),
             key=chat_message_key,
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_chat, of_chat),

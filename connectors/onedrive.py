@@ -15,6 +15,7 @@ from connectors import (
     Connector,
     ConnectorError,
     Context,
+    ContractError,
     Page,
     RateLimit,
     Reader,
@@ -23,25 +24,18 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    Unread,
     Whole,
     column,
     one_resource,
 )
-from connectors._microsoft import (
-    GRAPH,
-    NEXT,
-    auth,
-    changes,
-    delta_stream,
-    follow,
-    listing,
-    me,
-    no_licence,
-    onward,
-)
+from connectors._microsoft import GRAPH, NEXT, auth, listing, may_have_none, me, no_licence
 from connectors._microsoft import classify as graph_error
+from connectors._microsoft_deltas import Settle, Told, as_it_came, delta_stream
 from connectors._microsoft_watches import graph_watch, graph_webhook, hint
-from connectors._paging import rows_of
+from connectors._paging import Read, rows_of
+from connectors._parts import OF_A_PART, ask_each
+from connectors._versions import parse_time
 
 DRIVE = "/me/drive"
 ROOT, DELTA = f"{DRIVE}/root", f"{DRIVE}/root/delta"
@@ -49,6 +43,10 @@ ROOT, DELTA = f"{DRIVE}/root", f"{DRIVE}/root/delta"
 PAGE = 200
 # Items whose permissions are asked for at a time.
 SHARED = 100
+# Rows of a page where Graph cannot make a large one.
+FEW = 20
+# Items whose permissions could not be had are asked for again so often, and so many of them.
+AGAIN_EVERY, MOST_AGAIN = timedelta(days=1), 500
 # In resource units, by which SharePoint counts; what has the token of a delta costs 1.
 LIST, PERMISSIONS = 2, 5
 # A file's address of an hour that asks for no authorisation: a secret, and never the same.
@@ -65,30 +63,109 @@ def kept(item: Record) -> Record:
     return {name: value for name, value in item.items() if name != DOWNLOAD}
 
 
+def item_key(id_: str) -> str:
+    """An item's id in one form.
+
+    On personal drives it begins with the drive's: 16 digits that come in capitals or not
+    (onedrive-api-docs#1902, 2025-06), and without their first zero (#1890, 2025-02).
+    """
+    drive, mark, number = id_.partition("!")
+    return f"{_drive_key(drive)}{mark}{number}" if mark else id_
+
+
+def _drive_key(id_: str) -> str:
+    """A personal drive's id in one form; others, which begin with b!, are told by their letters."""
+    return id_ if "!" in id_ else f"{'0' if len(id_) == 15 else ''}{id_.upper()}"
+
+
+def _delta(params: Mapping[str, Any], *, settle: Settle = as_it_came) -> Read:
+    """The root's delta. A folder goes when it is said to be gone: what was in it is told of item by
+    item."""
+    request = Request.get(DELTA, params=params, cost=LIST)
+    return delta_stream(
+        request,
+        gone=is_deleted,
+        shape=kept,
+        key=item_key,
+        settle=settle,
+        # Of what goes while the first listing is paged nothing else tells
+        # (microsoft-graph-docs-contrib#8794, 2023-11).
+        begin=replace(request, params={**params, "token": "latest"}),
+        smaller=[replace(request, params={**params, "$top": FEW})],
+    )
+
+
 def permissions(at: Checkpoint, context: Context) -> Reader:
     """Of every item at first, then of the items that changed: a share taken back is not told."""
+    own = context.config.get("drive_id")
     params = {"$top": SHARED, "$select": "id,deleted,parentReference"}
-    link, ended = at.get("link"), False
-    while not ended:
-        response = yield from follow(Request.get(DELTA, params=params, cost=LIST), link)
-        items, deleted = changes(response, is_deleted)
-        found: list[Record] = []
-        whole = [Whole(f"{id_}/", (), response.sent_at) for id_ in deleted]
-        answers = yield tuple(_permissions(item) for item in items)
-        for item, answer in zip(items, answers, strict=True):
-            rows = yield from _rest(item["id"], answer)
-            found += rows
-            keys = [permission_key(row) for row in rows]
-            whole.append(Whole(f"{item['id']}/", keys, answer.sent_at))
-        link, ended = onward(response, link)
-        yield Page(found, Checkpoint(link=link), whole=whole)
+
+    def settle(page: Page, told: Told) -> Generator[Any, Any, Page]:
+        changed = {item_key(item["id"]): _drive_of(item, own) for item in page.records}
+        refused = page.checkpoint.get("refused", {})
+        waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
+        asked = {id_: drive for id_, drive in changed.items() if drive}
+        tried = page.checkpoint.get("tried")
+        if waiting and told.ended and tried and told.now - parse_time(tried) >= AGAIN_EVERY:
+            asked |= {id_: one["drive"] for id_, one in waiting.items()}
+            tried = None
+        found, whole, failed = yield from _asked(asked)
+        waiting = {id_: one for id_, one in waiting.items() if id_ not in asked} | failed
+        gone = [Whole(f"{id_}/", (), told.at) for id_ in page.deleted]
+        saved = {k: v for k, v in page.checkpoint.items() if k not in ("refused", "tried")}
+        if waiting:
+            saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
+            saved["tried"] = tried or told.now.isoformat()
+        page = Page(found, Checkpoint(saved), whole=[*gone, *whole])
+        if not told.ended:
+            return page
+        unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]
+        return replace(page, unread=unread, unseen=[f"{id_}/" for id_ in waiting])
+
+    return _delta(params, settle=settle)(at, context)
 
 
-def _permissions(item: Record) -> Request:
+def _drive_of(item: Record, own: str | None) -> str | None:
+    """The drive of an item, if it is the person's own.
+
+    Folders that others share into a personal drive come without one or with another's, and asking
+    for them is refused (onedrive-api-docs#907 and #561).
+    """
+    drive: str | None = item.get("parentReference", {}).get("driveId")
+    return drive if drive and (own is None or _drive_key(drive) == _drive_key(own)) else None
+
+
+def _asked(
+    drives: Mapping[str, str],
+) -> Generator[Any, Any, tuple[list[Record], list[Whole], dict[str, Any]]]:
+    """The permissions of these items, each with its drive, and why those of some are not shown."""
+    found, whole, failed = list[Record](), list[Whole](), dict[str, Any]()
+    answers = yield from ask_each([_permissions(id_, drive) for id_, drive in drives.items()])
+    for (id_, drive), answer in zip(drives.items(), answers, strict=True):
+        error = answer if isinstance(answer, Exception) else _refusal(answer)
+        if error is not None or isinstance(answer, Exception):
+            failed[id_] = {"drive": drive, "kind": type(error).__name__, "error": str(error)}
+            continue
+        rows = yield from _rest(id_, answer)
+        found += rows
+        whole.append(Whole(f"{id_}/", [permission_key(row) for row in rows], answer.sent_at))
+    return found, whole, failed
+
+
+def _refusal(answer: Response) -> ConnectorError | None:
+    return _graph_error(answer) if answer.status == 403 else None
+
+
+def _error(refused: Mapping[str, str]) -> ConnectorError:
+    kinds = {kind.__name__: kind for kind in OF_A_PART}
+    return kinds.get(refused["kind"], ContractError)(refused["error"])
+
+
+def _permissions(item_id: str, drive_id: str) -> Request:
     # By the drive's own id: the form below /me/drive is documented, but no SDK uses it (2026-11).
-    drive, id_ = (quote(one, safe="!") for one in (item["parentReference"]["driveId"], item["id"]))
+    drive, id_ = (quote(one, safe="!") for one in (drive_id, item_id))
     path = f"/drives/{drive}/items/{id_}/permissions"
-    return Request.get(path, expect=(404,), cost=PERMISSIONS)
+    return Request.get(path, expect=(403, 404), cost=PERMISSIONS)
 
 
 def _rest(item_id: str, answer: Response) -> Generator[Request, Response, list[Record]]:
@@ -110,7 +187,7 @@ def permission_key(permission: Record) -> str:
 def classify(response: Response) -> ConnectorError | None:
     """Graph's errors, and what of an account that has no drive is not found."""
     if response.status == 404 and response.url.startswith(f"{GRAPH}{DRIVE}"):
-        return no_licence("OneDrive")
+        return may_have_none("OneDrive")
     return _graph_error(response)
 
 
@@ -156,17 +233,20 @@ connector = Connector(
     gaps=(
         "The person's own drive only: those of others, and SharePoint's, need Files.Read.All.",
         "What is in files is not fetched, and no address is kept that would give it away.",
+        "Who may see an item may change untold, as when a folder above it is shared: the weekly "
+        "check finds that.",
+        "Of folders that others share into a personal drive no permissions are read.",
         "If Files.Read is too little for change notifications, the drive is polled.",
     ),
     streams=(
         Stream(
             name="drive_items",
             title="Files and folders",
-            # A folder goes when it is said to be gone: what was in it is told of item by item.
-            read=delta_stream(
-                Request.get(DELTA, params={"$top": PAGE}, cost=LIST), gone=is_deleted, shape=kept
-            ),
+            read=_delta({"$top": PAGE}),
             # One drive, so an item's id is enough: a delete may come with nothing else.
+            key=lambda item: item_key(item["id"]),
+            # After many deletions at once some are never told (onedrive-api-docs#1927, 2026-06).
+            hides_deletes=True,
             columns={
                 "name": column("name"),
                 "size": column("size", "bigint"),
@@ -198,6 +278,10 @@ connector = Connector(
             title="Permissions",
             read=permissions,
             key=permission_key,
+            # Neither a share that is taken back (onedrive-api-docs#937, 2018-10), nor a person who
+            # is added to a link (microsoft-graph-docs#15242, 2021-12), nor what a folder above
+            # hands down is sure to be told.
+            hides_deletes=True,
             columns={
                 "item_id": column("item_id"),
                 "permission_id": column("id"),

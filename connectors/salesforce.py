@@ -29,12 +29,16 @@ from connectors import (
 )
 from connectors import _salesforce_feed as feed
 from connectors._salesforce_bulk import BUDGET, unfinished
+from connectors._salesforce_custom import CUSTOM_OBJECTS
 from connectors._salesforce_messages import ACK, events
-from connectors._salesforce_objects import CUSTOM_OBJECTS, eighteen, error_code, object_stream
+from connectors._salesforce_objects import object_stream
+from connectors._salesforce_query import TooSlowError, TooWideError, eighteen, error_code
 
 # The allowance is of a day, and no answer says when there is room again.
 WAIT = timedelta(minutes=2)
-# An org's settings, or the rights of its user: nothing that a new consent would mend.
+# By error code, https://developer.salesforce.com/docs/platform/api-rest/guide/errorcodes.html and
+# the exception codes of the SOAP API (2026-11). An org's settings, or the rights of its user:
+# nothing that a new consent would mend.
 NOT_ALLOWED = {
     "API_DISABLED_FOR_ORG": "the Salesforce org has no access to the API",
     "API_CURRENTLY_DISABLED": "the API is switched off in the Salesforce org for now",
@@ -42,8 +46,28 @@ NOT_ALLOWED = {
     "INSUFFICIENT_ACCESS_OR_READONLY": "the Salesforce user lacks the right to read this",
     "FUNCTIONALITY_NOT_ENABLED": "the Salesforce org has this function switched off",
     "INVALID_TYPE": "the Salesforce user may not see this object, or there is none",
+    "OPERATION_TOO_LARGE": "the Salesforce user sees too few rows of too many: an administrator "
+    "has to give it the right to view all data",
+    "LOGIN_DURING_RESTRICTED_DOMAIN": "the Salesforce user may not call from our addresses: an "
+    "administrator has to allow them",
+    "LOGIN_DURING_RESTRICTED_TIME": "the Salesforce user may not call at this time of day: an "
+    "administrator has to allow it",
+    "ORG_LOCKED": "the Salesforce org is locked: an administrator has to ask Salesforce",
+    "TRIAL_EXPIRED": "the trial of the Salesforce org has ended",
 }
-PASSING = ("QUERY_TIMEOUT", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW")
+PASSING = (
+    *("SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION"),
+    "REQUEST_RUNNING_TOO_LONG",
+)
+# Its edge answers so without a word, and well a moment later (airbytehq/airbyte#36885, 2024-04).
+PASSING_STATUSES = (406, 420)
+# A token that is over, and an org that is at another address: a new token tells of both. The Bulk
+# API says it with 400 (singer-io/tap-salesforce#222, 2026-07).
+TOKEN_IS_OVER = ("INVALID_SESSION_ID", "InvalidSessionId", "INVALID_AUTH_HEADER")
+MOVED_STATUSES = (301, 302, 303, 307, 308)
+# Too many fields, or too long an address.
+TOO_WIDE, TOO_LONG = "QUERY_TOO_COMPLICATED", (414, 431)
+BUSY = "token request is already being processed"
 REFUSALS = {
     "inactive_user": "the Salesforce user who consented is inactive",
     "inactive_org": "the Salesforce org is locked, closed or suspended",
@@ -62,23 +86,48 @@ def classify(response: Response) -> ConnectorError | None:
     """By error code: a 403 may be a spent allowance, a setting of the org, or a lost right."""
     if feed.is_answer(response):
         return feed.classify(response)
-    code = error_code(response)
+    code, status = error_code(response), response.status
     if code == "REQUEST_LIMIT_EXCEEDED":
         return RateLimitedError(
             "Salesforce asks us to wait: its allowance for a day is used up", retry_after=WAIT
         )
-    if code in PASSING:
-        return ProviderUnavailableError(f"Salesforce cannot answer now ({code})")
-    if code in NOT_ALLOWED and response.status in (400, 403):
+    if code == "TXN_SECURITY_METERING_ERROR":
+        return ProviderUnavailableError(
+            "the Salesforce org's security policies took too long",
+            lasting=NotAllowedError(
+                "the Salesforce org's transaction security policies take too long to let us read: "
+                "an administrator can exempt the user from them"
+            ),
+        )
+    if code == "QUERY_TIMEOUT":
+        return TooSlowError("Salesforce took too long to answer a query")
+    if code in PASSING or status in PASSING_STATUSES:
+        return ProviderUnavailableError(f"Salesforce cannot answer now ({code or status})")
+    if code in TOKEN_IS_OVER and status in (400, 401, 403):
+        return BrokenConnectionError(f"Salesforce refuses our authorisation ({code})")
+    if code == "URL_NOT_RESET" or status in MOVED_STATUSES:
+        return BrokenConnectionError(
+            "the Salesforce org is no longer where it was",
+            lasting=ContractError("Salesforce does not say where the org is now"),
+        )
+    if code == TOO_WIDE or status in TOO_LONG:
+        return TooWideError("Salesforce takes no query of so many fields")
+    if code in NOT_ALLOWED and status in (400, 403):
         return NotAllowedError(NOT_ALLOWED[code])
-    return unfinished(response) if response.status == 200 else None
+    return unfinished(response) if status == 200 else None
 
 
 def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
-    """What Salesforce refuses at consent or at its token endpoint, in words of its own."""
+    """What Salesforce refuses at consent or at its token endpoint, in words of its own.
+
+    While another refresh of the same token is under way it says `invalid_grant`, as where the grant
+    is over: only its second code, the description, tells them apart (release notes of Winter '25).
+    """
     code = str(answer.get("error", ""))
     if code == "rate_limit_exceeded":
         return RateLimitedError("Salesforce asks us to wait: too many logins", retry_after=WAIT)
+    if code == "invalid_grant" and answer.get("error_description") == BUSY:
+        return ProviderUnavailableError("Salesforce is renewing this token already")
     return BrokenConnectionError(REFUSALS[code]) if code in REFUSALS else None
 
 
@@ -203,8 +252,9 @@ connector = Connector(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
         RateLimit(15_000, per=timedelta(days=1)),
         RateLimit(10_000, per=timedelta(days=1), name=BUDGET),
-        # Salesforce counts events here, and no calls (2026-11): ours are kept to one a second.
-        RateLimit(60, per=timedelta(minutes=1), name=feed.LISTENING),
+        # Salesforce counts events here, and no calls (2026-11). Of a second, so that what happens
+        # fast is heard a moment later, and together.
+        RateLimit(10, per=timedelta(seconds=1), name=feed.LISTENING),
     ),
     # A sync takes some twenty calls of an allowance that the org's other apps live on, too.
     floor=timedelta(minutes=15),
@@ -231,9 +281,9 @@ connector = Connector(
         "the pace of a vendor that does not tell, for neither says what it covers.",
         "The Pub/Sub API (gRPC), which tells the same change events.",
         "Standard objects other than the five of the streams.",
+        "Rows of custom objects that never were in the recycle bin, or left it at once: their "
+        "deletion is found within six hours.",
         "Formula fields that change without their row: they are read again with its next change.",
-        "Objects of so many fields that their names do not fit into one query (about 15,000 "
-        "characters).",
     ),
     streams=(
         object_stream("accounts", "Account", ACCOUNTS),

@@ -3,38 +3,33 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Generator, Mapping
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from connectors import (
     Account,
+    Checkpoint,
     Column,
     Connector,
+    Context,
     OAuth2,
+    Page,
     Question,
     RateLimit,
+    Reader,
+    Record,
     Request,
     Response,
     Stream,
     SyncType,
     column,
 )
-from connectors._shopify import (
-    VERSION,
-    Rows,
-    ask,
-    classify,
-    data_of,
-    key_of,
-    read_again,
-    returned,
-    scan,
-    since,
-)
-from connectors._shopify_events import webhook
+from connectors._shopify import Rows, ask, key_of, number, read_again, scan, since
+from connectors._shopify_answers import VERSION, classify, data_of, returned
+from connectors._shopify_events import STOCK, webhook
 from connectors._shopify_watches import watch
-from connectors._versions import epoch_us
+from connectors._versions import epoch_us, find, parse_time
 
 MONEY = "{ shopMoney { amount currencyCode } }"
 ORDERS = Rows(
@@ -45,6 +40,8 @@ ORDERS = Rows(
     "test tags currentSubtotalLineItemsQuantity customer { id } "
     f"totalPriceSet {MONEY} currentTotalPriceSet {MONEY}",
     points=6,
+    # 60 days without read_all_orders, by when an order was made; clocks differ.
+    shown=timedelta(days=59),
 )
 PRODUCTS = Rows(
     "products",
@@ -85,18 +82,47 @@ TIMES = {
 }
 
 
-def stream(name: str, rows: Rows, columns: Mapping[str, Column]) -> Stream:
+Fetch: TypeAlias = Callable[[Sequence[str], Context], Reader]
+
+
+def stream(
+    name: str, rows: Rows, columns: Mapping[str, Column], fetch: Fetch | None = None
+) -> Stream:
     """Rows by the time of their change. What was deleted only webhooks tell."""
     return Stream(
         name=name,
         key=key_of,
         read=lambda at, context: scan(rows, at, context),
-        fetch=lambda keys, context: read_again(rows, keys, context),
+        listing=lambda at, context: scan(rows.bare, at, context),
+        fetch=fetch or (lambda keys, context: read_again(rows, keys, context)),
         window=since,
         version=epoch_us("updatedAt"),
         hides_deletes=True,
+        keeps_hidden=rows.shown is not None,
+        made_at=made_at if rows.shown else None,
         columns={**columns, **TIMES},
     )
+
+
+def made_at(record: Record) -> datetime:
+    """When an order was made; one that does not say counts as new, and is looked for."""
+    return parse_time(record.get("createdAt") or "9999-01-01")
+
+
+def products_again(keys: Sequence[str], context: Context) -> Reader:
+    """Products by their ids, and those whose stock changed, by that of the inventory item."""
+    items = [key for key in keys if key.startswith(STOCK)]
+    yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
+    for first in range(0, len(items), AT_ONCE):
+        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
+        found = data_of((yield ask(BY_STOCK, {"ids": ids}, cost=3 * len(ids))))["nodes"]
+        products = [find(item, ("variant", "product")) for item in found]
+        yield Page([product for product in products if product], Checkpoint())
+
+
+AT_ONCE = 100
+BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {{
+    variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
 
 
 def identify(
@@ -165,8 +191,12 @@ connector = Connector(
     judged_by=("ShopifyAPI",),
     gaps=(
         "Line items of orders and variants of products.",
-        "Orders older than 60 days: they need read_all_orders, which Shopify approves by app.",
-        "Deletes that no webhook told of are found by the weekly full read.",
+        "Orders older than 60 days: they need read_all_orders, which Shopify approves by app. What "
+        "was read before stays, as it was then.",
+        "Deletes that no webhook told of are found by the weekly audit; of orders older than 60 "
+        "days, only where a shop shows such orders.",
+        "Fields of protected customer data that the app is not approved for come empty; the status "
+        "names them.",
         "A shop whose address at myshopify.com is changed has to be connected again.",
     ),
     streams=(
@@ -201,6 +231,7 @@ connector = Connector(
                 "tags": column("tags", "jsonb"),
                 "published_at": column("publishedAt", "timestamptz"),
             },
+            products_again,
         ),
         stream(
             "customers",

@@ -65,6 +65,8 @@ def start(home: Path, *, options: tuple[str, ...] = ()) -> Postgres:
         f"unix_socket_directories={server.sockets}",
         "unix_socket_permissions=0700",
         "max_connections=300",
+        # Else it takes this machine's zone, and a day is an hour short where its clocks change.
+        "timezone=UTC",
         *options,
     )
     arguments = " ".join(f"-c '{setting}'" for setting in settings)

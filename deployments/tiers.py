@@ -94,10 +94,13 @@ def read_audit_intervals(text: str) -> Mapping[Tier, timedelta]:
 def audit_intervals(
     settings: "Settings", streams: Iterable[Stream], tier: Tier
 ) -> dict[str, timedelta]:
-    """How often each of these streams is checked; once a week at least where it hides deletes."""
+    """How often each of these streams is checked; once a week at least where it hides deletes, and
+    never where there is nothing to check it against."""
     every = settings.audit_intervals[tier]
     return {
-        stream.name: min(every, WEEKLY) if stream.hides_deletes else every for stream in streams
+        stream.name: min(every, WEEKLY) if stream.hides_deletes else every
+        for stream in streams
+        if not stream.from_now_on
     }
 
 

@@ -15,8 +15,10 @@ from prefect.cache_policies import NO_CACHE
 
 from connectors import Checkpoint, ConnectorError, Stream, load
 from deployments.runtime import Runtime
+from flows._batches import Batch
 from flows._clients import client_of
-from flows._reading import LEASE_TTL, Batch, Reading, note_stumbles, renewed, store
+from flows._reading import Reading
+from flows._storing import LEASE_TTL, note_stumbles, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
 

@@ -26,7 +26,7 @@ from connectors import (
 from connectors._client import Transport
 from deployments.runtime import Runtime
 from flows._clients import client_of
-from flows._reading import LEASE_TTL
+from flows._storing import LEASE_TTL
 from settings import SettingsError
 from storage import DatabaseUnavailableError, StorageError, connections, feeds, leases, runs
 from storage.feeds import Wanted

@@ -1,19 +1,14 @@
-"""A connection's streams in batches: what `fetch` takes from the vendor and `persist` stores."""
+"""A connection's streams, read one after another into batches."""
 
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from functools import cache
-from typing import TypeAlias
-from uuid import UUID, uuid4
-
-import psycopg
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
+from uuid import uuid4
 
 from connectors import (
     BrokenConnectionError,
@@ -22,140 +17,18 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
-    Record,
-    RetryableError,
     Stream,
-    Unread,
 )
 from connectors._client import Client
-from storage import (
-    DatabaseUnavailableError,
-    LeaseLostError,
-    RefusedError,
-    audits,
-    checkpoints,
-    inbox,
-    leases,
-    records,
-)
-from storage.database import Database
-from storage.models import Failure
-from storage.runs import failure_of
+from flows._batches import Audit, Batch, Known, Outcome, Part, Scan
+from storage import checkpoints, records
 
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
-LEASE_TTL = timedelta(seconds=60)
 # A stream that failed so often in a row, for reasons of ours, is read anew; so often at most.
 STUCK_AFTER, RESTART_EVERY = 3, timedelta(days=1)
 # Of what a delta tells since an audit began, so many keys are enough.
 MOST_TOLD = 20_000
-OF_OURS = (Failure.CONTRACT, Failure.OURS)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run did to one stream."""
-
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    pages: int = 0
-    done: bool = False
-    error: str | None = None
-    failure: Failure = Failure.OURS
-    wait: timedelta = timedelta()
-    unread: Sequence[Unread] = ()
-    restarted: bool = False
-
-    def failed(self, error: ConnectorError) -> None:
-        """The stream could not be read to its end."""
-        self.error, self.failure = str(error), failure_of(error)
-        if isinstance(error, RetryableError):
-            self.wait = error.retry_after
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.inserted or self.updated or self.deleted)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Consecutive pages of one stream, and the checkpoint that is true once they are stored.
-
-    `begins` marks the first part of a full scan, `restarted` one that is made since the stream did
-    not get on; `done` marks the last part of a stream's read; after a `final` one nothing more
-    comes of the stream. `generation` says up to which hint such a read goes. What is read of a
-    window only (`aside`) leaves the stream's checkpoint where it was; so does a `refill`, which
-    keeps a checkpoint of its own. In an `audit` what differs is counted; `listed` are keys that a
-    listing has shown, and `told`, on its last part, those that the stream's own delta tells of.
-    `unsettled`, `unread`, `unseen`, `shown_from` and `shape` are those of its pages.
-    """
-
-    stream: Stream
-    rows: Sequence[records.Row]
-    checkpoint: Checkpoint
-    pages: int = 1
-    done: bool = False
-    scan: "Scan | None" = None
-    begins: bool = False
-    generation: int = 0
-    aside: bool = False
-    restarted: bool = False
-    unsettled: Sequence[str] = ()
-    unread: Sequence[Unread] | None = None
-    unseen: Sequence[str] = ()
-    shown_from: datetime | None = None
-    shape: str | None = None
-    refill: bool = False
-    final: bool = True
-    audit: "Audit | None" = None
-    listed: Sequence[str] = ()
-    told: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """A check of a stream against what the vendor lists. `every` is how often it is checked."""
-
-    id: UUID
-    every: timedelta
-    begins: bool = False
-
-
-# The versions of those of some keys that are stored.
-Known: TypeAlias = Callable[[Stream, Sequence[str]], Awaitable[Mapping[str, int | None]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """A read of everything a stream has: what it does not show is gone."""
-
-    id: UUID
-    started_at: datetime
-
-
-class Batch:
-    """What one `fetch` hands to one `persist`. Not a dataclass: Prefect would walk into it.
-
-    `turn` is held while its rows are sent, and the reading then stands still: between the pages of
-    a fast vendor they would be sent in small pieces, and PostgreSQL would merge them too late to
-    do so during the next fetch.
-    """
-
-    __slots__ = ("last", "parts", "rows", "turn")
-
-    def __init__(self, turn: asyncio.Lock) -> None:
-        self.parts: list[Part] = []
-        self.rows = 0
-        self.last = False
-        self.turn = turn
-
-    def __str__(self) -> str:
-        counts: dict[str, int] = {}
-        for part in self.parts:
-            counts[part.stream.name] = counts.get(part.stream.name, 0) + len(part.rows)
-        return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "nothing new"
 
 
 class Reading:
@@ -229,7 +102,7 @@ class Reading:
             batch.rows += len(part.rows)
             size += sum(len(row.data) for row in part.rows)
             if batch.rows >= BATCH_RECORDS or size >= BATCH_BYTES:
-                batch.last = part.final and part.stream is self._streams[-1]
+                batch.last = part.done and part.final and part.stream is self._streams[-1]
                 return batch
         batch.last = True
         return batch
@@ -438,196 +311,3 @@ def _scan_of(saved: checkpoints.Saved) -> Scan | None:
     if saved.scan_id is None or saved.scan_started_at is None:
         return None
     return Scan(saved.scan_id, saved.scan_started_at)
-
-
-async def store(
-    database: Database,
-    lease: leases.Lease,
-    integration: str,
-    batch: Batch,
-    outcomes: Mapping[str, Outcome],
-) -> None:
-    """Records, deletes and checkpoints of a batch in one transaction that the lease guards."""
-    try:
-        counted = await _store(database, lease, integration, batch, outcomes)
-    except (DBAPIError, psycopg.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        state = getattr(cause, "sqlstate", None) or type(cause).__name__
-        # Not chained: PostgreSQL's own message may quote the row, and Prefect stores it.
-        raise RefusedError(f"PostgreSQL does not take the batch ({state})") from None
-    batch.parts.clear()  # Prefect keeps what a task returned for as long as the flow runs
-    for outcome, written, swept, part in counted:  # only what has been committed counts
-        outcome.inserted += written.inserted
-        outcome.updated += written.updated
-        outcome.deleted += written.deleted + swept
-        outcome.unchanged += written.unchanged
-        outcome.pages += part.pages
-        outcome.done = outcome.done or part.done
-        outcome.unread = outcome.unread if part.unread is None else part.unread
-
-
-async def _store(
-    database: Database,
-    lease: leases.Lease,
-    integration: str,
-    batch: Batch,
-    outcomes: Mapping[str, Outcome],
-) -> list[tuple[Outcome, records.Written, int, Part]]:
-    counted: list[tuple[Outcome, records.Written, int, Part]] = []
-    ids = {"tenant_id": lease.tenant_id, "connection_id": lease.connection_id}
-    async with database.transaction(lease.tenant_id) as session:
-        await leases.hold(session, lease)
-        for part in _joined(batch.parts):
-            name = part.stream.name
-            if part.begins and part.scan is not None:
-                await checkpoints.begin_scan(
-                    session, stream=name, scan_id=part.scan.id, started_at=part.scan.started_at,
-                    restarted=part.restarted, **ids,
-                )  # fmt: skip
-            counts = part.audit is not None and not part.stream.snapshot
-            if part.audit is not None and part.audit.begins:
-                await audits.begin(session, audit_id=part.audit.id, stream=name, **ids)
-            written = await records.write(
-                session, batch.turn, stream=f"{integration}.{name}", rows=part.rows,
-                scan_id=part.scan.id if part.scan else None, quiet=True, tell_keys=counts, **ids,
-            )  # fmt: skip
-            if part.listed and part.scan is not None:
-                await records.see(
-                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
-                    keys=part.listed, **ids,
-                )  # fmt: skip
-            if unsettled := [*part.unsettled, *written.missing]:
-                await inbox.ask_again(
-                    session, integration=integration, stream=name, keys=unsettled, **ids
-                )
-            swept = 0
-            if part.audit is not None:
-                await _note_differences(session, lease, integration, part, written)
-            if part.done and part.scan is not None:
-                swept = await records.sweep(
-                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
-                    started_at=part.scan.started_at, unseen=part.unseen,
-                    was_shown=_was_shown(part), **ids,
-                )  # fmt: skip
-            if part.refill:
-                await checkpoints.refill(
-                    session, connection_id=lease.connection_id, stream=name,
-                    state=None if part.done else part.checkpoint,
-                )  # fmt: skip
-            if not part.aside:
-                await checkpoints.save(
-                    session, stream=name, state=part.checkpoint, done=part.done,
-                    unread=part.unread, **ids,
-                )  # fmt: skip
-                if part.done:
-                    await checkpoints.note_shape(
-                        session, connection_id=lease.connection_id, stream=name,
-                        shape=_shape(part),
-                    )  # fmt: skip
-                if part.done and part.generation:
-                    await checkpoints.mark_read(
-                        session, connection_id=lease.connection_id, stream=name,
-                        generation=part.generation,
-                    )  # fmt: skip
-            counted.append((outcomes[name], written, swept, part))
-    return counted
-
-
-async def _note_differences(
-    session: AsyncSession,
-    lease: leases.Lease,
-    integration: str,
-    part: Part,
-    written: records.Written,
-) -> None:
-    """Counts what an audit found, before it is swept; and ends the audit with its last part."""
-    assert part.audit is not None  # noqa: S101 - who calls has looked
-    extra = list(written.keys[2])
-    if part.done and part.scan is not None and not part.stream.snapshot:
-        extra += await records.unseen(
-            session, stream=f"{integration}.{part.stream.name}", scan_id=part.scan.id,
-            connection_id=lease.connection_id, started_at=part.scan.started_at,
-            prefixes=part.unseen,
-        )  # fmt: skip
-    found = audits.Differences(
-        len(part.listed) or len(part.rows), written.keys[0], written.keys[1], extra
-    )
-    await audits.note(session, part.audit.id, found)
-    if part.told is not None:
-        await audits.end(session, part.audit.id, told=part.told, every=part.audit.every)
-
-
-def _was_shown(part: Part) -> Callable[[Record], bool] | None:
-    """Whether a stored record is one that the vendor showed in this listing, if it was there."""
-    made_at, shown_from = part.stream.made_at, part.shown_from
-    if made_at is None or shown_from is None:
-        return None
-    return lambda record: made_at(record) >= shown_from
-
-
-def _shape(part: Part) -> str:
-    """Which fields the stream's records have: what its view shows, and what the vendor gives."""
-    return f"{sorted(part.stream.columns)} {part.shape or ''}"
-
-
-def _joined(parts: Sequence[Part]) -> list[Part]:
-    """Neighbouring parts of one read as one: a COPY for each small page would cost more."""
-    joined: list[Part] = []
-    for part in parts:
-        last = joined[-1] if joined else None
-        if (
-            last
-            and last.stream is part.stream
-            and last.scan == part.scan
-            and last.refill == part.refill
-            and last.audit == part.audit
-            and not part.begins
-        ):
-            joined[-1] = replace(
-                part,
-                rows=[*last.rows, *part.rows],
-                pages=last.pages + part.pages,
-                begins=last.begins,
-                restarted=last.restarted,
-                unsettled=[*last.unsettled, *part.unsettled],
-                unread=last.unread if part.unread is None else part.unread,
-                shape=part.shape or last.shape,
-                listed=[*last.listed, *part.listed],
-            )
-        else:
-            joined.append(part)
-    return joined
-
-
-async def note_stumbles(
-    database: Database, tenant_id: UUID, connection_id: UUID, outcomes: Mapping[str, Outcome]
-) -> None:
-    """Counts, for each stream, the reads in a row that failed for a reason only we can mend."""
-    stumbled = [name for name, one in outcomes.items() if one.error and one.failure in OF_OURS]
-    if stumbled:
-        async with database.transaction(tenant_id) as session:
-            for name in stumbled:
-                await checkpoints.stumbled(session, connection_id=connection_id, stream=name)
-
-
-@asynccontextmanager
-async def renewed(database: Database, lease: leases.Lease) -> AsyncIterator[None]:
-    """Keeps a lease alive while the work lasts, also when Prefect's server is away.
-
-    A lease that was lost anyway is noticed by the next commit, which it refuses.
-    """
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_TTL.total_seconds() / 4)
-            with suppress(DatabaseUnavailableError):  # it may be back before the lease ends
-                await leases.renew(database, lease, LEASE_TTL)
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError, LeaseLostError):
-            await renewing
-        await asyncio.shield(leases.release(database, lease))

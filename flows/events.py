@@ -23,8 +23,8 @@ from flows import _applying
 from flows._applying import Work
 from flows._hints import AT_ONCE, Followed, follow
 from flows._listening import Listeners, listeners
-from flows._reading import LEASE_TTL
 from flows._runtime import runtime
+from flows._storing import LEASE_TTL
 from settings import SettingsError
 from storage import DatabaseUnavailableError, StorageError, connections, drains, inbox, leases, runs
 from storage.inbox import Waiting

@@ -17,19 +17,12 @@ from deployments.runtime import Runtime
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
+from flows._batches import Batch, Outcome
 from flows._clients import client_of
 from flows._hints import follow
-from flows._reading import (
-    LEASE_TTL,
-    STUCK_AFTER,
-    Batch,
-    Outcome,
-    Reading,
-    note_stumbles,
-    renewed,
-    store,
-)
+from flows._reading import STUCK_AFTER, Reading
 from flows._runtime import runtime
+from flows._storing import LEASE_TTL, note_stumbles, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, records, runs
 from storage.models import Failure, Tier

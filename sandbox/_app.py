@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Mapping
 from dataclasses import replace
+from email.utils import format_datetime
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -194,17 +195,15 @@ async def _send(
     send: Send,
 ) -> None:
     kind = fault.kind if fault else ""
-    if (
-        fault
-        and kind in ("hang", "slow")
-        and not await pause(fault.seconds, world.stopping, receive)
-    ):
+    if fault and kind in ("hang", "slow") and not await pause(fault, world.stopping, receive):
         return
     if kind == "hang":
         response = HTMLResponse("<h1>504 Gateway Time-out</h1>", 504)
     if fault and kind == "huge":
         await send_huge(fault.bytes, scope, receive, send)
         return
+    # By the vendors' own clock, from which positions in time are taken.
+    response.headers["date"] = format_datetime(world.clock.now(), usegmt=True)
     _compress(response, Headers(scope=scope))
     if kind == "cut":
         await send_half(response, send)

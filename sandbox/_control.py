@@ -1,5 +1,6 @@
 """The controls under `/_control`: what a test or a demo orders, in JSON."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from math import isfinite
@@ -305,15 +306,19 @@ def _expire_checkpoints(world: World, request: Request, body: Json) -> Json:
 
 
 def _add_fault(world: World, request: Request, body: Json) -> Json:
-    vendor, fault = _vendor(world, request), order(body)
+    vendor = _vendor(world, request)
+    fault = order(body, world.lifted[vendor.name])
     world.faults[vendor.name].append(fault)
     return {"id": fault.id}
 
 
 def _clear_faults(world: World, request: Request, body: Json) -> Json:
-    faults = world.faults[_vendor(world, request).name]
-    cleared = len(faults)
-    faults.clear()
+    """Also those that requests are held by: they are answered."""
+    name = _vendor(world, request).name
+    cleared = len(world.faults[name])
+    world.faults[name].clear()
+    world.lifted[name].set()
+    world.lifted[name] = asyncio.Event()
     return {"cleared": cleared}
 
 

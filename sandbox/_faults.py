@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from starlette.responses import Response, StreamingResponse
@@ -39,6 +39,8 @@ class Fault:
     seconds: float = 0
     retry_after: float | None = None
     bytes: int = 300_000_000
+    # Set when the vendor's faults are taken back: requests that wait are answered then.
+    lifted: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def trouble(self) -> Trouble:
         return Trouble(
@@ -46,8 +48,8 @@ class Fault:
         )
 
 
-def order(body: Json) -> Fault:
-    """The fault that a control asks for."""
+def order(body: Json, lifted: asyncio.Event) -> Fault:
+    """The fault that a control asks for, over when `lifted` is set."""
     kind = str(body.get("kind", ""))
     if kind not in KINDS:
         raise RefusedError(f"no fault {kind!r}; there are: {', '.join(KINDS)}", status=400)
@@ -62,6 +64,7 @@ def order(body: Json) -> Fault:
             seconds=float(body.get("seconds", 120 if kind == "hang" else 2)),
             retry_after=None if retry_after is None else float(retry_after),
             bytes=int(body.get("bytes", 300_000_000)),
+            lifted=lifted,
         )
     except (TypeError, ValueError) as error:
         raise RefusedError(f"a fault's numbers must be numbers: {error}", status=400) from error
@@ -82,14 +85,18 @@ def due(faults: list[Fault], path: str, kinds: tuple[str, ...] = KINDS) -> Fault
     return None
 
 
-async def pause(seconds: float, stopping: asyncio.Event, receive: Receive) -> bool:
-    """Waits; False when the client went away or the sandbox stops before the time is over."""
-    waits = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_gone(receive))]
-    done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+async def pause(fault: Fault, stopping: asyncio.Event, receive: Receive) -> bool:
+    """Waits until the fault's time is over or it is taken back; False when the client went away or
+    the sandbox stops before."""
+    ends = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_gone(receive))]
+    waits = {*ends, asyncio.ensure_future(fault.lifted.wait())}
+    done, pending = await asyncio.wait(
+        waits, timeout=fault.seconds, return_when=asyncio.FIRST_COMPLETED
+    )
     for wait in pending:
         wait.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    return not done
+    return done.isdisjoint(ends)
 
 
 async def _gone(receive: Receive) -> None:

@@ -89,6 +89,8 @@ class Diary:
     settings: Shelf = field(default_factory=lambda: Shelf("settings"))
     quota_status: int = 403
     switched_on: bool = True
+    # Streams and calendars of which nothing is shown, though they are on the list.
+    refused: set[tuple[str, str]] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
     tell: Callable[[Told], None] = lambda told: None
 
@@ -222,20 +224,22 @@ def alterable(diary: Diary, stream: str) -> list[str]:
     """What may be changed or deleted: not the primary calendar, not the owner's own rule, and no
     instance that is cancelled already."""
     if stream == "calendars":
-        return [id_ for id_, entry in diary.entries.live() if not entry.get("primary")]
+        refused = {calendar for _, calendar in diary.refused}
+        live = diary.entries.live()
+        return [id_ for id_, entry in live if not entry.get("primary") and id_ not in refused]
     if stream == "acl":
         own = f"user:{diary.address}"
         return [
             f"{calendar.id}/{id_}"
             for calendar in owned(diary)
             for id_, _ in calendar.acl.live()
-            if id_ != own
+            if id_ != own and ("acl", calendar.id) not in diary.refused
         ]
     return [
         f"{calendar.id}/{id_}"
         for calendar in listed(diary)
         for id_, event in calendar.events.live()
-        if event["status"] != "cancelled"
+        if event["status"] != "cancelled" and ("events", calendar.id) not in diary.refused
     ]
 
 

@@ -37,6 +37,10 @@ EVENT_FIELDS = (
 )
 
 
+# From so many events on there is one of each kind.
+ENOUGH = 100
+
+
 def new(seed: Seed) -> Diary:
     """A diary filled from the seed. A primary calendar is always there."""
     random = Random(seed.random.random())
@@ -61,7 +65,18 @@ def new(seed: Seed) -> Diary:
         if diary.role(calendar.id) == "owner":
             for _ in range(seed.random.randint(0, 3) if seed.size else 0):
                 _add_rule(diary, calendar, {}, seed.random)
+    if seed.size >= ENOUGH:
+        _add_whole_days(diary, calendars[0], seed.random)
     return diary
+
+
+def _add_whole_days(diary: Diary, calendar: Calendar, random: Random) -> None:
+    """A series of whole days, and an instance that is not as the others."""
+    today = diary.clock.now().date()
+    days = [{"date": (today + timedelta(days=after)).isoformat()} for after in (0, 1)]
+    whole = {"start": days[0], "end": days[1], "recurrence": ["RRULE:FREQ=DAILY;COUNT=10"]}
+    id_ = _add_event(diary, calendar, random, whole)
+    _except_of(diary, calendar, calendar.events.items[id_], random)
 
 
 def _add_primary(diary: Diary) -> None:
@@ -238,6 +253,10 @@ def _add(diary: Diary, change: Change) -> str:
     writable = [id_ for id_, _ in diary.entries.live() if diary.calendars[id_].exists]
     if change.stream == "acl":
         writable = [id_ for id_ in writable if diary.role(id_) == "owner"]
+    # Of a calendar that is refused now nothing would be told.
+    writable = [id_ for id_ in writable if (change.stream, id_) not in diary.refused]
+    if not writable:
+        raise RefusedError("there is no calendar for that now", status=409)
     calendar_id = record.pop("calendar_id", None) or change.random.choice(writable)
     if calendar_id not in writable:
         raise RefusedError(f"there is no calendar {calendar_id!r} for that; there are: {writable}")

@@ -98,6 +98,8 @@ def get_calendar(call: Call, diary: Diary) -> Response:
 def list_events(call: Call, diary: Diary) -> Response:
     """A calendar's events: series with their exceptions or, on demand, all instances."""
     calendar = found_calendar(call, diary)
+    if ("events", calendar.id) in diary.refused:
+        raise refused(404, "notFound", "Not Found")
     single, order = flag(call, "singleEvents"), call.query.get("orderBy", "")
     if order not in ("", "startTime", "updated") or (order == "startTime" and not single):
         raise wrong("The requested ordering is not available for this query.", "orderBy")
@@ -233,6 +235,8 @@ def list_instances(call: Call, diary: Diary) -> Response:
 
 def list_rules(call: Call, diary: Diary) -> Response:
     calendar = found_calendar(call, diary, "owner")
+    if ("acl", calendar.id) in diary.refused:
+        raise refused(403, "forbidden", "Forbidden")
     deleted = flag(call, "showDeleted")
 
     def rows(delta: bool) -> Iterator[Row]:

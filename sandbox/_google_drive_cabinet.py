@@ -84,6 +84,8 @@ class Cabinet:
     pages: int = 0
     quota_status: int = 403
     switched_on: bool = True
+    # Shared drives of which nothing is shown, though they are listed.
+    refused: set[str] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
     tell: Callable[[Told], None] = lambda told: None
 
@@ -96,6 +98,11 @@ class Cabinet:
     def root(self) -> str:
         """The id of the folder My Drive, which is no file of any listing."""
         return f"0A{person_id(self.address)[-17:]}"
+
+    @property
+    def open_drives(self) -> list[str]:
+        """The shared drives that are not refused now: nothing is done in the others."""
+        return [id_ for id_ in self.drives if id_ not in self.refused]
 
     def log_of(self, corpus: str) -> Log:
         return self.log if corpus == USER else self.drives[corpus].log
@@ -346,13 +353,14 @@ def _changes(cabinet: Cabinet) -> dict[str, Json]:
 def alterable(cabinet: Cabinet, stream: str) -> list[str]:
     """What may be changed or deleted: of the grants those that stand on a thing itself, and are
     not its owner's; what they are on in a shared drive must be no folder."""
+    reached = [file for file in live(cabinet) if file.corpus not in cabinet.refused]
     if stream == "files":
-        return [file.id for file in live(cabinet)]
+        return [file.id for file in reached]
     if stream == "shared_drives":
-        return list(cabinet.drives)
+        return cabinet.open_drives
     return [
         f"{file.id}/{id_}"
-        for file in live(cabinet)
+        for file in reached
         if file.role in ("owner", "organizer")
         and (file.corpus == USER or file.data["mimeType"] != FOLDER)
         for id_, given in file.grants.items()

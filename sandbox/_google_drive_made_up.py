@@ -204,7 +204,7 @@ def _apply_file(cabinet: Cabinet, change: Change) -> str:
     if unknown := sorted(set(record) - {*FILE_FIELDS, "corpus"}):
         raise RefusedError(f"there is no {unknown} to set; there are: {FILE_FIELDS}", status=400)
     if change.op == "add":
-        corpus = record.get("corpus") or random.choice([USER, USER, *cabinet.drives])
+        corpus = record.get("corpus") or random.choice([USER, USER, *cabinet.open_drives])
         if corpus != USER and corpus not in cabinet.drives:
             raise RefusedError(f"there is no shared drive {corpus!r}; there are: {cabinet.drives}")
         return add_file(cabinet, random, record, corpus).id
@@ -224,12 +224,20 @@ def _apply_file(cabinet: Cabinet, change: Change) -> str:
 
 def _change_file(cabinet: Cabinet, file: File, random: Random) -> None:
     """Renamed, starred, moved into a shared drive, or brought back from the bin."""
-    binned = [one for one in cabinet.files.values() if one.data["explicitlyTrashed"]]
+    binned = [
+        one for one in cabinet.files.values()
+        if one.data["explicitlyTrashed"] and one.corpus not in cabinet.refused
+    ]  # fmt: skip
     fate = random.random()
     if binned and fate < 0.1:
         trash(cabinet, random.choice(binned), trashed=False)
-    elif file.role == "owner" and file.data["mimeType"] != FOLDER and cabinet.drives and fate < 0.2:
-        move(cabinet, file, random.choice(list(cabinet.drives)))
+    elif (
+        file.role == "owner"
+        and file.data["mimeType"] != FOLDER
+        and cabinet.open_drives
+        and fate < 0.2
+    ):
+        move(cabinet, file, random.choice(cabinet.open_drives))
     elif fate < 0.4:
         put(cabinet, file, starred=not file.data["starred"])
     else:
@@ -243,6 +251,7 @@ def _apply_permission(cabinet: Cabinet, change: Change) -> str:
         own = [
             file.id for file in cabinet.files.values()
             if file.role in ("owner", "organizer") and not file.trashed
+            and file.corpus not in cabinet.refused
             and (file.corpus == USER or file.data["mimeType"] != FOLDER)
         ]  # fmt: skip
         file_id = record.get("file_id") or (random.choice(own) if own else "")

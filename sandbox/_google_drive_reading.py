@@ -110,6 +110,9 @@ def found_drive(cabinet: Cabinet, id_: str) -> SharedDrive:
     drive = cabinet.drives.get(id_)
     if drive is None:
         raise refused(404, "notFound", f"Shared drive not found: {id_}")
+    if id_ in cabinet.refused:
+        message = "The attempted action requires shared drive membership."
+        raise refused(403, "teamDriveMembershipRequired", message)
     return drive
 
 

@@ -5,7 +5,7 @@ https://developers.google.com/workspace/drive/api/guides/ref-search-terms
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sandbox._google import wrong
 from sandbox._google_drive_cabinet import File
@@ -49,9 +49,12 @@ def _flag(file: File, name: str) -> bool:
 
 def _compared(name: str, sign: str, value: str) -> Callable[[File], bool]:
     try:
-        at = datetime.fromisoformat(_text(value)).astimezone()
+        at = datetime.fromisoformat(_text(value))
     except ValueError as error:
         raise wrong("Invalid Value", "q") from error
+    # A time without a zone is in UTC (developers.google.com/drive/api/guides/ref-search-terms,
+    # 2026-11).
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
 
     def fits(file: File) -> bool:
         there = datetime.fromisoformat(file.data[name])

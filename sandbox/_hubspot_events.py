@@ -27,7 +27,7 @@ NEVER_GENERIC = ("privacyDeletion",)
 
 def _subscribed() -> Iterable[tuple[str, str, str]]:
     for kind, properties in PROPERTIES.items():
-        for what in ("creation", "deletion", "merge", "restore"):
+        for what in ("creation", "deletion", "merge", "restore", "associationChange"):
             yield kind, what, ""
         # Those that HubSpot keeps itself cannot be subscribed to.
         own = ("hs_object_id", "createdate", modified(kind))
@@ -90,6 +90,8 @@ def _shown(event: Event, attempt_number: int, generic: bool) -> Json:
         **{key: what[key] for key in ("propertyName", "propertyValue") if key in what},
         **what.get("more", {}),
     }
+    if what["what"] == "associationChange":
+        del shown["objectId"]  # it names two
     if what["what"] in FLAGS:
         shown["changeFlag"] = FLAGS[what["what"]]
     if generic and what["what"] not in NEVER_GENERIC:

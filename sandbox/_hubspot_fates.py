@@ -10,7 +10,7 @@ from uuid import uuid4
 from starlette.responses import Response
 
 from sandbox._hubspot_errors import invalid, missing
-from sandbox._hubspot_kinds import PROPERTIES, modified
+from sandbox._hubspot_kinds import PROPERTIES, SINGULAR, modified
 from sandbox._hubspot_portal import Item, Portal, Table, archive, create, record, tell, update
 from sandbox._vendor import Call, Json, RefusedError, reply
 
@@ -55,6 +55,32 @@ def restore(states: Mapping[str, Portal], body: Json) -> Json:
     return {"id": item.id}
 
 
+def associate(states: Mapping[str, Portal], body: Json) -> Json:
+    """A control: a user ties two objects, `{account, stream, id, to}`; it changes neither of them.
+
+    The event of it is the only one that names no `objectId`.
+    """
+    portal, kind = states.get(str(body.get("account"))), str(body.get("stream"))
+    if portal is None or kind not in PROPERTIES:
+        raise RefusedError(f"name one of the accounts, and one of: {', '.join(PROPERTIES)}")
+    item = portal.tables[kind].items.get(str(body.get("id")))
+    if item is None:
+        raise RefusedError(f"{kind} has no record {body.get('id')!r}")
+    tell(
+        portal,
+        kind,
+        item,
+        "associationChange",
+        portal.clock.now(),
+        fromObjectId=int(item.id),
+        toObjectId=int(body.get("to", 0)),
+        associationType=f"{SINGULAR[kind].upper()}_TO_CONTACT",
+        associationRemoved=False,
+        isPrimaryAssociation=False,
+    )
+    return {"id": item.id}
+
+
 def _live(kind: str, table: Table, id_: str) -> Item:
     item = table.items.get(id_)
     if item is None or item.archived_at is not None:
@@ -80,6 +106,7 @@ def _merge(portal: Portal, table: Table, primary: Item, other: Item) -> Item:
         random = Random(str(uuid4()))
         survivor = create(portal, table, {**had, **moved}, random, told=False)
         gone = [primary, other]
+    table.merged |= {item.id: survivor.id for item in gone}
     for item in gone:
         archive(portal, table.kind, item, told=False)
     tell(

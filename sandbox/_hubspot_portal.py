@@ -24,6 +24,7 @@ TIES = (
 ARCHIVED_SHARE = 0.04
 # How long the search index is remembered as it was, at the most.
 LONGEST_LAG = timedelta(hours=1)
+IMPORTED_EVERY = timedelta(days=30)
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Table:
     items: dict[str, Item] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     revision: int = 0
+    # Which record took in one that was merged away.
+    merged: dict[str, str] = field(default_factory=dict)
 
     def add(self, item: Item) -> None:
         self.items[item.id] = item
@@ -55,6 +58,12 @@ class Table:
     def next_id(self, random: Random) -> str:
         # Ids have gaps, and soon grow a digit, so that ordering them as text goes wrong.
         return str((self.order[-1] if self.order else 950) + random.randint(1, 7))
+
+    def survivor(self, id_: str) -> Item | None:
+        """The record that another one was merged into, directly or by way of others."""
+        while id_ in self.merged:
+            id_ = self.merged[id_]
+        return self.items.get(id_)
 
     def after(self, last: int, *, archived: bool) -> Iterator[Item]:
         """The objects beyond that id."""
@@ -82,17 +91,17 @@ def new(seed: Seed) -> Portal:
     """A portal filled from the seed; a few of its objects are archived already."""
     tables = {kind: Table(kind) for kind in PROPERTIES}
     portal = Portal(seed.account_id, seed.clock, tables, tell=seed.tell)
-    random = seed.random
+    random, now = seed.random, seed.clock.now()
     for kind, table in tables.items():
         live = _length(kind, seed.size)
         count = live + ceil(live * ARCHIVED_SHARE)
         archived = set(random.sample(range(count), count - live))
-        past = sorted(moment(random, seed.clock.now()) for _ in range(count))
+        past = sorted(moment(random, now) for _ in range(count))
         for number, created_at in enumerate(past):
-            item = _seed_item(portal, table, created_at, random)
+            item = _seed_item(portal, table, created_at, now, random)
             item.archived_at = item.updated_at if number in archived else None
     for _ in range(_length("owners", seed.size)):
-        _add_owner(portal, moment(random, seed.clock.now()), {}, random)
+        _add_owner(portal, moment(random, now), {}, random)
     for kind, other in TIES:
         others = list(tables[other].items)
         for item_id in tables[kind].items:
@@ -116,9 +125,9 @@ def record(item: Item, names: Mapping[str, None] | None = None) -> Json:
 
 
 def store(portal: Portal, stream: str) -> dict[str, Json]:
-    """What is live, as the API gives it."""
+    """What is live, as the API gives it; of owners those, too, who have left."""
     if stream == "owners":
-        return {id_: dict(owner) for id_, owner in portal.owners.items() if not owner["archived"]}
+        return {id_: dict(owner) for id_, owner in portal.owners.items()}
     return {item.id: record(item) for item in portal.tables[stream].after(0, archived=False)}
 
 
@@ -225,18 +234,19 @@ def _length(stream: str, size: int) -> int:
     return max(2, round(size * SHARES[stream])) if size else 0
 
 
-def _seed_item(portal: Portal, table: Table, created_at: datetime, random: Random) -> Item:
-    now = portal.clock.now()
+def _seed_item(
+    portal: Portal, table: Table, created_at: datetime, now: datetime, random: Random
+) -> Item:
     item = create(portal, table, MAKERS[table.kind](random, created_at), random)
     item.created_at = created_at
     # An import touches many objects at one moment: a time is no unique place in the order.
-    days = (now - created_at) / timedelta(days=1)
-    month = created_at.replace(day=1, hour=3, minute=0, second=0, microsecond=0)
-    imported = month + timedelta(days=31)
-    item.updated_at = (
-        imported
-        if random.random() < 0.2 and imported < now
-        else now - timedelta(milliseconds=int(random.random() * days * 86_400_000))
+    age = now - created_at
+    imports = age // IMPORTED_EVERY
+    is_imported, untouched = random.random() < 0.2, age * random.random()
+    item.updated_at = now - (
+        IMPORTED_EVERY * imports
+        if is_imported and imports
+        else timedelta(milliseconds=untouched // timedelta(milliseconds=1))
     )
     item.properties["createdate"] = stamp(created_at)
     item.properties[modified(table.kind)] = stamp(item.updated_at)
@@ -348,21 +358,21 @@ def _add_owner(portal: Portal, created_at: datetime, given: Json, random: Random
 
 
 def _apply_owner(portal: Portal, change: Change) -> str:
-    unknown = sorted(set(change.record) - {"email", "firstName", "lastName"})
+    unknown = sorted(set(change.record) - {"email", "firstName", "lastName", "archived"})
     if unknown:
         raise RefusedError(
-            f"owners has no {unknown} to set: email, firstName, lastName", status=400
+            f"owners has no {unknown} to set: email, firstName, lastName, archived", status=400
         )
     now = portal.clock.now()
     if change.op == "add":
         return _add_owner(portal, now, change.record, change.random)
     owner = portal.owners[str(change.id)]
-    if change.op == "delete":
-        owner |= {"archived": True, "userId": None, "updatedAt": stamp(now)}
-    else:
-        first, last = person(change.random)
-        # HubSpot's owners change by name; the time moves even where the name drawn is the same.
-        drawn = change.record or {"firstName": first, "lastName": last}
-        later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
-        owner |= {**drawn, "updatedAt": stamp(max(now, later))}
+    first, last = person(change.random)
+    # HubSpot's owners change by name; the time moves even where the name drawn is the same.
+    drawn = dict(change.record) or {"firstName": first, "lastName": last}
+    if drawn.get("archived"):
+        # Who has left has no name any more, and no user; records go on naming the owner.
+        drawn |= {"userId": None, "firstName": "", "lastName": ""}
+    later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
+    owner |= {**drawn, "updatedAt": stamp(max(now, later))}
     return str(change.id)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -50,7 +50,7 @@ def _hits(portal: Portal, table: Table, body: Json) -> list[Item]:
         return portal.found[key]
     seen = portal.clock.now() - portal.search_lag
     hits = []
-    for item in table.after(0, archived=False):
+    for item in _in_index(table, seen):
         indexed = _indexed(item, seen)
         if indexed is None or (words and not _mentions(indexed.properties, words)):
             continue
@@ -60,6 +60,14 @@ def _hits(portal: Portal, table: Table, body: Json) -> list[Item]:
     # The pages of one search follow each other: the next one finds its hits here.
     portal.found = {key: hits}
     return hits
+
+
+def _in_index(table: Table, seen: datetime) -> Iterator[Item]:
+    """The objects that were not archived at that time, though they may be by now."""
+    for number in table.order:
+        item = table.items[str(number)]
+        if item.archived_at is None or item.archived_at > seen:
+            yield item
 
 
 def _indexed(item: Item, seen: datetime) -> Item | None:

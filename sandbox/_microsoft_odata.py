@@ -60,6 +60,7 @@ class Feed:
     clock: Clock
     entries: list[Entry] = field(default_factory=list)
     latest: dict[str, int] = field(default_factory=dict)
+    parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
     epoch: int = 0
     refusal: tuple[int, str] = (410, "syncStateNotFound")
 
@@ -71,9 +72,25 @@ class Feed:
         """The item is new, or is now as shown."""
         self._add(id_, shown, gone=False, repeats=repeats)
 
+    def put_part(self, id_: str, shown: Json, names: Sequence[str]) -> None:
+        """No more than these fields of the item changed: who knows the item is told only them."""
+        self.put(id_, shown)
+        self.parts[self.position] = tuple(names)
+
+    def told_in_part(self, entry: Entry, since: int) -> Sequence[str] | None:
+        """The fields that a client hears of who stands at that sequence; None of all of them."""
+        later = [one for one in self.entries[since:] if one.id == entry.id]
+        if any(one.sequence not in self.parts for one in later):
+            return None
+        return [name for one in later for name in self.parts[one.sequence]]
+
     def drop(self, id_: str, stub: Json, *, repeats: bool = False) -> None:
         """The item is gone; the stub is what is told of it."""
         self._add(id_, stub, gone=True, repeats=repeats)
+
+    def forget(self, id_: str) -> None:
+        """The item is gone, and nobody is told."""
+        self.latest.pop(id_, None)
 
     def since(self, at: datetime) -> int:
         """Where a client stands that knows all there was at a time."""
@@ -94,7 +111,7 @@ class Feed:
         """What a client that stands at a sequence is told; who came at the baseline never saw what
         was gone by then."""
         for entry in self.entries[sequence:]:
-            last = self.latest[entry.id] == entry.sequence
+            last = self.latest.get(entry.id) == entry.sequence
             if entry.gone and entry.sequence <= baseline:
                 continue
             if last or (entry.repeats and entry.sequence > baseline):
@@ -144,6 +161,12 @@ def delta(
     ]
     told = [] if at.get("n") == 1 else waiting[: int(at["q"]["size"])]
     rows = [r if e.gone else _selected(shape(r), at["q"]["select"]) for e, r in told]
+    if not at["b"]:
+        rows = [
+            row if entry.gone or (fields := feed.told_in_part(entry, at["s"])) is None
+            else {name: row[name] for name in ("id", *fields) if name in row}
+            for (entry, _), row in zip(told, rows, strict=True)
+        ]  # fmt: skip
     body: Json = {"@odata.context": f"{CONTEXT}{context}", "value": rows}
     path = _CALLED_WITH.sub("()", call.path)
     place = {"e": feed.epoch, "q": at["q"]}

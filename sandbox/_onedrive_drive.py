@@ -46,6 +46,7 @@ class Drive:
     items: dict[str, Item] = field(default_factory=dict)
     children: dict[str, set[str]] = field(default_factory=dict)
     provisioned: bool = True
+    hides: set[str] = field(default_factory=set)
     refusal: tuple[int, str] = (404, "ResourceNotFound")
 
     @property

@@ -6,6 +6,7 @@ from random import Random
 from sandbox._data import PLACES, TOPICS
 from sandbox._outlook_mailbox import (
     Mailbox,
+    filled,
     moment,
     new_id,
     noted,
@@ -81,18 +82,34 @@ def alter_event(mailbox: Mailbox, change: Change) -> str:
     _check(change.record)
     event, random = mailbox.events[str(change.id)], change.random
     if event["type"] == "occurrence":
-        master = mailbox.events[event["seriesMasterId"]]
-        event = {**master, **event, "type": "exception", "recurrence": None}
+        event = {**filled(mailbox, event), "type": "exception"}
     given = change.record or {"subject": f"{random.choice(TOPICS)} {random.getrandbits(24):x}"}
     if "start" in given:
         if event["type"] == "seriesMaster":
             raise RefusedError("a series stays where it is", status=409)
         given = {**given, "end": when(moment(given["start"]) + timedelta(hours=1))}
-    return _put(mailbox, {**event, **given}, "updated")
+    changed = _put(mailbox, {**event, **given}, "updated")
+    if event["type"] == "seriesMaster":
+        _tell_occurrences(mailbox, changed)
+    return changed
+
+
+def _tell_occurrences(mailbox: Mailbox, series_id: str) -> None:
+    """They come again with their series: microsoft-graph-docs#6353, 2019-11."""
+    for one in mailbox.events.values():
+        if one["type"] == "occurrence" and one["seriesMasterId"] == series_id:
+            mailbox.event_feed.put(one["id"], one)
 
 
 def delete_event(mailbox: Mailbox, id_: str) -> str:
-    """A series goes with all that is of it."""
+    """A series goes with all that is of it. Of an occurrence that is taken out nothing is told but
+    that its series changed: microsoft-graph-docs#4501, 2019-04."""
+    if mailbox.events[id_]["type"] == "occurrence":
+        series_id = mailbox.events.pop(id_)["seriesMasterId"]
+        mailbox.event_feed.forget(id_)
+        _put(mailbox, mailbox.events[series_id], "updated")
+        _tell_occurrences(mailbox, series_id)
+        return id_
     gone = [one["id"] for one in mailbox.events.values() if one["seriesMasterId"] == id_]
     for each in [*gone, id_]:
         event = mailbox.events.pop(each)

@@ -72,6 +72,7 @@ class Mailbox:
     event_feed: Feed = field(init=False)
     contact_feed: Feed = field(init=False)
     provisioned: bool = True
+    refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.folder_feed, self.event_feed, self.contact_feed = (Feed(self.clock) for _ in range(3))
@@ -175,6 +176,13 @@ def in_view(event: Json, start: datetime, end: datetime) -> bool:
     return moment(event["start"]) < end and last > start
 
 
+def filled(mailbox: "Mailbox", event: Json) -> Json:
+    """An event as it is when it is not told by a delta: an occurrence has what its series has."""
+    if event["type"] != "occurrence":
+        return event
+    return {**mailbox.events[event["seriesMasterId"]], **event, "recurrence": None}
+
+
 def removed(id_: str, reason: str = "deleted") -> Json:
     """All that is told of what is gone."""
     return {"id": id_, "@removed": {"reason": reason}}
@@ -211,7 +219,7 @@ def store(mailbox: Mailbox, stream: str) -> dict[str, Json]:
         case "events":
             now = mailbox.clock.now()
             return {
-                id_: event
+                id_: filled(mailbox, event)
                 for id_, event in mailbox.events.items()
                 if in_view(event, now - VIEW, now + VIEW)
             }

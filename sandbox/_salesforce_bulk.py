@@ -83,7 +83,7 @@ def _settled(org: Org, call: Call) -> Job:
     if found.state in ("UploadComplete", "InProgress"):
         found.state = "InProgress"
         if org.clock.time() - found.made_at >= TAKES:
-            rows = list(org.rows[found.query.kind.name].values())
+            rows = [row for _, row in ledger.shared(org, found.query.kind)]
             if found.operation == "queryAll":
                 rows += ledger.binned(org, found.query.kind)
             found.rows, found.state = [dict(row) for row in pick(found.query, rows)], "JobComplete"

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from datetime import timedelta
 from random import Random
+from zlib import crc32
 
 from starlette.responses import Response
 
@@ -25,6 +26,11 @@ GRANTS = {
     "redirect_uri": "redirect_uri must match configuration",
     "verifier": "invalid code verifier",
 }
+
+
+def instance_of(account_id: str) -> str:
+    """Where an org is at first."""
+    return INSTANCES[crc32(account_id.encode()) % len(INSTANCES)]
 
 
 def _at(path: str) -> tuple[Place, ...]:

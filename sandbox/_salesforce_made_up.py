@@ -6,7 +6,7 @@ from random import Random
 
 from sandbox import _salesforce_org as ledger
 from sandbox._data import JOBS, PLACES, TOPICS, domain, firm, person, phone, plain, sentence
-from sandbox._salesforce_identity import INSTANCES, user_name
+from sandbox._salesforce_identity import instance_of, user_name
 from sandbox._salesforce_kinds import (
     ACCOUNT,
     CONTACT,
@@ -47,7 +47,7 @@ CARRIERS = ("Land", "Sea", "Air")
 def new(seed: Seed) -> Org:
     """An org filled from the seed."""
     random, now = seed.random, seed.clock.now()
-    org = Org(seed.account_id, seed.name, seed.clock, random, random.choice(INSTANCES))
+    org = Org(seed.account_id, seed.name, seed.clock, random, instance_of(seed.account_id))
     org.tell = seed.tell
     org.admin_id = add(org, USER, {}, random)["Id"]
     for kind, share in SHARES.items():
@@ -69,13 +69,13 @@ def add(org: Org, kind: Kind, given: Json, random: Random) -> Json:
 
 
 def store(org: Org, stream: str) -> dict[str, Json]:
-    """What is live, without what depends on who looks."""
+    """What is live and shared with the user, without what depends on who looks."""
     if stream != CUSTOM_STREAM:
-        return {id_: listed(row) for id_, row in org.rows[STANDARD[stream].name].items()}
+        return {id_: listed(row) for id_, row in ledger.shared(org, STANDARD[stream])}
     return {
         f"{kind.name}:{id_}": {"object": kind.name, **listed(row)}
         for kind in CUSTOM
-        for id_, row in org.rows[kind.name].items()
+        for id_, row in ledger.shared(org, kind)
     }
 
 
@@ -86,7 +86,9 @@ def listed(row: Json) -> Json:
 def apply(org: Org, change: Change) -> str:
     """An ordered add, change or delete."""
     name, _, row_id = (change.id or "").rpartition(":")
-    kind = STANDARD.get(change.stream) or KINDS.get(name) or change.random.choice(CUSTOM)
+    # What is refused to the user is added to by nobody, so that a reader owes nothing of it.
+    open_ = [kind for kind in CUSTOM if kind.name not in org.refused]
+    kind = STANDARD.get(change.stream) or KINDS.get(name) or change.random.choice(open_)
     try:
         if change.op == "add":
             row = add(org, kind, change.record, change.random)

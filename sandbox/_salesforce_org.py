@@ -52,8 +52,9 @@ class Feed:
 @dataclass
 class Org:
     """One org. `deleted` holds the recycle bin's rows, `purged` the earliest time from which the
-    log of deletions is whole; `hidden` are objects that its user may not see, `selected` those of
-    which listeners are told."""
+    log of deletions is whole; `hidden` are objects that its user may not see, `refused` those of
+    which queries are refused, `unshared` rows that are no longer shared with the user, `selected`
+    objects of which listeners are told."""
 
     id: str
     name: str
@@ -68,6 +69,8 @@ class Org:
     )
     purged: datetime | None = None
     hidden: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    unshared: set[str] = field(default_factory=set)
     locators: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, Any] = field(default_factory=dict)
     selected: set[str] = field(default_factory=lambda: set(KINDS))
@@ -132,9 +135,8 @@ def delete(org: Org, kind: Kind, row: Json) -> None:
 
 
 def undelete(org: Org, kind: Kind, row: Json) -> None:
-    """Takes a row out of the recycle bin."""
+    """Takes a row out of the recycle bin; the log of deletions goes on telling of it."""
     del org.bin[kind.name][row["Id"]]
-    org.log[kind.name].pop(row["Id"], None)
     row["IsDeleted"] = False
     _touch(org, row)
     org.rows[kind.name][row["Id"]] = row
@@ -147,6 +149,13 @@ def purge(org: Org) -> int:
     for rows in org.bin.values():
         rows.clear()
     return found
+
+
+def shared(org: Org, kind: Kind) -> Iterator[tuple[str, Json]]:
+    """The live rows that the user may see, by id."""
+    for id_, row in org.rows[kind.name].items():
+        if id_ not in org.unshared:
+            yield id_, row
 
 
 def binned(org: Org, kind: Kind) -> Iterator[Json]:

@@ -49,6 +49,7 @@ def _server(app: Starlette) -> _Server:
             log_config=None,
             lifespan="off",
             server_header=False,
+            date_header=False,
             timeout_graceful_shutdown=2,
         )
     )

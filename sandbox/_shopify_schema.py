@@ -43,6 +43,7 @@ TOPICS = tuple(
         "CUSTOMERS": ("CREATE", "UPDATE", "DELETE"),
         "INVENTORY_ITEMS": ("CREATE", "UPDATE", "DELETE"),
         "LOCATIONS": ("CREATE", "UPDATE", "DELETE"),
+        "INVENTORY_LEVELS": ("CONNECT", "UPDATE", "DISCONNECT"),
     }.items()
     for what in whats
 )
@@ -71,7 +72,7 @@ ROWS = {
     "InventoryItem": """
         legacyResourceId: UnsignedInt64! sku: String tracked: Boolean! requiresShipping: Boolean!
         countryCodeOfOrigin: String harmonizedSystemCode: String unitCost: MoneyV2
-        createdAt: DateTime! updatedAt: DateTime!
+        variant: ProductVariant createdAt: DateTime! updatedAt: DateTime!
     """,
     "Location": """
         legacyResourceId: UnsignedInt64! name: String! isActive: Boolean! shipsInventory: Boolean!
@@ -107,6 +108,7 @@ SDL = "\n".join(
             " pageInfo: PageInfo! }"
             for name, fields in ROWS.items()
         ),
+        "type ProductVariant implements Node { id: ID! product: Product! }",
         "type WebhookSubscriptionEdge { cursor: String! node: WebhookSubscription! }",
         "type WebhookSubscriptionConnection { nodes: [WebhookSubscription!]!"
         " edges: [WebhookSubscriptionEdge!]! pageInfo: PageInfo! }",
@@ -161,7 +163,7 @@ OBJECTS = frozenset(
     {
         *("totalPriceSet", "currentTotalPriceSet", "shopMoney", "customer"),
         *("amountSpent", "defaultEmailAddress", "defaultPhoneNumber", "unitCost", "address"),
-        "shop",
+        *("shop", "variant", "product"),
     }
 )
 MUTATION_COST = 10

@@ -17,6 +17,7 @@ SHARES = {"orders": 1.0, "products": 0.6, "customers": 0.8, "inventory_items": 0
 LOCATIONS = 4
 # Orders are made up within the days that every app may see.
 ORDER_DAYS = 50
+HOUR = timedelta(hours=1)
 _TERM = re.compile(r"(\w+):\s*(>=|<=|>|<|)\s*(?:'([^']*)'|\"([^\"]*)\"|(\S+))")
 _TIMES = {"updated_at": "updatedAt", "created_at": "createdAt"}
 
@@ -53,6 +54,12 @@ class Shop:
     # How long a bulk operation takes, and what comes of it.
     bulk_seconds: float = 45.0
     bulk_fate: str = "COMPLETED"
+    # Of how many days an app without read_all_orders sees the orders: 60, where that is played.
+    shown_days: float | None = None
+    # How long after it a change shows in searches, and what they show meanwhile: until when, of
+    # which row of a stream, and how that was (None: not there).
+    lag: float = 0.0
+    late: list[tuple[datetime, str, str, Json | None]] = field(default_factory=list)
 
     def next_id(self, random: Random) -> str:
         self.last += random.randint(1, 90_000)
@@ -70,7 +77,7 @@ def stamp(at: datetime) -> str:
 
 def new(seed: Seed) -> Shop:
     """A shop filled from the seed."""
-    random = seed.random
+    random, now = seed.random, seed.clock.now()
     shop = Shop(
         seed.account_id, seed.name, random.randint(10**9, 10**11), seed.clock,
         {stream: {} for stream in TYPES}, tell=seed.tell,
@@ -80,13 +87,13 @@ def new(seed: Seed) -> Shop:
         if stream == "locations" and seed.size:
             count = LOCATIONS
         days = ORDER_DAYS if stream == "orders" else 400
-        made = sorted(moment(random, seed.clock.now(), days) for _ in range(max(count, 0)))
+        made = sorted(moment(random, now, days) for _ in range(max(count, 0)))
         for created_at in made:
             row = _add(shop, stream, {}, created_at, random)
             # An app that touches many at once leaves one time on all of them.
-            changed = created_at.replace(minute=0, second=0) + timedelta(hours=30)
-            if random.random() < 0.4 and changed < seed.clock.now():
-                row["updatedAt"] = stamp(changed)
+            hours = (now - created_at) // HOUR
+            if random.random() < 0.4 and hours > 30:
+                row["updatedAt"] = stamp(now - (hours - 30) * HOUR)
     return shop
 
 
@@ -97,6 +104,15 @@ def store(shop: Shop, stream: str) -> dict[str, Json]:
 
 def apply(shop: Shop, change: Change) -> str:
     """An ordered add, change or delete."""
+    before = dict(shop.tables[change.stream].get(str(change.id), {})) or None
+    number = _apply(shop, change)
+    if shop.lag:
+        until = shop.clock.now() + timedelta(seconds=shop.lag)
+        shop.late.append((until, change.stream, number, before))
+    return number
+
+
+def _apply(shop: Shop, change: Change) -> str:
     table, now = shop.tables[change.stream], shop.clock.now()
     known = set(re.findall(r"(\w+):", ROWS[TYPES[change.stream]]))
     if unknown := sorted(set(change.record) - known):
@@ -123,9 +139,21 @@ def apply(shop: Shop, change: Change) -> str:
 def found(shop: Shop, stream: str, query: str | None) -> Iterator[Json]:
     """The rows that a search finds."""
     tests = list(_tests(query or ""))
-    for row in shop.tables[stream].values():
-        if all(test(row) for test in tests):
+    former = _former(shop, stream)
+    for number, row in shop.tables[stream].items():
+        known = former.get(number, row)
+        if known is not None and all(test(known) for test in tests):
             yield row
+
+
+def _former(shop: Shop, stream: str) -> dict[str, Json | None]:
+    """The rows that searches know as they were; what they find is shown as it is."""
+    shop.late = [one for one in shop.late if one[0] > shop.clock.now()]
+    former: dict[str, Json | None] = {}
+    for _, of, number, row in shop.late:
+        if of == stream:
+            former.setdefault(number, row)
+    return former
 
 
 def _tests(query: str) -> Iterator[Callable[[Json], bool]]:
@@ -183,6 +211,25 @@ def _forget(shop: Shop, stream: str, gone: Json) -> None:
 def _tell(shop: Shop, stream: str, what: str, row: Json) -> None:
     topic = "updated" if (stream, what) == ("orders", "update") else what
     shop.tell({"stream": stream, "topic": f"{stream}/{topic}", "row": dict(row)})
+
+
+def sell(shop: Shop, random: Random) -> str:
+    """A product is sold: its stock changes, of which only the event of the stock tells."""
+    number = random.choice(sorted(shop.tables["inventory_items"]))
+    product = product_of(shop, number)
+    if product is None:
+        raise RefusedError("the shop has no product")
+    product["totalInventory"] -= 1
+    product["updatedAt"] = max(product["updatedAt"], stamp(shop.clock.now()))
+    level = {"inventory_item_id": int(number), "location_id": 1, "available": 3}
+    shop.tell({"topic": "inventory_levels/update", "payload": level})
+    return str(product["legacyResourceId"])
+
+
+def product_of(shop: Shop, item: str) -> Json | None:
+    """The product whose only variant has that inventory item."""
+    products = sorted(shop.tables["products"])
+    return shop.tables["products"][products[int(item) % len(products)]] if products else None
 
 
 def _maybe(random: Random, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Never
 
@@ -59,7 +59,12 @@ def trouble(wrong: Trouble, call: Call) -> Response:
 
 
 def paged(
-    call: Call, name: str, found: Sequence[tuple[str, Any]], *, first: Sequence[Any] = ()
+    call: Call,
+    name: str,
+    found: Sequence[tuple[str, Any]],
+    *,
+    first: Sequence[Any] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
     """Those after the cursor's, each with the place that a cursor after it names, and `first`
     before those of every page."""
@@ -80,7 +85,7 @@ def paged(
     following = ""
     if start + size < len(found):
         following = base64.b64encode(f"{space.era}:{page[-1][0]}".encode()).decode()
-    body = {"ok": True, name: [*first, *(value for _, value in page)]}
+    body = {"ok": True, name: [*first, *(value for _, value in page)], **(more or {})}
     if name == "messages":
         body["has_more"] = bool(following)
     return reply({**body, "response_metadata": {"next_cursor": following}})
@@ -143,6 +148,8 @@ def _channel(call: Call, *, read: bool) -> str:
         no("channel_not_found")
     if read and not space.channels[channel]["is_member"]:
         no("not_in_channel")
+    if channel in space.refused and method_of(call) != "conversations.info":
+        no("missing_scope", needed="groups:history", provided="groups:read")
     return channel
 
 
@@ -160,13 +167,15 @@ def conversations_history(call: Call) -> Response:
         message
         for message in call.state.talk[channel].values()
         if not is_reply(message) or message.get("subtype") == "thread_broadcast"
+        if call.state.shows(message)
     ]
     found = [
         (message["ts"], message)
         for message in sorted(shown, key=lambda one: float(one["ts"]), reverse=True)
         if _within(message["ts"], given)
     ]
-    return paged(call, "messages", found)
+    limited = any(not call.state.shows(one) for one in call.state.talk[channel].values())
+    return paged(call, "messages", found, more={"is_limited": True} if limited else {})
 
 
 def _within(ts: str, given: dict[str, str]) -> bool:
@@ -180,12 +189,13 @@ def conversations_replies(call: Call) -> Response:
     """Oldest first; each page begins with the parent."""
     channel, given = _channel(call, read=True), arguments(call)
     talk, ts = call.state.talk[channel], given.get("ts", "")
-    if ts not in talk:
+    if ts not in talk or not call.state.shows(talk[ts]):
         no("thread_not_found")
     replies = [
         (one["ts"], one)
         for one in sorted(talk.values(), key=lambda one: float(one["ts"]))
         if is_reply(one) and one["thread_ts"] == ts and _within(one["ts"], given)
+        if call.state.shows(one)
     ]
     return paged(call, "messages", replies, first=[talk[ts]])
 

@@ -20,7 +20,9 @@ class Workspace:
     """`teams` are an organisation's; a workspace has only its own id there.
 
     `talk` has each channel's messages and replies by ts. `restricted`: the app is sold outside
-    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`.
+    Slack's marketplace. `rotates`: it switched token rotation on. A cursor is of an `era`. On a
+    free plan history shows so many days only, `shown_days`; what is older is still there. Channels
+    that are `refused` are listed, and cannot be read.
     """
 
     id: str
@@ -35,6 +37,8 @@ class Workspace:
     restricted: bool = False
     rotates: bool = False
     era: int = 0
+    shown_days: float | None = None
+    refused: set[str] = field(default_factory=set)
 
     @property
     def is_org(self) -> bool:
@@ -49,6 +53,11 @@ class Workspace:
         while (ts := f"{micro // 1_000_000}.{micro % 1_000_000:06d}") in self.talk[channel]:
             micro += 1
         return ts
+
+    def shows(self, message: Json) -> bool:
+        """Whether the plan lets history show it."""
+        days = self.shown_days
+        return days is None or float(message["ts"]) > self.clock.time() - days * 86_400
 
     def news(self, kind: str, **fields: Any) -> None:
         self.tell({"type": kind, "event_ts": f"{self.clock.time():.6f}", **fields})
@@ -80,13 +89,26 @@ def _in_channel(message: Json) -> bool:
     return not is_reply(message) or message.get("subtype") == "thread_broadcast"
 
 
+def of_a_channel(space: Workspace, stream: str) -> tuple[str, list[str]]:
+    """The channel that has most records of a stream, and their keys; neither of a stream that
+    does not go by channels."""
+    found: dict[str, list[str]] = {}
+    if stream not in ("users", "channels"):
+        for key in store(space, stream):
+            found.setdefault(key.partition("/")[0], []).append(key)
+    channel = max(found, key=lambda one: len(found[one]), default="")
+    return channel, found.get(channel, [])
+
+
 def alterable(space: Workspace, stream: str) -> Iterable[str]:
     held = store(space, stream)
     if stream == "users":
         return [id_ for id_, user in held.items() if not user["deleted"]]
     if stream == "channels":
         # Nobody can delete the first two, which every workspace begins with.
-        return list(held)[2:]
+        return [one for one in list(held)[2:] if one not in space.refused]
+    # Nothing is made up where nobody may look.
+    held = {key: row for key, row in held.items() if key.partition("/")[0] not in space.refused}
     if stream == "channel_members":
         return list(held)
     return [
@@ -169,7 +191,7 @@ def add_member(space: Workspace, change: Change) -> str:
         (channel, user)
         for channel in space.joined()
         for user in space.users
-        if user not in space.members[channel]
+        if user not in space.members[channel] and channel not in space.refused
     ]
     if not free:
         raise RefusedError("everybody is everywhere", status=409)
@@ -204,7 +226,7 @@ def change_channel(space: Workspace, change: Change) -> None:
     elif row["name"] != former["name"]:
         shown = {name: row[name] for name in ("id", "name", "created")}
         space.news("channel_rename", channel=shown)
-    elif row["is_member"]:
+    elif row["is_member"] and row["id"] not in space.refused:
         # Only a message tells of the topic.
         ts = space.ts(row["id"], space.clock.time())
         said = {
@@ -266,7 +288,11 @@ def recount(space: Workspace, channel: str, parent_ts: str) -> None:
 
 
 def add_message(space: Workspace, change: Change) -> str:
-    where = [one for one in space.joined() if not space.channels[one]["is_archived"]]
+    where = [
+        one
+        for one in space.joined()
+        if not space.channels[one]["is_archived"] and one not in space.refused
+    ]
     if not where:
         raise RefusedError("no channel to speak in", status=409)
     channel = change.record.get("channel") or change.random.choice(where)

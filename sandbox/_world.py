@@ -69,6 +69,7 @@ class World:
         for vendor in self.vendors.values():
             self.desks.setdefault(vendor.auth.name, Desk(vendor.auth, self.clock))
         self.faults: dict[str, list[Fault]] = {name: [] for name in self.vendors}
+        self.lifted = {name: asyncio.Event() for name in self.vendors}
         self.logs = {name: Log() for name in self.vendors}
         self.meters = {
             name: Meter(self.clock, vendor.limits) for name, vendor in self.vendors.items()

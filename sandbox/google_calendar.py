@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/calendar/api/v3/reference
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from sandbox import _google_calendar_writing as writing
 from sandbox._google import (
     AUTH,
     SCOPE,
+    of_account,
     older_trouble,
     project,
     quota_status,
@@ -22,7 +23,7 @@ from sandbox._google import (
     served,
 )
 from sandbox._google_batch import batch
-from sandbox._google_calendar_diary import Diary, alterable, expire, store
+from sandbox._google_calendar_diary import Diary, alterable, expire, listed, store
 from sandbox._google_calendar_made_up import apply, new
 from sandbox._google_channels import Lasting, open_channel, sender, stop_channel
 from sandbox._vendor import Call, Json, Limit, Route, Vendor
@@ -127,6 +128,36 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
+def refuse_part(diaries: Mapping[str, Any], body: Json) -> Json:
+    """A control: of one calendar on the list nothing is shown, 404 or 403, or it is again."""
+    diary: Diary = of_account(diaries, body)
+    stream = str(body.get("stream", ""))
+    if stream not in ("events", "acl"):
+        return {"keys": []}
+    if not body.get("on", True):
+        diary.refused = {one for one in diary.refused if one[0] != stream}
+    keys = sorted(store(diary, stream))
+    # The one that has most, so that there is something to lose.
+    parts = sorted({key.rpartition("/")[0] for key in keys})
+    part = max(parts, key=lambda one: sum(key.startswith(f"{one}/") for key in keys), default="")
+    if body.get("on", True) and part:
+        diary.refused.add((stream, part))
+    return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
+
+
+def hide(diaries: Mapping[str, Any], body: Json) -> Json:
+    """A control: an event vanishes, and no delta tells of it, as it is with contacts' birthdays."""
+    diary: Diary = of_account(diaries, body)
+    if body.get("stream") != "events":
+        return {"keys": []}
+    for calendar in listed(diary):
+        for id_, event in list(calendar.events.live()):
+            if not {"recurrence", "recurringEventId"} & set(event):
+                calendar.events.forget(id_)
+                return {"keys": [f"{calendar.id}/{id_}"]}
+    return {"keys": []}
+
+
 def extras(account_id: str, origin: str) -> Json:
     """What a client of Google's SDK is told."""
     return {
@@ -161,7 +192,12 @@ vendor = Vendor(
     trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
-    controls={"quota_status": quota_status, "project": project},
+    controls={
+        "quota_status": quota_status,
+        "project": project,
+        "refuse_part": refuse_part,
+        "hide": hide,
+    },
     webhook=sender("google_calendar"),
     extras=extras,
 )

@@ -12,12 +12,20 @@ from starlette.responses import Response
 
 from sandbox import _google_drive_reading as reading
 from sandbox import _google_drive_writing as writing
-from sandbox._google import AUTH, SCOPE, older_trouble, project, quota_status, served
+from sandbox._google import (
+    AUTH,
+    SCOPE,
+    of_account,
+    older_trouble,
+    project,
+    quota_status,
+    served,
+)
 from sandbox._google_batch import batch
 from sandbox._google_channels import Lasting, open_channel, sender, stop_channel
-from sandbox._google_drive_cabinet import Cabinet, alterable, expire, store
+from sandbox._google_drive_cabinet import FOLDER, USER, Cabinet, alterable, expire, store
 from sandbox._google_drive_made_up import apply, new
-from sandbox._vendor import Call, Json, Limit, RefusedError, Route, Vendor
+from sandbox._vendor import Call, Json, Limit, Route, Vendor
 
 HOST = "www.googleapis.com"
 PATH = "/drive/v3"
@@ -33,8 +41,8 @@ WRITE_METADATA = (*WRITE_FILES, f"{DRIVE}.metadata")
 WRITE_PERMISSIONS = (DRIVE, f"{DRIVE}.file")
 WRITE_DRIVES = (DRIVE,)
 
-# A project's usual quota; the vendor gives its figures in the Cloud console only.
-A_MINUTE = 12_000
+# Quota units of a project made since 2026-05-01.
+A_MINUTE = 325_000
 
 Handler: TypeAlias = Callable[[Call, Cabinet], Response]
 ONE = "/files/{file}/permissions/{permission}"
@@ -87,11 +95,51 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 
 def lose_logs(cabinets: Mapping[str, Any], body: Json) -> Json:
     """A control: no change token of an account that was given out so far is taken any more."""
-    cabinet = cabinets.get(str(body.get("account", "")))
-    if cabinet is None:
-        raise RefusedError(f"there is no account {body.get('account')!r}")
+    cabinet: Cabinet = of_account(cabinets, body)
     cabinet.generation += 1
     return {"account": cabinet.address}
+
+
+def refuse_part(cabinets: Mapping[str, Any], body: Json) -> Json:
+    """A control: one shared drive is refused, though it is listed, or is no longer."""
+    cabinet: Cabinet = of_account(cabinets, body)
+    stream = str(body.get("stream", ""))
+    if stream not in ("files", "permissions"):
+        return {"keys": []}
+    found: dict[str, list[str]] = {}
+    for key in sorted(store(cabinet, stream)):
+        found.setdefault(cabinet.files[key.partition("/")[0]].corpus, []).append(key)
+    found.pop(USER, None)
+    # The one that has most, so that there is something to lose.
+    part = max(found, key=lambda one: len(found[one]), default="")
+    cabinet.refused = {part} if part and body.get("on", True) else set()
+    return {"keys": found.get(part, []), "part": part}
+
+
+def hide(cabinets: Mapping[str, Any], body: Json) -> Json:
+    """A control: a file is no longer shared with the person, and no log tells of it."""
+    cabinet: Cabinet = of_account(cabinets, body)
+    stream = str(body.get("stream", ""))
+    if stream not in ("files", "permissions"):
+        return {"keys": []}
+    for key in sorted(store(cabinet, "files")):
+        file = cabinet.files[key]
+        if file.corpus != USER or file.data["mimeType"] == FOLDER:
+            continue
+        keys = [one for one in sorted(store(cabinet, stream)) if one.partition("/")[0] == key]
+        if keys:
+            del cabinet.files[key]
+            cabinet.log.entries.pop(("file", key), None)
+            return {"keys": keys}
+    return {"keys": []}
+
+
+def _cost(call: Call) -> int:
+    """Quota units (2026-05-01): 100 of a listing, 50 of a change, 5 of all else."""
+    last = call.path.rstrip("/").rpartition("/")[2]
+    if call.method == "GET":
+        return 100 if last in ("files", "changes", "drives", "permissions") else 5
+    return 5 if last in ("watch", "stop") else 50
 
 
 def extras(account_id: str, origin: str) -> Json:
@@ -126,9 +174,15 @@ vendor = Vendor(
     apply=apply,
     alterable=alterable,
     trouble=older_trouble,
-    limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
+    limits=(Limit("units per minute per user", A_MINUTE, 60.0, _cost),),
     expire_checkpoints=expire,
-    controls={"quota_status": quota_status, "project": project, "lose_logs": lose_logs},
+    controls={
+        "quota_status": quota_status,
+        "project": project,
+        "lose_logs": lose_logs,
+        "refuse_part": refuse_part,
+        "hide": hide,
+    },
     webhook=sender("google_drive"),
     extras=extras,
 )

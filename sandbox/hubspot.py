@@ -16,7 +16,12 @@ from starlette.responses import Response
 from sandbox._hubspot_auth import AUTH, AUTH_ROUTES, HOST
 from sandbox._hubspot_errors import ROLLING, SECONDLY, error, invalid, is_search, missing, trouble
 from sandbox._hubspot_events import SENDER
-from sandbox._hubspot_fates import forget_contact, merge_objects, restore
+from sandbox._hubspot_fates import (
+    associate,
+    forget_contact,
+    merge_objects,
+    restore,
+)
 from sandbox._hubspot_kinds import DEFAULTS, PROPERTIES, SINGULAR, modified, stamp
 from sandbox._hubspot_portal import (
     LONGEST_LAG,
@@ -76,8 +81,11 @@ def list_objects(kind: str, call: Call) -> Response:
 
 
 def get_object(kind: str, call: Call) -> Response:
-    id_property = call.query.get("idProperty", "hs_object_id")
-    item = _find(_table(call, kind), call.params["id"], id_property, _flag(call, "archived"))
+    """Asked for one that was merged away, HubSpot answers with the record that took it in."""
+    id_property, table = call.query.get("idProperty", "hs_object_id"), _table(call, kind)
+    item = _find(table, call.params["id"], id_property, _flag(call, "archived"))
+    if item is None and call.params["id"] in table.merged:
+        item = table.survivor(call.params["id"])
     if item is None:
         raise missing(kind, call.params["id"])
     names = _named(kind, _many(call, "properties"))
@@ -207,13 +215,26 @@ def rate_headers(usages: Sequence[Usage]) -> Mapping[str, str]:
 
 def search_lag(states: Mapping[str, Portal], body: Json) -> Json:
     """From now on search sees changes so many seconds late."""
-    seconds = body.get("seconds", 0)
-    longest = LONGEST_LAG.total_seconds()
+    lag = _lag(body)
+    for portal in states.values():
+        portal.search_lag = lag
+    return {"seconds": lag.total_seconds()}
+
+
+def lag(states: Mapping[str, Portal], body: Json) -> Json:
+    """The same of one portal: `{account, seconds}`."""
+    portal = states.get(str(body.get("account")))
+    if portal is None:
+        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
+    portal.search_lag = _lag(body)
+    return {"seconds": portal.search_lag.total_seconds()}
+
+
+def _lag(body: Json) -> timedelta:
+    seconds, longest = body.get("seconds", 0), LONGEST_LAG.total_seconds()
     if not isinstance(seconds, int | float) or not 0 <= seconds <= longest:
         raise RefusedError(f"seconds must be a number from 0 to {longest:.0f}", status=400)
-    for portal in states.values():
-        portal.search_lag = timedelta(seconds=seconds)
-    return {"seconds": seconds}
+    return timedelta(seconds=seconds)
 
 
 def _table(call: Call, kind: str) -> Table:
@@ -377,8 +398,8 @@ vendor = Vendor(
     ),
     streams=("contacts", "companies", "deals", "tickets", "owners"),
     mutable={
-        stream: ("add", "change", "delete")
-        for stream in ("contacts", "companies", "deals", "tickets", "owners")
+        **{stream: ("add", "change", "delete") for stream in PROPERTIES},
+        "owners": ("add", "change"),
     },
     new=new,
     store=store,
@@ -390,6 +411,6 @@ vendor = Vendor(
         Limit(SECONDLY, 5, 1.0, lambda call: 1 if is_search(call) else 0),
     ),
     rate_headers=rate_headers,
-    controls={"search_lag": search_lag, "restore": restore},
+    controls={"search_lag": search_lag, "lag": lag, "restore": restore, "associate": associate},
     webhook=SENDER,
 )

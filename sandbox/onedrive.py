@@ -49,7 +49,10 @@ def children(call: Call, held: Drive) -> Response:
 
 
 def permissions(call: Call, held: Drive) -> Response:
-    rows = list(_item(call, held).permissions.values())
+    item = _item(call, held)
+    if item.id in held.hides:
+        raise Answer(problem(call, 403, "accessDenied", "Access denied"))
+    rows = list(item.permissions.values())
     return listing(call, rows, context="permissions", default=DEFAULT, most=MOST)
 
 
@@ -144,6 +147,19 @@ def provision(drives: Mapping[str, Any], body: Json) -> Json:
     return {"provisioned": held.provisioned}
 
 
+def refuse_part(drives: Mapping[str, Any], body: Json) -> Json:
+    """The permissions of the root, which never goes, are refused from now on, or shown again."""
+    held = drives.get(str(body.get("account", "")))
+    if held is None or not isinstance(body.get("on"), bool):
+        raise RefusedError("name an account, a stream, and whether a part of it is refused")
+    if body.get("stream") != "permissions":
+        return {"keys": [], "part": ""}
+    root = held.root.id
+    held.hides = {root} if body["on"] else set()
+    keys = [key for key in store(held, "permissions") if key.startswith(f"{root}/")]
+    return {"keys": keys, "part": root}
+
+
 def expire(held: Drive) -> None:
     held.feed.expire()
 
@@ -170,6 +186,7 @@ vendor = Vendor(
         "admin_consent": _microsoft.admin_consent,
         "lifecycle": lifecycle,
         "provision": provision,
+        "refuse_part": refuse_part,
         "resync": resync(lambda held: held.feed),
     },
     extras=_microsoft.extras,

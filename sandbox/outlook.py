@@ -15,13 +15,14 @@ from sandbox._microsoft import AUTH, GRAPH, invalid, missing, problem
 from sandbox._microsoft_odata import Entry, Feed, View, condition, delta, listing, resync
 from sandbox._microsoft_subscriptions import ROUTES as SUBSCRIPTIONS
 from sandbox._microsoft_subscriptions import Changed, lifecycle, sender
-from sandbox._outlook_made_up import alterable, apply, new
+from sandbox._outlook_made_up import alterable, apply, new, there_and_back
 from sandbox._outlook_mailbox import (
     Folder,
     Mailbox,
     Message,
     Told,
     default_id,
+    filled,
     folder_shown,
     immutable_id,
     in_view,
@@ -88,13 +89,19 @@ def message_changes(call: Call, box: Mailbox) -> Response:
         fits = condition(call, {"receivedDateTime": ("ge", "gt")}, options.get("$filter", ""))
         return lambda row: row if fits(row) else None
 
-    feed = box.message_feeds[_folder(call, box).id]
+    folder_id = _folder(call, box).id
+    if folder_id in box.refused:
+        text = "Access is denied. Check credentials and try again."
+        raise Answer(problem(call, 403, "ErrorAccessDenied", text))
+    feed = box.message_feeds[folder_id]
     return _delta(call, box, feed, "messages", narrow=narrow)
 
 
 def events(call: Call, box: Mailbox) -> Response:
     start, end = _window(call, call.query)
-    rows = [one for one in box.events.values() if in_view(one, start, end)]
+    held = [one for one in box.events.values() if in_view(one, start, end)]
+    # The view has the occurrences of a series, and not the series.
+    rows = [filled(box, one) for one in held if one["type"] != "seriesMaster"]
     return listing(call, rows, context="calendarView", default=DEFAULT, most=MOST)
 
 
@@ -102,7 +109,7 @@ def event(call: Call, box: Mailbox) -> Response:
     held = box.events.get(immutable_id(call.params["id"])[0])
     if held is None:
         raise missing(call, "ErrorItemNotFound")
-    return reply(_seen(call, held))
+    return reply(_seen(call, filled(box, held)))
 
 
 def event_changes(call: Call, box: Mailbox) -> Response:
@@ -268,6 +275,28 @@ def provision(boxes: Mapping[str, Any], body: Json) -> Json:
     return {"provisioned": box.provisioned}
 
 
+def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
+    """The fullest folder's messages are refused from now on, or shown again."""
+    box, stream = boxes.get(str(body.get("account", ""))), body.get("stream")
+    if box is None or not isinstance(body.get("on"), bool):
+        raise RefusedError("name an account, a stream, and whether a part of it is refused")
+    keys = list(store(box, stream)) if stream in ("messages", "attachments") else []
+    if not keys:
+        return {"keys": [], "part": ""}
+    folders = [key.partition("/")[0] for key in keys]
+    part = next(iter(box.refused), max(sorted(set(folders)), key=folders.count))
+    box.refused = {part} if body["on"] else set()
+    return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
+
+
+def move_there_and_back(boxes: Mapping[str, Any], body: Json) -> Json:
+    """A message leaves its folder and comes back, between two rounds of a client."""
+    box, key = boxes.get(str(body.get("account", ""))), str(body.get("message", ""))
+    if box is None or key not in store(box, "messages"):
+        raise RefusedError("name an account, and one of its messages as folder/id")
+    return {"message": there_and_back(box, key)}
+
+
 def expire(box: Mailbox) -> None:
     for feed in box.feeds():
         feed.expire()
@@ -298,6 +327,8 @@ vendor = Vendor(
         "admin_consent": _microsoft.admin_consent,
         "lifecycle": lifecycle,
         "provision": provision,
+        "refuse_part": refuse_part,
+        "there_and_back": move_there_and_back,
         "resync": resync(lambda box: box.folder_feed),
     },
     extras=_microsoft.extras,

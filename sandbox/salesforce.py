@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from sandbox import _salesforce_org as ledger
 from sandbox._salesforce_answers import guarded, trouble
 from sandbox._salesforce_bulk import handlers
 from sandbox._salesforce_feed import cometd, ordered
-from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS
+from sandbox._salesforce_identity import AUTH, INSTANCES, LOGINS, instance_of
 from sandbox._salesforce_identity import ROUTES as IDENTITY
 from sandbox._salesforce_kinds import (
     BY_NAME,
@@ -42,6 +43,8 @@ PAGE = 2_000
 MOST_IDS = 600_000
 UPDATED_WINDOW = timedelta(days=30)
 DAILY = 15_000
+# Of an address, with its headers.
+LONGEST_ADDRESS = 16_000
 
 
 def versions(call: Call) -> Response:
@@ -54,9 +57,13 @@ def limits(call: Call) -> Response:
 
 def query(call: Call) -> Response:
     """The first rows that a query picks; `queryAll` picks in the recycle bin, too."""
-    org = org_of(call)
-    asked = parse(call.query.get("q", ""), visible(org))
-    rows: list[Json] = list(org.rows[asked.kind.name].values())
+    org, text = org_of(call), call.query.get("q", "")
+    if len(quote(text)) > LONGEST_ADDRESS:
+        raise FaultError("URI_TOO_LONG", "the address is too long", 414)
+    asked = parse(text, visible(org))
+    if asked.kind.name in org.refused:
+        raise FaultError("INSUFFICIENT_ACCESS", "insufficient access rights on object", 403)
+    rows: list[Json] = [row for _, row in ledger.shared(org, asked.kind)]
     if "/queryAll" in call.path:
         rows += ledger.binned(org, asked.kind)
     found = pick(asked, rows)
@@ -278,10 +285,29 @@ def migrate(states: Mapping[str, Any], body: Json) -> Json:
 
 
 def hide(states: Mapping[str, Any], body: Json) -> Json:
-    """The control that takes the right to see an object from the user: `{account, objects}`."""
+    """The control that takes the right to see an object from the user, `{account, objects}`, or to
+    see some rows of a stream, `{account, stream}`, which nothing tells of."""
     org = _org(states, body)
+    if "stream" in body:
+        rows = list(store(org, str(body["stream"])))
+        keys = [key for key in rows if not key.endswith(org.admin_id)][::3]
+        org.unshared |= {key.rpartition(":")[2] for key in keys}
+        return {"keys": keys}
     org.hidden = {str(name) for name in body.get("objects", ())}
     return {"hidden": sorted(org.hidden)}
+
+
+def refuse_part(states: Mapping[str, Any], body: Json) -> Json:
+    """The control that has queries of one of the org's own objects refused, or taken again:
+    `{account, stream, on}`."""
+    org, name = _org(states, body), CUSTOM[0].name
+    if body.get("stream") != CUSTOM_STREAM:
+        return {"keys": [], "part": ""}
+    org.refused = {name} if body.get("on", True) else set()
+    return {
+        "keys": [key for key in store(org, CUSTOM_STREAM) if key.startswith(f"{name}:")],
+        "part": name,
+    }
 
 
 def change_events(states: Mapping[str, Any], body: Json) -> Json:
@@ -301,7 +327,9 @@ def _forget(org: Org) -> None:
 
 
 def _extras(account_id: str, origin: str) -> Json:
-    return {"instances": list(INSTANCES), "logins": list(LOGINS)}
+    """The org of the printed token is at its own instance."""
+    root = f"{origin}/{instance_of(account_id)}/services/data/v67.0"
+    return {"base_url": root, "instances": list(INSTANCES), "logins": list(LOGINS)}
 
 
 def _alterable(org: Org, stream: str) -> Iterator[str]:
@@ -365,7 +393,7 @@ vendor = Vendor(
     expire_checkpoints=_forget,
     controls={
         **{"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
-        "change_events": change_events,
+        **{"change_events": change_events, "refuse_part": refuse_part},
     },
     webhook=SENDER,
     extras=_extras,

@@ -5,6 +5,7 @@ https://shopify.dev/docs/api/admin-graphql
 
 import re
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError, parse, validate
@@ -14,7 +15,7 @@ from sandbox._shopify_auth import AUTH, AUTH_ROUTES, HOST, TOKEN, token_of
 from sandbox._shopify_events import SENDER, VERSION, privacy
 from sandbox._shopify_graphql import FILES, resolve
 from sandbox._shopify_schema import SCHEMA, cost_of
-from sandbox._shopify_shop import Shop, apply, new, store
+from sandbox._shopify_shop import Shop, apply, new, sell, store
 from sandbox._vendor import (
     Call,
     Json,
@@ -203,6 +204,30 @@ def bulk(states: Mapping[str, Shop], body: Json) -> Json:
     return {}
 
 
+def orders(states: Mapping[str, Shop], body: Json) -> Json:
+    """Of how many days (`shown_days`) the shop's orders are shown; null shows them all."""
+    shop = _shop(states, body)
+    shop.shown_days = body.get("shown_days", shop.shown_days)
+    return {"shown_days": shop.shown_days}
+
+
+def sale(states: Mapping[str, Shop], body: Json) -> Json:
+    """A product is sold."""
+    return {"product": sell(_shop(states, body), Random(body.get("seed", 1)))}
+
+
+def lag(states: Mapping[str, Shop], body: Json) -> Json:
+    """How many `seconds` after them changes show in searches from now on; by id they do at once."""
+    shop = _shop(states, body)
+    shop.lag = float(body.get("seconds", 0))
+    return {"seconds": shop.lag}
+
+
+def no_part(states: Mapping[str, Shop], body: Json) -> Json:
+    """No stream has parts that could be refused; what is hidden is old, see `orders`."""
+    return {"part": "", "keys": []}
+
+
 def _shop(states: Mapping[str, Shop], body: Json) -> Shop:
     account = str(body.get("account", ""))
     if account not in states:
@@ -240,7 +265,16 @@ vendor = Vendor(
     apply=apply,
     trouble=trouble,
     limits=(Limit("points", BUCKET, BUCKET / RESTORE, points),),
-    controls={"uninstall": uninstall, "request": request, "bulk": bulk},
+    controls={
+        "uninstall": uninstall,
+        "request": request,
+        "bulk": bulk,
+        "orders": orders,
+        "sale": sale,
+        "lag": lag,
+        "refuse_part": no_part,
+        "hide": no_part,
+    },
     webhook=SENDER,
     extras=_extras,
     token=token_of,

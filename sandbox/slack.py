@@ -11,7 +11,15 @@ from sandbox._slack_events import SENDER
 from sandbox._slack_made_up import new
 from sandbox._slack_methods import ROUTES, method_of, trouble
 from sandbox._slack_rows import BOT
-from sandbox._slack_workspace import Workspace, alterable, apply, join, leave, store
+from sandbox._slack_workspace import (
+    Workspace,
+    alterable,
+    apply,
+    join,
+    leave,
+    of_a_channel,
+    store,
+)
 from sandbox._vendor import Call, Json, Limit, RefusedError, Vendor
 
 # By the minute, of each method by itself. Tiers 2, 3 and 4.
@@ -43,11 +51,13 @@ def _space(states: Mapping[str, Workspace], body: Json) -> Workspace:
 
 def app_settings(states: Mapping[str, Workspace], body: Json) -> Json:
     """Whether the app is `restricted`, as one that is sold outside the marketplace, and whether
-    its tokens are rotated (`rotates`), as an account finds it."""
+    its tokens are rotated (`rotates`), as an account finds it; and how many days back its plan
+    shows messages (`shown_days`, 90 of a free one, null without a limit)."""
     space = _space(states, body)
+    space.shown_days = body.get("shown_days", space.shown_days)
     space.restricted = bool(body.get("restricted", space.restricted))
     space.rotates = bool(body.get("rotates", space.rotates))
-    return {"restricted": space.restricted, "rotates": space.rotates}
+    return {name: getattr(space, name) for name in ("restricted", "rotates", "shown_days")}
 
 
 def tell(states: Mapping[str, Workspace], body: Json) -> Json:
@@ -70,6 +80,28 @@ def invite(states: Mapping[str, Workspace], body: Json) -> Json:
     if not inside:
         space.news("channel_left", channel=channel)
     return {"channel": channel, "is_member": inside}
+
+
+def refuse_part(states: Mapping[str, Workspace], body: Json) -> Json:
+    """One channel cannot be read from now on, as a private one without groups:history; or, with
+    `on` false, all can again."""
+    space = _space(states, body)
+    channel, keys = of_a_channel(space, str(body.get("stream")))
+    if not body.get("on", True):
+        space.refused.clear()
+    elif channel:
+        space.refused.add(channel)
+    return {"part": channel, "keys": keys}
+
+
+def hide(states: Mapping[str, Workspace], body: Json) -> Json:
+    """The app is put out of a channel, and nothing tells it so."""
+    space = _space(states, body)
+    channel, keys = of_a_channel(space, str(body.get("stream")))
+    if channel:
+        space.channels[channel] = {**space.channels[channel], "is_member": False}
+        space.members[channel].discard(BOT)
+    return {"part": channel, "keys": keys}
 
 
 def forget_cursors(space: Workspace) -> None:
@@ -100,6 +132,12 @@ vendor = Vendor(
         *(Limit(name, amount, 60.0, _counts(name)) for name, amount in TIERS.items()),
         *(Limit(f"{name} of some", 1, 60.0, _counts(name, restricted=True)) for name in SLOW),
     ),
-    controls={"app": app_settings, "tell": tell, "invite": invite},
+    controls={
+        "app": app_settings,
+        "tell": tell,
+        "invite": invite,
+        "refuse_part": refuse_part,
+        "hide": hide,
+    },
     webhook=SENDER,
 )

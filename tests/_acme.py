@@ -76,6 +76,13 @@ class Acme:
     def fault(self, kind: str, **options: Any) -> None:
         self._control("/faults", {"kind": kind, "path": "/token", **options})
 
+    def hold(self) -> None:
+        """The next refresh waits for its answer until it is let go."""
+        self.fault("slow", seconds=600)
+
+    def let_go(self) -> None:
+        httpx.delete(f"{self.origin}/_control/acme/faults").raise_for_status()
+
     @property
     def calls(self) -> int:
         """How often the token endpoint was called."""

@@ -20,7 +20,9 @@ from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, R
 from connectors._client import Client
 from connectors._hosts import filled
 from connectors._oauth import authorize_url, exchange, identify
-from flows._reading import LEASE_TTL, Outcome, Reading, renewed, store
+from flows._batches import Outcome
+from flows._reading import Reading
+from flows._storing import LEASE_TTL, renewed, store
 from settings import Settings, read
 from storage import (
     audits,

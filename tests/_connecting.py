@@ -95,7 +95,7 @@ class Connecting:
 
     def person(self) -> Person:
         """Somebody with a browser that was never here."""
-        http = httpx.Client(trust_env=False, timeout=30)
+        http = httpx.Client(trust_env=False, timeout=60)
         return Person(self.origin, self._open.enter_context(http))
 
     def link(

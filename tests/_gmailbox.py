@@ -15,7 +15,7 @@ _numbers = count(1)
 @contextmanager
 def calm(origin: str) -> Iterator[httpx.Client]:
     """A client of the sandbox, after the orders of earlier tests are taken back."""
-    with httpx.Client(base_url=origin, timeout=20) as client:
+    with httpx.Client(base_url=origin, timeout=60) as client:
         client.delete("/_control/gmail/faults")
         client.post("/_control/gmail/limits", json={"scale": 1000})
         client.post("/_control/gmail/quota_status", json={"status": 429})

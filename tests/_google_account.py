@@ -17,7 +17,7 @@ _numbers = count(1)
 @contextmanager
 def alone(vendor: str) -> Iterator[httpx.Client]:
     """A client of a sandbox of that vendor, whose limits are no matter."""
-    with start([vendor]) as origin, httpx.Client(base_url=origin, timeout=20) as client:
+    with start([vendor]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         client.post(f"/_control/{vendor}/limits", json={"scale": 1000})
         yield client
 

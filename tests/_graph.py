@@ -23,7 +23,7 @@ IDENTITY = "offline_access openid profile User.Read"
 @contextmanager
 def calm(origin: str, vendor: str) -> Iterator[httpx.Client]:
     """A client of the sandbox, after the orders of earlier tests are taken back."""
-    with httpx.Client(base_url=origin, timeout=20) as client:
+    with httpx.Client(base_url=origin, timeout=60) as client:
         client.delete(f"/_control/{vendor}/faults")
         client.post(f"/_control/{vendor}/limits", json={"scale": 1000})
         yield client

@@ -82,7 +82,7 @@ class LocalStripe:
 
     async def sells(self) -> None:
         """Begin from nothing but what there is to buy."""
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             url = f"{self.origin}/api.stripe.com/_config/data"
             (await http.delete(url, auth=(KEY, ""))).raise_for_status()
         for price, amount in PRICES.items():

@@ -18,7 +18,7 @@ from sandbox._webhooks import (
     again_after,
 )
 from tests._delivered import Place
-from tests._receiver import Answering, Received
+from tests._receiver import PATIENCE, Answering, Received
 
 HOST = "api.made.up"
 AUTH = OAuth(
@@ -81,7 +81,7 @@ def _compose(delivery: Delivery) -> Message:
 
 SENDER = Sender(
     compose=_compose,
-    deadline=5.0,
+    deadline=PATIENCE,
     retry=again_after(60, 600),
     batch=3,
     secret="made-up secret",

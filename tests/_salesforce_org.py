@@ -11,6 +11,7 @@ import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import sandbox
 from connectors import Checkpoint, Page, Request, Response, load
 from tests._driving import drive
+from tests._judging import as_the_client
 
 SALESFORCE = load("salesforce")
 
@@ -60,7 +61,7 @@ class Org:
                 at, type(context)(now=self.now, account_id=self.id, config=self.config)
             )
 
-        return drive(read, self, at)
+        return drive(read, as_the_client(SALESFORCE, self), at)
 
     def queries(self) -> list[str]:
         return [str(one.params["q"]) for one in self.asked if "q" in one.params]
@@ -91,7 +92,10 @@ class Org:
 @contextmanager
 def opened(*, size: int = 20) -> Iterator[Org]:
     """A new org of a new sandbox."""
-    with sandbox.start(["salesforce"]) as origin, httpx.Client(base_url=origin) as client:
+    with (
+        sandbox.start(["salesforce"]) as origin,
+        httpx.Client(base_url=origin, timeout=60) as client,
+    ):
         account = client.post("/_control/salesforce/accounts", json={"size": size}).json()["id"]
         granted = client.post("/_control/salesforce/grant", json={"account": account}).json()
         instance = granted["instance_url"].removeprefix("https://")

@@ -149,6 +149,18 @@ class Sandboxed:
     def fault(self, integration: str, kind: str, **options: Any) -> None:
         self.control("POST", f"/{integration}/faults", {"kind": kind, **options})
 
+    def hold(self, integration: str, **options: Any) -> None:
+        """Requests such as a fault is ordered for wait for their answer until they are let go."""
+        self.fault(integration, "slow", seconds=600, **options)
+
+    def let_go(self, integration: str) -> None:
+        self.control("DELETE", f"/{integration}/faults")
+
+    def asked(self, integration: str, part: str = "") -> int:
+        """How many requests came whose path has that part, answered or held."""
+        log = self.control("GET", f"/{integration}/requests")["log"]
+        return sum(part in entry["path"] for entry in log)
+
     def one(self, query: str, *values: object) -> Any:
         """The single value of a query, as the superuser."""
         with psycopg.connect(self.database_url) as sql:

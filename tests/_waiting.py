@@ -2,12 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-async def until(so: Callable[[], object], *, seconds: float = 60) -> None:
+async def until(so: Callable[[], object], *, seconds: float = 120) -> None:
     """Returns once it is so; an assertion fails when that takes too long."""
+
+    async def is_so() -> object:
+        return so()
+
+    await found(is_so, seconds=seconds)
+
+
+async def found(asking: Callable[[], Awaitable[T]], *, seconds: float = 120) -> T:
+    """What is asked for, once it is there; an assertion fails when that takes too long."""
     deadline = time.monotonic() + seconds
-    while not so():
+    while not (answer := await asking()):
         assert time.monotonic() < deadline, "it did not come about"
         await asyncio.sleep(0.05)
+    return answer

@@ -80,7 +80,7 @@ class Api:
 async def api_of(app: FastAPI) -> AsyncIterator[Api]:
     async with (
         serving(app) as origin,
-        httpx.AsyncClient(base_url=origin, timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(base_url=origin, timeout=60, trust_env=False) as http,
     ):
         yield Api(http)
 

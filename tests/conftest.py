@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -23,7 +24,15 @@ from storage.database import Database
 from storage.migrate import migrate
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
+from tests._limits import lift
+from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +41,8 @@ def home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="atom-test-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
+        # The last test pays for it: files of a thousand databases, on a disk that others use too.
+        lift()
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ async def test_in_whatever_order_and_however_often_events_come_the_end_is_the_sa
     # Each example takes a good part of a second: none is spent on making a failure smaller.
     phases = (Phase.explicit, Phase.generate)
 
-    @settings(max_examples=8, deadline=None, database=None, phases=phases)
+    @settings(max_examples=8, database=None, phases=phases)
     @given(late, again)
     def any_order(late: list[int], again: list[int | None]) -> None:
         asyncio.run_coroutine_threadsafe(ends(late, again), loop).result(60)

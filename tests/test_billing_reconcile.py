@@ -92,7 +92,7 @@ def desk(
     tmp_path: Path,
 ) -> Iterator[Desk]:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    with httpx.Client(base_url=origin) as http:
+    with httpx.Client(base_url=origin, timeout=60) as http:
         account = http.post("/_control/stripe/accounts", json={}).json()["id"]
         grant = http.post("/_control/stripe/grant", json={"account": account})
         key = grant.json()["access_token"]

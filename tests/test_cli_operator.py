@@ -167,3 +167,13 @@ async def test_what_is_to_be_erased_is_listed_and_can_be_withdrawn(
     ).output == "1 duties were withdrawn\n"
     assert (await typed("events", "withdraw", str(duty["id"]))).exit_code == 1
     assert json.loads((await typed("events", "--duties", "--json")).stdout)["duties"] == []
+
+
+async def test_a_database_that_is_not_set_up_is_told_of_in_one_line(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    for words in (["status"], ["status", "acme/hubspot"], ["events"], ["tenants", "list"]):
+        told = await typed(*words)
+        assert isinstance(told.exception, SchemaError), words
+        assert "run `atom-sync migrate`" in str(told.exception)

@@ -55,7 +55,7 @@ def clock() -> PlayedClock:
 
 @pytest.fixture
 async def transport(vendor: Vendor, clock: PlayedClock) -> AsyncIterator[Transport]:
-    opened = Transport(sandbox_url=vendor.origin, clock=clock, timeout=timedelta(seconds=1))
+    opened = Transport(sandbox_url=vendor.origin, clock=clock)
     yield opened
     await opened.close()
 
@@ -216,8 +216,13 @@ async def test_patience_ends_with_the_fifth_failure(vendor: Vendor, speaker: Spe
 async def test_a_vendor_that_hangs_or_is_away_is_unavailable(
     vendor: Vendor, speaker: Speaker
 ) -> None:
-    vendor.will(Answer(hang=1.5, body={}), Answer(body={"late": False}))
+    vendor.will(Answer(hang=3, body={}), Answer(body={"late": False}))
+    impatient = Transport(
+        sandbox_url=vendor.origin, clock=speaker.clock, timeout=timedelta(seconds=1)
+    )
+    speaker.transport = impatient
     assert (await speaker.client().send(Request.get("/x"))).json == {"late": False}
+    await impatient.close()
     gone = Transport(sandbox_url="http://127.0.0.1:1", clock=speaker.clock)
     speaker.transport = gone
     with pytest.raises(ProviderUnavailableError, match="could not be reached"):
@@ -527,7 +532,7 @@ async def test_a_gzip_bomb_is_not_unpacked(vendor: Vendor, clock: PlayedClock) -
 async def test_requests_of_one_connection_run_side_by_side_within_bounds(
     vendor: Vendor, speaker: Speaker
 ) -> None:
-    vendor.will(Answer(body=1, hang=0.02))
+    vendor.will(Answer(body=1, hang=0.1))
 
     def reader() -> Reader:
         responses = yield tuple(Request.get(f"/{number}") for number in range(12))
@@ -540,7 +545,7 @@ async def test_requests_of_one_connection_run_side_by_side_within_bounds(
 
 
 async def test_the_failure_of_one_stops_the_others(vendor: Vendor, speaker: Speaker) -> None:
-    vendor.will(Answer(400), Answer(body=1, hang=0.05))
+    vendor.will(Answer(400), Answer(body=1, hang=1))
 
     def reader() -> Reader:
         yield tuple(Request.get(f"/{number}") for number in range(30))

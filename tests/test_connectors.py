@@ -17,7 +17,7 @@ import pytest
 
 import connectors
 from connectors import Checkpoint, Connector, Stream, load
-from flows._reading import Outcome
+from flows._batches import Outcome
 from tests._conformance import Bench, Tried
 from tests._conformance_line import at
 from tests._conformance_which import (

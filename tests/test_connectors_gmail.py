@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from connectors import (
-    BrokenConnectionError,
     CheckpointExpiredError,
     ContractError,
+    NotAllowedError,
+    ProviderUnavailableError,
     RateLimitedError,
     Request,
     Response,
@@ -120,12 +121,50 @@ def test_changes_are_fetched_again_and_deletes_told() -> None:
     assert page.checkpoint == {"history_id": "106"}
 
 
-def test_a_message_that_is_gone_before_it_is_fetched_is_a_delete() -> None:
+def test_a_message_that_is_named_and_not_shown_is_read_again_before_it_counts_as_gone() -> None:
     mailbox = Mailbox(3)
     mailbox.change("labelsAdded", "m1")
     del mailbox.messages["m1"]
     (page,) = drive(MESSAGES.read, mailbox, {"history_id": "100"})
-    assert (list(page.records), page.deleted) == ([], ["m1"])
+    assert (list(page.records), page.deleted, page.unsettled) == ([], [], ["m1"])
+    assert MESSAGES.fetch
+    fetch = MESSAGES.fetch
+    (again,) = drive(lambda at, context: fetch(["m1", "m2"], context), mailbox)
+    assert ([one["id"] for one in again.records], again.deleted) == (["m2"], ["m1"])
+
+
+def test_a_message_that_fails_by_itself_keeps_none_back_and_an_outage_is_one() -> None:
+    mailbox = Mailbox(8)
+    broken = {"m3"}
+
+    def answer(request: Request) -> Response:
+        if request.path.rpartition("/")[2] in broken:
+            raise ProviderUnavailableError("away")
+        return mailbox(request)
+
+    (page,) = drive(MESSAGES.read, answer)
+    assert (len(page.records), page.unsettled) == (7, ["m3"])
+    broken |= {f"m{number}" for number in range(8)}
+    with pytest.raises(ProviderUnavailableError):
+        drive(MESSAGES.read, answer)
+
+
+def test_the_audit_lists_ids_and_fetches_nothing() -> None:
+    mailbox = Mailbox(130)
+    for stream, count in ((MESSAGES, 130), (THREADS, 13)):
+        assert stream.listing
+        mailbox.asked.clear()
+        pages = drive(stream.listing, mailbox)
+        assert sum(len(page.records) for page in pages) == count
+        assert len(mailbox.asked) == 1
+
+
+def test_a_record_of_the_history_that_only_names_messages_has_them_read() -> None:
+    mailbox = Mailbox(3)
+    mailbox.history_id += 1
+    mailbox.log.append({"id": str(mailbox.history_id), "messages": [{"id": "m2"}]})
+    (page,) = drive(MESSAGES.read, mailbox, {"history_id": "100"})
+    assert [record["id"] for record in page.records] == ["m2"]
 
 
 def test_threads_follow_their_messages_and_go_with_the_last() -> None:
@@ -166,6 +205,7 @@ def test_a_page_token_that_lapsed_reads_the_history_again_from_its_start() -> No
 
 def test_a_history_that_gmail_forgot_starts_the_stream_over() -> None:
     mailbox = Mailbox(10)
+    mailbox.change("labelsAdded", "m1")
     mailbox.oldest = 200
     for stream in (MESSAGES, THREADS, GMAIL.stream("history")):
         with pytest.raises(CheckpointExpiredError):
@@ -203,13 +243,13 @@ def refusal(reason: str, *, field: str = "errors") -> Response:
     [
         (refusal("rateLimitExceeded"), RateLimitedError),
         (refusal("userRateLimitExceeded"), RateLimitedError),
-        (refusal("insufficientPermissions"), BrokenConnectionError),
-        (refusal("ACCESS_TOKEN_SCOPE_INSUFFICIENT", field="details"), BrokenConnectionError),
+        (refusal("insufficientPermissions"), NotAllowedError),
+        (refusal("ACCESS_TOKEN_SCOPE_INSUFFICIENT", field="details"), NotAllowedError),
         (refusal("accessNotConfigured"), ContractError),
         (refusal("other"), type(None)),
         (response({"error": "canary"}, status=403), type(None)),
         (response(None, status=403), type(None)),
-        (response({}, status=429), type(None)),
+        (response({}, status=429), RateLimitedError),
     ],
 )
 def test_a_403_is_told_apart_by_its_reason(answer: Response, expected: type) -> None:
@@ -219,14 +259,17 @@ def test_a_403_is_told_apart_by_its_reason(answer: Response, expected: type) -> 
 def test_calls_cost_quota_units() -> None:
     mailbox = Mailbox(11)
     drive(THREADS.read, mailbox)
-    assert [request.cost for request in mailbox.asked] == [1, 10, 10, 10]
+    assert [request.cost for request in mailbox.asked] == [1, 10, 40, 40]
     mailbox.asked.clear()
     drive(MESSAGES.read, mailbox, {"history_id": "100"})
     assert [request.cost for request in mailbox.asked] == [2]
 
 
-def test_a_position_that_gmail_forgets_at_once_is_no_endless_loop() -> None:
+def test_a_mailbox_at_rest_whose_position_gmail_forgets_has_nothing_new() -> None:
     mailbox = Mailbox(1)
     mailbox.oldest = 10_000
-    with pytest.raises(CheckpointExpiredError):
-        drive(GMAIL.stream("history").read, mailbox)
+    pages = drive(GMAIL.stream("history").read, mailbox)
+    assert pages[-1].checkpoint == {"history_id": "100"}
+    for stream in (MESSAGES, THREADS):
+        (page,) = drive(stream.read, mailbox, {"history_id": "100"})
+        assert (list(page.records), page.checkpoint) == ([], {"history_id": "100"})

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 
 from connectors import Connector, Stream
-from flows._reading import Outcome
+from flows._batches import Outcome
 from tests._conformance import Bench, Tried
 from tests._conformance_which import FEW, MEDIUM, SMALL, Of, streams
 
@@ -70,8 +70,13 @@ async def test_a_look_that_finds_nothing_new_costs_the_same_whatever_is_stored_a
 # -- Checked against what the vendor lists -------------------------------------------------------
 
 
+# Whose listing shows ids, and no version: what a stored row says is not checked.
+IDS_ONLY = {("gmail", "messages")}
+
+
 async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None:
     tried, stream = rest.tried, rest.stream
+    checks_rows = (tried.connector.name, stream.name) not in IDS_ONLY
     if stream.append_only:
         pytest.skip("what is only ever added to may not be shown by the vendor any more")
     keys = sorted(tried.stored(stream))
@@ -79,12 +84,13 @@ async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None
         pytest.skip("this account has too few of them")
     lost, changed = keys[0], keys[1]
     tried.tamper(stream, "DELETE FROM records WHERE record_id = %s AND", lost)
-    tried.tamper(
-        stream,
-        "UPDATE records SET data = '{}', content_hash = '', version = version - 1,"
-        " observed_at = observed_at - interval '400 days' WHERE record_id = %s AND",
-        changed,
-    )
+    if checks_rows:
+        tried.tamper(
+            stream,
+            "UPDATE records SET data = '{}', content_hash = '', version = version - 1,"
+            " observed_at = observed_at - interval '400 days' WHERE record_id = %s AND",
+            changed,
+        )
     tried.tamper(
         stream,
         "INSERT INTO records (connection_id, record_id, stream, tenant_id, data, version,"
@@ -96,10 +102,12 @@ async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None
     found = await tried.audit(stream)
     assert not tried.difference(stream)
     if not stream.snapshot:  # each read of a snapshot is a check of it
-        assert (found.missing, found.stale, found.extra) == (1, 1, 1)
+        assert (found.missing, found.stale, found.extra) == (1, int(checks_rows), 1)
 
 
 async def test_an_audit_of_what_is_right_finds_nothing(rest: Rest) -> None:
+    if rest.stream.from_now_on:
+        pytest.skip("there is nothing to check it against")
     found = await rest.tried.audit(rest.stream)
     assert found.drift == 0
     assert found.ended_at is not None

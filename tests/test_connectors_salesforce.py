@@ -23,9 +23,10 @@ from connectors import (
 )
 from connectors import _salesforce_bulk as bulk
 from connectors import _salesforce_objects as objects
+from connectors import _salesforce_query as soql
 from connectors._hosts import check_account
 from connectors._oauth import OAuthApp, answered, authorize_url
-from connectors._salesforce_objects import eighteen
+from connectors._salesforce_query import eighteen
 from connectors._versions import parse_time
 from deployments import runtime
 from flows._clients import client_of
@@ -65,7 +66,7 @@ def test_rows_come_without_the_attributes_and_the_compound_fields(org: Org) -> N
 def test_a_backfill_goes_on_after_the_last_id_whatever_changes_meanwhile(
     org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "PAGE", 4)
+    monkeypatch.setattr(soql, "PAGE", 4)
     changed = cycle(org.store("contacts"))
 
     def touch(request: Request, body: Any) -> Any:
@@ -87,7 +88,7 @@ def test_rows_of_one_second_are_told_apart_by_their_ids(
     since = org.read("contacts")[-1].checkpoint
     org.client.post("/_control/clock", json={"stopped": True})
     made = {org.change("contacts", "add") for _ in range(11)}
-    monkeypatch.setattr(objects, "PAGE", 3)
+    monkeypatch.setattr(soql, "PAGE", 3)
     pages = org.read("contacts", since)
     assert made == {row["Id"] for page in pages for row in page.records}
     assert len({row["SystemModstamp"] for page in pages for row in page.records}) == 1
@@ -114,7 +115,7 @@ def test_a_time_without_a_colon_in_its_offset_is_read_and_goes_unquoted_into_a_q
     since = org.read("leads")[-1].checkpoint
     for _ in range(3):
         org.change("leads", "add")
-    monkeypatch.setattr(objects, "PAGE", 2)
+    monkeypatch.setattr(soql, "PAGE", 2)
     pages = org.read("leads", since)
     row = pages[0].records[-1]
     assert row["SystemModstamp"].endswith(".000+0000")
@@ -136,7 +137,7 @@ def test_a_checkpoint_stays_behind_its_read_by_what_a_transaction_may_last(org: 
 
 def by_job(org: Org, monkeypatch: pytest.MonkeyPatch, *, part: int = 4) -> None:
     """Backfills leave what is beyond one page of two rows to a bulk job that ends at once."""
-    monkeypatch.setattr(objects, "PAGE", 2)
+    monkeypatch.setattr(soql, "PAGE", 2)
     monkeypatch.setattr(objects, "BY_PAGES", 1)
     monkeypatch.setattr(bulk, "PART", part)
     monkeypatch.setattr("sandbox._salesforce_bulk.TAKES", 0.0)
@@ -294,6 +295,109 @@ def test_an_org_has_objects_of_its_own(org: Org) -> None:
     assert not any("History" in request.path for request in org.asked)
 
 
+def test_an_object_whose_rows_are_refused_keeps_what_was_read_of_it_and_the_others_go_on(
+    org: Org,
+) -> None:
+    first = org.read("custom_objects")
+    refused = org.control("refuse_part", stream="custom_objects", on=True)
+    added = {org.change("custom_objects", "add") for _ in range(8)}
+    second = org.read("custom_objects", first[-1].checkpoint)
+    found = stored(org, "custom_objects", first, second)
+    others = {key for key in added if not key.startswith(refused["part"])}
+    assert others
+    assert others <= found.keys()
+    assert set(refused["keys"]) - added <= found.keys()
+    (unread,) = second[-1].unread or ()
+    assert unread.part == refused["part"]
+    assert isinstance(unread.error, NotAllowedError)
+    org.control("refuse_part", stream="custom_objects", on=False)
+    org.advance(timedelta(hours=1))
+    third = org.read("custom_objects", second[-1].checkpoint)
+    assert stored(org, "custom_objects", first, second, third) == org.store("custom_objects")
+    assert not third[-1].unread
+
+
+def test_an_object_in_which_nothing_changed_is_asked_for_that_alone(org: Org) -> None:
+    at = org.read("custom_objects")[-1].checkpoint
+    org.asked.clear()
+    at = org.read("custom_objects", at)[-1].checkpoint
+    assert [request.path for request in org.asked] == ["/sobjects", "/queryAll/", "/queryAll/"]
+    org.advance(timedelta(hours=7))
+    org.asked.clear()
+    org.read("custom_objects", at)
+    assert sum("/deleted/" in request.path for request in org.asked) == 2
+
+
+def test_a_checkpoint_of_an_earlier_release_is_gone_on_with(org: Org) -> None:
+    since = org.read("custom_objects")[-1].checkpoint["parts"]["Invoice__c"]["since"]
+    old = {"objects": {"Invoice__c": {"since": since}}, "left": ["Shipment__c"]}
+    pages = org.read("custom_objects", old)
+    rows = [row for page in pages for row in page.records]
+    assert {row["object"] for row in rows} == {"Shipment__c"}
+
+
+def test_an_object_of_more_fields_than_fit_into_an_address_is_read_in_several_queries(
+    org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soql, "LONGEST_FIELDS", 150)
+    monkeypatch.setattr(soql, "WIDE_PAGE", 3)
+    first = org.read("accounts")
+    assert stored(org, "accounts", first) == org.store("accounts")
+    for op in ("add", "change", "delete"):
+        id_ = None if op == "add" else next(iter(org.store("accounts")))
+        org.change("accounts", op, id=id_)
+    second = org.read("accounts", first[-1].checkpoint)
+    assert stored(org, "accounts", first, second) == org.store("accounts")
+
+
+def test_rows_that_an_event_names_are_told_apart_by_what_became_of_them(org: Org) -> None:
+    live, gone, hidden = list(org.store("leads"))[:3]
+    org.change("leads", "delete", id=gone)
+
+    def share(request: Request, body: Any) -> Any:
+        if "q" not in request.params:
+            return body
+        return {**body, "records": [row for row in body["records"] if row["Id"] != hidden]}
+
+    org.alter = share
+    fetch = SALESFORCE.stream("leads").fetch
+    assert fetch
+    (page,) = drive(lambda at, context: fetch([live, gone, hidden], context), org)
+    assert [row["Id"] for row in page.records] == [live]
+    assert (page.deleted, page.hidden) == ([gone], [hidden])
+
+
+def test_an_account_that_was_merged_away_says_into_which_one(org: Org) -> None:
+    at = org.read("accounts")[-1].checkpoint
+    survivor, loser = list(org.store("accounts"))[:2]
+    org.change("accounts", "delete", id=loser)
+
+    def merged(request: Request, body: Any) -> Any:
+        for row in body.get("records", ()) if "q" in request.params else ():
+            if row["Id"] == loser:
+                row["MasterRecordId"] = survivor
+        return body
+
+    org.alter = merged
+    pages = org.read("accounts", at)
+    assert {k: v for page in pages for k, v in page.merged.items()} == {loser: survivor}
+    assert loser not in deleted(pages)
+
+
+def test_the_listing_for_an_audit_shows_ids_and_versions_alone(org: Org) -> None:
+    for name in ("accounts", "users", "custom_objects"):
+        stream = SALESFORCE.stream(name)
+        assert stream.listing
+        pages = drive(stream.listing, org)
+        listed = {key: row for key, row in held(stream, pages).items()}
+        assert listed.keys() == org.store(name).keys()
+        assert all(
+            stream.version(row) == stream.version(listed[key])
+            for key, row in org.store(name).items()
+        )
+        assert max(map(len, listed.values())) <= 4
+
+
 def test_only_the_objects_that_a_tenant_chose_are_read(org: Org) -> None:
     org.config = {"objects": "lead,invoice__c"}
     assert stored(org, "accounts", org.read("accounts")) == {}
@@ -308,7 +412,7 @@ def test_an_object_that_is_no_longer_there_takes_its_rows_along(org: Org) -> Non
     second = org.read("custom_objects", first[-1].checkpoint)
     left = stored(org, "custom_objects", first, second)
     assert {row["object"] for row in left.values()} == {"Invoice__c"}
-    assert set(second[-1].checkpoint["objects"]) == {"Invoice__c"}
+    assert set(second[-1].checkpoint["parts"]) == {"Invoice__c"}
 
 
 def test_an_object_that_the_user_may_not_see_leaves_the_others_alone(org: Org) -> None:
@@ -327,6 +431,12 @@ def test_what_a_field_is_called_cannot_change_the_query(org: Org) -> None:
     org.alter = odd
     with pytest.raises(ContractError):
         org.read("leads")
+
+
+def test_the_token_that_the_sandbox_prints_works_at_the_address_it_prints(org: Org) -> None:
+    told = org.client.get("/_control").json()["salesforce"]
+    token = {"authorization": f"Bearer {told['access_token']}"}
+    assert org.client.get(f"{told['base_url']}/sobjects", headers=token).status_code == 200
 
 
 # -- Who we are, and what is refused ------------------------------------------------------------
@@ -380,7 +490,11 @@ def test_no_token_goes_to_an_instance_that_is_not_salesforces(url: str) -> None:
         (403, "API_CURRENTLY_DISABLED", NotAllowedError),
         (400, "INVALID_TYPE", NotAllowedError),
         (400, "QUERY_TIMEOUT", ProviderUnavailableError),
-        (401, "INVALID_SESSION_ID", type(None)),
+        (400, "TXN_SECURITY_METERING_ERROR", ProviderUnavailableError),
+        (400, "OPERATION_TOO_LARGE", NotAllowedError),
+        (401, "INVALID_SESSION_ID", BrokenConnectionError),
+        (400, "InvalidSessionId", BrokenConnectionError),
+        (400, "MALFORMED_QUERY", type(None)),
     ],
 )
 def test_an_error_is_told_by_its_code_in_a_list(status: int, code: str, error: type) -> None:
@@ -447,7 +561,7 @@ async def test_an_org_that_is_moved_is_found_again_by_the_next_token_answer(
 async def test_the_rows_of_a_bulk_job_come_through_the_client_as_csv(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "PAGE", 2)
+    monkeypatch.setattr(soql, "PAGE", 2)
     monkeypatch.setattr(objects, "BY_PAGES", 1)
     monkeypatch.setattr(bulk, "ASKED_AGAIN", timedelta(seconds=0.5))
     with sandbox.start(["salesforce"]) as origin:

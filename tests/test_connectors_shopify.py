@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from connectors import (
     SignatureError,
     load,
 )
-from connectors._shopify import BY_PAGES, DEAREST, LOOKBACK, Rows, classify, returned
+from connectors._shopify import BY_PAGES, DEAREST, LOOKS, Rows
+from connectors._shopify_answers import classify, returned
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
 from sandbox._shopify_auth import signed
 from tests._conformance import Bench, Tried
@@ -139,7 +141,7 @@ async def test_a_real_429_is_waited_for_as_its_header_says(bench: Bench) -> None
         (401, "[API] Invalid API key or access token", type(None)),
         (402, "Unavailable Shop", ProviderUnavailableError),
         (423, "Locked", ProviderUnavailableError),
-        (404, "Not Found", BrokenConnectionError),
+        (404, "Not Found", ProviderUnavailableError),
         (200, [{"message": "", "extensions": {"code": "ACCESS_DENIED"}}], NotAllowedError),
         (200, [{"extensions": {"code": "INTERNAL_SERVER_ERROR"}}], ProviderUnavailableError),
         (200, [{"message": "no extensions"}], type(None)),
@@ -147,6 +149,21 @@ async def test_a_real_429_is_waited_for_as_its_header_says(bench: Bench) -> None
 )
 def test_what_is_wrong_is_told_in_several_forms(status: int, errors: Any, kind: type) -> None:
     assert isinstance(classify(response({"errors": errors}, status)), kind)
+
+
+def test_a_shop_that_is_gone_or_frozen_is_believed_only_if_it_stays_so() -> None:
+    gone = classify(response({"errors": "Not Found"}, 404))
+    assert isinstance(gone, ProviderUnavailableError)
+    assert isinstance(gone.lasting, BrokenConnectionError)
+    frozen = classify(response({"errors": "Unavailable Shop"}, 402))
+    assert isinstance(frozen, ProviderUnavailableError)
+    assert isinstance(frozen.lasting, NotAllowedError)
+
+
+def test_a_row_that_is_denied_as_a_whole_is_no_field_of_one() -> None:
+    wrong = {"path": ["nodes", 0], "extensions": {"code": "ACCESS_DENIED"}}
+    told = classify(response({"data": {"nodes": [None]}, "errors": [wrong]}))
+    assert isinstance(told, NotAllowedError)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +233,38 @@ def product(number: int, minute: int) -> dict[str, Any]:
 def test_a_delta_overlaps_what_was_read_before() -> None:
     shop = Shop(product(1, 0))
     pages = drive(SHOPIFY.stream("products").read, shop)
-    assert pages[-1].checkpoint == {"since": shown(NOW - LOOKBACK)}
-    drive(SHOPIFY.stream("products").read, shop, pages[-1].checkpoint)
-    assert shop.asked[-1]["search"] == f"updated_at:>='{shown(NOW - LOOKBACK)}'"
+    later = NOW + timedelta(minutes=10)
+    pages = drive(SHOPIFY.stream("products").read, shop, pages[-1].checkpoint, now=later)
+    assert shop.asked[-1]["search"] == f"updated_at:>='{shown(NOW - LOOKS.overlap)}'"
+
+
+def test_now_and_then_a_look_follows_an_hour_behind() -> None:
+    shop = Shop(product(1, 0))
+    pages = drive(SHOPIFY.stream("products").read, shop)
+    later = NOW + LOOKS.every
+    drive(SHOPIFY.stream("products").read, shop, pages[-1].checkpoint, now=later)
+    assert shop.asked[-1]["search"] == f"updated_at:>='{shown(NOW - LOOKS.lag)}'"
+
+
+def test_a_position_is_not_ahead_of_the_vendors_clock() -> None:
+    shop, behind = Shop(product(1, 0)), NOW - timedelta(hours=2)
+
+    def answer(request: Request) -> Response:
+        return replace(shop(request), headers={"date": format_datetime(behind, usegmt=True)})
+
+    pages = drive(SHOPIFY.stream("products").read, answer)
+    drive(SHOPIFY.stream("products").read, answer, pages[-1].checkpoint)
+    assert shop.asked[-1]["search"] == f"updated_at:>='{shown(behind - LOOKS.lag)}'"
+
+
+def test_a_checkpoint_of_before_is_read_on_from() -> None:
+    shop = Shop(*(product(n, n) for n in range(1, 60)))
+    at = shop.rows[30]["updatedAt"]
+    pages = drive(SHOPIFY.stream("products").read, shop, {"since": at})
+    assert len({row["id"] for page in pages for row in page.records}) == 29
+    half = {"started": shown(NOW), "since": at, "after": "25", "count": 25, "last": at}
+    pages = drive(SHOPIFY.stream("products").read, shop, half)
+    assert len({row["id"] for page in pages for row in page.records}) == 4
 
 
 def test_no_query_is_paged_to_25000_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +312,8 @@ def test_a_gid_and_a_number_name_one_row() -> None:
     assert fetch
     keys = ["123", "gid://shopify/Order/123"]
     (page,) = drive(lambda at, context: fetch(keys, context), answer)
-    assert list(page.deleted) == ["123", "123"]
+    # It may only be too old to be shown.
+    assert (list(page.hidden), list(page.deleted)) == (["123", "123"], [])
 
 
 def test_inventory_items_cannot_be_sorted_so_their_checkpoint_moves_at_the_end_only() -> None:
@@ -280,13 +327,38 @@ def test_inventory_items_cannot_be_sorted_so_their_checkpoint_moves_at_the_end_o
 
     since = shown(NOW - timedelta(days=1))
     first, last = drive(SHOPIFY.stream("inventory_items").read, answer, {"since": since})
-    assert first.checkpoint["since"] == since
-    assert last.checkpoint == {"since": shown(NOW - LOOKBACK)}
+    assert first.checkpoint["from"] == since
+    assert last.checkpoint["looked"] == NOW.isoformat()
 
 
 def test_locations_are_all_listed_the_inactive_ones_too() -> None:
     assert "includeInactive: true" in LOCATIONS.listing(10, None, None).json["query"]
     assert SHOPIFY.stream("locations").snapshot
+
+
+async def test_what_searches_show_half_an_hour_late_is_found(bench: Bench) -> None:
+    tried = await bench.connect(SHOPIFY, size=20)
+    stream = SHOPIFY.stream("products")
+    assert not await tried.follow(stream)
+    tried.order("lag", seconds=1_800)
+    tried.change(10, stream)
+    for _ in range(5):
+        bench.clock.advance(timedelta(minutes=10))
+        await tried.sync(stream)
+    assert not tried.difference(stream, deletes=False)
+
+
+async def test_a_sale_is_told_by_its_stock_and_read_by_it(bench: Bench) -> None:
+    tried = await bench.connect(SHOPIFY, size=20)
+    stream = SHOPIFY.stream("products")
+    assert not await tried.follow(stream)
+    sold = str(tried.order("sale")["product"])
+    items = bench.controls("/shopify/store", account=tried.account, stream="inventory_items")
+    keys = [f"inventory_items/{number}" for number in items["streams"]["inventory_items"]]
+    assert stream.fetch
+    found, gone = await tried.read(stream, stream.fetch(keys, tried.context()), [])
+    assert found[sold] == tried.vendor(stream)[sold]
+    assert not gone
 
 
 # -- Exports
@@ -496,6 +568,36 @@ def test_an_order_without_an_id_keeps_no_other_from_being_forgotten() -> None:
     )
     assert [event.key for event in found] == ["191", "", "5"]
     assert len({event.id for event in found}) == 3
+
+
+def test_a_webhook_that_we_do_not_understand_is_kept_as_it_came() -> None:
+    (kept,) = events("orders/updated", {"id": "no number"})
+    assert (kept.effect, kept.account_id) == (Effect.UNREADABLE, "acme.myshopify.com")
+    assert kept.record
+    assert kept.record["body"] == {"id": "no number"}
+
+
+def test_a_change_of_stock_leads_to_the_product_of_the_item() -> None:
+    (event,) = events("inventory_levels/update", {"inventory_item_id": 9, "available": 3})
+    assert (event.effect, event.streams) == (Effect.READ, ("products",))
+
+    def answer(request: Request) -> Response:
+        ids = request.json["variables"]["ids"]
+        if "variant" not in request.json["query"]:
+            return response({"data": {"nodes": [product(7, 1)]}})
+        assert ids == ["gid://shopify/InventoryItem/9", "gid://shopify/InventoryItem/10"]
+        return response({"data": {"nodes": [{"variant": {"product": product(8, 1)}}, None]}})
+
+    fetch = SHOPIFY.stream("products").fetch
+    assert fetch
+    pages = drive(
+        lambda at, context: fetch(["7", event.key, "inventory_items/10"], context), answer
+    )
+    assert [row["id"] for page in pages for row in page.records] == [
+        "gid://shopify/Product/7",
+        "gid://shopify/Product/8",
+    ]
+    assert not any(page.deleted for page in pages)
 
 
 def test_a_shop_that_is_to_be_forgotten_is_purged() -> None:

@@ -12,6 +12,7 @@ import pytest
 from connectors import (
     BrokenConnectionError,
     Checkpoint,
+    CheckpointExpiredError,
     Context,
     ContractError,
     Delivery,
@@ -149,7 +150,7 @@ def test_a_short_or_an_empty_page_is_not_the_end() -> None:
 def test_a_cursor_that_has_lapsed_begins_its_list_again() -> None:
     space = Workspace(C1=[message(DAY)])
     space.answers["conversations.history"] = [no("invalid_cursor")]
-    at = {"channels": ["C1"], "new": [], "place": 0, "started": 1, "page": "old"}
+    at = {"parts": {}, "todo": ["C1"], "here": {"started": 1, "page": "old"}}
     found = drive(MESSAGES.read, space, at)
     assert [given.get("cursor") for given in space.histories()] == ["old", None]
     assert len(held(MESSAGES, found)) == 1
@@ -164,16 +165,43 @@ def test_only_channels_that_the_app_is_in_are_read() -> None:
     assert held(MESSAGES, drive(MESSAGES.read, space)).keys() == {f"C1/{ts(DAY)}"}
 
 
-def test_a_channel_that_the_app_was_put_out_of_ends_nothing_and_is_read_anew_later() -> None:
+def test_a_channel_that_the_app_is_put_out_of_in_mid_read_is_tried_again_and_stays_meanwhile() -> (
+    None
+):
     space = Workspace(C1=[message(DAY)], C2=[message(30 * DAY)])
+    pages = drive(MESSAGES.read, space)
+    first = held(MESSAGES, pages)
     space.answers["conversations.history"] = [no("not_in_channel")]
-    *_, last = drive(MESSAGES.read, space)
-    assert last.checkpoint["channels"] == ["C2"]
-    found = drive(MESSAGES.read, space, last.checkpoint)
-    asked = {given["channel"]: given.get("oldest") for given in space.histories()[2:]}
-    assert asked["C1"] is None
-    assert asked["C2"] is not None
-    assert held(MESSAGES, found).keys() == {f"C1/{ts(DAY)}"}
+    *_, last = pages = drive(MESSAGES.read, space, pages[-1].checkpoint)
+    assert held(MESSAGES, pages, first) == first
+    assert [one.part for one in last.unread or ()] == ["C1"]
+    assert last.unseen == ["C1/"]
+    later = drive(MESSAGES.read, space, last.checkpoint, now=NOW + DAY)
+    assert later[-1].unread == []
+
+
+def test_a_channel_that_the_app_is_invited_to_again_is_read_from_its_start() -> None:
+    space = Workspace(C1=[message(30 * DAY)], C2=[message(DAY)])
+    pages = drive(MESSAGES.read, space)
+    space.outside = {"C1"}
+    pages = drive(MESSAGES.read, space, pages[-1].checkpoint)
+    space.outside = set()
+    found = held(MESSAGES, drive(MESSAGES.read, space, pages[-1].checkpoint))
+    assert f"C1/{ts(30 * DAY)}" in found
+
+
+def test_a_checkpoint_that_stood_for_all_channels_is_read_on_from() -> None:
+    space = Workspace(C1=[message(DAY), message(20 * DAY)], C2=[message(20 * DAY)])
+    since = int((NOW - DAY).timestamp())
+    old = {"since": since, "channels": ["C1", "C9"]}
+    pages = drive(MESSAGES.read, space, old)
+    # C2 came since then, and C9 went.
+    assert held(MESSAGES, pages).keys() == {f"C1/{ts(DAY)}", f"C2/{ts(20 * DAY)}"}
+    assert [whole.prefix for page in pages for whole in page.whole] == ["C9/"]
+    window = drive(MESSAGES.read, space, {"since": since})
+    assert held(MESSAGES, window).keys() == {f"C1/{ts(DAY)}"}
+    with pytest.raises(CheckpointExpiredError):
+        drive(MESSAGES.read, space, {"channels": ["C1"], "new": [], "place": 0, "started": 1})
 
 
 def test_with_a_channel_that_is_left_or_gone_goes_what_was_said_in_it() -> None:
@@ -232,9 +260,9 @@ def test_a_thread_is_read_again_only_if_it_had_a_reply_of_late() -> None:
     assert asked == [ts(2 * DAY)]
 
 
-def test_a_scan_goes_on_below_the_thread_that_was_read_last() -> None:
+def test_a_scan_goes_on_after_the_thread_that_was_read_last() -> None:
     space = Workspace(C1=[*thread(3 * DAY, DAY), *thread(2 * DAY, DAY / 2)])
-    first = drive(REPLIES.read, space)[0]
+    first = next(page for page in drive(REPLIES.read, space) if page.records)
     space.asked.clear()
     drive(REPLIES.read, space, first.checkpoint)
     asked = [given["ts"] for method, given in space.asked if method == "conversations.replies"]

@@ -18,6 +18,9 @@ from storage.database import Database
 from storage.vault import Vault
 from tests._haystack import files_of, found, texts_of
 
+# The demo is run as a whole, by whichever test comes first.
+pytestmark = pytest.mark.timeout(1200)
+
 TABLES = {
     "gmail.messages", "gmail.threads", "gmail.labels", "gmail.history",
     "hubspot.contacts", "hubspot.companies", "hubspot.deals", "hubspot.tickets", "hubspot.owners",

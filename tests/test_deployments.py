@@ -1,6 +1,5 @@
 """The deployments stand on a real Prefect server, which schedules what it is told to."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +11,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from deployments.static import declared, deploy
 from deployments.triggers import MANUAL_SYNC
 from flows.sync import sync
+from tests._waiting import found
 
 
 async def test_deploying_twice_changes_nothing(prefect_url: str) -> None:
@@ -64,15 +64,14 @@ async def test_a_scheduled_run_is_inserted(prefect_url: str) -> None:
                 )
             ],
         )
-        for _ in range(120):
-            runs = await client.read_flow_runs(
+
+        async def inserted() -> list[FlowRun]:
+            return await client.read_flow_runs(
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
                 flow_run_filter=FlowRunFilter(
                     state={"type": FlowRunFilterStateType(any_=[StateType.SCHEDULED])}
                 ),
             )
-            if runs:
-                break
-            await asyncio.sleep(0.5)
-        assert runs
+
+        await found(inserted)
         await client.delete_deployment(deployment_id)

@@ -22,6 +22,7 @@ from flows.dispatch import sync_tier
 from storage import breakers, connections, runs
 from storage.locks import locked
 from tests._sandboxed import Sandboxed
+from tests._waiting import until
 from tests.test_kills import kill_when
 
 
@@ -209,10 +210,11 @@ async def test_a_stop_gives_back_what_has_not_begun_and_the_next_run_takes_it(
     monkeypatch.setenv("ATOM_DISPATCH_CONCURRENCY", "1")
     monkeypatch.setattr("flows._reading.BATCH_RECORDS", 20)
     linked = await connect(world, "acme", "umbrella", "wayne", size=60)
-    world.fault("hubspot", "slow", seconds=1, path="/contacts", count=3)
+    world.hold("hubspot", path="/contacts", count=3)
     running = asyncio.create_task(dispatched())
     await begun(world, running)
     await runs.request_stop(world.database, "local")
+    world.let_go("hubspot")
     state = await running
     assert state.is_cancelled()
     assert state.message == "told to stop: 3 given back"
@@ -227,7 +229,7 @@ async def test_a_stop_gives_back_what_has_not_begun_and_the_next_run_takes_it(
 
 async def test_a_run_that_is_cancelled_gives_everything_back(world: Sandboxed) -> None:
     await connect(world, "acme", "umbrella")
-    world.fault("hubspot", "slow", seconds=30)
+    world.hold("hubspot")
     running = asyncio.create_task(dispatched())
     await begun(world, running)
     running.cancel()
@@ -238,6 +240,7 @@ async def test_a_run_that_is_cancelled_gives_everything_back(world: Sandboxed) -
     assert world.one("SELECT count(*) FROM leases WHERE expires_at IS NOT NULL") == 0
 
 
+@pytest.mark.timeout(900)
 async def test_a_vendor_that_is_away_as_a_whole_is_left_alone_until_a_probe_comes_through(
     world: Sandboxed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,16 +289,17 @@ async def test_others_do_not_wait_for_a_long_sync(
 ) -> None:
     monkeypatch.setattr("flows.dispatch.LOOK_AGAIN", timedelta(seconds=0.2))
     (long,) = await connect(world, "long")
-    world.fault("hubspot", "slow", seconds=20, path="/contacts", count=1)
+    world.hold("hubspot", path="/contacts", count=1)
     running = asyncio.create_task(dispatched())
     await begun(world, running)
+    await until(lambda: world.asked("hubspot", "/contacts"))
     (meanwhile,) = await connect(world, "meanwhile")
     world.run("UPDATE connections SET next_due_at = now() WHERE claimed_due_at IS NULL")
-    while world.stored(meanwhile) != world.vendor(meanwhile):
-        assert not running.done()
-        await asyncio.sleep(0.1)
+    await until(lambda: world.stored(meanwhile) == world.vendor(meanwhile))
+    assert not running.done()
     assert world.one("SELECT count(*) FROM sync_runs WHERE connection_id = %s AND ended_at IS NULL",
                      long.id) == 1  # fmt: skip
+    world.let_go("hubspot")
     assert (await running).message == "2 synced"
 
 
@@ -303,7 +307,7 @@ async def test_what_a_killed_run_had_taken_is_taken_again(
     world: Sandboxed, prefect_url: str, tmp_path: Path
 ) -> None:
     linked = await connect(world, "acme", "umbrella", "wayne", size=60)
-    world.fault("hubspot", "slow", seconds=30, path="/contacts", count=3)
+    world.hold("hubspot", path="/contacts", count=3)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
@@ -312,7 +316,7 @@ async def test_what_a_killed_run_had_taken_is_taken_again(
         )  # fmt: skip
     kill_when(process, lambda: bool(world.one("SELECT count(*) FROM sync_runs")))  # type: ignore[arg-type]
     assert claimed(world) == 3
-    world.control("DELETE", "/hubspot/faults")
+    world.let_go("hubspot")
     world.run("UPDATE leases SET expires_at = now()")
     assert (await dispatched()).message == "2 synced"
     assert world.one("SELECT status FROM sync_runs ORDER BY started_at LIMIT 1") == "crashed"

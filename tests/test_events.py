@@ -38,6 +38,10 @@ async def hubspot(world: Sandboxed) -> connections.Connection:
     return connection
 
 
+def in_a_year() -> str:
+    return f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def changed(key: str, stream: str = "contacts", effect: Effect = Effect.READ, **more: Any) -> Event:
     more.setdefault("id", f"{stream}:{key}:{datetime.now(UTC).timestamp()}")
     return Event(type="changed", effect=effect, streams=(stream,), key=key, **more)
@@ -87,16 +91,17 @@ async def test_a_hint_reads_what_is_new_in_the_streams_it_names(world: Sandboxed
 async def test_a_hint_that_comes_during_a_sync_is_read_before_the_sync_leaves(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
-    world.fault("hubspot", "slow", seconds=1.5, path="/owners")
+    world.control("DELETE", "/hubspot/requests")
+    world.hold("hubspot", path="/owners")
     syncing = asyncio.ensure_future(sync(hubspot.id, return_state=True))
-    held = "SELECT count(*) FROM leases WHERE kind = 'sync' AND expires_at > now()"
-    await until(lambda: world.one(held))
-    await asyncio.sleep(0.5)  # contacts have been read by now
+    await until(lambda: world.asked("hubspot", "/owners"))
+    assert world.asked("hubspot", "/contacts"), "contacts have been read by now"
     world.change(hubspot, 20, seed=9)
     await told(world, hubspot, Event(id="1", type="any", effect=Effect.HINT, streams=("contacts",)))
     state = await applied(hubspot)
     assert "1 events applied" in (state.message or "")
     assert not syncing.done(), "events do not wait for a long sync"
+    world.let_go("hubspot")
     await syncing
     assert world.stored(hubspot)["contacts"] == world.vendor(hubspot)["contacts"]
     query = "SELECT count(*) FROM checkpoints WHERE dirty_generation > read_generation"
@@ -107,7 +112,7 @@ async def test_a_record_in_an_event_is_stored_as_it_is(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
     key, record = next(iter(world.stored(hubspot)["contacts"].items()))
-    later = {**record, "updatedAt": "2030-01-01T00:00:00Z"}
+    later = {**record, "updatedAt": in_a_year()}
     world.control("DELETE", "/hubspot/requests")
     await told(world, hubspot, changed(key, effect=Effect.RECORD, record=later))
     await applied(hubspot)
@@ -180,7 +185,7 @@ async def test_a_vendor_that_cannot_now_is_no_attempt_and_holds_up_only_what_nee
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
     key, record = next(iter(world.stored(hubspot)["contacts"].items()))
-    later = {**record, "updatedAt": "2030-01-01T00:00:00Z"}
+    later = {**record, "updatedAt": in_a_year()}
     await told(world, hubspot, changed("1"), changed(key, effect=Effect.RECORD, record=later))
     world.fault("hubspot", "429", retry_after=3_600, count=50)
     state = await applied(hubspot)

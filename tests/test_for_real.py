@@ -81,10 +81,11 @@ def up(folder: Path, number: signal.Signals) -> Iterator[Up]:
         yield Up(folder, process, said)
     finally:
         process.send_signal(number)
-        rest = process.stderr.read()
-        process.stderr.close()
-        status = process.wait(timeout=60)
-    assert status == 0, said + rest
+        try:
+            _, rest = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 0, said + rest
     assert len(started) >= 3  # Prefect, the web and a worker
     _, left = psutil.wait_procs(started, timeout=10)
     assert not left

@@ -116,7 +116,8 @@ ANY_ORDER = given(
 
 @ANY_ORDER
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_the_order_the_tables_end_as_the_source(
     database: Database, steps: list[tuple[object, ...]], versions: bool, last: object

@@ -35,7 +35,6 @@ PUBLISHED = {
         NEXT_KEY.as_dict(private=False),
     ]
 }
-unhurried = settings(deadline=None)
 SECRET = "canary-client-secret-of-an-app"
 
 
@@ -485,7 +484,6 @@ NAMES = st.sampled_from(["exp", "iat", "nbf", "aud", "iss", "tid", "azp", "appid
 PARTS = st.one_of(HEADS.map(part), JSON.map(part), st.text(), st.just("W" * 4_000))
 
 
-@unhurried
 @given(st.lists(PARTS, min_size=1, max_size=5).map(".".join) | st.text())
 @example("\ud800")
 def test_whatever_comes_as_a_token_is_refused_and_raises_nothing_else(token: str) -> None:
@@ -498,7 +496,7 @@ def test_whatever_comes_as_a_token_is_refused_and_raises_nothing_else(token: str
         graph(notice(token), GRAPH_PROOF)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(NAMES, JSON))
 def test_whatever_a_vendor_claims_raises_nothing_else(changed: dict[str, Any]) -> None:
     """Claims that are signed, and not what they should be."""
@@ -508,7 +506,6 @@ def test_whatever_a_vendor_claims_raises_nothing_else(changed: dict[str, Any]) -
         graph(notice(signed(graph_claims() | changed)), GRAPH_PROOF)
 
 
-@unhurried
 @given(JSON)
 def test_a_token_is_good_until_a_time_and_nothing_else_is_one(exp: Any) -> None:
     token = delivery(shared(JIRA | {"exp": exp}))

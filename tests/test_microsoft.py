@@ -11,12 +11,9 @@ import pytest
 
 from connectors import (
     BrokenConnectionError,
-    Checkpoint,
     CheckpointExpiredError,
-    Context,
     ContractError,
     NotAllowedError,
-    Page,
     ProviderUnavailableError,
     RateLimitedError,
     Request,
@@ -24,18 +21,15 @@ from connectors import (
 )
 from connectors._microsoft import (
     DELTA,
-    GRAPH,
     NEXT,
     auth,
     classify,
-    delta_of_each,
-    delta_stream,
     explain,
     listing,
     me,
 )
+from connectors._microsoft_deltas import delta_stream
 from connectors._oauth import OAuthApp, authorize_url, settings_in
-from connectors._paging import Read
 from tests._driving import drive, response
 
 AUTH = auth({"Files.Read": "files"})
@@ -197,7 +191,9 @@ def test_a_collection_is_read_over_empty_pages_to_its_end() -> None:
         (refused(503, "x", {"retry-after": "3"}), RateLimitedError),
         (refused(503, "activityLimitReached"), RateLimitedError),
         (refused(503, "serviceNotAvailable"), type(None)),
-        (refused(404, "MailboxNotEnabledForRESTAPI"), BrokenConnectionError),
+        (refused(404, "MailboxNotEnabledForRESTAPI"), ProviderUnavailableError),
+        (refused(401, "generalException"), ProviderUnavailableError),
+        (refused(403, "ErrorQuotaExceeded"), NotAllowedError),
         (refused(403, "ErrorAccessDenied"), NotAllowedError),
         (refused(401, "InvalidAuthenticationToken"), type(None)),
         (response([], 500), type(None)),
@@ -211,8 +207,10 @@ def test_an_error_is_read_by_its_code(answer: Response, expected: type) -> None:
 
 def test_a_missing_licence_is_told_from_a_permission_taken_back() -> None:
     licence = classify("Outlook")(refused(404, "MailboxNotEnabledForRESTAPI"))
+    assert isinstance(licence, ProviderUnavailableError)
     permission = classify("Outlook")(refused(403, "ErrorAccessDenied"))
-    assert "licence" in str(licence)
+    assert isinstance(licence.lasting, NotAllowedError), "no reconnect gives one"
+    assert "licence" in str(licence.lasting)
     assert "permission" in str(permission)
 
 
@@ -226,105 +224,3 @@ def test_an_account_is_named_with_its_directory() -> None:
     (account,) = stop.value.value
     assert (account.id, account.name) == ("oid", "a@b.example")
     assert account.config == {"tenant_id": "directory"}
-
-
-class Folders:
-    """Deltas of folders: each answers a page of two, then one that ends."""
-
-    def __init__(self, *folders: str) -> None:
-        self.folders = list(folders)
-        self.refused: dict[str, Response] = {}
-        self.round = 0
-        self.asked: list[str] = []
-
-    def parents(self, context: Context) -> Any:
-        yield Request.get("/folders")
-        return self.folders
-
-    def __call__(self, request: Request) -> Response:
-        self.asked.append(request.path.removeprefix(GRAPH))
-        if request.path == "/folders":
-            return response({"value": []})
-        path = request.path.removeprefix(GRAPH)
-        folder = path.split("/")[2]
-        if folder in self.refused:
-            return self.refused[folder]
-        link = f"{GRAPH}/folders/{folder}/delta"
-        if "$skiptoken" in path:
-            body = {"value": [{"id": "c"}], DELTA: f"{link}?$deltatoken={self.round}"}
-        elif "$deltatoken" in path:
-            gone = {"id": "a", "@removed": {"reason": "deleted"}}
-            body = {"value": [gone], DELTA: f"{link}?$deltatoken={self.round}"}
-        else:
-            body = {"value": [{"id": "a"}, {"id": "b"}], NEXT: f"{link}?$skiptoken=1"}
-        return response(body)
-
-    def stream(self, **options: Any) -> Read:
-        return delta_of_each(
-            self.parents,
-            lambda folder: Request.get(f"/folders/{folder}/delta"),
-            key=lambda folder, id: f"{folder}/{id}",
-            shape=lambda folder, row: {**row, "folder_id": folder},
-            prefix=lambda folder: f"{folder}/",
-            **options,
-        )
-
-
-def keys(pages: list[Page]) -> list[str]:
-    return [f"{row['folder_id']}/{row['id']}" for page in pages for row in page.records]
-
-
-def test_the_delta_of_each_parent_is_read_and_followed() -> None:
-    folders = Folders("x", "y")
-    pages = drive(folders.stream(), folders)
-    assert keys(pages) == ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c"]
-    kept = pages[-1].checkpoint
-    assert set(kept) == {"links"}
-    again = drive(folders.stream(), folders, kept)
-    assert [id for page in again for id in page.deleted] == ["x/a", "y/a"]
-
-
-def test_a_round_goes_on_from_each_of_its_checkpoints() -> None:
-    first = drive(Folders("x", "y").stream(), Folders("x", "y"))[-1].checkpoint
-    for kept in (Checkpoint(), first):
-        folders = Folders("x", "y")
-        whole = drive(folders.stream(), folders, kept)
-        for stop in range(1, len(whole)):
-            folders = Folders("x", "y")
-            rest = drive(folders.stream(), folders, whole[stop - 1].checkpoint)
-            assert keys(rest) == keys(whole[stop:])
-            assert rest[-1].checkpoint == whole[-1].checkpoint
-            assert "/folders" not in folders.asked
-
-
-def test_a_parent_that_is_gone_takes_what_was_read_of_it_along() -> None:
-    folders = Folders("x", "y", "z")
-    kept = drive(folders.stream(), folders)[-1].checkpoint
-    folders.folders.remove("z")
-    folders.refused["y"] = refused(404, "ErrorItemNotFound")
-    pages = drive(folders.stream(), folders, kept)
-    assert [whole.prefix for page in pages for whole in page.whole] == ["z/", "y/"]
-    assert set(pages[-1].checkpoint["links"]) == {"x"}
-
-
-def test_a_parent_that_may_not_be_read_leaves_the_others_going() -> None:
-    folders = Folders("x", "y")
-    folders.refused["x"] = refused(403, "Forbidden")
-    pages = drive(folders.stream(), folders)
-    assert keys(pages) == ["y/a", "y/b", "y/c"]
-
-
-def test_a_parents_link_that_lapsed_starts_the_stream_over_or_that_parent_alone() -> None:
-    folders = Folders("x", "y")
-    kept = drive(folders.stream(), folders)[-1].checkpoint
-
-    def lapsed(request: Request) -> Response:
-        if "/folders/x/delta?$deltatoken" in request.path:
-            return refused(404, "syncStateNotFound")
-        return folders(request)
-
-    with pytest.raises(CheckpointExpiredError):
-        drive(folders.stream(), lapsed, kept)
-    pages = drive(folders.stream(alone=True), lapsed, kept)
-    assert keys(pages) == ["x/a", "x/b", "x/c"]
-    assert set(pages[-1].checkpoint["links"]) == {"x", "y"}

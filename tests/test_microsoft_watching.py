@@ -54,7 +54,7 @@ class Watching:
 
     async def graph(self, method: str, path: str) -> httpx.Response:
         token = await self.shared.bearer(self.connection)
-        async with httpx.AsyncClient(base_url=self.vendor.origin) as http:
+        async with httpx.AsyncClient(base_url=self.vendor.origin, timeout=60) as http:
             headers = {"authorization": f"Bearer {token}"}
             return await http.request(method, f"{SUBSCRIPTIONS}{path}", headers=headers)
 

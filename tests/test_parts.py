@@ -241,3 +241,56 @@ def test_of_calls_side_by_side_only_the_one_that_fails_fails() -> None:
 
     (page,) = drive(read, answer)
     assert [row["id"] for row in page.records] == ["/a", "/c"]
+
+
+def test_many_calls_that_are_away_in_a_row_mean_that_the_vendor_is() -> None:
+    asked: list[str] = []
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        yield from ask_each([Request.get(f"/{number}") for number in range(100)])
+        yield Page((), Checkpoint())
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        raise ProviderUnavailableError("503")
+
+    with pytest.raises(ProviderUnavailableError):
+        drive(read, answer)
+    assert len(asked) == 1 + AWAY_IN_A_ROW
+
+
+def nothing(at: Checkpoint, context: Context) -> Reader:
+    yield Page((), Checkpoint())
+
+
+def test_what_was_read_of_a_part_before_it_failed_is_kept_and_gone_on_from() -> None:
+    asked: list[object] = []
+
+    def listing(context: Context) -> Any:
+        yield from ()
+        return Parts(["a", "b"])
+
+    def read(part: str) -> Read:
+        if part == "b":
+            return nothing
+
+        def rows(at: Checkpoint, context: Context) -> Reader:
+            for number in range(at.get("next", 0), 3):
+                found = yield Request.get(f"/{number}")
+                yield Page([{"id": str(found.json)}], Checkpoint(next=number + 1))
+
+        return rows
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        if request.path == "/2" and len(asked) < 4:
+            raise ProviderUnavailableError("504")
+        return response(request.path)
+
+    stream = Stream(name="rows", read=each_part(listing, read))
+    pages = drive(stream.read, answer)
+    assert sorted(held(stream, pages)) == ["/0", "/1"]
+    assert [one.part for one in pages[-1].unread or ()] == ["a"]
+    later = drive(stream.read, answer, pages[-1].checkpoint, now=NOW + timedelta(days=1))
+    assert sorted(held(stream, [*pages, *later])) == ["/0", "/1", "/2"]
+    assert asked == ["/0", "/1", "/2", "/2"]

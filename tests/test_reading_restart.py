@@ -9,7 +9,8 @@ from sqlalchemy import text
 from connectors import Checkpoint, CheckpointExpiredError, Context, Page, Reader, Stream
 from connectors._budget import Budget
 from connectors._client import Client, Transport
-from flows._reading import LEASE_TTL, Reading, store
+from flows._reading import Reading
+from flows._storing import LEASE_TTL, store
 from storage import checkpoints, leases
 from storage.database import Database
 from tests._stored import Stocked, stock, stored

@@ -135,7 +135,6 @@ def test_a_message_that_declares_a_document_type_is_refused(before: str) -> None
         b"<a>" * 10_000,
         b"<a>" * 50 + b"</a>" * 50,
         b"<a/>",
-        message("<sf:Id>no id</sf:Id>"),
         message("<sf:Id>&undeclared;</sf:Id>"),
     ],
 )
@@ -143,6 +142,16 @@ def test_what_is_no_message_is_told_without_a_word_of_it(body: bytes) -> None:
     with pytest.raises(ContractError) as error:
         read(body)
     assert SESSION not in str(error.value)
+
+
+def test_a_notification_that_cannot_be_read_costs_nothing_but_itself() -> None:
+    whole = message("<sf:Id>no id</sf:Id>").decode()
+    one = whole[whole.index("<Notification>") : whole.index("</Notification>")] + "</Notification>"
+    good = one.replace("no id", "001A0000006Vm9r").replace("04l0", "04l1")
+    found = read(whole.replace(one, one + good).encode())
+    assert [event.effect for event in found] == ["unreadable", "read"]
+    assert SESSION not in str(found[0].record)
+    assert found[0].account_id == found[1].account_id
 
 
 @dataclass(frozen=True)

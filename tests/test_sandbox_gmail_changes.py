@@ -118,7 +118,7 @@ def test_expired_history_is_404_until_a_fresh_id_is_taken(box: Box) -> None:
 
 
 def test_history_is_forgotten_after_a_week_of_the_clock() -> None:
-    with start(["gmail"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         box = Box(client, size=20)
         before = box.now()
         box.order("messages", "add")
@@ -205,7 +205,10 @@ def test_replaying_history_over_an_old_copy_gives_the_mailbox_of_now(box: Box) -
 
 def test_the_same_seed_gives_the_same_mail() -> None:
     def told(seed: int) -> list[str]:
-        with start(["gmail"], seed=seed) as origin, httpx.Client(base_url=origin) as client:
+        with (
+            start(["gmail"], seed=seed) as origin,
+            httpx.Client(base_url=origin, timeout=60) as client,
+        ):
             account = client.get("/_control").json()["gmail"]["account_id"]
             store = client.get("/_control/gmail/store", params={"account": account}).json()
             return [message["snippet"] for message in store["streams"]["messages"].values()]

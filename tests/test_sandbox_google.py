@@ -119,7 +119,7 @@ def test_a_refresh_gives_no_refresh_token_and_the_old_one_stays_good(box: Box) -
 
 
 def test_a_refresh_token_dies_after_six_months_without_use() -> None:
-    with start(["gmail"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         box = Box(client, size=0)
         for _ in range(3):
             client.post("/_control/clock", json={"advance": 150 * 86_400})
@@ -201,7 +201,7 @@ def test_only_some_fields_are_given_when_only_some_are_asked_for(box: Box) -> No
 
 
 def test_quota_units_are_counted_for_each_user_and_minute() -> None:
-    with start(["gmail"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         box, other = Box(client, size=5), Box(client, size=5)
         client.post("/_control/gmail/limits", json={"scale": 0.005})  # 30 units
         assert [box.get("/messages").status_code for _ in range(7)] == [200] * 6 + [429]
@@ -295,7 +295,7 @@ def test_each_part_of_a_batch_is_answered_for_itself(box: Box) -> None:
 
 
 def test_a_batch_spends_the_quota_of_its_parts_and_holds_at_most_100() -> None:
-    with start(["gmail"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         box = Box(client, size=5)
         client.post("/_control/gmail/limits", json={"scale": 0.005})  # 30 units
         asked = [part(number, "GET /gmail/v1/users/me/messages") for number in range(8)]

@@ -1,6 +1,8 @@
 """The Google Drive sandbox, spoken to as the real one would be."""
 
+import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
@@ -103,6 +105,26 @@ def test_pages_have_at_most_a_thousand_and_a_token_for_some_hours(client: httpx.
         assert refusal(cabinet.get("/files", pageSize=10, pageToken=first)) == (400, "invalid")
 
 
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's clock shows the time of a zone nine hours ahead of UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
+def test_a_time_without_a_zone_is_in_utc_wherever_this_machine_is(cabinet: GoogleAccount) -> None:
+    made = cabinet.order("files", "add", name="Zebra", mimeType="text/csv", corpus="user")
+    changed = datetime.fromisoformat(cabinet.store("files")[made]["modifiedTime"])
+    for away, found in ((timedelta(minutes=-1), [made]), (timedelta(minutes=1), [])):
+        at = (changed + away).replace(tzinfo=None).isoformat()
+        q = f"modifiedTime > '{at}' and name = 'Zebra'"
+        assert [file["id"] for file in cabinet.all("/files", "files", q=q)[0]] == found
+
+
 def test_a_query_knows_names_types_times_parents_and_the_bin(cabinet: GoogleAccount) -> None:
     made = cabinet.order("files", "add", name="Zebra's plan", mimeType="text/csv", corpus="user")
     cabinet.order("files", "change", made, starred=True)
@@ -111,7 +133,7 @@ def test_a_query_knows_names_types_times_parents_and_the_bin(cabinet: GoogleAcco
         "name = 'Zebra\\'s plan'",
         "name contains 'zebra' and mimeType = 'text/csv'",
         "starred = true and trashed = false and fullText contains 'zebra'",
-        "modifiedTime > '2026-01-01T00:00:00' and name contains 'zebra'",
+        "modifiedTime > '2020-01-01T00:00:00' and name contains 'zebra'",
         *([f"'{parent}' in parents and name contains 'zebra'"] if parent != "none" else []),
     ):
         found, _ = cabinet.all("/files", "files", q=q)

@@ -1,6 +1,5 @@
 """HubSpot on loopback, over real HTTP: what its documentation promises is what a client gets."""
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
 
 from sandbox import start
+from tests._stopped import stopped
 
 CRM = "/api.hubapi.com/crm/objects/2026-03"
 V3 = "/api.hubapi.com/crm/v3"
@@ -35,7 +35,7 @@ def origin() -> Iterator[str]:
 @pytest.fixture
 def portal(origin: str) -> Iterator["Portal"]:
     """A fresh account of the sandbox, with room for as many calls as a test makes."""
-    with httpx.Client(base_url=origin, timeout=20) as client:
+    with httpx.Client(base_url=origin, timeout=60) as client:
         client.delete("/_control/hubspot/faults")
         client.post("/_control/hubspot/limits", json={"scale": 1000})
         client.post("/_control/hubspot/search_lag", json={"seconds": 0})
@@ -252,6 +252,17 @@ def test_search_sees_changes_late_once_told_to(portal: Portal) -> None:
     assert set(portal.ids(quito)) == {added, changed}
 
 
+def test_search_shows_for_a_while_what_was_archived(portal: Portal) -> None:
+    portal.control("lag", account=portal.id, seconds=30)
+    gone = next(iter(portal.store()["contacts"]))
+    portal.change("contacts", "delete", id=gone)
+    by_id = [{"propertyName": "hs_object_id", "operator": "EQ", "value": gone}]
+    assert portal.ids(by_id) == [gone]
+    assert portal.get(f"{PATHS['contacts']}/{gone}").status_code == 404
+    portal.client.post("/_control/clock", json={"advance": 31})
+    assert portal.ids(by_id) == []
+
+
 def test_batch_read_gives_what_is_there_and_names_what_is_not(portal: Portal) -> None:
     store = portal.store()["companies"]
     one = next(iter(store))
@@ -363,18 +374,20 @@ def test_an_expired_token_says_so_and_a_revoked_one_is_unknown(portal: Portal) -
 
 def test_the_search_limit_is_five_a_second_and_sends_no_headers(portal: Portal) -> None:
     portal.control("limits", scale=1)
-    answers = [portal.search() for _ in range(6)]
+    with stopped(portal.client):
+        answers = [portal.search() for _ in range(6)]
+        portal.client.post("/_control/clock", json={"advance": 1.05})
+        assert portal.search().status_code == 200
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert answers[-1].json()["policyName"] == "SECONDLY"
     assert answers[-1].json()["errorType"] == "RATE_LIMIT"
     assert not [name for name in answers[0].headers if "ratelimit" in name.lower()]
-    time.sleep(1.05)
-    assert portal.search().status_code == 200
 
 
 def test_the_rolling_limit_is_a_hundred_and_ten_in_ten_seconds(portal: Portal) -> None:
     portal.control("limits", scale=1)
-    answers = [portal.get("/api.hubapi.com/account-info/v3/details") for _ in range(111)]
+    with stopped(portal.client):
+        answers = [portal.get("/api.hubapi.com/account-info/v3/details") for _ in range(111)]
     assert [answer.status_code for answer in answers] == [200] * 110 + [429]
     assert answers[0].headers["X-HubSpot-RateLimit-Max"] == "110"
     assert answers[0].headers["X-HubSpot-RateLimit-Remaining"] == "109"

@@ -204,6 +204,8 @@ def test_merged_contacts_are_told_once_and_the_primary_one_stays(place: Place) -
     moved = of(calls, "contact.propertyChange")
     assert len(moved) == merged["numberOfPropertiesMoved"] == len(events(calls)) - 1
     assert other not in place.store(account)["contacts"]
+    # Asked for the one that is no more, HubSpot answers with the one that took it in.
+    assert place.call(account, "GET", f"{CONTACTS}/{other}").json()["id"] == primary
 
 
 def test_a_new_company_takes_the_place_of_merged_ones(place: Place) -> None:
@@ -249,6 +251,15 @@ def test_an_object_that_was_archived_is_restored(place: Place) -> None:
     assert place.call(account, "GET", f"{CONTACTS}/{id_}").json()["archived"] is False
     live = {"account": account, "stream": "contacts", "id": id_}
     assert place.client.post("/_control/hubspot/restore", json=live).status_code == 404
+
+
+def test_an_association_is_told_of_by_an_event_of_two_objects(place: Place) -> None:
+    account = place.connect()
+    id_ = min(place.store(account)["deals"])
+    place.control("POST", "associate", account=account, stream="deals", id=id_, to=77)
+    (told,) = of(settled(place), "deal.associationChange")
+    assert (told["fromObjectId"], told["toObjectId"]) == (int(id_), 77)
+    assert "objectId" not in told
 
 
 def test_generic_subscriptions_name_the_type_of_the_object(place: Place) -> None:

@@ -66,7 +66,7 @@ def test_each_refresh_gives_a_new_token_and_the_old_one_stays_good(person: Perso
 
 
 def test_a_refresh_token_lapses_after_90_days_and_says_so() -> None:
-    with start(["onedrive"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["onedrive"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         person = Person(client, "onedrive", size=0)
         token = person.exchange()["refresh_token"]
         client.post("/_control/clock", json={"advance": 89 * 86_400})

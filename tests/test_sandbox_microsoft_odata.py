@@ -51,7 +51,7 @@ def person() -> Iterator[Person]:
     )
     with (
         run(build(World([replace(vendor, routes=routes)], seed=1))) as origin,
-        httpx.Client(base_url=origin, timeout=20) as client,
+        httpx.Client(base_url=origin, timeout=60) as client,
     ):
         yield Person(client, "onedrive", size=0)
 

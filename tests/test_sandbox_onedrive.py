@@ -195,7 +195,7 @@ def test_the_token_latest_gives_a_link_without_an_enumeration(person: Person) ->
 
 
 def test_a_token_may_be_a_time_on_business_drives_only() -> None:
-    with start(["onedrive"]) as origin, httpx.Client(base_url=origin) as client:
+    with start(["onedrive"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         person = Person(client, "onedrive", size=20)
         client.post("/_control/clock", json={"advance": 600})
         since = datetime.now(UTC).isoformat().replace("+00:00", "Z")

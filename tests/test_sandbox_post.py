@@ -9,6 +9,7 @@ import pytest
 
 from sandbox._post import Post
 from sandbox._webhooks import Answered, Asking, Message
+from tests._waiting import until
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -55,7 +56,7 @@ async def answering(raw: bytes, *, close: bool = False) -> AsyncIterator[Server]
 async def posting() -> AsyncIterator[Callable[[Message], Awaitable[Answered]]]:
     post = Post()
     try:
-        yield lambda message: post.call(message, 5.0)
+        yield lambda message: post.call(message, 60.0)
     finally:
         post.close()
         await asyncio.sleep(0)
@@ -129,10 +130,16 @@ async def test_what_cannot_be_said_in_http_is_not_sent(message: Message) -> None
 
 async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     raw = HEAD + b"content-length: 2\r\n\r\nok"
-    async with answering(raw, close=True) as server, posting() as call:
+    post = Post()
+
+    def is_closed() -> bool:
+        return all(line.reader.at_eof() for lines in post._idle.values() for line in lines)
+
+    async with answering(raw, close=True) as server:
         for _ in range(3):
-            assert (await call(Message(url=server.url))).body == b"ok"
-            await asyncio.sleep(0.05)
+            assert (await post.call(Message(url=server.url), 60.0)).body == b"ok"
+            await until(is_closed)
+        post.close()
     assert server.connections == 3
 
 

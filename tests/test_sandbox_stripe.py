@@ -59,7 +59,7 @@ class Place:
 
 @pytest.fixture
 async def place(origin: str) -> AsyncIterator[Place]:
-    async with httpx.AsyncClient(base_url=origin) as browser:
+    async with httpx.AsyncClient(base_url=origin, timeout=60) as browser:
         account = (await browser.post("/_control/stripe/accounts", json={})).json()["id"]
         granted = await browser.post("/_control/stripe/grant", json={"account": account})
         settings = read(_env_file=None, atom_sandbox_url=origin)
@@ -220,7 +220,7 @@ async def test_an_endpoint_hears_of_what_it_asked_for_signed_with_its_secret(pla
 
 async def test_one_business_sees_nothing_of_another(place: Place, origin: str) -> None:
     customer = await place.customer()
-    async with httpx.AsyncClient(base_url=origin) as http:
+    async with httpx.AsyncClient(base_url=origin, timeout=60) as http:
         key = (await http.get("/_control")).json()["stripe"]["access_token"]
     settings = read(_env_file=None, atom_sandbox_url=origin)
     async with connected(settings, key) as client:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from threading import Event
 
 import pytest
 
@@ -28,7 +28,7 @@ from tests._made_up import (
     told,
     with_rules,
 )
-from tests._receiver import OK, Answering, Received
+from tests._receiver import OK, PATIENCE, Answering, Received
 
 
 @pytest.fixture
@@ -151,12 +151,15 @@ def test_each_account_is_told_in_order_and_many_at_the_same_time(place: Place) -
     place.order(batch=1)
     open_: dict[str, int] = dict.fromkeys(accounts, 0)
     overlaps = []
+    together = Event()
 
     def answer(call: Received) -> Answering:
         (one,) = told([call])
         open_[one["account"]] += 1
         overlaps.append(open_[one["account"]] > 1)
-        time.sleep(0.02)
+        if place.receiver.most_open > 1:
+            together.set()
+        together.wait(PATIENCE)
         open_[one["account"]] -= 1
         return OK
 
@@ -171,14 +174,22 @@ def test_each_account_is_told_in_order_and_many_at_the_same_time(place: Place) -
         heard = [each["id"] for each in told(place.receiver.calls) if each["account"] == account]
         assert heard == [str(100 + number) for number in range(5)]
     assert not any(overlaps)
-    assert place.receiver.most_open > 1
+    assert together.is_set()
 
 
 def test_no_more_calls_are_open_at_once_than_the_vendor_makes() -> None:
     with placed(with_rules(concurrency=2, batch=1)) as place:
         place.point()
         accounts = [place.connect() for _ in range(8)]
-        place.receiver.answer = lambda call: Answering(after=0.05)
+        full = Event()
+
+        def answer(call: Received) -> Answering:
+            if place.receiver.most_open > 1:
+                full.set()
+            full.wait(PATIENCE)
+            return Answering(after=0.05)
+
+        place.receiver.answer = answer
         place.control("POST", "burst", accounts=accounts, count=8)
         place.standing(acknowledged=8, idle=True)
         assert place.receiver.most_open == 2
@@ -187,13 +198,19 @@ def test_no_more_calls_are_open_at_once_than_the_vendor_makes() -> None:
 def test_the_vendors_api_answers_while_its_deliveries_hang(place: Place) -> None:
     place.point()
     account = place.connect()
-    place.receiver.answer = lambda call: Answering(after=2.0)
+    answering = Event()
+
+    def answer(call: Received) -> Answering:
+        answering.wait(PATIENCE)
+        return OK
+
+    place.receiver.answer = answer
     add(place, account)
     place.receiver.wait(1)
-    began = time.monotonic()
     add(place, account)
     assert place.standing(in_flight=1, waiting=1)["acknowledged"] == 0
-    assert time.monotonic() - began < 2.0
+    answering.set()
+    place.standing(acknowledged=2, idle=True)
 
 
 def test_a_delivery_that_fails_is_tried_again_when_the_vendor_does_by_its_clock(
@@ -235,15 +252,16 @@ def test_a_delivery_is_given_up_after_the_vendors_last_try(place: Place) -> None
 def test_a_scale_makes_retries_come_sooner(place: Place) -> None:
     place.point()
     account = place.connect()
-    answers = iter([DOWN, DOWN, OK])
-    place.receiver.answer = lambda call: next(answers)
-    place.order(retry_scale=0.0005)
+    place.receiver.answer = lambda call: DOWN
+    place.client.post("/_control/clock", json={"stopped": True})
+    place.order(retry_scale=0.1)
     add(place, account)
-    calls = place.receiver.wait(3)
-    times = [float(call.headers["x-at"]) for call in calls]
-    gaps = [later - sooner for sooner, later in pairwise(times)]
-    assert gaps[0] >= 0.03
-    assert gaps[1] >= 0.3
+    for sent, wait in ((1, 6), (2, 60)):
+        place.standing(sent=sent, retrying=1, in_flight=0)
+        place.advance(wait - 1)
+        assert place.standing(retrying=1)["sent"] == sent
+        place.advance(2)
+    place.standing(sent=3, failed=1, idle=True)
 
 
 def test_an_answer_that_comes_late_is_none() -> None:

@@ -40,6 +40,7 @@ def test_the_env_file_is_read(tmp_path: Path) -> None:
     [
         ({"database_url": "mysql://x/y"}, r"DATABASE_URL: it should look like postgresql://"),
         ({"database_url": URL}, r"ENCRYPTION_KEYS is required with DATABASE_URL.*openssl rand"),
+        ({"database_url": URL}, r"already open with their own key alone: it lies in .*ATOM_HOME"),
         ({"redis_url": "http://x"}, r"REDIS_URL: it should look like redis://"),
         ({"encryption_keys": "canary-short"}, r"ENCRYPTION_KEYS: .*openssl rand -base64 32"),
         ({"prefect_api_url": "localhost:4200"}, r"PREFECT_API_URL: it should look like http://"),
@@ -66,6 +67,14 @@ def test_no_secret_is_shown() -> None:
     shown = repr(settings) + str(settings)
     assert "canary" not in shown
     assert KEY not in shown
+
+
+def test_a_home_is_the_same_folder_wherever_a_process_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = read(atom_home=Path("here"))
+    monkeypatch.chdir("/")
+    assert settings.environment()["ATOM_HOME"] == str(settings.home) == str(tmp_path / "here")
 
 
 def test_a_child_process_is_given_what_is_set() -> None:

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 import sandbox
-from connectors._shopify import ask, data_of
+from connectors._shopify import ask
+from connectors._shopify_answers import data_of
 from connectors._shopify_watches import DELETE
 from deployments.runtime import Runtime, opened
 from flows._applying import read, store, take

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors import Delivery, Effect, Event, Proof, SignatureError
@@ -227,7 +227,6 @@ VECTORS = (
     *(SLACK, SLACK_HANDSHAKE, HUBSPOT, STRIPE, BOX, BOX_SECONDARY, BOX_ESCAPED),
 )
 TIMED = (SLACK, HUBSPOT, STRIPE, BOX)
-unhurried = settings(deadline=None)
 each = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
 
@@ -351,7 +350,6 @@ def test_a_body_that_linear_signed_but_that_tells_no_time_refuses(body: bytes) -
     assert refuses(linear_signature, signed_by_linear(body), Proof(secrets=("secret",)))
 
 
-@unhurried
 @given(st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists))
 def test_what_linear_signs_as_a_time_raises_nothing_else(told: object) -> None:
     body = json.dumps({"webhookTimestamp": told}).encode()
@@ -364,7 +362,6 @@ def signed_by_slack(sent: str) -> Delivery:
     return replace(SLACK.delivery, body=b"{}", headers=headers)
 
 
-@unhurried
 @given(st.text())
 @example("")
 @example("-5")
@@ -385,7 +382,6 @@ def signed_by_box(sent: str) -> Delivery:
     return replace(BOX.delivery, body=b"{}", headers=headers)
 
 
-@unhurried
 @given(st.text() | st.datetimes().map(str) | st.timezones().map(lambda zone: f"{BOX.at} {zone}"))
 @example("0001-01-01T00:00:00+23:59")
 @example("9999-12-31T23:59:59-23:59")
@@ -622,7 +618,6 @@ VALUES = st.one_of(
 )
 
 
-@unhurried
 @given(
     vector=st.sampled_from(VECTORS),
     headers=st.dictionaries(HEADERS, VALUES),

@@ -20,6 +20,14 @@ def in_the_background(folder: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[str, str]:
+    process.send_signal(number)
+    try:
+        return process.communicate(timeout=120)
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_sandbox_ends_with_status_0(folder: Path, number: signal.Signals) -> None:
     process = in_the_background(folder, "sandbox", "--port", "0", "--integrations", "hubspot")
@@ -27,8 +35,7 @@ def test_the_sandbox_ends_with_status_0(folder: Path, number: signal.Signals) ->
     for line in process.stdout:
         if "Ctrl-C stops it" in line:
             break
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = ended(process, number)
     assert (process.returncode, errors) == (0, "")
 
 
@@ -41,8 +48,7 @@ def test_up_that_is_stopped_while_it_starts_leaves_nothing(folder: Path, reached
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    told, errors = process.communicate(timeout=120)
+    told, errors = ended(process, signal.SIGINT)
     assert process.returncode == 0, told + errors
     assert "Traceback" not in errors
     assert not [each for each in psutil.process_iter() if _stands_in(home, each)]

@@ -1,6 +1,7 @@
 """Transactions on a database that is there, goes away, and comes back."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 from storage import DatabaseUnavailableError
 from storage.database import Database, engine, postgres
 from tests._stored import Stocked, row, stock, stored, write, write_in
+from tests._waiting import found
 
 
 async def _ping(database: Database) -> None:
@@ -131,9 +133,32 @@ async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_b
             await session.execute(text("SELECT pg_sleep(60)"))
 
     working = asyncio.create_task(work())
-    await asyncio.sleep(0.3)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as sql:
+
+        async def is_asleep() -> bool:
+            row = await (await sql.execute(asleep)).fetchone()
+            return row == (1,)
+
+        await found(is_asleep)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
     assert await stored(database, stocked) == {}
+    await database.close()
+
+
+async def test_times_are_reckoned_in_utc_whatever_zone_the_server_is_set_to(
+    database_url: str,
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        await admin.execute(f"ALTER DATABASE {name} SET timezone = 'America/New_York'".encode())
+    database = Database.connect(database_url)
+    just_changed = datetime(2027, 3, 14, 7, 5, tzinfo=UTC)  # from two o'clock there to three
+    query = text("SELECT CAST(:at AS timestamptz) + CAST(:by AS interval)")
+    values = {"at": just_changed, "by": -timedelta(minutes=10)}
+    async with database.dispatching() as session:
+        reckoned = await session.scalar(query, values)
+    assert reckoned.isoformat() == "2027-03-14T06:55:00+00:00"
     await database.close()

@@ -14,7 +14,6 @@ from storage.leases import Lease
 from tests._stored import Stocked, row, stock, stored, write_in
 
 MINUTE = timedelta(minutes=1)
-MOMENT = timedelta(milliseconds=50)
 
 
 @pytest.fixture
@@ -35,6 +34,12 @@ async def _got(database: Database, stocked: Stocked, holder: str, ttl: timedelta
     lease = await _acquire(database, stocked, holder, ttl)
     assert lease is not None
     return lease
+
+
+async def _expire(database: Database, stocked: Stocked) -> None:
+    """The time of the lease is over."""
+    async with database.transaction(stocked.tenant_id) as session:
+        await session.execute(text("UPDATE leases SET expires_at = now() - interval '1 second'"))
 
 
 async def _commit(database: Database, stocked: Stocked, lease: Lease, content: str) -> None:
@@ -70,9 +75,9 @@ async def test_the_kinds_of_lease_do_not_exclude_each_other(database: Database) 
 
 async def test_a_stale_holder_cannot_commit(database: Database, other: Database) -> None:
     stocked = await stock(database)
-    stale = await _got(database, stocked, "a", MOMENT)
+    stale = await _got(database, stocked, "a")
     await _commit(database, stocked, stale, "by a")
-    await asyncio.sleep(0.1)
+    await _expire(database, stocked)
     current = await _got(other, stocked, "b")
     with pytest.raises(LeaseLostError, match="has passed to another"):
         await _commit(database, stocked, stale, "by a, too late")
@@ -85,8 +90,8 @@ async def test_an_expired_lease_commits_nothing_even_if_nobody_else_has_it(
     database: Database,
 ) -> None:
     stocked = await stock(database)
-    lease = await _got(database, stocked, "a", MOMENT)
-    await asyncio.sleep(0.1)
+    lease = await _got(database, stocked, "a")
+    await _expire(database, stocked)
     with pytest.raises(LeaseLostError):
         await _commit(database, stocked, lease, "too late")
     await leases.renew(database, lease, MINUTE)
@@ -97,10 +102,11 @@ async def test_a_lease_does_not_change_hands_while_a_batch_commits(
     database: Database, other: Database
 ) -> None:
     stocked = await stock(database)
-    lease = await _got(database, stocked, "a", MOMENT)
+    short = timedelta(seconds=2)
+    lease = await _got(database, stocked, "a", short)
     async with database.transaction(stocked.tenant_id) as session:
         await leases.hold(session, lease)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(short.total_seconds())
         assert await _acquire(other, stocked, "b") is None
         await write_in(session, stocked, [row("1", "by a")])
     assert await _acquire(other, stocked, "b") is not None
@@ -134,8 +140,8 @@ async def test_neither_a_lost_nor_a_released_lease_is_renewed(
     database: Database, other: Database
 ) -> None:
     stocked = await stock(database)
-    lost = await _got(database, stocked, "a", MOMENT)
-    await asyncio.sleep(0.1)
+    lost = await _got(database, stocked, "a")
+    await _expire(database, stocked)
     taken = await _got(other, stocked, "b")
     with pytest.raises(LeaseLostError):
         await leases.renew(database, lost, MINUTE)

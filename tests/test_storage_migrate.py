@@ -213,7 +213,7 @@ async def test_a_stream_is_added_while_others_read(postgres_url: str) -> None:
     stocked = await stock(database)
     async with database.transaction(stocked.tenant_id) as session:
         await session.execute(text("SELECT * FROM records"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             made = await migrate(postgres_url, connectors=(_made_up(), _made_up(stream="more")))
     assert made.partitions == ("records_made_up_more",)
     await write(database, stocked, [row("1", "a")], stream="made_up.more")

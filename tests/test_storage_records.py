@@ -332,7 +332,8 @@ async def test_rows_are_counted_by_connection_and_stream(database: Database) -> 
 
 
 REPEATED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 IDS = ("1", "2", "3")
 

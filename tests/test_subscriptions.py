@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import Tier
@@ -247,7 +247,6 @@ ANY = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(ANY, max_size=4, unique_by=lambda each: each.id).flatmap(
         lambda held: st.tuples(st.just(held), st.permutations(held))
@@ -263,7 +262,6 @@ def test_the_order_in_which_stripe_lists_them_does_not_matter(
     )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(ANY, max_size=4, unique_by=lambda each: each.id), st.sampled_from(Tier))
 def test_what_is_worth_something_is_running_and_what_is_unclear_never_lowers(
     held: list[Subscription], current: Tier

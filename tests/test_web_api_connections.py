@@ -1,7 +1,6 @@
 """Tenants and connections, as the SaaS's backend and the operator handle them."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -166,11 +165,9 @@ async def test_without_prefect_a_sync_is_refused_at_once_and_may_be_tried_again(
     database_url: str, acme: Stocked, url: str | None
 ) -> None:
     async with serving_api(web_settings(database_url, prefect_api_url=url)) as api:
-        began = time.monotonic()
         answer = await api.as_(acme.tenant_id).post(f"/api/connections/{acme.connection_id}/sync")
         problem(answer, 503)
         assert "retry-after" in answer.headers
-        assert time.monotonic() - began < 5
 
 
 async def test_disconnecting_keeps_the_records_unless_they_are_purged(

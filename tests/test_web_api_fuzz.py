@@ -93,7 +93,6 @@ def _send(operation: Operation, origin: str, hubspot: Connection) -> None:
     @seed(20261123)
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -109,7 +108,7 @@ def _send(operation: Operation, origin: str, hubspot: Connection) -> None:
             base_url=origin,
             session=session,
             headers={"authorization": f"Bearer {bearer}"},
-            timeout=30,
+            timeout=60,
         )
         if operation.path == NEEDS_PREFECT and response.status_code == 503:
             return

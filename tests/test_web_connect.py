@@ -1,6 +1,5 @@
 """Connecting an account, as a person does it: the link, the vendor's page, and back."""
 
-import asyncio
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from storage import tenants
 from storage.database import Database
 from tests._connecting import Connecting, connecting, note, query_of, with_query
 from tests._sandboxed import INTEGRATIONS
+from tests._waiting import until
 
 
 @pytest.fixture
@@ -275,11 +275,8 @@ async def test_sessions_that_are_over_are_swept_with_what_they_held(
     person, page = ours.visitor(acme)
     person.leave(page, "hubspot")
     ours.rows("UPDATE connect_sessions SET expires_at = now() - interval '2 hours'")
-    for _ in range(200):
-        if not ours.rows("SELECT 1 FROM oauth_states UNION ALL SELECT 1 FROM connect_sessions"):
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("nothing was swept")
+    left = "SELECT 1 FROM oauth_states UNION ALL SELECT 1 FROM connect_sessions"
+    await until(lambda: not ours.rows(left))
 
 
 async def test_a_program_that_looks_at_a_link_does_not_use_it_up(

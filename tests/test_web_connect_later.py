@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun
 
 from connectors import Account
@@ -21,6 +22,7 @@ from storage.reconnect_links import Link, sign
 from storage.vault import Vault
 from tests._connecting import NEXTAUTH_SECRET, Connecting, connecting, note
 from tests._sandboxed import KEY
+from tests._waiting import until
 from web._state import Signer, State
 from web.callback import CHOOSE
 
@@ -34,13 +36,6 @@ def ours(origin: str, database_url: str) -> Iterator[Connecting]:
 @pytest.fixture
 async def acme(database: Database) -> UUID:
     return (await tenants.create(database, "acme", "Acme", "TEAM")).id
-
-
-async def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < end, "it never came to hold"
-        await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
@@ -64,8 +59,10 @@ async def passed_on(port: int, to: str) -> AsyncIterator[None]:
 
 
 async def runs_of(prefect_url: str, connection_id: UUID) -> list[FlowRun]:
+    """Those that a connecting tenant's backfill was asked for with."""
+    asked = FlowRunFilter(name=FlowRunFilterName(like_="connect"))
     async with PrefectClient(prefect_url) as client:
-        runs = await client.read_flow_runs()
+        runs = await client.read_flow_runs(flow_run_filter=asked)
     return [run for run in runs if run.parameters.get("connection_id") == str(connection_id)]
 
 

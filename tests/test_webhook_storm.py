@@ -157,6 +157,7 @@ async def deliver_all(machine: Machine, accounts: list[str], count: int) -> None
         await asyncio.gather(*(sender(http) for _ in range(AT_ONCE)))
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     "size",
     [

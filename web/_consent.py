@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors import Account, BrokenConnectionError, Connector, ConnectorError, load
+from connectors import (
+    Account,
+    BrokenConnectionError,
+    Connector,
+    ConnectorError,
+    NotAllowedError,
+    load,
+)
 from connectors._hosts import check_account
 from connectors._oauth import exchange, identify, of_grant, returned
 from connectors._token_answers import Tokens
@@ -42,7 +49,7 @@ async def tokens_of(
         accounts = await identify(
             connector, tokens, callback, transport=shared.transport, budget=shared.budget
         )
-    except BrokenConnectionError as error:
+    except (BrokenConnectionError, NotAllowedError) as error:
         if missing := missing_scopes(connector, tokens):
             listed = ", ".join(missing)
             raise BrokenConnectionError(f"not everything was allowed: {listed}") from error

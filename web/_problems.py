@@ -4,7 +4,8 @@ A `Problem` is raised where a request is refused; what the layers below raise is
 
 NotFoundError                404     DatabaseUnavailableError    503, Retry-After
 RateLimitedError             503, Retry-After                    ProviderUnavailableError  503
-BrokenConnectionError        409     ContractError               502
+BrokenConnectionError        409     NotAllowedError             409
+ContractError                502
 SettingsError                503     anything else               500, without a word of its text
 """
 
@@ -26,6 +27,7 @@ from starlette.responses import JSONResponse
 from connectors import (
     BrokenConnectionError,
     ConnectorError,
+    NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
     SignatureError,
@@ -144,7 +146,7 @@ def told(error: Exception) -> Problem:
             return _later(503, str(error), error.retry_after.total_seconds())
         case ProviderUnavailableError():
             return _later(503, str(error), RETRY_SECONDS)
-        case BrokenConnectionError():
+        case BrokenConnectionError() | NotAllowedError():
             return Problem(409, str(error))
         case SignatureError():
             return Problem(401, str(error))

@@ -70,7 +70,7 @@ class Referee:
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[httpx.Client]:
-    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=20) as client:
+    with start(["gmail"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         client.post("/_control/gmail/limits", json={"scale": 1000})
         yield client
 

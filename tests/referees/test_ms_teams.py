@@ -60,7 +60,7 @@ class Referee:
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[httpx.Client]:
-    with start(["ms_teams"]) as origin, httpx.Client(base_url=origin, timeout=20) as client:
+    with start(["ms_teams"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         client.post("/_control/ms_teams/limits", json={"scale": 1000})
         yield client
 

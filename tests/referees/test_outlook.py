@@ -86,7 +86,7 @@ class Referee:
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[httpx.Client]:
-    with start(["outlook"]) as origin, httpx.Client(base_url=origin, timeout=20) as client:
+    with start(["outlook"]) as origin, httpx.Client(base_url=origin, timeout=60) as client:
         client.post("/_control/outlook/limits", json={"scale": 1000})
         yield client
 

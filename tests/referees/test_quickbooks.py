@@ -109,7 +109,7 @@ def origin() -> Iterator[str]:
 def referee(origin: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Referee]:
     # oauthlib, on which python-quickbooks stands, speaks plain HTTP only when told to.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-    with httpx.Client(base_url=origin) as control:
+    with httpx.Client(base_url=origin, timeout=60) as control:
         control.delete("/_control/quickbooks/faults")
         control.post("/_control/quickbooks/limits", json={"scale": 100})
         made = Referee(control, size=60)

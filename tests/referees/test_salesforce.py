@@ -85,7 +85,7 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 def referee(origin: str) -> Iterator[Referee]:
-    with httpx.Client(base_url=origin) as control:
+    with httpx.Client(base_url=origin, timeout=60) as control:
         control.delete("/_control/salesforce/faults")
         made = Referee(control, size=60)
         yield made
@@ -105,7 +105,7 @@ def test_the_library_reads_every_row_of_an_object(referee: Referee, stream: str)
 
 
 def test_the_library_follows_the_next_page_of_a_query(origin: str) -> None:
-    with httpx.Client(base_url=origin) as control:
+    with httpx.Client(base_url=origin, timeout=60) as control:
         referee = Referee(control, size=2_100)
         first = referee.sdk.query("SELECT Id FROM Contact")
         assert (len(first["records"]), first["done"], first["totalSize"]) == (2000, False, 2100)

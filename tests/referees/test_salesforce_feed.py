@@ -65,7 +65,7 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 def org(origin: str) -> Iterator[Org]:
-    with httpx.Client(base_url=origin) as control:
+    with httpx.Client(base_url=origin, timeout=60) as control:
         yield Org(control)
 
 

@@ -80,7 +80,7 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 def referee(origin: str) -> Iterator[Referee]:
-    with httpx.Client(base_url=origin) as control:
+    with httpx.Client(base_url=origin, timeout=60) as control:
         control.delete("/_control/stripe/faults")
         control.post("/_control/stripe/limits", json={"scale": 100})
         made = Referee(control, origin, size=150)

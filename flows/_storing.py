@@ -1,0 +1,223 @@
+"""Storing a batch: records, deletes, checkpoint and what an audit found, in one transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from connectors import Record
+from flows._batches import Batch, Outcome, Part
+from storage import (
+    DatabaseUnavailableError,
+    LeaseLostError,
+    RefusedError,
+    audits,
+    checkpoints,
+    inbox,
+    leases,
+    records,
+)
+from storage.database import Database
+from storage.models import Failure
+
+LEASE_TTL = timedelta(seconds=60)
+OF_OURS = (Failure.CONTRACT, Failure.OURS)
+
+
+async def store(
+    database: Database,
+    lease: leases.Lease,
+    integration: str,
+    batch: Batch,
+    outcomes: Mapping[str, Outcome],
+) -> None:
+    """Records, deletes and checkpoints of a batch in one transaction that the lease guards."""
+    try:
+        counted = await _store(database, lease, integration, batch, outcomes)
+    except (DBAPIError, psycopg.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        state = getattr(cause, "sqlstate", None) or type(cause).__name__
+        # Not chained: PostgreSQL's own message may quote the row, and Prefect stores it.
+        raise RefusedError(f"PostgreSQL does not take the batch ({state})") from None
+    batch.parts.clear()  # Prefect keeps what a task returned for as long as the flow runs
+    for outcome, written, swept, part in counted:  # only what has been committed counts
+        outcome.inserted += written.inserted
+        outcome.updated += written.updated
+        outcome.deleted += written.deleted + swept
+        outcome.unchanged += written.unchanged
+        outcome.pages += part.pages
+        outcome.done = outcome.done or part.done
+        outcome.unread = outcome.unread if part.unread is None else part.unread
+
+
+async def _store(
+    database: Database,
+    lease: leases.Lease,
+    integration: str,
+    batch: Batch,
+    outcomes: Mapping[str, Outcome],
+) -> list[tuple[Outcome, records.Written, int, Part]]:
+    counted: list[tuple[Outcome, records.Written, int, Part]] = []
+    ids = {"tenant_id": lease.tenant_id, "connection_id": lease.connection_id}
+    async with database.transaction(lease.tenant_id) as session:
+        await leases.hold(session, lease)
+        for part in _joined(batch.parts):
+            name = part.stream.name
+            if part.begins and part.scan is not None:
+                await checkpoints.begin_scan(
+                    session, stream=name, scan_id=part.scan.id, started_at=part.scan.started_at,
+                    restarted=part.restarted, **ids,
+                )  # fmt: skip
+            counts = part.audit is not None and not part.stream.snapshot
+            if part.audit is not None and part.audit.begins:
+                await audits.begin(session, audit_id=part.audit.id, stream=name, **ids)
+            written = await records.write(
+                session, batch.turn, stream=f"{integration}.{name}", rows=part.rows,
+                scan_id=part.scan.id if part.scan else None, quiet=True, tell_keys=counts, **ids,
+            )  # fmt: skip
+            if part.listed and part.scan is not None:
+                await records.see(
+                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
+                    keys=part.listed, **ids,
+                )  # fmt: skip
+            if unsettled := [*part.unsettled, *written.missing]:
+                await inbox.ask_again(
+                    session, integration=integration, stream=name, keys=unsettled, **ids
+                )
+            swept = 0
+            if part.audit is not None:
+                await _note_differences(session, lease, integration, part, written)
+            if part.done and part.scan is not None:
+                swept = await records.sweep(
+                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
+                    started_at=part.scan.started_at, unseen=part.unseen,
+                    was_shown=_was_shown(part), **ids,
+                )  # fmt: skip
+            if part.refill:
+                await checkpoints.refill(
+                    session, connection_id=lease.connection_id, stream=name,
+                    state=None if part.done else part.checkpoint,
+                )  # fmt: skip
+            if not part.aside:
+                await checkpoints.save(
+                    session, stream=name, state=part.checkpoint, done=part.done,
+                    unread=part.unread, **ids,
+                )  # fmt: skip
+                if part.done:
+                    await checkpoints.note_shape(
+                        session, connection_id=lease.connection_id, stream=name,
+                        shape=_shape(part),
+                    )  # fmt: skip
+                if part.done and part.generation:
+                    await checkpoints.mark_read(
+                        session, connection_id=lease.connection_id, stream=name,
+                        generation=part.generation,
+                    )  # fmt: skip
+            counted.append((outcomes[name], written, swept, part))
+    return counted
+
+
+async def _note_differences(
+    session: AsyncSession,
+    lease: leases.Lease,
+    integration: str,
+    part: Part,
+    written: records.Written,
+) -> None:
+    """Counts what an audit found, before it is swept; and ends the audit with its last part."""
+    assert part.audit is not None  # noqa: S101 - who calls has looked
+    extra = list(written.keys[2])
+    if part.done and part.scan is not None and not part.stream.snapshot:
+        extra += await records.unseen(
+            session, stream=f"{integration}.{part.stream.name}", scan_id=part.scan.id,
+            connection_id=lease.connection_id, started_at=part.scan.started_at,
+            prefixes=part.unseen,
+        )  # fmt: skip
+    found = audits.Differences(
+        len(part.listed) or len(part.rows), written.keys[0], written.keys[1], extra
+    )
+    await audits.note(session, part.audit.id, found)
+    if part.told is not None:
+        await audits.end(session, part.audit.id, told=part.told, every=part.audit.every)
+
+
+def _was_shown(part: Part) -> Callable[[Record], bool] | None:
+    """Whether a stored record is one that the vendor showed in this listing, if it was there."""
+    made_at, shown_from = part.stream.made_at, part.shown_from
+    if made_at is None or shown_from is None:
+        return None
+    return lambda record: made_at(record) >= shown_from
+
+
+def _shape(part: Part) -> str:
+    """Which fields the stream's records have: what its view shows, and what the vendor gives."""
+    return f"{sorted(part.stream.columns)} {part.shape or ''}"
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Neighbouring parts of one read as one: a COPY for each small page would cost more."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last.stream is part.stream
+            and last.scan == part.scan
+            and last.refill == part.refill
+            and last.audit == part.audit
+            and not part.begins
+        ):
+            joined[-1] = replace(
+                part,
+                rows=[*last.rows, *part.rows],
+                pages=last.pages + part.pages,
+                begins=last.begins,
+                restarted=last.restarted,
+                unsettled=[*last.unsettled, *part.unsettled],
+                unread=last.unread if part.unread is None else part.unread,
+                shape=part.shape or last.shape,
+                listed=[*last.listed, *part.listed],
+            )
+        else:
+            joined.append(part)
+    return joined
+
+
+async def note_stumbles(
+    database: Database, tenant_id: UUID, connection_id: UUID, outcomes: Mapping[str, Outcome]
+) -> None:
+    """Counts, for each stream, the reads in a row that failed for a reason only we can mend."""
+    stumbled = [name for name, one in outcomes.items() if one.error and one.failure in OF_OURS]
+    if stumbled:
+        async with database.transaction(tenant_id) as session:
+            for name in stumbled:
+                await checkpoints.stumbled(session, connection_id=connection_id, stream=name)
+
+
+@asynccontextmanager
+async def renewed(database: Database, lease: leases.Lease) -> AsyncIterator[None]:
+    """Keeps a lease alive while the work lasts, also when Prefect's server is away.
+
+    A lease that was lost anyway is noticed by the next commit, which it refuses.
+    """
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_TTL.total_seconds() / 4)
+            with suppress(DatabaseUnavailableError):  # it may be back before the lease ends
+                await leases.renew(database, lease, LEASE_TTL)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with suppress(asyncio.CancelledError, LeaseLostError):
+            await renewing
+        await asyncio.shield(leases.release(database, lease))
