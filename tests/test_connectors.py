@@ -40,6 +40,8 @@ LATE = timedelta(seconds=60)
 # Longer than most vendors remember what changed; shorter than any forgets an unused consent.
 LONG = timedelta(days=40)
 MOST_STOPS = 12
+# Lists whose records are never deleted, only made inactive.
+ONLY_RETIRED = {("quickbooks", "customers"), ("quickbooks", "accounts")}
 
 
 # -- What is declared ---------------------------------------------------------------------------
@@ -281,7 +283,8 @@ async def test_records_are_read_again_by_their_keys(of: Of, bench: Bench) -> Non
     assert gone == {key for key in keys if key not in vendor}
     mutable = import_module(f"sandbox.{connector.name}").vendor.mutable
     # Of a few records none may be deleted, by chance.
-    assert gone or len(keys) < 10 or "delete" not in mutable.get(stream.name, ("delete",))
+    spared = len(keys) < 10 or (connector.name, stream.name) in ONLY_RETIRED
+    assert gone or spared or "delete" not in mutable.get(stream.name, ("delete",))
 
 
 @EACH_WINDOWED
