@@ -92,6 +92,7 @@ def each_part(
             )
             yield Page((), walk.checkpoint(), whole=whole)
         away, refusal, allowed = 0, None, False
+        restarted: set[str] = set()
         while walk.todo:
             part = walk.todo[0]
             if walk.here is None:
@@ -99,9 +100,15 @@ def each_part(
                 yield Page((), walk.postponed())
             try:
                 yield from _of_part(walk, part, read(part), context)
-            except CheckpointExpiredError:
-                if not alone or not walk.restart(part):
+            except CheckpointExpiredError as error:
+                if not alone:
                     raise
+                if part not in restarted and walk.restart(part):
+                    restarted.add(part)
+                else:
+                    # Its pages cannot be followed: to read it anew would come to this place again.
+                    again = f"the vendor no longer knows where this part stood, each time: {error}"
+                    walk.fail(part, ContractError(again))
             except OF_A_PART as error:
                 away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
                 if away >= min(AWAY_IN_A_ROW, walk.size):

@@ -33,7 +33,7 @@ REACTIONS = ("like", "heart", "laugh", "surprised")
 OLDEST = timedelta(days=400)
 SETTABLE = {
     "teams": ("displayName", "description"),
-    "channels": ("displayName", "description", "team_id"),
+    "channels": ("displayName", "description", "team_id", "membershipType"),
     "channel_messages": ("text", "subject", "importance", "channel"),
     "message_replies": ("text", "importance", "message"),
     "chats": ("topic",),
@@ -150,7 +150,8 @@ def _change_channel(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         team_id = str(change.record.get("team_id") or _any(rooms.teams, change.random))
         team = rooms.teams[_there(team_id, rooms.teams)]
-        channel = _new_channel(rooms, team, change.random)
+        kind = str(change.record.get("membershipType", ""))
+        channel = _new_channel(rooms, team, change.random, kind=kind)
         _begin(rooms, change.random, channel)
     else:
         team_id, _, channel_id = str(change.id).partition("/")
@@ -325,14 +326,16 @@ def _new_team(rooms: Rooms, random: Random) -> Team:
     return team
 
 
-def _new_channel(rooms: Rooms, team: Team, random: Random, name: str = "") -> Channel:
+def _new_channel(
+    rooms: Rooms, team: Team, random: Random, name: str = "", kind: str = ""
+) -> Channel:
     channel = Channel(
         id=f"19:{random.getrandbits(128):032x}@thread.tacv2",
         team_id=team.id,
         name=name or _title(random),
         description=sentence(random),
         created_at=rooms.clock.now() - OLDEST,
-        kind="standard" if name or random.random() < 0.7 else "private",
+        kind=kind or ("standard" if name or random.random() < 0.7 else "private"),
         feed=Feed(rooms.clock, refusal=rooms.refusal),
     )
     team.channels[channel.id] = channel

@@ -45,8 +45,9 @@ class Channel:
     kind: str
     feed: Feed
     messages: dict[str, Message] = field(default_factory=dict)
-    # Whether the person may not read it, although it is listed.
+    # Whether the person may not read it, and whether it is listed.
     closed: bool = False
+    listed: bool = True
 
     def everything(self) -> Iterator[Message]:
         for message in self.messages.values():
@@ -59,6 +60,7 @@ class Team:
     id: str
     name: str
     description: str
+    archived: bool = False
     channels: dict[str, Channel] = field(default_factory=dict)
 
 

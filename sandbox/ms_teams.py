@@ -56,8 +56,20 @@ def teams(call: Call, rooms: Rooms) -> Response:
     return listing(call, rows, context="teams", default=WHOLE, most=WHOLE)
 
 
+def team(call: Call, rooms: Rooms) -> Response:
+    """A team by its id: that tells whether it is archived, as the list does not."""
+    found = _team(call, rooms)
+    return _one(call, {**described_team(found), "isArchived": found.archived})
+
+
 def channels(call: Call, rooms: Rooms) -> Response:
-    rows = [described_channel(channel) for channel in _team(call, rooms).channels.values()]
+    """Those that the person may see; of an archived team the private ones are not among them
+    (microsoft-graph-docs#9758, 2020-09)."""
+    found = _team(call, rooms)
+    shown = [one for one in found.channels.values() if one.listed]
+    if found.archived:
+        shown = [one for one in shown if one.kind != "private"]
+    rows = [described_channel(one) for one in shown]
     return listing(call, rows, context="channels", default=WHOLE, most=WHOLE)
 
 
@@ -249,6 +261,7 @@ def _allowed(handler: Handler, scope: str) -> Callable[[Call], Response]:
 
 TABLE: tuple[tuple[str, Handler, str], ...] = (
     ("/me/joinedTeams", teams, TEAMS_SCOPE),
+    ("/teams/{team}", team, TEAMS_SCOPE),
     ("/teams/{team}/channels", channels, CHANNELS_SCOPE),
     (CHANNEL, channel, CHANNELS_SCOPE),
     (f"{CHANNEL}/messages", messages, MESSAGES_SCOPE),
@@ -296,13 +309,23 @@ def licence(states: Mapping[str, Any], body: Json) -> Json:
 
 
 def close(states: Mapping[str, Any], body: Json) -> Json:
-    """A control: a channel (`team/channel`) that the person may not read, or may again."""
+    """A control: a channel (`team/channel`) that the person may not read, or may again. Who owns
+    its team sees it in the list none the less; with `listed` false it is not shown either."""
     rooms, closed = _rooms(states, body), bool(body.get("closed", True))
     found = [one for one in rooms.channels() if f"{one.team_id}/{one.id}" == body.get("channel")]
     if not found:
         raise RefusedError(f"there is no channel {body.get('channel')!r}")
-    found[0].closed = closed
-    return {"closed": closed}
+    found[0].closed, found[0].listed = closed, not closed or bool(body.get("listed", True))
+    return {"closed": closed, "listed": found[0].listed}
+
+
+def archive(states: Mapping[str, Any], body: Json) -> Json:
+    """A control: a team is archived, or restored."""
+    team = _rooms(states, body).teams.get(str(body.get("team", "")))
+    if team is None:
+        raise RefusedError(f"there is no team {body.get('team')!r}")
+    team.archived = bool(body.get("archived", True))
+    return {"archived": team.archived}
 
 
 def resync(states: Mapping[str, Any], body: Json) -> Json:
@@ -348,6 +371,7 @@ vendor = Vendor(
     expire_checkpoints=expire,
     controls={
         "admin_consent": _microsoft.admin_consent,
+        "archive": archive,
         "close": close,
         "licence": licence,
         "lifecycle": lifecycle,

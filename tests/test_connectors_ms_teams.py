@@ -1,6 +1,6 @@
 """Microsoft Teams' readers, driven over the sandbox's rooms and over played answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +11,17 @@ from connectors import (
     BrokenConnectionError,
     Checkpoint,
     CheckpointExpiredError,
+    ConnectorError,
     Context,
+    ContractError,
     Effect,
     NotAllowedError,
     Page,
     RateLimitedError,
+    Reader,
     Request,
     Response,
+    Stream,
     SyncType,
     load,
 )
@@ -27,6 +31,7 @@ from connectors._webhooks import Delivery
 from sandbox import start
 from tests._driving import NOW, drive, held, response
 from tests._graph import Person, calm
+from tests.reports._graph import client as client_of
 
 TEAMS = load("ms_teams")
 MESSAGES, REPLIES = TEAMS.stream("channel_messages"), TEAMS.stream("message_replies")
@@ -103,7 +108,17 @@ def channel_of(person: Person) -> str:
 
 def known(**more: Any) -> Checkpoint:
     """A round is over; the channel has a link."""
-    return Checkpoint(kept={CHANNEL: LINK}, **more)
+    return Checkpoint(parts={CHANNEL: {"link": LINK}}, **more)
+
+
+def raising(play: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Raises what our client raises for an answer that the reader does not expect."""
+    return client_of(TEAMS, play)
+
+
+def unread(pages: Sequence[Page]) -> dict[str, type[Exception]]:
+    """The parts that could not be read, as told at the end."""
+    return {one.part: type(one.error) for one in pages[-1].unread}
 
 
 # -- Teams, channels and chats --------------------------------------------------------------------
@@ -119,8 +134,47 @@ def test_joined_teams_are_asked_for_without_any_odata_parameter(person: Person) 
 
 def test_channels_are_found_through_their_teams_and_gone_by_absence(person: Person) -> None:
     stream = TEAMS.stream("channels")
-    assert stream.snapshot
-    assert held(stream, drive(stream.read, person.answer)) == person.store("channels")
+    pages = drive(stream.read, person.answer)
+    assert held(stream, pages) == person.store("channels")
+    *_, last = person.store("channels")
+    person.order("channels", "delete", last)
+    person.order("channels", "add")
+    changed = drive(stream.read, person.answer, pages[-1].checkpoint)
+    assert last not in person.store("channels")
+    assert held(stream, [*pages, *changed]) == person.store("channels")
+
+
+def test_the_channels_of_a_team_that_the_person_left_are_gone(person: Person) -> None:
+    stream = TEAMS.stream("channels")
+    pages = drive(stream.read, person.answer)
+    *_, team = person.store("teams")
+    person.order("teams", "delete", team)
+    changed = drive(stream.read, person.answer, pages[-1].checkpoint)
+    assert held(stream, [*pages, *changed]) == person.store("channels")
+    assert list(changed[-1].checkpoint["parts"]) == list(person.store("teams"))
+
+
+@pytest.mark.parametrize("name", ["channels", "channel_messages", "message_replies"])
+def test_what_was_read_of_a_private_channel_stays_when_its_team_is_archived(
+    person: Person, name: str
+) -> None:
+    stream = TEAMS.stream(name)
+    team = next(iter(person.store("teams")))
+    private = person.order(
+        "channels", "add", team_id=team, membershipType="private", displayName="Price"
+    ).json()["id"]
+    above = person.order("channel_messages", "add", channel=private, text="above").json()["id"]
+    person.order("message_replies", "add", message=above, text="below")
+    pages = drive(stream.read, person.answer)
+    person.control("archive", team=team)
+    assert private not in {
+        f"{team}/{row['id']}" for row in person.all(f"/teams/{team}/channels")[0]
+    }
+    changed = drive(stream.read, person.answer, pages[-1].checkpoint)
+    stored = person.store(name)
+    assert [key for key in stored if key.startswith(private)]
+    assert set(held(stream, [*pages, *changed])) == set(stored)
+    assert not unread(changed)
 
 
 def test_channels_may_come_in_several_pages() -> None:
@@ -133,8 +187,8 @@ def test_channels_may_come_in_several_pages() -> None:
         return rows({"id": "b" if request.path == second else "a"}, **more)
 
     stream = TEAMS.stream("channels")
-    (page,) = drive(stream.read, answer)
-    assert [row["id"] for row in page.records] == ["a", "b"]
+    pages = drive(stream.read, answer)
+    assert [row["id"] for page in pages for row in page.records] == ["a", "b"]
 
 
 def test_a_read_of_channels_can_be_stopped_between_teams() -> None:
@@ -144,10 +198,12 @@ def test_a_read_of_channels_can_be_stopped_between_teams() -> None:
         return rows({"id": "c"})
 
     stream = TEAMS.stream("channels")
-    first, *others = drive(stream.read, answer)
-    assert [len(page.records) for page in (first, *others)] == [20, 20, 5]
-    assert drive(stream.read, answer, first.checkpoint) == others
-    assert others[-1].checkpoint == {}
+    pages = drive(stream.read, answer)
+    begun = [page for page in pages if len(page.checkpoint.get("parts", ())) <= 20]
+    others = drive(stream.read, answer, begun[-1].checkpoint)
+    assert [len(page.records) for page in others if page.records] == [1] * 25
+    assert len(held(stream, [*begun, *others])) == 45
+    assert sorted(others[-1].checkpoint) == ["parts"]
 
 
 def test_the_preview_of_a_chat_comes_only_where_it_is_expanded(person: Person) -> None:
@@ -227,14 +283,15 @@ def test_a_deleted_message_is_gone_whether_its_text_is_or_not() -> None:
     gone = message("1", body={"content": "still here"}) | {
         "deletedDateTime": "2026-10-31T00:00:00Z"
     }
-    *_, page = drive(MESSAGES.read, Played(rows(gone, **{DELTA: f"{LINK}0"})), known())
-    assert (list(page.records), page.deleted) == ([], [f"{CHANNEL}/1"])
+    pages = drive(MESSAGES.read, Played(rows(gone, **{DELTA: f"{LINK}0"})), known())
+    assert not [row for page in pages for row in page.records]
+    assert [key for page in pages for key in page.deleted] == [f"{CHANNEL}/1"]
 
 
 def test_what_is_about_the_answer_is_not_part_of_a_message() -> None:
     told = message("1", **{"@odata.type": "#m", "from": {"user": {"@odata.type": "#u", "id": "u"}}})
-    *_, page = drive(MESSAGES.read, Played(rows(told, **{DELTA: f"{LINK}0"})), known())
-    (record,) = page.records
+    pages = drive(MESSAGES.read, Played(rows(told, **{DELTA: f"{LINK}0"})), known())
+    (record,) = [row for page in pages for row in page.records]
     assert record == {
         **message("1"),
         "from": {"user": {"id": "u"}},
@@ -263,7 +320,7 @@ def test_a_lapsed_delta_that_is_only_not_found_loses_nothing() -> None:
     graph = Played(refused(404, "NotFound"), rows(**{DELTA: f"{LINK}0"}), rows(message("1")))
     pages = drive(MESSAGES.read, graph, known())
     assert not [whole for page in pages for whole in page.whole]
-    assert pages[-1].checkpoint == Checkpoint(kept={CHANNEL: f"{LINK}0"})
+    assert pages[-1].checkpoint == Checkpoint(parts={CHANNEL: {"link": f"{LINK}0"}})
 
 
 def test_a_page_that_lapses_again_and_again_is_no_endless_read() -> None:
@@ -272,13 +329,15 @@ def test_a_page_that_lapses_again_and_again_is_no_endless_read() -> None:
         rows(message("1"), **{NEXT: second}), refused(410, ""),
         rows(message("1"), **{NEXT: second}), refused(410, ""),
     )  # fmt: skip
-    with pytest.raises(CheckpointExpiredError):
-        drive(MESSAGES.read, graph, known())
+    pages = drive(MESSAGES.read, graph, known())
+    assert unread(pages) == {CHANNEL: ContractError}
+    assert [row["id"] for page in pages for row in page.records] == ["1", "1"]
 
 
 def test_an_answer_with_neither_link_is_no_end_of_a_delta() -> None:
-    with pytest.raises(KeyError):
-        drive(MESSAGES.read, Played(rows(message("1"))), known())
+    pages = drive(MESSAGES.read, Played(rows(message("1"))), known())
+    assert unread(pages) == {CHANNEL: ContractError}
+    assert pages[-1].checkpoint["parts"] == {CHANNEL: {"link": LINK}}
 
 
 # -- Replies --------------------------------------------------------------------------------------
@@ -310,7 +369,7 @@ def test_the_time_to_read_on_from_overlaps_with_what_was_read() -> None:
     graph = Played(rows())
     *_, page = drive(REPLIES.read, graph)
     since = (NOW - LOOKBACK).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    assert page.checkpoint == Checkpoint(kept={CHANNEL: since})
+    assert page.checkpoint == Checkpoint(parts={CHANNEL: {"since": since}})
     graph = Played(rows(**{DELTA: LINK}))
     drive(REPLIES.read, graph, page.checkpoint)
     assert graph.asked[0].params["$filter"] == f"lastModifiedDateTime gt {since}"
@@ -320,7 +379,7 @@ def test_who_comes_back_after_eight_months_reads_all_replies_again() -> None:
     for days, path in ((200, f"{MESSAGES_AT}/delta"), (250, MESSAGES_AT)):
         since = (NOW - timedelta(days=days)).isoformat()
         graph = Played(rows())
-        drive(REPLIES.read, graph, Checkpoint(kept={CHANNEL: since}))
+        drive(REPLIES.read, graph, Checkpoint(parts={CHANNEL: {"since": since}}))
         assert [one.path for one in graph.asked] == [path]
 
 
@@ -337,8 +396,9 @@ def test_replies_beyond_those_that_come_with_a_message_come_by_a_link(
 
 
 def test_a_message_whose_replies_are_missing_is_not_taken_for_one_without() -> None:
-    with pytest.raises(KeyError):
-        drive(REPLIES.read, Played(rows(message("1"))))
+    pages = drive(REPLIES.read, Played(rows(message("1"))))
+    assert unread(pages) == {CHANNEL: ContractError}
+    assert pages[-1].checkpoint["parts"] == {CHANNEL: {}}
 
 
 # -- Chats ----------------------------------------------------------------------------------------
@@ -387,7 +447,7 @@ def test_what_was_read_of_a_channel_goes_with_it(person: Person) -> None:
     gone = [whole.prefix for page in changed for whole in page.whole]
     assert gone
     assert all(prefix.startswith(f"{team}/") and prefix.endswith("/") for prefix in gone)
-    assert not [place for place in changed[-1].checkpoint["kept"] if place.startswith(team)]
+    assert not [place for place in changed[-1].checkpoint["parts"] if place.startswith(team)]
     assert held(MESSAGES, [*pages, *changed]) == person.store("channel_messages")
 
 
@@ -397,18 +457,58 @@ def test_a_channel_that_the_person_left_is_told_from_a_permission_that_is_gone(
 ) -> None:
     pages = drive(stream.read, person.answer)
     first = next(iter(person.store("channels")))
-    person.control("close", channel=first)
-    changed = drive(stream.read, person.answer, pages[-1].checkpoint)
+    person.control("close", channel=first, listed=False)
+    changed = drive(stream.read, raising(person.answer), pages[-1].checkpoint)
     assert [whole.prefix for page in changed for whole in page.whole] == [f"{first}/"]
-    assert first not in changed[-1].checkpoint["kept"]
+    assert first not in changed[-1].checkpoint["parts"]
     person.control("close", channel=first, closed=False)
     person.control("admin_consent", given=False)
-    stopped: list[Page] = []
-    with pytest.raises(NotAllowedError, match="administrator"):
-        stopped += drive(stream.read, person.answer, changed[-1].checkpoint)
+    refused = before_the_error(stream, raising(person.answer), changed[-1].checkpoint)
+    assert not [page for page in refused if page.whole or page.deleted]
     person.control("admin_consent", given=True)
-    back = drive(stream.read, person.answer, changed[-1].checkpoint)
-    assert held(stream, [*pages, *changed, *back]) == person.store(stream.name)
+    later = NOW + timedelta(days=1)
+    back = drive(stream.read, person.answer, refused[-1].checkpoint, now=later)
+    assert held(stream, [*pages, *changed, *refused, *back]) == person.store(stream.name)
+
+
+def before_the_error(stream: Stream, answer: Any, at: Checkpoint) -> list[Page]:
+    """The pages of a read that all its parts refuse."""
+    pages: list[Page] = []
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        reader, sent = stream.read(at, context), None
+        while True:
+            failed = isinstance(sent, Exception)
+            action = reader.throw(sent) if failed else reader.send(sent)
+            if isinstance(action, Page):
+                pages.append(action)
+            try:
+                sent = yield action
+            except ConnectorError as error:
+                sent = error
+
+    with pytest.raises(NotAllowedError, match="administrator"):
+        drive(read, answer, at)
+    return pages
+
+
+@pytest.mark.parametrize("stream", [MESSAGES, REPLIES], ids=lambda stream: stream.name)
+def test_what_was_read_of_a_channel_that_is_listed_and_refused_stays(
+    person: Person, stream: Stream
+) -> None:
+    pages = drive(stream.read, person.answer)
+    first = next(iter(person.store("channels")))
+    person.control("close", channel=first)
+    changed = drive(stream.read, raising(person.answer), pages[-1].checkpoint)
+    assert unread(changed) == {first: NotAllowedError}
+    assert held(stream, [*pages, *changed]) == person.store(stream.name)
+
+
+@pytest.mark.parametrize("stream", [MESSAGES, REPLIES, CHAT_MESSAGES], ids=lambda one: one.name)
+def test_a_checkpoint_of_a_former_version_starts_its_stream_over(stream: Stream) -> None:
+    for former in ({"kept": {CHANNEL: LINK}}, {"allowed": True, "todo": [CHANNEL]}):
+        with pytest.raises(CheckpointExpiredError):
+            drive(stream.read, Played(), Checkpoint(former))
 
 
 def test_teams_that_all_refuse_to_show_their_channels_empty_nothing() -> None:
@@ -419,7 +519,7 @@ def test_teams_that_all_refuse_to_show_their_channels_empty_nothing() -> None:
 
     for name in ("channels", "channel_messages", "message_replies"):
         with pytest.raises(NotAllowedError):
-            drive(TEAMS.stream(name).read, answer, known())
+            drive(TEAMS.stream(name).read, raising(answer), known())
 
 
 def error(status: int, code: str, path: str) -> Response:

@@ -228,6 +228,18 @@ def test_a_forgotten_position_of_one_part_starts_that_part_over_where_it_can_sta
     assert sorted(held(stream, pages, kept)) == ["a/1", "a/2", "b/1"]
 
 
+def test_a_part_whose_position_is_forgotten_again_and_again_fails_alone() -> None:
+    vendor = Vendor(a=["1"], b=["1"])
+    stream = stream_of(vendor, alone=True)
+    at, kept, _ = round_of(vendor, stream, {}, {})
+    vendor.errors["a"] = CheckpointExpiredError("410")
+    vendor.channels["b"] = ["1", "2"]
+    at, kept, pages = round_of(vendor, stream, at, kept)
+    assert sorted(kept) == ["a/1", "b/1", "b/2"]
+    assert [(one.part, type(one.error)) for one in pages[-1].unread or ()] == [("a", ContractError)]
+    assert vendor.asked.count("a") == 3, "at first, from where it stood, and once anew"
+
+
 def test_of_calls_side_by_side_only_the_one_that_fails_fails() -> None:
     def read(at: Checkpoint, context: Context) -> Reader:
         answers = yield from ask_each([Request.get(f"/{name}") for name in "abc"])

@@ -40,6 +40,31 @@ def messages_at(person: Person) -> tuple[str, str]:
     return f"/teams/{team}/channels/{channel}/messages", place
 
 
+def test_a_team_and_a_channel_can_be_asked_for_by_id(person: Person) -> None:
+    team, _, channel = next(iter(person.store("channels"))).partition("/")
+    assert person.get(f"/teams/{team}").json()["isArchived"] is False
+    assert person.get(f"/teams/{team}/channels/{channel}").json()["id"] == channel
+    for path in ("/teams/none", f"/teams/{team}/channels/none", f"/teams/none/channels/{channel}"):
+        assert problem(person.get(path)) == (404, "NotFound")
+    person.control("close", channel=f"{team}/{channel}", listed=False)
+    assert problem(person.get(f"/teams/{team}/channels/{channel}")) == (403, "Forbidden")
+    assert channel not in {row["id"] for row in person.all(f"/teams/{team}/channels")[0]}
+
+
+def test_the_list_of_an_archived_team_lacks_its_private_channels_which_can_be_read(
+    person: Person,
+) -> None:
+    team = next(iter(person.store("teams")))
+    private = person.order("channels", "add", team_id=team, membershipType="private").json()["id"]
+    path = f"/teams/{team}/channels"
+    for archived in (True, False):
+        person.control("archive", team=team, archived=archived)
+        assert person.get(f"/teams/{team}").json()["isArchived"] is archived
+        listed = {f"{team}/{row['id']}" for row in person.all(path)[0]}
+        assert (private in listed) is not archived
+        assert person.get(f"{path}/{private.partition('/')[2]}").status_code == 200
+
+
 def test_the_thread_in_which_something_was_written_last_comes_first(person: Person) -> None:
     path, place = messages_at(person)
     oldest = person.all(path)[0][-1]["id"]
