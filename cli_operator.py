@@ -125,6 +125,8 @@ def events(
         _print_json({**counted, **listed})
         return
     out.print(f"{counted['pending']:,} events wait, {counted['failed']:,} were set aside")
+    if counted["unreadable"]:
+        out.print(f"{counted['unreadable']:,} had a form that we cannot read (their type names it)")
     if owed and not duties:
         out.print(f"{len(owed):,} of those that wait are duties: atom-sync events --duties")
     if owed and duties:

@@ -270,7 +270,9 @@ async def _webhooks_applied(database: Database, linked: Sequence[connections.Con
         for _ in range(APPLIED_WITHIN):
             await asyncio.sleep(1)
             counted = await inbox.counts(database)
-            calm = calm + 1 if counted["applied"] == before and not counted["pending"] else 0
+            # What a vendor does not show yet is asked for again in a minute.
+            left = counted["pending"] - counted["later"]
+            calm = calm + 1 if counted["applied"] == before and not left else 0
             before = counted["applied"]
             if before and calm >= CALM:
                 break

@@ -258,18 +258,17 @@ async def _not_yet_there(
     That is so of a record that was told of minutes ago and was never stored. It is asked for again.
     """
     now = work.client.now()
+    over = {event.key for event in events if event.effect in (Effect.DELETED, Effect.GONE)}
     young = {
         event.key
         for event in events
-        if event.key in gone
-        and event.effect not in (Effect.DELETED, Effect.GONE)
-        and now - event.received_at < SHOWS_WITHIN
+        if event.key in gone - over and now - event.received_at < SHOWS_WITHIN
     }
     if not young:
         return set()
     connection = work.connection
     async with work.database.transaction(connection.tenant_id) as session:
-        stored = await records.held(
+        stored = await records.known(
             session, stream=f"{connection.integration}.{stream.name}",
             connection_id=connection.id, keys=sorted(young),
         )  # fmt: skip

@@ -416,17 +416,17 @@ async def retry(database: Database, ids: Sequence[int] | None = None) -> int:
 
 
 async def counts(database: Database) -> dict[str, int]:
-    """How many events are pending, how many applied (of those kept), and how many set aside."""
+    """How many events are pending, how many of these were put off to a later time, how many applied
+    (of those kept), how many set aside, and how many nobody could read."""
     pending = EventRow.applied_at.is_(None) & EventRow.failed_at.is_(None)
+    wanted = {
+        "pending": pending,
+        "later": pending & (EventRow.due_at > func.now()),
+        "applied": EventRow.applied_at.is_not(None),
+        "failed": EventRow.failed_at.is_not(None),
+        "unreadable": EventRow.data["effect"].astext == Effect.UNREADABLE.value,
+    }
+    columns = [func.count().filter(condition).label(name) for name, condition in wanted.items()]
     async with database.dispatching() as session:
-        return {
-            "pending": await session.scalar(select(func.count(EventRow.id)).where(pending)) or 0,
-            "applied": await session.scalar(
-                select(func.count(EventRow.id)).where(EventRow.applied_at.is_not(None))
-            )
-            or 0,
-            "failed": await session.scalar(
-                select(func.count(EventRow.id)).where(EventRow.failed_at.is_not(None))
-            )
-            or 0,
-        }
+        found = (await session.execute(select(*columns).select_from(EventRow))).one()
+    return dict(found._mapping)

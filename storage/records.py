@@ -48,7 +48,7 @@ from storage.database import Database, postgres
 from storage.models import CheckpointRow, RecordRow
 
 __all__ = [
-    "Count", "Row", "Written", "counts", "held", "listed", "rows", "see", "sweep", "unseen",
+    "Count", "Row", "Written", "counts", "known", "listed", "rows", "see", "sweep", "unseen",
     "versions", "write",
 ]  # fmt: skip
 
@@ -340,16 +340,15 @@ async def versions(
         return {key: version for key, version in await session.execute(query)}
 
 
-async def held(
+async def known(
     session: AsyncSession, *, stream: str, connection_id: UUID, keys: Sequence[str]
 ) -> set[str]:
-    """Which of these keys are stored, and live."""
+    """Which of these keys are stored, whether they are live or known to be gone."""
     found = await session.scalars(
         select(RecordRow.record_id).where(
             RecordRow.stream == stream,
             RecordRow.connection_id == connection_id,
             RecordRow.record_id == func.any(bindparam("keys", list(keys), type_=ARRAY(Text()))),
-            RecordRow.deleted_at.is_(None),
         )
     )
     return set(found)
