@@ -16,6 +16,7 @@ from connectors import (
     Connector,
     ConnectorError,
     ContractError,
+    NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
     Request,
@@ -357,13 +358,15 @@ async def test_accounts_are_found_from_the_answer_or_by_a_call(
         await identify(asked, tokens, {}, **calls.means)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_grant_that_cannot_read_is_broken_from_the_start(
-    status: int, vendor: Vendor, calls: Calls
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, BrokenConnectionError), (403, NotAllowedError)]
+)
+async def test_a_grant_that_cannot_read_connects_nothing(
+    status: int, expected: type[ConnectorError], vendor: Vendor, calls: Calls
 ) -> None:
     vendor.will(Answer(status, body={}))
     tokens = Tokens("canary-access", None, None, (), {})
-    with pytest.raises(BrokenConnectionError):
+    with pytest.raises(expected):
         await identify(load("gmail"), tokens, {}, **calls.means)
     assert len(vendor.calls) == 1
 
