@@ -44,6 +44,7 @@ from connectors._ms_teams import (
     chat_message_key,
     chats_if_allowed,
     in_channel,
+    in_chat,
     in_thread,
     is_deleted,
     listed_channels,
@@ -56,15 +57,17 @@ from connectors._ms_teams import (
     path_of,
     quoted,
     read_channels,
+    replies_at,
     replies_of_channel,
     reply_key,
 )
-from connectors._versions import epoch_us
+from connectors._versions import epoch_us, find
 
 TITLE = "Microsoft Teams"
 SECOND = timedelta(seconds=1)
 # An hour less than the most. Without an address for lifecycle notifications an hour is the most.
 LIFETIME = timedelta(hours=71)
+DISABLED = "ServicePrincipalDisabledOnTenant"
 TEAMS_SCOPE = "Team.ReadBasic.All"
 IN_CHANNELS, IN_CHATS = ("channel_messages", "message_replies"), ("chat_messages",)
 COVERED = (*IN_CHANNELS, *IN_CHATS)
@@ -118,11 +121,7 @@ def _in_channel(channel: str) -> str:
 
 def _in_thread(thread: str) -> str:
     channel, _, message = thread.rpartition("/")
-    return f"{path_of(channel)}/messages/{quoted(message)}/replies"
-
-
-def _in_chat(chat: str) -> str:
-    return f"/chats/{quoted(chat)}/messages"
+    return replies_at(channel, message)
 
 
 def _shaped_in_thread(thread: str, row: Record) -> Record:
@@ -164,7 +163,16 @@ def streams_of(resource: str) -> tuple[str, ...]:
 
 
 def classify(response: Response) -> ConnectorError | None:
-    """Graph's errors; a licence that was taken away looks like a permission."""
+    """Graph's errors; a licence that was taken away looks like a permission.
+
+    That Teams is disabled in an organisation comes as a 401, though the token is good: it was seen
+    for the second page of a list whose first was given (msteams-docs#11571, 2024-09).
+    """
+    if find(response.json, ("error", "innerError", "code")) == DISABLED:
+        return NotAllowedError(
+            f"{TITLE} is disabled in this organisation, as Microsoft says ({response.status}): its "
+            "administrator can enable it; it may pass by itself"
+        )
     if response.status == 403 and response.url.startswith((f"{GRAPH}{TEAMS}", f"{GRAPH}{CHATS}")):
         return NotAllowedError(
             f"{TITLE} does not allow this (403): a permission was taken back or never given, or "
@@ -230,6 +238,8 @@ connector = Connector(
     judged_by=("msgraph-sdk",),
     gaps=(
         "Of a channel that is shared with a person who is not in its team nothing is read.",
+        "Chats with people of other organisations are in no list of Microsoft's now and then: one "
+        "that was never listed is not read.",
         "Members, tabs, files and hosted content are not fetched.",
         "Messages that a retention policy removes are not told of: a full read finds them gone.",
         "A delta reaches back eight months. It is not sure (2026-11) that it tells of a change to "
@@ -319,7 +329,7 @@ connector = Connector(
             read=by_part(listed_chats, messages_of_chat),
             key=chat_message_key,
             version=epoch_us("lastModifiedDateTime"),
-            fetch=fetch(_in_chat, of_chat),
+            fetch=fetch(in_chat, of_chat),
             columns={
                 "chat_id": column("chat_id"),
                 "message_id": column("id"),

@@ -118,7 +118,7 @@ def raising(play: Callable[[Request], Response]) -> Callable[[Request], Response
 
 def unread(pages: Sequence[Page]) -> dict[str, type[Exception]]:
     """The parts that could not be read, as told at the end."""
-    return {one.part: type(one.error) for one in pages[-1].unread}
+    return {one.part: type(one.error) for one in pages[-1].unread or ()}
 
 
 # -- Teams, channels and chats --------------------------------------------------------------------
@@ -476,7 +476,8 @@ def before_the_error(stream: Stream, answer: Any, at: Checkpoint) -> list[Page]:
     pages: list[Page] = []
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        reader, sent = stream.read(at, context), None
+        reader = stream.read(at, context)
+        sent: Any = None
         while True:
             failed = isinstance(sent, Exception)
             action = reader.throw(sent) if failed else reader.send(sent)
