@@ -222,7 +222,11 @@ class Client:
                 if action is None:
                     return
                 if isinstance(action, Page):
-                    rounds.came(action)
+                    try:
+                        rounds.came(action)
+                    except ContractError as error:  # a part that goes round leaves the others
+                        answer = error
+                        continue
                     observed_at, sent_at, answer = sent_at or observed_at, None, None
                     yield action, observed_at
                     continue

@@ -51,7 +51,11 @@ def drive(
         except StopIteration:
             return pages
         if isinstance(action, Page):
-            rounds.came(action)
+            try:
+                rounds.came(action)
+            except ConnectorError as error:
+                sent = error
+                continue
             pages.append(action)
             sent = None
             continue
