@@ -385,16 +385,16 @@ def _endless(cursors: Callable[[str], str]) -> Answer:
 def test_a_cursor_that_leads_to_itself_ends_the_read() -> None:
     """ltworf/localslackirc#381 (2022-10): the history of a busy channel gave the same cursor again
     and again, and was read without end. Right: the read ends, and says that it is not whole."""
-    with pytest.raises(ContractError):
-        drive(MESSAGES.read, _endless(lambda given: "a"))
+    (unread,) = drive(MESSAGES.read, _endless(lambda given: "a"))[-1].unread or ()
+    assert isinstance(unread.error, ContractError)
 
 
 def test_cursors_that_lead_in_a_circle_end_the_read() -> None:
     """openclaw/openclaw#115056 (2026-07): a list whose cursors came back to one that it had given
     before hung for ever; Slack's own SDK does not notice either. Right: the read ends."""
     circle = {"": "a", "a": "b", "b": "c", "c": "a"}
-    with pytest.raises(ContractError):
-        drive(MESSAGES.read, _endless(circle.__getitem__))
+    (unread,) = drive(MESSAGES.read, _endless(circle.__getitem__))[-1].unread or ()
+    assert isinstance(unread.error, ContractError)
 
 
 # -- Whom an event is about -----------------------------------------------------------------------
