@@ -73,6 +73,7 @@ PERMISSION = (
     "kind,id,type,role,emailAddress,domain,displayName,allowFileDiscovery,expirationTime,deleted,"
     "pendingOwner,view,permissionDetails"
 )
+PERMITTED = f"id,driveId,mimeType,trashed,permissions({PERMISSION})"
 
 
 def is_gone(change: Record, followed: Collection[str]) -> bool:
@@ -150,10 +151,26 @@ def _of_file(file_id: str, answer: Response) -> Telling:
 
 
 def fetch_permissions(keys: Sequence[str], context: Context) -> Reader:
-    """All permissions of the files that these keys begin with."""
-    for file_id in dict.fromkeys(key.partition("/")[0] for key in keys):
-        told = yield from _of_file(file_id, (yield _permissions(file_id, None)))
-        yield Page(told.records, Checkpoint(), whole=told.whole)
+    """The permissions of these keys; of a key that ends with its slash, all that the file has."""
+    wanted: dict[str, set[str]] = {}
+    for key in keys:
+        wanted.setdefault(key.partition("/")[0], set()).add(key)
+    params = {"supportsAllDrives": True, "fields": PERMITTED}
+    for file_id, asked in wanted.items():
+        path = f"/files/{quote(file_id, safe='')}"
+        response = yield Request.get(path, params=params, cost=GET, expect=AWAY)
+        if is_away(TITLE, response):
+            told = _whole(file_id, [], response.sent_at, hidden=response.status == 403)
+        elif response.json["trashed"]:
+            told = _whole(file_id, [], response.sent_at)
+        else:
+            told = yield from list_permissions([response.json], response)
+        found = [one for one in told.records if {_permission_key(one), f"{file_id}/"} & asked]
+        yield Page(found, Checkpoint(), whole=told.whole)
+
+
+def _permission_key(permission: Record) -> str:
+    return f"{permission['file_id']}/{permission['id']}"
 
 
 def _permissions(file_id: str, page: str | None) -> Request:
@@ -330,7 +347,7 @@ connector = Connector(
         of_corpora(
             "permissions",
             Kind(
-                file=f"id,driveId,mimeType,trashed,permissions({PERMISSION})",
+                file=PERMITTED,
                 page=DETAILED,
                 listed=list_permissions,
                 changed=change_permissions,
@@ -345,7 +362,7 @@ connector = Connector(
                 "display_name": column("displayName"),
                 "expires_at": column("expirationTime", "timestamptz"),
             },
-            key=lambda permission: f"{permission['file_id']}/{permission['id']}",
+            key=_permission_key,
             fetch=fetch_permissions,
         ),
     ),

@@ -85,6 +85,10 @@ class Drives:
                 return response({"startPageToken": f"{corpus}:{len(self.logs[corpus])}"})
             case ["changes"]:
                 return self._changes(request, corpus)
+            case ["files", id_]:
+                file = self.files.get(id_)
+                shown = self._shown(file, request) if file else None
+                return response(shown) if shown else refusal(404, "notFound")
             case ["files", id_, "permissions"]:
                 return self._permissions(request, id_)
         return self._files(request, corpus)
@@ -533,9 +537,15 @@ def test_permissions_that_cannot_be_read_now_stay_and_are_read_again() -> None:
         assert {key for page in pages for key in page.unsettled} == {"a/"}
     assert PERMISSIONS.fetch
     fetch = PERMISSIONS.fetch
-    drives.answers["/files/a/permissions"] = refusal(404, "notFound")
-    pages = drive(lambda at, context: fetch(["a/", "b/02"], context), drives)
-    assert set(held(PERMISSIONS, pages, held(PERMISSIONS, first))) == {"b/02"}
+    stored = {**held(PERMISSIONS, first), "c/02": {**BEN, "file_id": "c"}}
+    drives.grants["b"] = [ANN, BEN]
+    pages = drive(lambda at, context: fetch(["a/", "b/02", "c/02"], context), drives)
+    # Of `a` it is not known yet, of `b` one key was asked for, and `c` is gone.
+    assert set(held(PERMISSIONS, pages, stored)) == {"a/01", "b/01", "b/02"}
+    assert [one["id"] for page in pages for one in page.records] == ["02"]
+    drives.put("a", trashed=True)
+    pages = drive(lambda at, context: fetch(["a/"], context), drives)
+    assert set(held(PERMISSIONS, pages, stored)) == {"b/01", "c/02"}
 
 
 def test_with_a_change_of_a_folder_the_permissions_in_its_drive_are_read_anew_once_a_day() -> None:

@@ -77,6 +77,9 @@ class Cabinet:
                 return response({"startPageToken": f"{corpus}:{len(self.logs[corpus])}"})
             case ["changes"]:
                 found = self._changes(request, corpus)
+            case ["files", id_]:
+                file = self.files.get(id_)
+                return response(self._shown(file, request)) if file else MISSING
             case ["files", id_, "permissions"]:
                 return self._permissions(id_)
             case _:
