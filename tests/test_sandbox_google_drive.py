@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
+from zlib import crc32
 
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
@@ -41,10 +42,12 @@ def a_drive(cabinet: GoogleAccount) -> str:
 
 
 def mine(cabinet: GoogleAccount) -> str:
-    """The id of a file of the person's own."""
-    files = cabinet.store("files").items()
+    """The id of a file of the person's own, and none that a member of a shared drive goes on using:
+    that stays in the person's own log."""
     return next(
-        id_ for id_, file in files if file.get("ownedByMe") and "folder" not in file["mimeType"]
+        id_
+        for id_, file in cabinet.store("files").items()
+        if file.get("ownedByMe") and "folder" not in file["mimeType"] and crc32(id_.encode()) % 5
     )
 
 
