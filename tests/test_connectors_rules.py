@@ -19,6 +19,14 @@ BLANK = "{}"
 GHOST = "no-such-record"
 
 
+# Streams of which each look reads the newest part whole, since no delta tells of edits: what it
+# costs grows with that part, and what drifted in it is right again before an audit counts it.
+READ_AGAIN = {
+    "slack.thread_replies": "an edited reply changes nothing in its thread: threads of the last "
+    "week are read again at each look",
+}
+
+
 @dataclass
 class Rest:
     """A stream that was read and followed, and then looked at with nothing new."""
@@ -43,6 +51,10 @@ async def rest(request: pytest.FixtureRequest, bench: Bench) -> Rest:
     return rest
 
 
+def named(rest: Rest) -> str:
+    return f"{rest.tried.connector.name}.{rest.stream.name}"
+
+
 async def settle(tried: Tried, stream: Stream) -> None:
     """Reads, changes and follows it until there is nothing new."""
     assert not await tried.follow(stream)
@@ -61,6 +73,8 @@ def test_a_look_that_finds_nothing_new_writes_no_row(rest: Rest) -> None:
 async def test_a_look_that_finds_nothing_new_costs_the_same_whatever_is_stored_and_was_deleted(
     rest: Rest, bench: Bench
 ) -> None:
+    if named(rest) in READ_AGAIN:
+        pytest.skip(READ_AGAIN[named(rest)])
     large = await bench.connect(rest.tried.connector, size=MEDIUM)
     await settle(large, rest.stream)
     await large.sync(rest.stream)
@@ -76,6 +90,8 @@ IDS_ONLY = {("gmail", "messages")}
 
 async def test_an_audit_finds_what_drifted_and_puts_it_right(rest: Rest) -> None:
     tried, stream = rest.tried, rest.stream
+    if named(rest) in READ_AGAIN:
+        pytest.skip(READ_AGAIN[named(rest)])
     checks_rows = (tried.connector.name, stream.name) not in IDS_ONLY
     if stream.append_only:
         pytest.skip("what is only ever added to may not be shown by the vendor any more")
