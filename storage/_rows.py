@@ -58,7 +58,7 @@ def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
         kept = frozenset(_key(stream, key) for key in whole.keys)
         why = Gone.HIDDEN if whole.hidden else Gone.DELETED
         marks = whole.hidden and stream.keeps_hidden
-        prefix = _key(stream, whole.prefix)
+        prefix = _key(stream, whole.prefix) if whole.prefix else ""  # of all keys there are
         made.append(_tombstone(prefix, whole.at, why, kept=kept, marks=marks))
     return made
 

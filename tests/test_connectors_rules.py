@@ -24,6 +24,7 @@ GHOST = "no-such-record"
 READ_AGAIN = {
     "slack.thread_replies": "an edited reply changes nothing in its thread: threads of the last "
     "week are read again at each look",
+    "ms_teams.channels": "no delta tells of channels: each look lists those of every team",
 }
 
 
@@ -134,6 +135,8 @@ async def test_an_audit_of_what_is_right_finds_nothing(rest: Rest) -> None:
 
 async def test_fields_that_come_from_now_on_are_filled_into_older_rows(rest: Rest) -> None:
     tried, stream = rest.tried, rest.stream
+    if named(rest) in READ_AGAIN:
+        pytest.skip(READ_AGAIN[named(rest)])
     if stream.snapshot or stream.append_only:
         pytest.skip("it is read whole each time, or its older records are not shown any more")
     tried.tamper(stream, "UPDATE records SET data = '{}', content_hash = '' WHERE")
