@@ -37,8 +37,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
-def pytest_sessionstart() -> None:
-    """Prefect goes on reading files of the working folder."""
+def pytest_collection_finish() -> None:
+    """Prefect goes on reading files of the working folder; all tests are found by now."""
     os.chdir(HERE)
 
 
