@@ -29,6 +29,8 @@ INSERT INTO watches (id, tenant_id, connection_id, vendor_id, resource)
 INSERT INTO feeds (tenant_id, connection_id, state) VALUES (%(tenant)s, %(connection)s, '{}');
 INSERT INTO gaps (tenant_id, connection_id, streams, since, until, reason)
     VALUES (%(tenant)s, %(connection)s, '[]', now(), now(), 'away');
+INSERT INTO audits (id, tenant_id, connection_id, stream)
+    VALUES (gen_random_uuid(), %(tenant)s, %(connection)s, 'contacts');
 INSERT INTO sync_runs (id, tenant_id, connection_id, trigger)
     VALUES (gen_random_uuid(), %(tenant)s, %(connection)s, 'manual');
 INSERT INTO connect_sessions (id, tenant_id, token_hash, expires_at)
@@ -106,7 +108,7 @@ async def test_views_ask_for_the_readers_rights(database: Database) -> None:
     async with database.owning() as session:
         views = {name: asks for name, asks in await session.execute(query)}
     names = {f"{c.name}_{s.name}" for c in all_connectors() for s in c.streams}
-    assert views == dict.fromkeys({*names, "freshness"}, True)
+    assert views == dict.fromkeys({*names, "freshness", "gone_records"}, True)
 
 
 @pytest.mark.parametrize("table", [*OWNED, "hubspot_contacts"])
