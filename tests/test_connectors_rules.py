@@ -30,6 +30,7 @@ READ_AGAIN = {
 
 # What does not hold yet.
 UNSOLVED = {
+    "outlook.messages": "a letter that went while its folder was refused stays after a full read",
     "outlook.attachments": "a read of everything buries what was read of a folder that is refused",
 }
 
