@@ -234,7 +234,7 @@ async def test_a_sync_that_went_through_is_noted_on_its_connection(database: Dat
     assert (await _failures(database, stocked), found.last_synced_at) == (2, None)
     run = await _ended(database, stocked)
     assert (run["status"], run["message"], run["requests"]) == ("completed", "", 7)
-    counts = {"rows": 5, "deletes": 1, "pages": 4, "error": None, "unread": []}
+    counts: dict[str, Any] = {"rows": 5, "deletes": 1, "pages": 4, "error": None, "unread": []}
     assert run["streams"] == {"contacts": counts}
     assert run["ended_at"] > run["started_at"]
     assert run["seconds"] > 0
