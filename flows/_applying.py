@@ -5,7 +5,7 @@ cannot keep the others back. A group's rows, hints and marks commit together, un
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypedDict
 from uuid import UUID
@@ -57,6 +57,8 @@ SHOWS_WITHIN = timedelta(minutes=5)
 # A vendor may show for a moment what it has just said to be gone.
 LOOK_AGAIN = timedelta(minutes=1)
 SHOWN_FOR = timedelta(minutes=10)
+# These say that a record is deleted.
+_ENDS = (Effect.DELETED, Effect.GONE)
 
 
 class _Ids(TypedDict):
@@ -231,7 +233,7 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         if work.away is not None:
             raise work.away
         async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
-            rows += records.rows(stream, page, observed_at)
+            rows += records.rows(stream, _as_told(page, events), observed_at)
         gone = {row.record_id for row in rows if row.deleted and row.kept is None}
         shown = {row.record_id for row in rows if not row.deleted}
         early = await _not_yet_there(work, stream, gone, events)
@@ -250,6 +252,16 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         group.add(name, [row for row in rows if row.record_id not in early])
 
 
+def _as_told(page: Page, events: Sequence[Taken]) -> Page:
+    """What is no longer shown, and was said to be deleted, is deleted and not just hidden."""
+    told = {event.key for event in events if event.effect in _ENDS}
+    return replace(
+        page,
+        deleted=[*page.deleted, *(key for key in page.hidden if key in told)],
+        hidden=[key for key in page.hidden if key not in told],
+    )
+
+
 async def _not_yet_there(
     work: Work, stream: Stream, gone: set[str], events: Sequence[Taken]
 ) -> set[str]:
@@ -258,7 +270,7 @@ async def _not_yet_there(
     That is so of a record that was told of minutes ago and was never stored. It is asked for again.
     """
     now = work.client.now()
-    over = {event.key for event in events if event.effect in (Effect.DELETED, Effect.GONE)}
+    over = {event.key for event in events if event.effect in _ENDS}
     young = {
         event.key
         for event in events
