@@ -5,7 +5,7 @@ before stays, and it is tried again, later each time.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -32,8 +32,8 @@ from connectors._types import (
 OF_A_PART = (NotAllowedError, ContractError, ProviderUnavailableError)
 # So many parts in a row that are away mean that the vendor is, or all, where there are fewer.
 AWAY_IN_A_ROW = 3
-# A part that failed is tried again after so long, twice as long each time.
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=10), timedelta(days=1)
+# A part that failed is tried again by the next sync, then after so long, twice as long each time.
+NONE, FIRST_PAUSE, LONGEST_PAUSE = timedelta(), timedelta(minutes=10), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -77,57 +77,58 @@ def each_part(
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
-        walk = _Walk.resumed(at, context)
+        walk = _Walk.resumed(at, context, prefix)
         if walk.todo is None:
-            listed = yield from listing(context)
-            if listed.check and (left := walk.unlisted(listed)):
-                found = yield from listed.check(left)
-                present, kept = [*listed.present, *found.present], [*listed.kept, *found.kept]
-                listed = replace(listed, present=present, kept=kept)
-            gone = walk.begin(listed)
-            whole = (
-                [Whole(prefix(part), (), context.now, hidden=listed.hidden) for part in gone]
-                if prefix
-                else []
-            )
-            yield Page((), walk.checkpoint(), whole=whole)
-        away, refusal, allowed = 0, None, False
-        restarted: set[str] = set()
+            yield from _begin(walk, listing, context)
         while walk.todo:
-            part = walk.todo[0]
             if walk.here is None:
                 # Whatever becomes of this process: the next one begins with another part.
                 yield Page((), walk.postponed())
-            try:
-                yield from _of_part(walk, part, read(part), context)
-            except CheckpointExpiredError as error:
-                if not alone:
-                    raise
-                if part not in restarted and walk.restart(part):
-                    restarted.add(part)
-                else:
-                    # Its pages cannot be followed: to read it anew would come to this place again.
-                    again = f"the vendor no longer knows where this part stood, each time: {error}"
-                    walk.fail(part, ContractError(again))
-            except OF_A_PART as error:
-                away = away + 1 if isinstance(error, ProviderUnavailableError) else 0
-                if away >= min(AWAY_IN_A_ROW, walk.size):
-                    raise
-                walk.fail(part, error)
-                refusal = error if isinstance(error, NotAllowedError) else refusal
-            except SHAPE_ERRORS as error:
-                walk.fail(part, unreadable("the vendor", error))
-            else:
-                away, allowed = 0, True
-        unseen = [prefix(part) if prefix else "" for part in (*walk.kept, *walk.failed)]
-        yield Page(
-            (), walk.checkpoint(), unread=walk.unread(), unseen=unseen, shown_from=walk.shown_from
-        )
-        if refusal is not None and not allowed and walk.size == len(walk.failed):
+            yield from _try_part(walk, read, context, alone)
+        if not walk.ended:
+            yield Page((), walk.checkpoint(), **walk.tail())
+        if walk.refusal is not None and not walk.allowed and walk.size == len(walk.failed):
             # It is no part that is refused, but all of it.
-            raise refusal
+            raise walk.refusal
 
     return stream
+
+
+def _begin(walk: "_Walk", listing: Listing, context: Context) -> Reader:
+    """Starts a round: which parts there are, and what is gone with those that are no more."""
+    listed = yield from listing(context)
+    if listed.check and (left := walk.unlisted(listed)):
+        found = yield from listed.check(left)
+        present, kept = [*listed.present, *found.present], [*listed.kept, *found.kept]
+        listed = replace(listed, present=present, kept=kept)
+    gone, of = walk.begin(listed), walk.prefix
+    whole = [Whole(of(part), (), context.now, hidden=listed.hidden) for part in gone] if of else []
+    yield Page((), walk.checkpoint(), whole=whole)
+
+
+def _try_part(walk: "_Walk", read: ReadPart, context: Context, alone: bool) -> Reader:
+    """Reads the next part. What concerns it alone is noted; other errors are raised."""
+    assert walk.todo  # noqa: S101 - there is a part to be read
+    part = walk.todo[0]
+    try:
+        yield from _of_part(walk, part, read(part), context)
+    except CheckpointExpiredError as error:
+        if not alone:
+            raise
+        if not walk.restart(part):
+            # Its pages cannot be followed: to read it anew would come to this place again.
+            again = f"the vendor no longer knows where this part stood, each time: {error}"
+            walk.fail(part, ContractError(again))
+    except OF_A_PART as error:
+        walk.away = walk.away + 1 if isinstance(error, ProviderUnavailableError) else 0
+        if walk.away >= min(AWAY_IN_A_ROW, walk.size):
+            raise
+        walk.fail(part, error)
+        walk.refusal = error if isinstance(error, NotAllowedError) else walk.refusal
+    except SHAPE_ERRORS as error:
+        walk.fail(part, unreadable("the vendor", error))
+    else:
+        walk.away, walk.allowed = 0, True
 
 
 @dataclass
@@ -141,9 +142,18 @@ class _Walk:
     todo: list[str] | None
     here: dict[str, Any] | None
     shown_from: datetime | None
+    prefix: Callable[[str], str] | None
+    # Not saved: what this process has met.
+    away: int = 0
+    allowed: bool = False
+    refusal: NotAllowedError | None = None
+    restarted: set[str] = field(default_factory=set)
+    ended: bool = False
 
     @classmethod
-    def resumed(cls, at: Mapping[str, Any], context: Context) -> "_Walk":
+    def resumed(
+        cls, at: Mapping[str, Any], context: Context, prefix: Callable[[str], str] | None
+    ) -> "_Walk":
         todo, shown = at.get("todo"), at.get("shown_from")
         return cls(
             context.now,
@@ -153,6 +163,7 @@ class _Walk:
             list(todo) if todo else None,
             at.get("here"),
             datetime.fromisoformat(shown) if todo and shown else None,
+            prefix,
         )
 
     @property
@@ -209,7 +220,7 @@ class _Walk:
 
     def fail(self, part: str, error: Exception) -> None:
         tries = self.failed.get(part, {}).get("tries", 0) + 1
-        pause = min(FIRST_PAUSE * 2 ** min(tries - 1, 10), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2 ** min(tries - 2, 10), LONGEST_PAUSE) if tries > 1 else NONE
         self.failed[part] = {
             "tries": tries,
             "due": (self.now + pause).isoformat(),
@@ -223,10 +234,22 @@ class _Walk:
         self._next()
 
     def restart(self, part: str) -> bool:
-        """Forgets where the part stood; False if it stood nowhere."""
+        """Forgets where the part stood; False if it stood nowhere, or that was done before."""
         stood = self.here or self.parts.get(part)
+        if part in self.restarted or not stood:
+            return False
+        self.restarted.add(part)
         self.here, self.parts[part] = None, {}
-        return bool(stood)
+        return True
+
+    def tail(self) -> dict[str, Any]:
+        """What stands on a round's last page, and on no other."""
+        if self.todo:
+            return {}
+        self.ended = True
+        left = (*self.kept, *self.failed)
+        unseen = [self.prefix(part) if self.prefix else "" for part in left]
+        return {"unread": self.unread(), "unseen": unseen, "shown_from": self.shown_from}
 
     def _next(self) -> None:
         self.todo, self.here = (self.todo or [])[1:], None
@@ -270,7 +293,7 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
     if last is None:
         raise ContractError(f"the reader of part {part} ended without a page")
     walk.end(part, last.checkpoint)
-    yield replace(last, checkpoint=walk.checkpoint())
+    yield replace(last, checkpoint=walk.checkpoint(), **walk.tail())
 
 
 def ask_each(

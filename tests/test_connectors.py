@@ -40,19 +40,6 @@ LATE = timedelta(seconds=60)
 # Longer than most vendors remember what changed; shorter than any forgets an unused consent.
 LONG = timedelta(days=40)
 MOST_STOPS = 12
-# What does not hold yet.
-UNSOLVED = {
-    "ms_teams.channels": "each look lists every team: one that is stopped after each team begins "
-    "again, and a team that was refused in mid-read waits for ten minutes",
-}
-
-
-def solved(of: Of) -> None:
-    """Says of what does not hold yet that it does not."""
-    connector, stream = of
-    if reason := UNSOLVED.get(f"{connector.name}.{stream.name}"):
-        pytest.xfail(reason)
-
 
 # Lists whose records are never deleted, only made inactive.
 ONLY_RETIRED = {("quickbooks", "customers"), ("quickbooks", "accounts")}
@@ -191,7 +178,6 @@ async def test_a_read_that_is_stopped_after_any_page_goes_on_from_there(
     long_accounts: Callable[[Connector], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    solved(of)
     monkeypatch.setattr("flows._reading.BATCH_RECORDS", 1)
     connector, stream = of
     tried = await bench.connect(connector, account=long_accounts(connector))
@@ -249,7 +235,6 @@ def after(some: int) -> Callable[[int, Checkpoint], bool]:
 async def test_what_changes_while_a_stream_is_read_is_found_by_the_next_sync(
     of: Of, bench: Bench
 ) -> None:
-    solved(of)
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)
 
