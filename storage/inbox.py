@@ -424,7 +424,7 @@ async def counts(database: Database) -> dict[str, int]:
         "later": pending & (EventRow.due_at > func.now()),
         "applied": EventRow.applied_at.is_not(None),
         "failed": EventRow.failed_at.is_not(None),
-        "unreadable": EventRow.data["effect"].astext == Effect.UNREADABLE.value,
+        "unreadable": EventRow.type.startswith("unreadable:"),
     }
     columns = [func.count().filter(condition).label(name) for name, condition in wanted.items()]
     async with database.dispatching() as session:

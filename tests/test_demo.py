@@ -48,7 +48,7 @@ def atom_sync(home: Path, *arguments: str, timeout: float = 60) -> subprocess.Co
     folder = home.parent if home.name == "demo" else home
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in STRAY.items()))
     return subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        [sys.executable, "-P", "-m", "cli", *arguments],
         env=os.environ | STRAY | {"ATOM_HOME": str(home)},
         cwd=folder,
         capture_output=True,

@@ -40,6 +40,7 @@ PLAUSIBLE = {
     "STRIPE_SECRET_KEY": "sk_test_canary51canary",
     "STRIPE_PUBLISHABLE_KEY": "pk_test_canary51canary",
     "STRIPE_WEBHOOK_SECRET": "whsec_canarycanary",
+    "STRIPE_PRICE_IDS_IGNORED": "price_canary51ignored",
     "MICROSOFT_TENANT_ID": "common",
     "SHOPIFY_SCOPES": "read_orders",
     "GMAIL_PUBSUB_TOPIC": "projects/atom/topics/gmail",
@@ -191,7 +192,7 @@ async def test_with_every_variable_set_and_stray_files_beside_it_all_works(
             done = running.call("doctor", "--json")
             rows = json.loads(done.stdout)["rows"]
             told = [row for row in rows if row["state"] in ("missing", "wrong")]
-            assert (done.returncode, told) == (0, []), done.stderr
+            assert (done.returncode, told) == (0, []), f"{told} {done.stderr}"
             assert running.call("status").returncode == 0
             api = running.said.partition("Prefect UI: ")[2].split()[0] + "/api"
             assert await _ran(api) == "Completed"

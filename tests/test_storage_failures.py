@@ -1,30 +1,18 @@
 """What a failed sync means for its connection, and what is left of one that was killed."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from flows._batches import Outcome
 from storage import connections, leases, runs
 from storage.database import Database
 from storage.models import Failure
 from tests._fleet import Fleet
 
 MINUTES, DAY = timedelta(minutes=1), timedelta(days=1)
-
-
-@dataclass
-class Outcome:
-    """What a sync did to a stream."""
-
-    done: bool = False
-    error: str | None = None
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    pages: int = 0
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ async def test_sync_now_gives_the_run_that_prefect_took(
     assert run.name == "hubspot · acme · api"
     assert run.parameters == {
         "connection_id": str(acme.connection_id), "trigger": "api", "streams": ["contacts"],
-        "full": True,
+        "full": True, "audit": False,
     }  # fmt: skip
     assert "tenant:acme" in run.tags
 

@@ -75,7 +75,7 @@ async def test_an_account_without_a_drive_is_not_connected_and_told_why(
         order(origin, account, "provision", provisioned=False)
         kind, text = note(person.connect(page, "onedrive", account))
         assert kind == "problem"
-        assert "this account has no OneDrive: it has no licence for it" in text
+        assert "this account has no OneDrive now: if that stays, an administrator" in text
         assert ours.rows("SELECT id FROM connections") == []
 
 
@@ -146,5 +146,5 @@ async def test_an_account_without_a_mailbox_is_not_connected_and_told_why(
         httpx.post(f"{origin}/_control/outlook/provision", json=body).raise_for_status()
         kind, text = note(person.connect(page, "outlook", account))
         assert kind == "problem"
-        assert "this account has no Outlook: it has no licence for it" in text
+        assert "this account has no Outlook now: if that stays, an administrator" in text
         assert ours.rows("SELECT id FROM connections") == []

@@ -201,7 +201,10 @@ class Ingress:
             elif webhook.verify_event is not None and webhook.verify is None:
                 continue  # nothing proves it
             elif not event.account_id and not webhook.addressed:
-                continue  # only the address says whose it is, and nothing proves that
+                # Only the address says whose it is, and nothing proves that.
+                if event.effect is not Effect.UNREADABLE or webhook.verify is None:
+                    continue
+                owner = None
             arrivals.append(
                 Arrival(
                     integration=connector.name,
