@@ -71,9 +71,12 @@ def each_part(
     the vendor has forgotten starts the whole stream over, or, with `alone`, its part only: for
     vendors that tell of every delete in a record.
 
+    While the stream is read anew, a part that fails keeps where it stood before: a later read of it
+    from its beginning would not tell what was deleted.
+
     The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
-    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "shown_from":
-    time}, the last three during a round only.
+    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "before": {part:
+    its former checkpoint}, "shown_from": time}, the last four during a round only.
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
@@ -141,6 +144,7 @@ class _Walk:
     failed: dict[str, dict[str, Any]]
     todo: list[str] | None
     here: dict[str, Any] | None
+    before: dict[str, Any]
     shown_from: datetime | None
     prefix: Callable[[str], str] | None
     # Not saved: what this process has met.
@@ -162,6 +166,7 @@ class _Walk:
             dict(at.get("failed", {})),
             list(todo) if todo else None,
             at.get("here"),
+            dict(at.get("before", {}) if todo else context.before.get("parts", {})),
             datetime.fromisoformat(shown) if todo and shown else None,
             prefix,
         )
@@ -200,6 +205,8 @@ class _Walk:
             saved["todo"] = list(self.todo)
         if self.todo and self.here is not None:
             saved["here"] = self.here
+        if self.todo and self.before:
+            saved["before"] = dict(self.before)
         if self.todo and self.shown_from is not None:
             saved["shown_from"] = self.shown_from.isoformat()
         return saved
@@ -214,6 +221,7 @@ class _Walk:
         return Checkpoint({**self.checkpoint(), "todo": [*self.todo[1:], self.todo[0]]})
 
     def end(self, part: str, state: Mapping[str, Any]) -> None:
+        self.before.pop(part, None)
         self.parts[part] = dict(state)
         self.failed.pop(part, None)
         self._next()
@@ -227,7 +235,9 @@ class _Walk:
             "kind": type(error).__name__,
             "error": str(error),
         }
-        if self.here is not None and isinstance(error, ProviderUnavailableError):
+        if (before := self.before.pop(part, None)) is not None:
+            self.parts[part] = before
+        elif self.here is not None and isinstance(error, ProviderUnavailableError):
             self.parts[part] = self.here  # the place is good: it is tried again from there
         # What was stored of it may be more than its checkpoint says: it is only read again.
         self.parts.setdefault(part, {})

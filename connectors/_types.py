@@ -31,11 +31,13 @@ class Checkpoint(dict[str, Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a reader may know of the run it serves."""
+    """What a reader may know of the run it serves; `before` is where the stream stood, while it is
+    read anew from its beginning."""
 
     now: datetime
     account_id: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -261,8 +261,10 @@ class Reading:
     ) -> AsyncGenerator[Part, None]:
         saved = self._saved.get(stream.name)
         held: Part | None = None  # the last page is known as such only when the reader has ended
-        reader = stream.read(state, self._context)
-        async for page, observed_at in self._client.read(reader):
+        context = self._context
+        if begins and saved is not None and not restarted:
+            context = replace(context, before=saved.state)
+        async for page, observed_at in self._client.read(stream.read(state, context)):
             if held is not None:
                 yield held
             async with self._turn:

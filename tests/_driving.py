@@ -35,13 +35,14 @@ def drive(
     at: Mapping[str, Any] | None = None,
     *,
     now: datetime = NOW,
+    before: Mapping[str, Any] | None = None,
 ) -> list[Page]:
     """All pages of a read from that checkpoint, which is saved as JSON before.
 
     `answer` raises what the client would raise: it is raised in the reader, as the client does.
     """
     saved = Checkpoint(json.loads(json.dumps(at or {})))
-    reader = read(saved, Context(now=now, account_id="acme"))
+    reader = read(saved, Context(now=now, account_id="acme", before=before or {}))
     pages: list[Page] = []
     rounds = Rounds()
     sent: Any = None

@@ -242,6 +242,19 @@ def test_a_part_whose_position_is_forgotten_again_and_again_fails_alone() -> Non
     assert vendor.asked.count("a") == 3, "at first, from where it stood, and once anew"
 
 
+def test_a_part_that_fails_while_all_is_read_anew_keeps_where_it_stood() -> None:
+    vendor = Vendor(a=["1"], b=["1"], c=["1"])
+    stream = stream_of(vendor)
+    stood, kept, _ = round_of(vendor, stream, {}, {})
+    vendor.errors["b"] = REFUSED
+    at, _, pages = round_of(vendor, stream, {}, kept, before=stood)
+    assert at["parts"]["b"] == {"seen": 1}
+    assert "before" not in at
+    for page in pages[:-1]:  # also where it was interrupted
+        rest, _, _ = round_of(vendor, stream, page.checkpoint, kept)
+        assert rest["parts"]["b"] == {"seen": 1}
+
+
 def test_of_calls_side_by_side_only_the_one_that_fails_fails() -> None:
     def read(at: Checkpoint, context: Context) -> Reader:
         answers = yield from ask_each([Request.get(f"/{name}") for name in "abc"])
