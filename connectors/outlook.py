@@ -108,12 +108,6 @@ connector = Connector(
     follows="delta links, of messages one for each folder",
     judged_by=("msgraph-sdk",),
     gaps=(
-        "A full read of attachments removes those of a folder that Microsoft refuses just then; "
-        "they come back with the next one.",
-        "The person's own mailbox only: no shared ones, and no archive beside it.",
-        "Events are those of the primary calendar, from a year back to a year ahead of when that "
-        "window last moved (it does once a month); what an occurrence of a series does not say of "
-        "itself is that of its series.",
         "Contacts are those of the default folder.",
         "What is in attachments is not fetched; pictures inside a text are listed only where the "
         "message has other attachments as well.",
