@@ -361,6 +361,8 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
                     "late": promised.reason if promised else None,
                     "checked_at": checked_at,
                     "drift": drift,
+                    "unread": list(found.unread) if found else [],
+                    "refills": found.refills if found else False,
                     "status": connection.status,
                     "reason": connection.status_reason,
                 }
@@ -387,7 +389,6 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
                 table.add_section()
             table.add_row(f"[bold]{tenant}[/bold]")
         same = former == (tenant, integration)
-        problem = f"[red]{row['status']}[/red]: {row['reason']}" if row["reason"] else row["status"]
         table.add_row(
             "" if same else f"  {integration}",
             row["stream"],
@@ -395,10 +396,23 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
             _ago(row["last_sync"]),
             _freshness(row),
             _checked(row),
-            "" if same else problem,
+            _state(row, same=same),
         )
         former = (tenant, integration)
     return table
+
+
+def _state(row: dict[str, Any], *, same: bool) -> str:
+    """The connection's state, on its first line, and what of the stream is not there yet."""
+    told = []
+    if not same:
+        reason = f": {row['reason']}" if row["reason"] else ""
+        told.append(f"[red]{row['status']}[/red]{reason}" if reason else row["status"])
+    if row["unread"]:
+        told.append(f"[red]{len(row['unread']):,} unread[/red]")
+    if row["refills"]:
+        told.append("filling in fields")
+    return ", ".join(told)
 
 
 def _freshness(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from connectors import SyncType, load
 from deployments.tiers import Plan, Rhythm, in_words, shards_of, unset
 from settings import Settings
-from storage import Status, feeds, gaps, schedules
+from storage import Status, checkpoints, feeds, gaps, schedules
 from storage.connections import Connection
 from storage.database import Database
 from storage.schedules import Timing
@@ -18,6 +18,7 @@ from storage.schedules import Timing
 class Explained:
     """How often each stream is polled and why, when that is next, whether webhooks work, and of
     which times we may not have been told. `feed` is there where its tenant wants us to listen.
+    `unread` and `refills` say what of the streams is not there yet; see `storage.checkpoints`.
 
     `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
     of a sentence.
@@ -33,6 +34,8 @@ class Explained:
     watched_until: datetime | None
     open_gaps: Sequence[gaps.Open]
     feed: feeds.State | None
+    unread: Mapping[str, Sequence[Mapping[str, str]]]
+    refills: Sequence[str]
 
     def lines(self, now: datetime) -> Iterator[str]:
         """`hourly, because TEAM and PULL`, and so on."""
@@ -49,6 +52,10 @@ class Explained:
         if self.feed is not None:
             yield f"listening: {self._listening(self.feed, now)}"
         yield from self._gaps(now)
+        for stream, parts in self.unread.items():
+            yield from (f"{stream}: {one['part']} cannot be read: {one['error']}" for one in parts)
+        if self.refills:
+            yield f"older rows are given the fields that they lack: {', '.join(self.refills)}"
 
     def _gaps(self, now: datetime) -> Iterator[str]:
         """A line for all that have the same reason."""
@@ -110,6 +117,8 @@ class Explained:
                 }
                 for gap in self.open_gaps
             ],
+            "unread": {stream: list(parts) for stream, parts in self.unread.items()},
+            "refills": list(self.refills),
         }
 
 
@@ -128,6 +137,8 @@ async def explain(
     ends = [until for until in timing.watches.values() if until is not None]
     due = timing.next_due_at
     active = connection.status is Status.ACTIVE
+    async with database.transaction(connection.tenant_id) as session:
+        saved = await checkpoints.load(session, connection.id)
     return Explained(
         connection=connection,
         intervals=plan.intervals,
@@ -139,6 +150,8 @@ async def explain(
         watched_until=min(ends, default=None),
         open_gaps=await gaps.of_connection(database, connection.id),
         feed=await feeds.state(database, connection.id),
+        unread={name: one.unread for name, one in sorted(saved.items()) if one.unread},
+        refills=sorted(name for name, one in saved.items() if one.refill is not None),
     )
 
 

@@ -18,7 +18,8 @@ from storage.runs import failure_of
 
 @dataclass(frozen=True)
 class Saved:
-    """A stream's progress. `scan_id` is set while a full scan of it is under way."""
+    """A stream's progress. `scan_id` is set while a full scan of it is under way, `refill` while
+    older rows are given the fields that they lack; `unread` are {"part", "failure", "error"}."""
 
     state: Checkpoint
     scan_id: UUID | None
@@ -29,6 +30,7 @@ class Saved:
     restarted_at: datetime | None = None
     shape: str | None = None
     refill: Checkpoint | None = None
+    unread: Sequence[Mapping[str, str]] = ()
 
 
 async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
@@ -47,6 +49,7 @@ async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
             row.restarted_at,
             row.shape,
             None if row.refill is None else Checkpoint(row.refill),
+            row.unread,
         )
         for row in found
     }

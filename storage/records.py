@@ -356,10 +356,13 @@ async def known(
 
 @dataclass(frozen=True)
 class Count:
-    """How many records a connection's stream has, and when it was last read to its end."""
+    """How many records a connection's stream has, when it was last read to its end, what of it
+    cannot be read, and whether older rows are given the fields that they lack."""
 
-    rows: int
-    last_synced_at: datetime | None
+    rows: int = 0
+    last_synced_at: datetime | None = None
+    unread: Sequence[Mapping[str, str]] = ()
+    refills: bool = False
 
 
 async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
@@ -370,15 +373,16 @@ async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
         .group_by(RecordRow.connection_id, RecordRow.stream)
     )
     progress = select(
-        CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at
-    )
+        CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at,
+        CheckpointRow.unread, CheckpointRow.refill.is_not(None),
+    )  # fmt: skip
     async with database.owning() as session:
         rows = {
             (connection_id, stream.partition(".")[2]): count
             for connection_id, stream, count in await session.execute(live)
         }
         synced = {
-            (connection_id, stream): last_synced_at
-            for connection_id, stream, last_synced_at in await session.execute(progress)
+            (connection_id, stream): Count(rows.get((connection_id, stream), 0), *found)
+            for connection_id, stream, *found in await session.execute(progress)
         }
-    return {key: Count(rows.get(key, 0), synced.get(key)) for key in rows | synced}
+    return {key: Count(count) for key, count in rows.items()} | synced

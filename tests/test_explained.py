@@ -3,14 +3,16 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from cli import app
+from cli import app, status_rows, status_table
 from connectors import SyncType, load
 from deployments.explained import because, explain, in_utc
 from deployments.tiers import Plan, Rhythm, in_words, read_intervals
@@ -191,3 +193,23 @@ async def test_the_command_explains_one_connection(
     assert isinstance((await typed("acme-1/gmail")).exception, NotFoundError)
     assert isinstance((await typed("acme-1")).exception, LookupError)
     assert "nothing of it is synced" in str((await typed("keyed-1/openai")).exception)
+
+
+async def test_what_of_a_stream_is_not_there_yet_is_told(database_url: str, fleet: Fleet) -> None:
+    (connection_id,) = fleet.make(1, tier="TEAM", integration="slack")
+    fleet.sql(
+        "INSERT INTO checkpoints (tenant_id, connection_id, stream, state, unread, refill)"
+        " SELECT tenant_id, id, 'messages', '{}',"
+        ' \'[{"part": "C7", "failure": "not allowed", "error": "nobody let us in"}]\', \'{}\''
+        " FROM connections"
+    )
+    lines = await said(configured(database_url), fleet, connection_id, datetime.now(UTC))
+    assert lines[-2:] == [
+        "messages: C7 cannot be read: nobody let us in",
+        "older rows are given the fields that they lack: messages",
+    ]
+    (row,) = (row for row in await status_rows(fleet.database) if row["stream"] == "messages")
+    assert (row["refills"], [one["part"] for one in row["unread"]]) == (True, ["C7"])
+    shown = StringIO()
+    Console(width=200, file=shown).print(status_table([row]))
+    assert "active, 1 unread, filling in fields" in shown.getvalue()
