@@ -28,7 +28,6 @@ from connectors._errors import (
     ContractError,
     ProviderUnavailableError,
     RateLimitedError,
-    RetryableError,
 )
 from connectors._feeds import Heard, Listener
 from connectors._hosts import allowed_hosts, filled
@@ -321,7 +320,8 @@ class Client:
             if isinstance(outcome, Response):
                 return outcome
             error, told = outcome.error, outcome.retry_after
-            if isinstance(error, BrokenConnectionError) and not renewed:
+            is_refusal = isinstance(error, BrokenConnectionError) and not error.may_pass
+            if is_refusal and not renewed:
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):
@@ -330,7 +330,7 @@ class Client:
                 if not patience.worth_waiting(pause):
                     error.retry_after = pause
                     raise error
-            elif isinstance(error, ProviderUnavailableError):
+            elif error.may_pass:
                 pause = patience.after_failure(error, told)
                 await self._clock.sleep(pause.total_seconds())
             elif isinstance(error, BrokenConnectionError):
@@ -383,7 +383,7 @@ class Client:
         except SHAPE_ERRORS as failure:
             return unreadable(self.connector.title, failure)
         if response.status in request.expect:
-            return error if isinstance(error, RetryableError) else None
+            return error if error is not None and error.may_pass else None
         return error or error_by_status(self.connector.title, _where(request), response)
 
     async def _close_budget(self, request: Request, pause: timedelta) -> None:

@@ -17,14 +17,22 @@ from datetime import timedelta
 
 
 class ConnectorError(Exception):
-    """Anything a connector can fail with; `str()` of it may be shown to a tenant."""
+    """Anything a connector can fail with; `str()` of it may be shown to a tenant.
+
+    With `may_pass` the vendor is known to answer so now and then where nothing is wrong: the
+    request is tried again with patience, and the error is raised if the answer stays the same.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class RetryableError(ConnectorError):
     """Passes by itself: try again later, after `retry_after` where that is known."""
 
     def __init__(self, message: str, *, retry_after: timedelta = timedelta()) -> None:
-        super().__init__(message)
+        super().__init__(message, may_pass=True)
         self.retry_after = retry_after
 
 
@@ -33,20 +41,7 @@ class RateLimitedError(RetryableError):
 
 
 class ProviderUnavailableError(RetryableError):
-    """The vendor did not answer, or answered that it cannot now.
-
-    `lasting` is what it means if the same answer comes again and again: then that is raised.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: timedelta = timedelta(),
-        lasting: ConnectorError | None = None,
-    ) -> None:
-        super().__init__(message, retry_after=retry_after)
-        self.lasting = lasting
+    """The vendor did not answer, or answered that it cannot now."""
 
 
 class BrokenConnectionError(ConnectorError):
@@ -56,8 +51,10 @@ class BrokenConnectionError(ConnectorError):
     `lasting` is raised in its place where that means something else.
     """
 
-    def __init__(self, message: str, *, lasting: ConnectorError | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, may_pass: bool = False, lasting: ConnectorError | None = None
+    ) -> None:
+        super().__init__(message, may_pass=may_pass)
         self.lasting = lasting
 
 

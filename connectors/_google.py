@@ -13,7 +13,6 @@ from connectors import (
     ContractError,
     NotAllowedError,
     OAuth2,
-    ProviderUnavailableError,
     RateLimitedError,
     Response,
 )
@@ -107,12 +106,10 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
         if found & WITHOUT_REASONS and response.status in (400, 403):
             # Some calls of a sound account are refused like this, and pass when asked again
             # (googleapis/google-api-php-client#2558, 2024-02).
-            return ProviderUnavailableError(
-                f"{title} refuses a call that it may allow when asked again",
-                lasting=NotAllowedError(
-                    f"this Google account has no {title}, or it is switched off: open {title} once "
-                    "as this person, or have the organisation's administrator switch it on"
-                ),
+            return NotAllowedError(
+                f"this Google account has no {title}, or it is switched off: open {title} once "
+                "as this person, or have the organisation's administrator switch it on",
+                may_pass=True,
             )
         if response.status == 429 or (response.status == 403 and found & RATE_REASONS):
             wait = wait_in_words(_message(response), response)

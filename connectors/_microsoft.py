@@ -165,18 +165,16 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
     return classified
 
 
-def may_have_none(title: str) -> ProviderUnavailableError:
+def may_have_none(title: str) -> NotAllowedError:
     """Of an account that was read until now, and is answered as if it had no such product.
 
     Microsoft said so for half an hour of accounts that had one (onedrive-api-docs#1340, 2020-07,
     and #1889, 2025-02), and no new consent mends it. So it is asked again, at each sync.
     """
-    return ProviderUnavailableError(
-        f"{title} answers as if this account had none",
-        lasting=NotAllowedError(
-            f"this account has no {title} now: if that stays, an administrator of its organisation "
-            "has to give it a licence"
-        ),
+    return NotAllowedError(
+        f"this account has no {title} now: if that stays, an administrator of its organisation "
+        "has to give it a licence",
+        may_pass=True,
     )
 
 

@@ -4,7 +4,13 @@ import random
 from datetime import timedelta
 
 from connectors._budget import MAX_WAIT
-from connectors._errors import ContractError, ProviderUnavailableError, RateLimitedError
+from connectors._errors import (
+    ConnectorError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    RetryableError,
+)
 
 ATTEMPTS = 5
 # A pause is drawn from nothing to a ceiling, which doubles from the first of these to the second.
@@ -35,18 +41,20 @@ class Patience:
         self._told_to_wait += pause
         return self._failures < self._attempts and self._told_to_wait <= MAX_WAIT
 
-    def after_failure(self, error: ProviderUnavailableError, told: timedelta | None) -> timedelta:
+    def after_failure(self, error: ConnectorError, told: timedelta | None) -> timedelta:
         """How long to pause; raises the error when there is no patience left."""
         self._failures += 1
         if isinstance(error, MalformedError):
             self._malformed += 1
             if self._malformed > 1:
                 raise ContractError(str(error))
-        error.retry_after = told or error.retry_after
-        pause = max(error.retry_after, self._backoff())
+        pause = self._backoff()
+        if isinstance(error, RetryableError):
+            error.retry_after = told or error.retry_after
+            pause = max(error.retry_after, pause)
         self._paused += pause
         if self._failures >= self._attempts or self._paused > MAX_PAUSES:
-            raise error.lasting or error
+            raise error
         return pause
 
     def _backoff(self) -> timedelta:

@@ -36,8 +36,7 @@ def classify(response: Response) -> ConnectorError | None:
         return _throttled()
     if response.status == 403 and not isinstance(response.json, dict):
         # The gateway's, in XML although JSON was asked for: it throttles like this, too.
-        refused = NotAllowedError("QuickBooks does not allow this (403)")
-        return ProviderUnavailableError("QuickBooks refuses us for now (403)", lasting=refused)
+        return NotAllowedError("QuickBooks does not allow this (403)", may_pass=True)
     for fault in _faults(response.json):
         errors = fault.get("Error") or fault.get("error") or [{}]
         # 003001 and 3001 are the same.

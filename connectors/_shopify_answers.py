@@ -100,7 +100,7 @@ def classify(response: Response) -> ConnectorError | None:
         return None
     if response.status == 404 and "errors" in body:
         text = "Shopify does not have this shop any more (404)"
-        return ProviderUnavailableError(text, lasting=BrokenConnectionError(text))
+        return BrokenConnectionError(text, may_pass=True)
     codes = set(_codes(body.get("errors")))
     if "THROTTLED" in codes:
         return _throttled(body.get("extensions", {}).get("cost"))
@@ -119,7 +119,7 @@ def classify(response: Response) -> ConnectorError | None:
 
 def _inactive(told: str) -> ConnectorError:
     text = f"the shop is frozen or locked {told}: its owner has to settle that with Shopify"
-    return ProviderUnavailableError(text, lasting=NotAllowedError(text))
+    return NotAllowedError(text, may_pass=True)
 
 
 def _unfinished(body: Mapping[str, Any]) -> ConnectorError | None:

@@ -92,12 +92,10 @@ def classify(response: Response) -> ConnectorError | None:
             "Salesforce asks us to wait: its allowance for a day is used up", retry_after=WAIT
         )
     if code == "TXN_SECURITY_METERING_ERROR":
-        return ProviderUnavailableError(
-            "the Salesforce org's security policies took too long",
-            lasting=NotAllowedError(
-                "the Salesforce org's transaction security policies take too long to let us read: "
-                "an administrator can exempt the user from them"
-            ),
+        return NotAllowedError(
+            "the Salesforce org's transaction security policies take too long to let us read: "
+            "an administrator can exempt the user from them",
+            may_pass=True,
         )
     if code == "QUERY_TIMEOUT":
         return TooSlowError("Salesforce took too long to answer a query")

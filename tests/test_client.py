@@ -30,6 +30,7 @@ from connectors import (
 )
 from connectors._budget import Budget
 from connectors._client import Client, Transport
+from connectors._patience import ATTEMPTS
 from tests._vendor import HOST, Answer, PlayedClock, Vendor, made_up, serve
 
 TOKEN = "canary-token-9f2c"
@@ -432,6 +433,24 @@ async def test_a_vendors_own_error_form_is_asked_first(vendor: Vendor, speaker: 
     with pytest.raises(BrokenConnectionError, match="gone"):
         await speaker.client(made_up(classify=classify)).send(Request.get("/x", expect=(403,)))
     assert len(vendor.calls) == 3  # once more, with a new token
+
+
+@pytest.mark.parametrize("kind", [NotAllowedError, BrokenConnectionError])
+async def test_a_refusal_that_may_pass_is_believed_only_if_it_stays(
+    kind: type[ConnectorError], vendor: Vendor, speaker: Speaker
+) -> None:
+    def classify(response: Response) -> ConnectorError | None:
+        return kind("it has none", may_pass=True) if response.status == 403 else None
+
+    client = speaker.client(made_up(classify=classify))
+    vendor.will(Answer(403), Answer(403), OK)
+    assert (await client.send(Request.get("/x"))).status == 200
+    vendor.reset()
+    vendor.will(Answer(403))
+    with pytest.raises(kind, match="it has none"):
+        await client.send(Request.get("/x", expect=(403,)))
+    assert len(vendor.calls) == ATTEMPTS
+    assert speaker.refreshes == 0
 
 
 async def test_an_empty_body_is_none(vendor: Vendor, speaker: Speaker) -> None:

@@ -139,9 +139,9 @@ async def test_a_real_429_is_waited_for_as_its_header_says(bench: Bench) -> None
     ("status", "errors", "kind"),
     [
         (401, "[API] Invalid API key or access token", type(None)),
-        (402, "Unavailable Shop", ProviderUnavailableError),
-        (423, "Locked", ProviderUnavailableError),
-        (404, "Not Found", ProviderUnavailableError),
+        (402, "Unavailable Shop", NotAllowedError),
+        (423, "Locked", NotAllowedError),
+        (404, "Not Found", BrokenConnectionError),
         (200, [{"message": "", "extensions": {"code": "ACCESS_DENIED"}}], NotAllowedError),
         (200, [{"extensions": {"code": "INTERNAL_SERVER_ERROR"}}], ProviderUnavailableError),
         (200, [{"message": "no extensions"}], type(None)),
@@ -153,11 +153,11 @@ def test_what_is_wrong_is_told_in_several_forms(status: int, errors: Any, kind: 
 
 def test_a_shop_that_is_gone_or_frozen_is_believed_only_if_it_stays_so() -> None:
     gone = classify(response({"errors": "Not Found"}, 404))
-    assert isinstance(gone, ProviderUnavailableError)
-    assert isinstance(gone.lasting, BrokenConnectionError)
+    assert isinstance(gone, BrokenConnectionError)
+    assert gone.may_pass
     frozen = classify(response({"errors": "Unavailable Shop"}, 402))
-    assert isinstance(frozen, ProviderUnavailableError)
-    assert isinstance(frozen.lasting, NotAllowedError)
+    assert isinstance(frozen, NotAllowedError)
+    assert frozen.may_pass
 
 
 def test_a_row_that_is_denied_as_a_whole_is_no_field_of_one() -> None:

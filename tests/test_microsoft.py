@@ -191,7 +191,7 @@ def test_a_collection_is_read_over_empty_pages_to_its_end() -> None:
         (refused(503, "x", {"retry-after": "3"}), RateLimitedError),
         (refused(503, "activityLimitReached"), RateLimitedError),
         (refused(503, "serviceNotAvailable"), type(None)),
-        (refused(404, "MailboxNotEnabledForRESTAPI"), ProviderUnavailableError),
+        (refused(404, "MailboxNotEnabledForRESTAPI"), NotAllowedError),
         (refused(401, "generalException"), ProviderUnavailableError),
         (refused(403, "ErrorQuotaExceeded"), NotAllowedError),
         (refused(403, "ErrorAccessDenied"), NotAllowedError),
@@ -207,10 +207,10 @@ def test_an_error_is_read_by_its_code(answer: Response, expected: type) -> None:
 
 def test_a_missing_licence_is_told_from_a_permission_taken_back() -> None:
     licence = classify("Outlook")(refused(404, "MailboxNotEnabledForRESTAPI"))
-    assert isinstance(licence, ProviderUnavailableError)
+    assert isinstance(licence, NotAllowedError), "no reconnect gives one"
+    assert licence.may_pass
     permission = classify("Outlook")(refused(403, "ErrorAccessDenied"))
-    assert isinstance(licence.lasting, NotAllowedError), "no reconnect gives one"
-    assert "licence" in str(licence.lasting)
+    assert "licence" in str(licence)
     assert "permission" in str(permission)
 
 

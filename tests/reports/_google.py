@@ -13,12 +13,10 @@ from connectors import (
     ConnectorError,
     Context,
     Page,
-    ProviderUnavailableError,
     Reader,
     Record,
     Request,
     Response,
-    RetryableError,
     Unread,
 )
 from connectors._answers import SHAPE_ERRORS, error_by_status, unreadable
@@ -141,14 +139,9 @@ class Mirror:
         answer = replace(self.vendor(request), sent_at=now)
         if answer.status in request.expect:
             error = self.connector.classify(answer)
-            error = error if isinstance(error, RetryableError) else None
+            error = error if error is not None and error.may_pass else None
         else:
             error = meaning(self.connector, answer)
         if error is not None:
-            raise lasting(error) or error
+            raise error
         return answer
-
-
-def lasting(error: ConnectorError | None) -> ConnectorError | None:
-    """What an error means once the same answer has come again and again."""
-    return (error.lasting or error) if isinstance(error, ProviderUnavailableError) else error

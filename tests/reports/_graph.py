@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from connectors import Connector, ProviderUnavailableError, Request, Response
+from connectors import Connector, Request, Response
 from connectors._answers import error_by_status
 from connectors._microsoft import GRAPH
 from tests._driving import response
@@ -20,10 +20,7 @@ def told(connector: Connector, answer: Response, path: str = "/me") -> Exception
     url = path if path.startswith("http") else f"{GRAPH}{path}"
     answer = replace(answer, url=url)
     found = connector.classify(answer)
-    found = found or error_by_status(connector.title, f"GET {path}", answer)
-    if isinstance(found, ProviderUnavailableError) and found.lasting:
-        return found.lasting
-    return found
+    return found or error_by_status(connector.title, f"GET {path}", answer)
 
 
 def client(

@@ -33,7 +33,7 @@ from connectors._client import Client, Transport
 from connectors._patience import Patience
 from tests._driving import NOW, response
 from tests._vendor import Answer, Call, PlayedClock, Vendor, serve
-from tests.reports._google import Mirror, lasting, meaning, refusal
+from tests.reports._google import Mirror, meaning, refusal
 
 GMAIL = load("gmail")
 TRASH, SPAM = "TRASH", "SPAM"
@@ -548,7 +548,7 @@ def test_an_account_without_gmail_is_the_tenants_to_mend() -> None:
     refused = refusal(
         400, "failedPrecondition", "Mail service not enabled", status="FAILED_PRECONDITION"
     )
-    assert isinstance(lasting(meaning(GMAIL, refused)), NotAllowedError)
+    assert isinstance(meaning(GMAIL, refused), NotAllowedError)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from storage.database import Database
 from tests._driving import NOW, response
 from tests._stored import stock
 from tests._web import serving_api, web_settings
-from tests.reports._google import Mirror, lasting, meaning, refusal
+from tests.reports._google import Mirror, meaning, refusal
 
 CALENDAR = load("google_calendar")
 BEN, TEAM = "ben@firm.example", "team@group.calendar.google.com"
@@ -441,6 +441,6 @@ def test_an_account_without_a_calendar_is_told_to_switch_it_on() -> None:
     `notACalendarUser`. The tenant has to act, and what it reads must not be that our
     authorisation is refused: to grant once more what was granted mends nothing."""
     refused = refusal(403, "notACalendarUser", "The user must be signed up for Google Calendar.")
-    error = lasting(meaning(CALENDAR, refused))
+    error = meaning(CALENDAR, refused)
     assert isinstance(error, NotAllowedError)
     assert "authorisation" not in str(error)
