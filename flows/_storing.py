@@ -112,7 +112,7 @@ async def _store(
                 if part.done:
                     await checkpoints.note_shape(
                         session, connection_id=lease.connection_id, stream=name,
-                        shape=_shape(part),
+                        shape=_shape(part), refills=not part.stream.snapshot,
                     )  # fmt: skip
                 if part.done and part.generation:
                     await checkpoints.mark_read(

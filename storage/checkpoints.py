@@ -113,10 +113,23 @@ async def refill(
     )
 
 
-async def note_shape(
-    session: AsyncSession, *, connection_id: UUID, stream: str, shape: str
+async def refill_all(
+    session: AsyncSession, *, connection_ids: Sequence[UUID], streams: Sequence[str]
 ) -> None:
-    """Which fields records have from now on; rows that have others are to be filled in."""
+    """The vendor may show more of each record from now on: older rows are to be filled in."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id.in_(connection_ids), CheckpointRow.stream.in_(streams))
+        .values(refill=cast({}, JSONB))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def note_shape(
+    session: AsyncSession, *, connection_id: UUID, stream: str, shape: str, refills: bool
+) -> None:
+    """Which fields records have from now on; if it `refills`, rows that have others are to be
+    filled in. The next read of a snapshot does so by itself."""
     former = CheckpointRow.shape
     await session.execute(
         update(CheckpointRow)
@@ -125,7 +138,7 @@ async def note_shape(
             CheckpointRow.stream == stream,
             former.is_distinct_from(shape),
         )
-        .values(shape=shape, refill=case((former.is_not(None), cast({}, JSONB))))
+        .values(shape=shape, refill=case((former.is_not(None) & refills, cast({}, JSONB))))
         .execution_options(synchronize_session=False)
     )
 

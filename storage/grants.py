@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account, BrokenConnectionError, Connector, ContractError
+from connectors import Account, BrokenConnectionError, Connector, ContractError, load
 from connectors._hosts import check_account
 from connectors._token_answers import Tokens
-from storage import notices, privacy, tenant_settings
+from storage import checkpoints, notices, privacy, tenant_settings
 from storage._rows import is_storable, stored_json, stored_text
 from storage.database import Database
 from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
@@ -81,12 +81,13 @@ async def _connect(
         key = tenant_settings.tokens_key(integration, label)
         grant = await _grant(session, tenant_id, integration, key, known, accounts)
         same = any(known[a.id].grant_id == grant.id for a in accounts if a.id in known)
-        kept: Mapping[str, Any] = {}
-        if same and tokens.refresh_token is None:
-            # Some vendors give a refresh token with the first consent only.
-            kept = (
+        former: Mapping[str, Any] = {}
+        if same:
+            former = (
                 await tenant_settings.get_json(session, vault, tenant_id, grant.setting_key) or {}
             )
+        # Some vendors give a refresh token with the first consent only.
+        kept = former if tokens.refresh_token is None else {}
         await put_tokens(session, vault, grant, tokens, kept=kept, at=datetime.now(UTC))
         grant.refresh_id = grant.refresh_started_at = None
         links = [_link(session, grant, account, known.get(account.id)) for account in accounts]
@@ -94,6 +95,11 @@ async def _connect(
             for link in links:
                 link.backfill_owed_at = func.clock_timestamp()
         await session.flush()
+        if _allows_more(tokens, former):
+            streams = [stream.name for stream in load(integration).streams if not stream.snapshot]
+            await checkpoints.refill_all(
+                session, connection_ids=[link.id for link in links], streams=streams
+            )
         await _leave_out(session, grant, [link.id for link in links])
         await notices.cancel(session, grant.id)
         await _drop_unused(session, tenant_id, integration)
@@ -101,6 +107,11 @@ async def _connect(
             session.add(_kept_entry(grant))
         session.add(_log_entry(grant, accounts))
         return [link.id for link in links]
+
+
+def _allows_more(tokens: Tokens, former: Mapping[str, Any]) -> bool:
+    """Whether the tenant has allowed something that the former consent did not."""
+    return "scope" in former and not set(tokens.scope) <= set(former["scope"])
 
 
 def _storable(integration: str, account: Account) -> Account:
