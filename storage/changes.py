@@ -60,11 +60,17 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Change:
-    """A record as it is, its `data` JSON; without data, a deletion."""
+    """A record as it is, its `data` JSON; without data, a deletion.
+
+    `gone_as` says why a record is deleted, or that one that is kept is no longer shown to who
+    consented; `merged_into` is the record that took it in, where the vendor says so.
+    """
 
     id: str
     data: str | None
     at: datetime
+    gone_as: str | None = None
+    merged_into: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ async def read(
                 cast(RecordRow.data, Text),
                 RecordRow.observed_at,
                 RecordRow.deleted_at,
+                RecordRow.gone_as,
+                RecordRow.merged_into,
             )
             .where(
                 RecordRow.stream == f"{connection.integration}.{stream}",
@@ -115,16 +123,17 @@ async def read(
 
 
 async def _taken(
-    rows: AsyncResult[tuple[str, str, datetime, datetime | None]], limit: int
+    rows: AsyncResult[tuple[str, str, datetime, datetime | None, str | None, str | None]],
+    limit: int,
 ) -> tuple[list[Change], bool]:
     """As many as fit a page, and whether there are more."""
     found: list[Change] = []
     size = 0
-    async for key, data, observed_at, deleted_at in rows:
+    async for key, data, observed_at, deleted_at, *gone_as in rows:
         if len(found) == limit or size > MAX_BYTES:
             return found, True
         gone = deleted_at is not None
-        found.append(Change(key, None if gone else data, deleted_at or observed_at))
+        found.append(Change(key, None if gone else data, deleted_at or observed_at, *gone_as))
         size += 0 if gone else len(data)
     return found, False
 

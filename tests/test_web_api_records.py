@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from connectors import Gone
 from storage import changes
 from storage.database import Database
 from tests._stored import Stocked, at, row, stock, write, write_in
@@ -72,6 +73,20 @@ async def test_changes_since_a_time_come_with_what_was_deleted(
     assert found[1].keys() == {"id", "deleted_at"}
     later = max(at(60), datetime.now(UTC)) + timedelta(days=1)
     assert _items(await _pages(api, acme, changed_since=later.isoformat())) == []
+
+
+async def test_why_a_record_is_gone_is_told(api: Api, acme: Stocked, database: Database) -> None:
+    await write(database, acme, [row(key, "old") for key in "abc"])
+    between = await _now(database)
+    merged = row("a", deleted=True, seconds=60)._replace(gone=Gone.MERGED, into="z")
+    hidden = row("b", deleted=True, seconds=60)._replace(gone=Gone.HIDDEN, marks=True)
+    await write(database, acme, [merged, hidden])
+    found = _items(await _pages(api, acme, changed_since=between.isoformat()))
+    assert [item["id"] for item in found] == ["a", "b"]
+    assert (found[0]["gone_as"], found[0]["merged_into"]) == ("merged", "z")
+    assert "data" not in found[0]
+    assert (found[1]["gone_as"], found[1]["data"]["content"]) == ("hidden", "old")
+    assert "deleted_at" not in found[1]
 
 
 async def test_what_was_looked_at_again_and_is_as_it_was_is_no_change(

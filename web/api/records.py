@@ -1,6 +1,6 @@
 """Records: what was synced, stream by stream, whole or as changes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Query, Response
@@ -26,7 +26,7 @@ class Record(BaseModel):
                     "observed_at": "2026-11-02T08:30:00.120000Z",
                     "data": {"id": "501", "properties": {"email": "ada@acme.example"}},
                 },
-                {"id": "502", "deleted_at": "2026-11-02T08:31:00Z"},
+                {"id": "502", "deleted_at": "2026-11-02T08:31:00Z", "gone_as": "deleted"},
             ]
         }
     )
@@ -35,6 +35,14 @@ class Record(BaseModel):
     observed_at: AwareDatetime | None = Field(default=None, description="When it was so.")
     data: dict[str, Any] | None = None
     deleted_at: AwareDatetime | None = None
+    gone_as: Literal["deleted", "merged", "hidden"] | None = Field(
+        default=None,
+        description="Why it is gone: deleted at the vendor, merged into another, or no longer "
+        "shown to who consented. A hidden record without `deleted_at` is kept as it was seen last.",
+    )
+    merged_into: str | None = Field(
+        default=None, description="The id of the record that took it in, where the vendor says so."
+    )
 
 
 class Records(BaseModel):
@@ -87,8 +95,10 @@ async def read_records(
 
 
 def _item(change: changes.Change) -> dict[str, Any]:
+    why = {"gone_as": change.gone_as, "merged_into": change.merged_into}
+    why = {name: value for name, value in why.items() if value is not None}
     if change.data is None:
-        return {"id": change.id, "deleted_at": change.at}
+        return {"id": change.id, "deleted_at": change.at, **why}
     # As PostgreSQL has it: parsing and writing it again would cost most of the request.
     data = orjson.Fragment(change.data)
-    return {"id": change.id, "observed_at": change.at, "data": data}
+    return {"id": change.id, "observed_at": change.at, "data": data, **why}
