@@ -166,6 +166,17 @@ def _definition(stream: _Kept) -> sql.Composed:
     )
 
 
+# PostgreSQL also takes words: 'now' would be another time at each query, and 'NaN' and 'infinity'
+# would spoil sums, and fail in most clients. So would a time of the first or the last year there
+# is, once it is shown in another zone; some vendors mean "none" by it.
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_TIME = r"^\s*(?!0001-01-01|9999-12-31)\d{4}-\d"
+FORMS = {
+    "numeric": _NUMBER, "bigint": _NUMBER, "integer": _NUMBER,
+    "timestamptz": _TIME, "timestamp": _TIME, "date": r"^\s*\d{4}-\d",
+}  # fmt: skip
+
+
 def _expression(column: Column) -> sql.Composed:
     path = sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(map(sql.Literal, column.path)))
     if column.type == "jsonb":
@@ -174,8 +185,12 @@ def _expression(column: Column) -> sql.Composed:
         return sql.SQL("data #>> {}").format(path)
     # The type is a connector's own words, and PostgreSQL has no other way to be told a type.
     return sql.SQL(
-        "CASE WHEN pg_input_is_valid(data #>> {path}, {name}) THEN (data #>> {path})::{type} END"
-    ).format(path=path, name=sql.Literal(column.type), type=sql.SQL(column.type))
+        "CASE WHEN pg_input_is_valid(data #>> {path}, {name}) AND data #>> {path} ~ {form}"
+        " THEN (data #>> {path})::{type} END"
+    ).format(
+        path=path, name=sql.Literal(column.type), type=sql.SQL(column.type),
+        form=sql.Literal(FORMS.get(column.type, "")),
+    )  # fmt: skip
 
 
 def _comment(stream: _Kept, definition: str) -> str:

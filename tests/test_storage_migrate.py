@@ -263,6 +263,37 @@ async def test_a_views_columns_have_their_types_and_what_does_not_fit_is_null(
     await database.close()
 
 
+HOSTILE = (
+    '""', '" "', '"0001-01-01T00:00:00"', '"0000-00-00"', '"2026-02-30T12:00:00Z"', '"24:00"',
+    '"999999999-01-01"', '"infinity"', '"-infinity"', '"NaN"', "1e400", "-1e-400",
+    "9007199254740993", '"9007199254740993"', "123456789012345678901234567890", '"1,000.50"',
+    '"1.000,50"', '"0x10"', '"1_000"', '"12.50 EUR"', '"٣"', '"\u202e12\u202c"', '"now"',
+    '"tomorrow"', '"epoch"', '"t"', '"yes"', '"on"', '"null"', "[]", "{}", "[[[]]]", "true",
+    '"2026-11-01"', '"2026-11-01T10:00:00"', '"1762000000"', "1762000000000", '"🙂"',
+)  # fmt: skip
+
+
+async def test_no_value_makes_a_query_of_a_view_fail(postgres_url: str) -> None:
+    await migrate(postgres_url, connectors=(_made_up(TYPED),))
+    database = Database.connect(postgres_url)
+    await _put(
+        database,
+        *(
+            f'{{"properties": {{"amount": {v}, "name": {v}}}, "closed": {v}, "open": {v},'
+            f' "list": [{v}]}}'
+            for v in HOSTILE
+        ),
+        *(f'{{"properties": {v}, "list": {v}}}' for v in HOSTILE),
+    )
+    rows = await _fetch(postgres_url, "SELECT * FROM made_up_things")
+    assert len(rows) == 2 * len(HOSTILE)
+    totals = "SELECT sum(amount), max(closed_at), bool_or(open), max(first) FROM made_up_things"
+    assert await _fetch(postgres_url, totals)
+    exact = "SELECT count(*) FROM made_up_things WHERE first = 9007199254740993 AND amount = first"
+    assert await _fetch(postgres_url, exact) == [(2,)]
+    await database.close()
+
+
 async def test_a_view_shows_nothing_that_is_deleted_and_no_other_stream(postgres_url: str) -> None:
     await migrate(postgres_url, connectors=(_made_up(), _made_up(stream="more")))
     database = Database.connect(postgres_url)
