@@ -1,6 +1,10 @@
 """OneDrive: the items of a person's drive and who may see them, through Microsoft Graph (v1.0).
 
 https://learn.microsoft.com/graph/api/driveitem-delta
+
+For change notifications of a drive Microsoft's table asks for Files.ReadWrite (a personal account)
+or Files.ReadWrite.All (one of an organisation), although its text says that reading is enough
+(subscription-post-subscriptions, read 2026-11). We ask for reading only.
 """
 
 from collections.abc import Generator, Mapping
@@ -236,7 +240,9 @@ connector = Connector(
         "Who may see an item may change untold, as when a folder above it is shared: the weekly "
         "check finds that.",
         "Of folders that others share into a personal drive no permissions are read.",
-        "If Files.Read is too little for change notifications, the drive is polled.",
+        "For change notifications Microsoft's table asks for Files.ReadWrite (personal accounts) "
+        "or Files.ReadWrite.All (organisations), its text for reading only. We ask for Files.Read: "
+        "where Microsoft refuses it, `status` says so, and the drive is polled.",
     ),
     streams=(
         Stream(

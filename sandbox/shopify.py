@@ -1,6 +1,9 @@
 """Shopify on loopback: shops with a host each, the Admin GraphQL API, bulk operations, webhooks.
 
 https://shopify.dev/docs/api/admin-graphql
+
+Of REST only shop.json is there, as `ShopifyAPI` asks for it first: REST's lists, and so the SDK's
+`Order.find()` and the like, are not offered, for new apps may not use them since 2025-04.
 """
 
 import re
