@@ -303,43 +303,17 @@ async def store(shared: Runtime, work: Work) -> None:
 
 
 async def _store(shared: Runtime, work: Work, group: Group) -> None:
-    connection = work.connection
-    ids: _Ids = {"tenant_id": connection.tenant_id, "connection_id": connection.id}
-    later, belied = group.weighed.later, group.weighed.belied
+    connection, later = work.connection, group.weighed.later
     left = {*group.failed, *group.put_off, *later}
     done = [event for event in group.events if event.id not in left]
     async with shared.database.transaction(connection.tenant_id) as session:
         await leases.hold(session, work.lease)
-        for name, rows in group.rows.items():
-            stream = f"{connection.integration}.{name}"
-            written = await records.write(session, stream=stream, rows=rows, **ids)
-            if written.missing:
-                await inbox.ask_again(
-                    session, integration=connection.integration, stream=name,
-                    keys=written.missing, **ids,
-                )  # fmt: skip
-        if group.hints:
-            await checkpoints.mark_dirty(session, streams=group.hints, **ids)
+        await _write(session, connection, group)
         for event in done:
-            if event.id in belied:
+            if event.id in group.weighed.belied:
                 privacy.belied(session, connection, event)
-            elif event.effect is Effect.REVOKED:
-                title = load(connection.integration).title
-                reason = f"{title} says that the authorisation was taken back"
-                await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
-            elif event.effect in (Effect.RENEW, Effect.LOST):
-                await watches.told(
-                    session, connection.id, event.watch_id, lost=event.effect is Effect.LOST
-                )
-            elif event.untold is not None:
-                since, until = event.untold
-                connector = load(connection.integration)
-                await gaps.note(
-                    session, streams=event.streams or covered(connector), since=since,
-                    until=until, reason=f"{connector.title} could not tell us everything", **ids,
-                )  # fmt: skip
-            elif event.effect.is_duty:
-                await privacy.comply(session, connection, event)
+            else:
+                await _carry_out(session, connection, event)
         await inbox.mark_applied(session, [event.id for event in done])
         for event in group.events:
             if event.id in group.failed:
@@ -351,6 +325,45 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
     work.applied += len(done)
     work.failed += len(group.failed)
     work.hinted = work.hinted or bool(group.hints)
+
+
+def _ids(connection: connections.Connection) -> _Ids:
+    return {"tenant_id": connection.tenant_id, "connection_id": connection.id}
+
+
+async def _write(session: AsyncSession, connection: connections.Connection, group: Group) -> None:
+    """The rows and hints of a group; a part without a record to complete is read again whole."""
+    integration, ids = connection.integration, _ids(connection)
+    for name, rows in group.rows.items():
+        written = await records.write(session, stream=f"{integration}.{name}", rows=rows, **ids)
+        if written.missing:
+            await inbox.ask_again(
+                session, integration=integration, stream=name, keys=written.missing, **ids
+            )
+    if group.hints:
+        await checkpoints.mark_dirty(session, streams=group.hints, **ids)
+
+
+async def _carry_out(
+    session: AsyncSession, connection: connections.Connection, event: Taken
+) -> None:
+    """What an event asks for beyond rows."""
+    connector = load(connection.integration)
+    if event.effect is Effect.REVOKED:
+        reason = f"{connector.title} says that the authorisation was taken back"
+        await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
+    elif event.effect in (Effect.RENEW, Effect.LOST):
+        is_lost = event.effect is Effect.LOST
+        await watches.told(session, connection.id, event.watch_id, lost=is_lost)
+    elif event.untold is not None:
+        since, until = event.untold
+        reason = f"{connector.title} could not tell us everything"
+        await gaps.note(
+            session, streams=event.streams or covered(connector), since=since, until=until,
+            reason=reason, **_ids(connection),
+        )  # fmt: skip
+    elif event.effect.is_duty:
+        await privacy.comply(session, connection, event)
 
 
 async def _delay(
