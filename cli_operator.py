@@ -130,7 +130,10 @@ def events(
     if owed and not duties:
         out.print(f"{len(owed):,} of those that wait are duties: atom-sync events --duties")
     if owed and duties:
-        table = Table("event", "tenant", "integration", "type", "received", "done after")
+        table = Table("event", "tenant", "integration")
+        table.add_column("type", no_wrap=True)
+        table.add_column("received")
+        table.add_column("done after")
         for duty in owed:
             times = (f"{at:%Y-%m-%d %H:%M}" for at in (duty.received_at, duty.due_at))
             table.add_row(

@@ -85,8 +85,11 @@ def objects(
                 made.append(done)
         return Page(made, Checkpoint(), unsettled=vanished)
 
-    def again(keys: Sequence[str], context: Context) -> Generator[Any, Any, Page]:
-        """The objects as they are now; those that Stripe does not have are unsettled."""
+    def again(
+        keys: Sequence[str], context: Context, *, is_checked: bool = False
+    ) -> Generator[Any, Any, Page]:
+        """The objects as they are now; those that Stripe does not have are unsettled. If it
+        `is_checked` the same read has seen of which mode our key is."""
         if not keys:
             return Page((), Checkpoint())
         answers = yield tuple(
@@ -97,7 +100,8 @@ def objects(
         # Of a deleted customer its id is left.
         deleted = [key for key, body in found.items() if body.get("deleted")]
         living = [body for key, body in found.items() if key not in (*missing, *deleted)]
-        yield from _check_mode(living, context)
+        if living or not is_checked:
+            yield from _check_mode(living, context)
         page = yield from whole(living, context)
         return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
 
@@ -114,8 +118,8 @@ def objects(
             about = [concerned(event) for event in rows]
             keys = dict.fromkeys(key for stream, key in about if stream == name)
             fresh = [key for key in keys if key not in seen]
+            page = yield from again(fresh, context, is_checked=bool(seen))
             seen.update(fresh)
-            page = yield from again(fresh, context)
             # What Stripe names and does not have may not be readable yet, unless it was deleted.
             over = {
                 row["data"]["object"].get("id") for row in rows if row["type"].endswith(".deleted")
@@ -129,7 +133,8 @@ def objects(
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), PAGE):
-            page = yield from again(keys[first : first + PAGE], context)
+            chunk = keys[first : first + PAGE]
+            page = yield from again(chunk, context, is_checked=first > 0)
             yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
 
     return Stream(

@@ -337,6 +337,17 @@ def test_a_poll_with_nothing_new_asks_as_often_however_much_there_is() -> None:
         assert played.paths() == ["/events", "/events", "/balance"]
 
 
+def test_many_deletions_in_a_row_ask_for_the_keys_mode_once() -> None:
+    played = Played(page=5)
+    for number in range(50):
+        played.happens("customer.deleted", thing("customer", f"cus_{number}"))
+    found = {
+        key for page in read("customers", played, {"since": NOW_S - 3600}) for key in page.deleted
+    }
+    assert len(found) == 50
+    assert played.paths().count("/balance") == 1
+
+
 @pytest.mark.parametrize("stream", [stream.name for stream in STRIPE.streams])
 def test_events_are_kept_for_30_days_and_what_is_older_is_read_from_its_start(stream: str) -> None:
     read(stream, Played(), {"since": NOW_S - 29 * DAY})
