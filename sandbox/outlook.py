@@ -276,14 +276,15 @@ def provision(boxes: Mapping[str, Any], body: Json) -> Json:
 
 
 def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
-    """The fullest folder's messages are refused from now on, or shown again."""
+    """The messages of the fullest folder that stays are refused from now on, or shown again."""
     box, stream = boxes.get(str(body.get("account", ""))), body.get("stream")
     if box is None or not isinstance(body.get("on"), bool):
         raise RefusedError("name an account, a stream, and whether a part of it is refused")
     keys = list(store(box, stream)) if stream in ("messages", "attachments") else []
-    if not keys:
-        return {"keys": [], "part": ""}
     folders = [key.partition("/")[0] for key in keys]
+    folders = [id_ for id_ in folders if box.folders[id_].known_as]
+    if not folders:
+        return {"keys": [], "part": ""}
     part = next(iter(box.refused), max(sorted(set(folders)), key=folders.count))
     box.refused = {part} if body["on"] else set()
     return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
