@@ -4,10 +4,8 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import hypothesis
-import psycopg
 import pytest
 import redis
 from prefect.settings import (
@@ -15,7 +13,6 @@ from prefect.settings import (
     PREFECT_RESULTS_PERSIST_BY_DEFAULT,
     temporary_settings,
 )
-from psycopg import sql
 
 import sandbox
 from connectors import all_connectors
@@ -23,7 +20,7 @@ from deployments import _postgres, _redis, local
 from settings import asyncpg_url, read
 from storage.database import Database
 from storage.migrate import migrate
-from tests import HERE
+from tests import HERE, _databases
 from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
 from tests._limits import lift
@@ -67,41 +64,37 @@ def postgres(home: Path) -> Iterator[_postgres.Postgres]:
     server.stop()
 
 
-def _create_database(server: _postgres.Postgres, template: str = "template0") -> str:
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-    return name
-
-
 @pytest.fixture
 def postgres_url(postgres: _postgres.Postgres) -> str:
     """A fresh, empty database, as its superuser."""
-    return postgres.url(_create_database(postgres))
+    return postgres.url(_databases.create(postgres))
 
 
 @pytest.fixture(scope="session")
 async def template(postgres: _postgres.Postgres) -> str:
     """A migrated database that each test gets a copy of."""
-    name = _create_database(postgres)
+    name = _databases.create(postgres)
     await migrate(postgres.url(name), connectors=all_connectors())
     return name
 
 
+@pytest.fixture(scope="session")
+def _pool(postgres: _postgres.Postgres, template: str) -> _databases.Pool:
+    return _databases.Pool(postgres, template)
+
+
 @pytest.fixture
-def database_url(postgres: _postgres.Postgres, template: str) -> str:
+def database_url(postgres: _postgres.Postgres, _pool: _databases.Pool) -> Iterator[str]:
     """A fresh, migrated database."""
-    return postgres.url(_create_database(postgres, template))
+    name = _pool.take()
+    yield postgres.url(name)
+    _pool.give_back(name)
 
 
 @pytest.fixture(scope="module")
 def shared_database_url(postgres: _postgres.Postgres, template: str) -> str:
     """One migrated database for all tests of a module, which keep to tenants of their own."""
-    return postgres.url(_create_database(postgres, template))
+    return postgres.url(_databases.create(postgres, template))
 
 
 @pytest.fixture
@@ -130,7 +123,7 @@ def redis_url(_redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def prefect_database(postgres: _postgres.Postgres) -> str:
     """Prefect's own database, for tests that look at what reached it."""
-    return postgres.url(_create_database(postgres))
+    return postgres.url(_databases.create(postgres))
 
 
 @pytest.fixture(scope="session")
