@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import hypothesis
@@ -25,7 +26,7 @@ from tests._conformance import Bench, opened
 from tests._conformance_which import SYNCED
 from tests._limits import lift
 from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
-from tests._sandboxed import INTEGRATIONS, KEY, Sandboxed, environment
+from tests._sandboxed import INTEGRATIONS, KEY, RoomyBudget, Sandboxed, environment
 
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile(
@@ -172,7 +173,10 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> AsyncIterator[Sandboxed]:
+    """A sandbox of all vendors, against which nothing waits as long as against the real ones."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deployments.runtime.Budget", RoomyBudget)
+    monkeypatch.setattr("connectors._patience.BACKOFF", timedelta(milliseconds=20))
     for name, value in environment(origin, database_url, redis_url, INTEGRATIONS).items():
         monkeypatch.setenv(name, value)
     made = Sandboxed(origin, read(), database, database_url)
