@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -371,48 +371,45 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
 
 
 def status_table(rows: list[dict[str, Any]]) -> Table:
-    """tenant, integration, stream, rows, last sync; what repeats stands once."""
+    """A line for each tenant, one for each integration with its state, one for each stream."""
+    # What repeats stands once: 80 columns have to be enough.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    # Names of tenants have a line of their own: 80 columns have to be enough.
-    table.add_column("tenant, integration", no_wrap=True)
-    table.add_column("stream", no_wrap=True)
+    table.add_column("tenant, integration, stream", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("last sync", no_wrap=True)
     table.add_column("fresh", no_wrap=True)
-    table.add_column("checked", no_wrap=True)
-    table.add_column("status")
-    former: tuple[str, str] = ("", "")
+    table.add_column("state", ratio=1, overflow="fold")
+    former = ("", "", "")
     for row in rows:
-        tenant, integration = f"{row['tenant']} ({row['tier']})", row["integration"]
-        if former[0] != tenant:
+        connection = (row["tenant"], row["integration"], row["account"])
+        if former[0] != row["tenant"]:
             if former[0]:
                 table.add_section()
-            table.add_row(f"[bold]{tenant}[/bold]")
-        same = former == (tenant, integration)
+            table.add_row(f"[bold]{row['tenant']} ({row['tier']})[/bold]")
+        if former != connection:
+            table.add_row(f"  {row['integration']}", "", "", "", _state(row))
         table.add_row(
-            "" if same else f"  {integration}",
-            row["stream"],
-            f"{row['rows']:,}",
-            _ago(row["last_sync"]),
-            _freshness(row),
-            _checked(row),
-            _state(row, same=same),
-        )
-        former = (tenant, integration)
+            f"    {row['stream']}", f"{row['rows']:,}", _ago(row["last_sync"]), _freshness(row),
+            ", ".join(_remarks(row)),
+        )  # fmt: skip
+        former = connection
     return table
 
 
-def _state(row: dict[str, Any], *, same: bool) -> str:
-    """The connection's state, on its first line, and what of the stream is not there yet."""
-    told = []
-    if not same:
-        reason = f": {row['reason']}" if row["reason"] else ""
-        told.append(f"[red]{row['status']}[/red]{reason}" if reason else row["status"])
+def _state(row: dict[str, Any]) -> str:
+    """The connection's state, and what is wrong with it."""
+    return f"[red]{row['status']}[/red]: {row['reason']}" if row["reason"] else row["status"]
+
+
+def _remarks(row: dict[str, Any]) -> Iterator[str]:
+    """What of a stream is not there yet, and what its last audit found."""
     if row["unread"]:
-        told.append(f"[red]{len(row['unread']):,} unread[/red]")
+        yield f"[red]{len(row['unread']):,} unread[/red]"
     if row["refills"]:
-        told.append("filling in fields")
-    return ", ".join(told)
+        yield "filling in fields"
+    if row["checked_at"] is not None:
+        drift = f": [red]{row['drift']:,} off[/red]" if row["drift"] else ""
+        yield f"checked {_ago(row['checked_at'])}{drift}"
 
 
 def _freshness(row: dict[str, Any]) -> str:
@@ -420,14 +417,6 @@ def _freshness(row: dict[str, Any]) -> str:
     if row["late"] is not None:
         return f"[red]late[/red]: {row['late']}"
     return "" if row["age_seconds"] is None else "[green]in time[/green]"
-
-
-def _checked(row: dict[str, Any]) -> str:
-    """When the stream was last checked against what the vendor lists, and what differed then."""
-    if row["checked_at"] is None:
-        return ""
-    drift = f" [red]{row['drift']:,} off[/red]" if row["drift"] else ""
-    return f"{_ago(row['checked_at'])}{drift}"
 
 
 def _ago(at: datetime | None) -> str:

@@ -212,4 +212,4 @@ async def test_what_of_a_stream_is_not_there_yet_is_told(database_url: str, flee
     assert (row["refills"], [one["part"] for one in row["unread"]]) == (True, ["C7"])
     shown = StringIO()
     Console(width=200, file=shown).print(status_table([row]))
-    assert "active, 1 unread, filling in fields" in shown.getvalue()
+    assert "1 unread, filling in fields" in shown.getvalue()

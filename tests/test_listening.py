@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows import _listening, events
+from flows import _applying, _listening, events
 from flows.events import drain_events
 from flows.sync import sync
 from flows.watches import renew_watches
@@ -25,6 +25,7 @@ OPEN_GAPS = "SELECT count(*) FROM gaps WHERE closed_at IS NULL"
 def brief(world: Sandboxed, monkeypatch: pytest.MonkeyPatch) -> Sandboxed:
     monkeypatch.setenv("ATOM_DRAIN_LINGER_SECONDS", "1")
     monkeypatch.setattr(_listening, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(_applying, "LOOK_AGAIN", timedelta(seconds=1))
     return world
 
 
