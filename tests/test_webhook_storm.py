@@ -29,7 +29,7 @@ from tests._delivering import hubspot_event, hubspot_headers
 from tests._sandboxed import HTTP
 
 # Connections and events.
-SMALL, WHOLE = (100, 2_000), (500, 10_000)
+SMALL, LARGE, WHOLE = (50, 600), (100, 2_000), (500, 10_000)
 AT_ONCE = 64
 PREFECT_AWAY_SECONDS = 20
 
@@ -162,6 +162,7 @@ async def deliver_all(machine: Machine, accounts: list[str], count: int) -> None
     "size",
     [
         SMALL,
+        pytest.param(LARGE, marks=pytest.mark.referee),
         pytest.param(
             WHOLE,
             marks=pytest.mark.skipif(
