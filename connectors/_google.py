@@ -63,15 +63,13 @@ def auth(scopes: Mapping[str, str]) -> OAuth2:
     All integrations are one app. Who connects a second one is asked for its own scopes, and what
     was granted before stays granted; each integration keeps tokens of its own.
     """
-    why = {**scopes, **IDENTITY}
     return OAuth2(
         env="GOOGLE",
         authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
         token_url="https://oauth2.googleapis.com/token",  # noqa: S106
         revoke_url="https://oauth2.googleapis.com/revoke",
         revoke_body="token",
-        scopes=tuple(why),
-        why=why,
+        scopes={**scopes, **IDENTITY},
         pkce=True,
         # Without consent a second grant comes without a refresh token.
         authorize_params={

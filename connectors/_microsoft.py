@@ -96,13 +96,11 @@ def auth(scopes: Mapping[str, str], *, instead: Mapping[str, str] | None = None)
     one is asked for its own scopes only. Each keeps tokens of its own. `instead` replaces what an
     operator's MICROSOFT_TENANT_ID may say and the integration cannot serve.
     """
-    why = {**IDENTITY, **scopes}
     return OAuth2(
         env="MICROSOFT",
         authorize_url=f"{LOGIN}/authorize",
         token_url=f"{LOGIN}/token",
-        scopes=tuple(why),
-        why=why,
+        scopes={**IDENTITY, **scopes},
         console="https://entra.microsoft.com, App registrations",
         pkce=True,
         authorize_params={"response_mode": "query"},

@@ -270,7 +270,7 @@ class OAuth2:
     The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `instead` says which values
     of these this integration replaces. They may hold answers of the tenant to `questions`, too.
     `variables` names those of client id and secret where the vendor's own words are others, and
-    `console` is where the operator registers the app. `why` says what each scope is needed for.
+    `console` is where the operator registers the app. `scopes` says what each is needed for.
     `grace` is how long a refresh token still works after a newer one was issued; `lapses_after` how
     long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what calls
     carry: the access token of the grant, or our app's own secret, of vendors that take it for every
@@ -286,7 +286,7 @@ class OAuth2:
     env: str
     authorize_url: str
     token_url: str
-    scopes: tuple[str, ...]
+    scopes: Mapping[str, str]
     revoke_url: str | None = None
     revoke_body: Literal["rfc7009", "token", "json"] = "rfc7009"
     client_auth: Literal["body", "basic"] = "body"
@@ -309,7 +309,6 @@ class OAuth2:
     instead: Mapping[str, str] = field(default_factory=dict)
     variables: tuple[str, str] | None = None
     console: str = ""
-    why: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -186,16 +186,8 @@ connector = Connector(
         authorize_url="https://app.hubspot.com/oauth/authorize",
         token_url="https://api.hubapi.com/oauth/2026-03/token",  # noqa: S106
         revoke_url="https://api.hubapi.com/oauth/2026-03/token/revoke",
-        scopes=(
-            "oauth",
-            "crm.objects.contacts.read",
-            "crm.objects.companies.read",
-            "crm.objects.deals.read",
-            "crm.objects.owners.read",
-            "tickets",
-        ),
         console="https://developers.hubspot.com",
-        why={
+        scopes={
             "oauth": "asked of every app",
             "crm.objects.contacts.read": "the stream contacts",
             "crm.objects.companies.read": "the stream companies",

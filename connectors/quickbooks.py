@@ -399,9 +399,8 @@ connector = Connector(
         token_url="https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",  # noqa: S106
         revoke_url="https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
         revoke_body="json",
-        scopes=("com.intuit.quickbooks.accounting",),
         console="https://developer.intuit.com",
-        why={
+        scopes={
             "com.intuit.quickbooks.accounting": "every stream; Intuit has no scope that only reads"
         },
         client_auth="basic",

@@ -206,9 +206,8 @@ connector = Connector(
         token_url="https://{login_host}/services/oauth2/token",  # noqa: S106
         revoke_url="https://{login_host}/services/oauth2/revoke",
         revoke_body="token",
-        scopes=("api", "refresh_token"),
         console="https://login.salesforce.com (Setup > External Client App Manager)",
-        why={
+        scopes={
             "api": "every stream; Salesforce has no scope that only reads: what the app may see is "
             "what the user who consents may see",
             "refresh_token": "access that lasts",

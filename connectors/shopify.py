@@ -157,15 +157,8 @@ connector = Connector(
         token_url="https://{shop}/admin/oauth/access_token",  # noqa: S106
         token_params={"expiring": "1"},
         scope_separator=",",
-        scopes=(
-            "read_orders",
-            "read_products",
-            "read_customers",
-            "read_inventory",
-            "read_locations",
-        ),
         console="https://partners.shopify.com",
-        why={
+        scopes={
             "read_orders": "the stream orders, of the last 60 days",
             "read_products": "the stream products",
             "read_customers": "the stream customers, and whose an order is",

@@ -83,10 +83,9 @@ connector = Connector(
         revoke_body="token",
         gives_back="access_token",
         client_auth="basic",
-        scopes=("channels:read", "channels:history", "users:read", "team:read"),
         scope_separator=",",
         console="https://api.slack.com/apps",
-        why={
+        scopes={
             "channels:read": "the streams channels and channel_members",
             "channels:history": "the streams messages and thread_replies",
             "users:read": "the stream users",

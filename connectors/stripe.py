@@ -375,9 +375,8 @@ connector = Connector(
         token_url="https://connect.stripe.com/oauth/token",  # noqa: S106
         revoke_url="https://connect.stripe.com/oauth/deauthorize",
         gives_back="stripe_user_id",
-        scopes=("read_only",),
         console="https://dashboard.stripe.com/settings/connect",
-        why={"read_only": "every stream; nothing is ever written"},
+        scopes={"read_only": "every stream; nothing is ever written"},
         # Connect's secret is the platform's own key, and with it every call is made.
         variables=("STRIPE_CONNECT_CLIENT_ID", "STRIPE_SECRET_KEY"),
         bearer="app",

@@ -42,7 +42,7 @@ def _expected(settings: Settings) -> str:
 
 
 def _app(settings: Settings, app: App, serves: list[Connector]) -> Iterator[Row]:
-    scopes = {scope: why for each in serves for scope, why in each.oauth.why.items()}
+    scopes = {scope: why for each in serves for scope, why in each.oauth.scopes.items()}
     callback = callback_of(settings, app)
     details = {
         "callback": callback,

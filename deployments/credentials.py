@@ -260,7 +260,7 @@ def _app(app: App) -> Iterator[str]:
         if name in built:
             auth = load(name).oauth
             yield from ("", f"Scopes of {load(name).title}:", "")
-            yield from (f"* `{scope}`: {auth.why[scope]}" for scope in auth.scopes)
+            yield from (f"* `{scope}`: {why}" for scope, why in auth.scopes.items())
 
 
 def _table(rows: Iterator[tuple[str, str, str, str]]) -> Iterator[str]:

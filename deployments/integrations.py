@@ -134,7 +134,7 @@ def _setup(connector: Connector, auth: OAuth2) -> Iterator[str]:
     yield f"2. As its callback (redirect) address paste {callback}."
     yield "3. Allow it these scopes, which are what is asked of a tenant:"
     yield ""
-    yield from (f"   * `{scope}`: {auth.why.get(scope, '')}" for scope in auth.scopes)
+    yield from (f"   * `{scope}`: {why}" for scope, why in auth.scopes.items())
     yield ""
     yield "4. Set:"
     yield ""

@@ -142,7 +142,7 @@ def connector_of(rules: Rules) -> Connector:
             env="ACME",
             authorize_url=f"https://{HOST}/authorize",
             token_url=f"https://{HOST}/token",
-            scopes=("read",),
+            scopes={"read": "everything"},
             rotates=rules != "lasting",
             grace=timedelta(days=1) if rules == "graceful" else None,
         ),

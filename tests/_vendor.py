@@ -149,7 +149,7 @@ def made_up(**changes: Any) -> Connector:
             authorize_url="https://made-up.test/authorize",
             token_url="https://made-up.test/token",
             revoke_url="https://made-up.test/revoke",
-            scopes=("read", "offline"),
+            scopes={"read": "everything", "offline": "access that lasts"},
         ),
         "streams": (),
         "rate_limits": (RateLimit(1000, timedelta(seconds=1)),),

@@ -471,7 +471,7 @@ async def test_without_rotation_a_token_has_no_end_and_no_refresh_token() -> Non
         account = place.control("POST", "accounts", size=2)["id"]
         tokens = await exchange(SLACK, app, code=code(place, app, account), **how)
         assert (tokens.refresh_token, tokens.expires_at) == (None, None)
-        assert tokens.scope == SLACK.oauth.scopes
+        assert tokens.scope == tuple(SLACK.oauth.scopes)
         for _ in range(2):  # what is revoked already is as good
             await revoke(SLACK, app, token=tokens.access_token, **how)
         await how["transport"].close()

@@ -60,7 +60,7 @@ def _made_up(
             env="MADE_UP",
             authorize_url="https://made-up.example/authorize",
             token_url="https://made-up.example/token",
-            scopes=("read",),
+            scopes={"read": "everything"},
         ),
         streams=(Stream(name=stream, read=_nothing, columns=columns or {}),),
         rate_limits=(),

@@ -356,7 +356,7 @@ SHOP = Connector(
     title="Shop",
     sync_type=SyncType.PULL,
     base_url="https://{config[shop]}/admin",
-    auth=OAuth2(env="SHOP", authorize_url="", token_url="", scopes=()),
+    auth=OAuth2(env="SHOP", authorize_url="", token_url="", scopes={}),
     streams=(),
     rate_limits=(),
     hosts=("*.myshop.test", "*.pod.test"),

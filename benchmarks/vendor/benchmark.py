@@ -50,7 +50,7 @@ connector = Connector(
         env="BENCHMARK",
         authorize_url="https://api.benchmark.test/authorize",
         token_url="https://api.benchmark.test/token",
-        scopes=("read",),
+        scopes={"read": "everything"},
     ),
     streams=(
         Stream(
