@@ -319,19 +319,19 @@ class Client:
             outcome = await self._attempt(request, url, bearer)
             if isinstance(outcome, Response):
                 return outcome
-            error, told = outcome.error, outcome.retry_after
+            error, requested_pause = outcome.error, outcome.retry_after
             is_refusal = isinstance(error, BrokenConnectionError) and not error.may_pass
             if is_refusal and not renewed:
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):
-                pause = patience.after_rate_limit(error, told)
+                pause = patience.after_rate_limit(error, requested_pause)
                 await self._close_budget(request, pause)
                 if not patience.worth_waiting(pause):
                     error.retry_after = pause
                     raise error
             elif error.may_pass:
-                pause = patience.after_failure(error, told)
+                pause = patience.after_failure(error, requested_pause)
                 await self._clock.sleep(pause.total_seconds())
             elif isinstance(error, BrokenConnectionError):
                 raise error.lasting or error

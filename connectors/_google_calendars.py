@@ -35,7 +35,7 @@ LIST = Request.get("/users/me/calendarList", params={"maxResults": 250, "showHid
 
 
 @dataclass(frozen=True)
-class Told:
+class PageContent:
     """What a page of a calendar's listing says. `kept` has to be known at the pages after it."""
 
     records: Sequence[Record] = ()
@@ -45,13 +45,13 @@ class Told:
 
 
 # Reads the rows of a delta, knowing the calendar, what was kept, and when the rows were true.
-Tell: TypeAlias = Callable[[str, list[Record], Mapping[str, list[str]], datetime], Told]
+Tell: TypeAlias = Callable[[str, list[Record], Mapping[str, list[str]], datetime], PageContent]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of thing that each calendar has. `ended` are the series in a delta of which nothing is
-    told of the instances that they no longer have."""
+    """A kind of thing that each calendar has. `ended` finds the series in a delta that may have
+    lost instances without the delta saying so."""
 
     path: str
     params: Mapping[str, str | int | bool]
@@ -121,28 +121,28 @@ def _calendar(kind: Kind, calendar: str) -> Read:
                 continue
             rows = rows_of(response, "items")
             if token:
-                told = kind.tell(calendar, rows, kept, response.sent_at)
+                content = kind.tell(calendar, rows, kept, response.sent_at)
                 ended = yield from _instances(calendar, kind.ended(rows))
             else:
-                told = Told(rows_in(calendar, [row for row in rows if kind.there(row)]))
+                content = PageContent(rows_in(calendar, [row for row in rows if kind.there(row)]))
                 ended = []
-            page, kept = response.json.get("nextPageToken"), told.kept
-            all_of_it = again.whole(calendar, told, response, page) if again else ()
-            whole = [*told.whole, *ended, *all_of_it]
+            page, kept = response.json.get("nextPageToken"), content.kept
+            all_of_it = again.whole(calendar, content, response, page) if again else ()
+            whole = [*content.whole, *ended, *all_of_it]
             if not page:
                 done = _done(calendar, response.json, whole_at or at.get("listed"))
-                yield Page(told.records, done, deleted=told.deleted, whole=whole)
+                yield Page(content.records, done, deleted=content.deleted, whole=whole)
                 return
             # What a listing that starts over has seen is known to this run only.
             here = {"token": token, "page": page, "kept": kept, "listed": at.get("listed")}
             here = {"again": True} if again else {name: one for name, one in here.items() if one}
-            yield Page(told.records, Checkpoint(here), deleted=told.deleted, whole=whole)
+            yield Page(content.records, Checkpoint(here), deleted=content.deleted, whole=whole)
 
     return read
 
 
 def _is_hushed(at: Checkpoint, now: datetime) -> bool:
-    """Whether deletions in a calendar are never told, and it is time to look for them."""
+    """Whether Google never reports deletions in a calendar, and it is time to look for them."""
     listed = at.get("listed")
     return listed is not None and now - datetime.fromisoformat(listed) >= timedelta(days=1)
 
@@ -165,10 +165,10 @@ class _Again:
     began_at: datetime | None = None
 
     def whole(
-        self, calendar: str, told: Told, response: Response, page: str | None
+        self, calendar: str, content: PageContent, response: Response, page: str | None
     ) -> Sequence[Whole]:
         self.began_at = self.began_at or response.sent_at
-        self.keys += [key_of(calendar, record["id"]) for record in told.records]
+        self.keys += [key_of(calendar, record["id"]) for record in content.records]
         return () if page else [Whole(f"{calendar}/", self.keys, self.began_at)]
 
 
@@ -185,7 +185,7 @@ def _instances(
         while True:
             response = yield Request.get(path, params=params, expect=(404, 410))
             if response.status != 200:
-                break  # it is gone, and is told of as such
+                break  # it is gone, and the delta says so
             keys += [key_of(calendar, row["id"]) for row in rows_of(response, "items")]
             params = {**params, "pageToken": response.json.get("nextPageToken")}
             if not params["pageToken"]:

@@ -90,8 +90,10 @@ def open_channel(
     if response.status == 400:
         refuse(title, response)
     channel = response.json
-    told = channel.get("expiration")
-    expires_at = EPOCH + int(told) * MILLISECOND if told else response.sent_at + SHORTEST
+    expiration = channel.get("expiration")
+    expires_at = (
+        EPOCH + int(expiration) * MILLISECOND if expiration else response.sent_at + SHORTEST
+    )
     return Watched(
         vendor_id=wanted.id,
         expires_at=expires_at,

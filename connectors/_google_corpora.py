@@ -40,7 +40,7 @@ DRIVE = "kind,id,name,colorRgb,themeId,createdTime,hidden,restrictions"
 
 
 @dataclass(frozen=True)
-class Told:
+class PageContent:
     """What a page says, once all that it takes was asked for."""
 
     records: Sequence[Record] = ()
@@ -49,7 +49,7 @@ class Told:
     unsettled: Sequence[str] = ()
 
 
-Telling: TypeAlias = Generator[Any, Any, Told]
+Telling: TypeAlias = Generator[Any, Any, PageContent]
 # Reads a page of a log, knowing which corpora are followed.
 Change: TypeAlias = Callable[[list[Record], Response, Collection[str]], Telling]
 
@@ -187,11 +187,11 @@ def _listing(kind: Kind, corpus: str, at: Checkpoint, now: datetime) -> Reader:
         check_shown(corpus, response)
         if response.json.get("incompleteSearch"):
             raise ProviderUnavailableError("Google Drive did not search all that it was asked to")
-        told = yield from kind.listed(rows_of(response, "files"), response)
+        content = yield from kind.listed(rows_of(response, "files"), response)
         page, resumed = response.json.get("nextPageToken"), False
         here = {**kept, "page": page} if page else _done(kind, corpus, at["start"], now)
-        whole = told.whole if at.get("again") else ()
-        yield Page(told.records, Checkpoint(here), whole=whole)
+        whole = content.whole if at.get("again") else ()
+        yield Page(content.records, Checkpoint(here), whole=whole)
         if not page:
             return
 
@@ -229,13 +229,13 @@ def _changes(
     while True:
         response = yield _change_page(kind, corpus, token)
         if response.status in LAPSED:
-            # They do not expire. What the log told in between is gone.
+            # They do not expire. What the log said in between is gone.
             start = yield from start_of(corpus)
             if kind.listed is not None:
                 raise CheckpointExpiredError("Google Drive no longer knows where we stood in a log")
             return Checkpoint(start=start)
         rows = rows_of(response, "changes")
-        told = yield from kind.changed(rows, response, followed)
+        content = yield from kind.changed(rows, response, followed)
         if kind.inherits and corpus != USER:
             joined = joined or any(_is_of(row, corpus) for row in rows)
             stale = stale or any(_is_folder(row) for row in rows)
@@ -246,7 +246,11 @@ def _changes(
         if (stale or joined) and not again:
             here["stale"] = True
         yield Page(
-            told.records, here, deleted=told.deleted, whole=told.whole, unsettled=told.unsettled
+            content.records,
+            here,
+            deleted=content.deleted,
+            whole=content.whole,
+            unsettled=content.unsettled,
         )
         if ended:
             return here

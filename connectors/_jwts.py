@@ -86,11 +86,11 @@ def graph_tokens(*, app: str) -> Verify:
         client_id = proof.variables.get(app, "").strip()
         if not client_id:
             raise SignatureError("the app's client id is not set")
-        tokens, told_of = _graph_body(delivery)
+        tokens, directories = _graph_body(delivery)
         proven = {
             _graph_directory(token, client_id, proof.keys, delivery.received_at) for token in tokens
         }
-        if not tokens or not proven.issuperset(told_of):
+        if not tokens or not proven.issuperset(directories):
             raise SignatureError("the delivery has no token for what it tells")
 
     return verify

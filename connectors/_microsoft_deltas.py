@@ -37,7 +37,7 @@ _OWN = frozenset({"link", "before", "listing", "failing"})
 
 
 @dataclass(frozen=True)
-class Told:
+class PageContext:
     """Of the answer that a page was made from: when it was asked for, whether it is of the first
     listing, and whether it is the last one of its round."""
 
@@ -49,10 +49,10 @@ class Told:
 
 # Makes of a page of a delta the one that is stored, and may ask for more. What it adds to the
 # checkpoint is handed to it again with the next page.
-Settle: TypeAlias = Callable[[Page, Told], Generator[Any, Any, Page]]
+Settle: TypeAlias = Callable[[Page, PageContext], Generator[Any, Any, Page]]
 
 
-def as_it_came(page: Page, told: Told) -> Generator[Any, Any, Page]:
+def as_it_came(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
     yield from ()
     return page
 
@@ -72,7 +72,7 @@ def delta_stream(
     The checkpoint is the link that comes next, whether it leads on or opens the next round. `gone`
     tells a delete from a record, `shape` makes of a row what is kept of it, `key` a key of an id.
     `begin` asks for a delta from now on: it is taken before the first listing and followed after
-    it, because what goes while that is paged is told by no other. `smaller` are forms of the
+    it, because no other delta reports what goes while that is paged. `smaller` are forms of the
     request with smaller pages, for accounts of which Graph cannot make a large one. A status that
     the request expects means that Graph does not show this collection, or not any more.
     """
@@ -109,8 +109,8 @@ def delta_stream(
                 Checkpoint(place),
                 deleted=[key(id_) for id_ in deleted],
             )
-            told = Told(response.sent_at, listing, ended, context.now)
-            page = yield from settle(page, told)
+            page_context = PageContext(response.sent_at, listing, ended, context.now)
+            page = yield from settle(page, page_context)
             place = dict(page.checkpoint)
             yield page
             if ended:

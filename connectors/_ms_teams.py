@@ -194,7 +194,7 @@ def _all(request: Request, answer: Response | None = None) -> Generator[Any, Any
 
 
 def by_part(listing: Listing, read: Callable[[str], Read]) -> Read:
-    """Reads what each place holds. Every delete is told in a record, so that a link which has
+    """Reads what each place holds. Microsoft reports every delete in a record, so a link which has
     lapsed starts its place over, and nothing else. Every key of a record begins with its place."""
     walk = each_part(listing, read, prefix=lambda place: f"{place}/", alone=True)
 
@@ -223,7 +223,7 @@ def messages_of_channel(channel: str) -> Read:
             while not ended:
                 followed.add(here)
                 response = yield from follow(_messages(channel, "/delta", since), here)
-                page = _told(channel, response)
+                page = _channel_page(channel, response)
                 here, ended = onward(response, here)
                 kept = {"link": link} if link else {}
                 if not ended:
@@ -237,7 +237,7 @@ def messages_of_channel(channel: str) -> Read:
         while True:
             followed.add(on)
             response = yield from follow(_messages(channel, ""), on)
-            page, on = _told(channel, response), next_page(response, on)
+            page, on = _channel_page(channel, response), next_page(response, on)
             if not on:
                 yield replace(page, checkpoint=Checkpoint(link=listed))
                 return
@@ -246,7 +246,7 @@ def messages_of_channel(channel: str) -> Read:
     return read
 
 
-def _told(channel: str, response: Response) -> Page:
+def _channel_page(channel: str, response: Response) -> Page:
     rows, gone = changes(response, is_deleted)
     records = [in_channel(channel, row) for row in rows]
     return Page(records, Checkpoint(), deleted=[f"{channel}/{id_}" for id_ in gone])
@@ -374,7 +374,7 @@ def quoted(id_: str) -> str:
 
 
 def is_deleted(message: Record) -> bool:
-    """A deleted message is told of as a record, whose text may be gone or not."""
+    """Microsoft reports a deleted message as a record, whose text may be gone or not."""
     return message.get("deletedDateTime") is not None
 
 

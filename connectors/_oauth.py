@@ -294,21 +294,21 @@ class _Call:
         patience = Patience(attempts)
         while True:
             await self.budget.spend(self.connector, self.account_id, Request.post(url))
-            told: timedelta | None = None
+            requested_pause: timedelta | None = None
             try:
                 response = await self.transport.call(title, "POST", url, headers, body.encode())
-                told = retry_after(response, self.transport.clock.now())
+                requested_pause = retry_after(response, self.transport.clock.now())
                 if response.status < 500 and response.status != 429:
                     return response
                 failure = error_by_status(title, "its authorisation server", response)
             except ProviderUnavailableError as error:
                 failure = error
             if isinstance(failure, RateLimitedError):
-                failure.retry_after = patience.after_rate_limit(failure, told)
+                failure.retry_after = patience.after_rate_limit(failure, requested_pause)
                 await self.budget.close_until(self.connector, self.account_id, failure.retry_after)
                 raise failure
             if isinstance(failure, ProviderUnavailableError):
-                pause = patience.after_failure(failure, told)
+                pause = patience.after_failure(failure, requested_pause)
                 await self.transport.clock.sleep(pause.total_seconds())
 
 
@@ -320,11 +320,11 @@ def _refusal(connector: Connector, response: Response, what: str) -> ConnectorEr
         return None
     if isinstance(response.json, dict):
         try:
-            told = connector.oauth.explain(response.json)
+            explanation = connector.oauth.explain(response.json)
         except SHAPE_ERRORS as error:
             return unreadable(connector.title, error)
-        if told:
-            return told
+        if explanation:
+            return explanation
     if code is None:
         return ContractError(f"{title} refused a {what} ({response.status}) and did not say why")
     if code in connector.oauth.refused:

@@ -24,7 +24,7 @@ from connectors import (
     Whole,
 )
 from connectors._microsoft import NEXT, code_of
-from connectors._microsoft_deltas import Settle, Told, by_id, delta_stream, each_by_id
+from connectors._microsoft_deltas import PageContext, Settle, by_id, delta_stream, each_by_id
 from connectors._microsoft_watches import iso
 from connectors._paging import Read, rows_of
 from connectors._parts import Parts, ask_each, each_part
@@ -116,16 +116,16 @@ def _folder(id_: str) -> str:
     return f"{FOLDERS}/{quote(id_, safe='')}"
 
 
-def _told_folders(page: Page, told: Told) -> Generator[Any, Any, Page]:
+def _settle_folders(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
     yield from ()
-    return _in_part(page, OF_A_FOLDER, told)
+    return _in_part(page, OF_A_FOLDER, page_context)
 
 
 _folder_fields = {"$select": ",".join(OF_A_FOLDER)}
 mail_folders = delta_stream(
     paged(f"{FOLDERS}/delta", MANY, _folder_fields),
     smaller=smaller(f"{FOLDERS}/delta", _folder_fields),
-    settle=_told_folders,
+    settle=_settle_folders,
 )
 folders_by_id = each_by_id(
     FOLDERS,
@@ -135,10 +135,10 @@ folders_by_id = each_by_id(
 )
 
 
-def _in_part(page: Page, whole: Sequence[str], told: Told) -> Page:
-    """The page with its rows told apart: after the first listing, a row without these fields holds
-    what changed only."""
-    if told.listing:
+def _in_part(page: Page, whole: Sequence[str], page_context: PageContext) -> Page:
+    """The page with its rows split: after the first listing, a row without these fields holds only
+    what changed."""
+    if page_context.listing:
         return page
     full = [row for row in page.records if all(name in row for name in whole)]
     part = [row for row in page.records if not all(name in row for name in whole)]
@@ -153,8 +153,9 @@ def in_folder(folder_id: str, row: Record) -> Record:
 
 
 def message_key(record: Record) -> str:
-    """A message in its folder. What is moved is told as removed by the one and as new by the other,
-    in whichever order they are read: by its id alone, it might be taken for deleted."""
+    """A message in its folder. Of a moved message one folder's delta says that it is removed and
+    the other's that it is new, in whichever order we read them: by its id alone, we might take it
+    for deleted."""
     return f"{record['folder_id']}/{record['id']}"
 
 
@@ -200,11 +201,12 @@ def _each_folder(read: Any) -> Read:
 def _still_there(
     folder_id: str, page: Page, fields: Mapping[str, Any] | None = None
 ) -> Generator[Any, Any, tuple[list[Record], list[str], list[str]]]:
-    """Of messages that are told as removed: those that are in the folder all the same, the ids of
-    those that are not, and of those that could not be asked for.
+    """Of messages that the delta reports as removed: those that are in the folder all the same, the
+    ids of those that are not, and of those that could not be asked for.
 
-    With immutable ids a message that is moved out of a folder and back is told as removed, and not
-    told again until it changes (microsoft-graph-docs-contrib#72, 2023-06).
+    With immutable ids the delta reports a message that is moved out of a folder and back as
+    removed, and does not report it again until it changes
+    (microsoft-graph-docs-contrib#72, 2023-06).
     """
     answers = yield from by_id(MESSAGES, page.deleted, fields, _SAME_IDS)
     there, gone, unknown = [], [], []
@@ -219,9 +221,9 @@ def _still_there(
 
 
 def _messages_of(folder_id: str) -> Read:
-    def settle(page: Page, told: Told) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
         there, gone, unknown = yield from _still_there(folder_id, page)
-        page = _in_part(page, WHOLE_LETTER, told)
+        page = _in_part(page, WHOLE_LETTER, page_context)
         return replace(
             page,
             records=[*page.records, *there],
@@ -257,7 +259,7 @@ _WHERE = {"$select": "id,hasAttachments,lastModifiedDateTime,parentFolderId"}
 
 
 def _attachments_of(folder_id: str) -> Read:
-    def settle(page: Page, told: Told) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
         there, gone, unknown = yield from _still_there(folder_id, page, _WHERE)
         letters = [*page.records, *there]
         # A row that tells a part does not say whether there are any: they are asked for.
@@ -269,13 +271,18 @@ def _attachments_of(folder_id: str) -> Read:
             if id_ not in gone and id_ not in bare
         }
         tried = page.checkpoint.get("tried")
-        if again and told.ended and tried and told.now - parse_time(tried) >= AGAIN_EVERY:
+        if (
+            again
+            and page_context.ended
+            and tried
+            and page_context.now - parse_time(tried) >= AGAIN_EVERY
+        ):
             ids += [id_ for id_ in again if id_ not in ids]
             tried = None
         found, listed, failed = yield from _files_of(folder_id, ids)
         again = {id_: text for id_, text in again.items() if id_ not in ids} | failed
-        whole = [Whole(f"{folder_id}/{id_}/", (), told.at) for id_ in (*gone, *bare)]
-        return Page(found, _noted(page, again, tried, told), whole=[*whole, *listed])
+        whole = [Whole(f"{folder_id}/{id_}/", (), page_context.at) for id_ in (*gone, *bare)]
+        return Page(found, _noted(page, again, tried, page_context), whole=[*whole, *listed])
 
     return _of_folder(folder_id, FILED, settle, _FILED_FIELDS)
 
@@ -298,12 +305,14 @@ def _files_of(
     return found, whole, failed
 
 
-def _noted(page: Page, again: Mapping[str, str], tried: str | None, told: Told) -> Checkpoint:
+def _noted(
+    page: Page, again: Mapping[str, str], tried: str | None, page_context: PageContext
+) -> Checkpoint:
     """The checkpoint with the messages whose attachments are to be asked for again."""
     saved = {k: v for k, v in page.checkpoint.items() if k not in ("again", "tried")}
     if again:
         saved["again"] = dict(list(again.items())[-MOST_AGAIN:])
-        saved["tried"] = tried or told.now.isoformat()
+        saved["tried"] = tried or page_context.now.isoformat()
     return Checkpoint(saved)
 
 
@@ -317,7 +326,8 @@ _attachments = _each_folder(_attachments_of)
 
 
 def attachments(at: Checkpoint, context: Context) -> Reader:
-    """All folders' attachments; letters whose attachments cannot be had are told with the rest."""
+    """All folders' attachments; where a page lists what was not read, it also names the letters
+    whose attachments we cannot get."""
     reader = _attachments(at, context)
     answer: Any = None
     while True:
@@ -382,21 +392,21 @@ class _Diary:
     def __init__(self, window: Mapping[str, str]) -> None:
         self._window = window
         self._series: dict[str, Record] = {}
-        self._told: set[str] = set()
+        self._master_ids: set[str] = set()
 
-    def __call__(self, page: Page, told: Told) -> Generator[Any, Any, Page]:
+    def __call__(self, page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
         masters = {row["id"]: row for row in page.records if row.get("type") == "seriesMaster"}
         self._series |= masters
-        self._told |= masters.keys()
+        self._master_ids |= masters.keys()
         records = yield from self._filled(page.records)
         saved = dict(page.checkpoint)
         # A series that is gone says no more than its id, and nothing of what was taken out of it.
-        if (masters or page.deleted) and not told.listing:
+        if (masters or page.deleted) and not page_context.listing:
             saved["series"] = True
         whole: list[Whole] = []
-        if told.ended and saved.pop("series", False):
+        if page_context.ended and saved.pop("series", False):
             keys, at = yield from _listed(self._window)
-            whole = [Whole("", keys | self._told, at)]
+            whole = [Whole("", keys | self._master_ids, at)]
         return replace(page, records=records, checkpoint=Checkpoint(saved), whole=whole)
 
     def _filled(self, rows: Sequence[Record]) -> Generator[Any, Any, list[Record]]:
@@ -440,9 +450,10 @@ events_by_id = each_by_id(EVENTS, shape=lambda _, row: row, headers=_SAME_IDS)
 # -- Contacts
 
 
-def _told_contacts(page: Page, told: Told) -> Generator[Any, Any, Page]:
-    """A contact that is moved to another folder and back is told as removed, as messages are."""
-    page = _in_part(page, ("displayName",), told)
+def _settle_contacts(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    """The delta reports a contact that is moved to another folder and back as removed, as it does
+    with messages."""
+    page = _in_part(page, ("displayName",), page_context)
     if not page.deleted:
         return page
     home = yield from _home_of_contacts()
@@ -466,6 +477,6 @@ def _home_of_contacts() -> Generator[Any, Any, str | None]:
 
 
 contacts = delta_stream(
-    paged(f"{CONTACTS}/delta", MANY), smaller=smaller(f"{CONTACTS}/delta"), settle=_told_contacts
+    paged(f"{CONTACTS}/delta", MANY), smaller=smaller(f"{CONTACTS}/delta"), settle=_settle_contacts
 )
 contacts_by_id = each_by_id(CONTACTS, shape=lambda _, row: row, headers=_SAME_IDS)

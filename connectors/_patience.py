@@ -30,18 +30,20 @@ class Patience:
         self._failures = 0
         self._malformed = 0
         self._paused = timedelta()
-        self._told_to_wait = timedelta()
+        self._rate_limit_wait = timedelta()
 
-    def after_rate_limit(self, error: RateLimitedError, told: timedelta | None) -> timedelta:
+    def after_rate_limit(
+        self, error: RateLimitedError, requested_pause: timedelta | None
+    ) -> timedelta:
         """How long the budget is to be closed; it is the budget that is waited for."""
         self._failures += 1
-        return told or error.retry_after or max(timedelta(seconds=1), self._backoff())
+        return requested_pause or error.retry_after or max(timedelta(seconds=1), self._backoff())
 
     def worth_waiting(self, pause: timedelta) -> bool:
-        self._told_to_wait += pause
-        return self._failures < self._attempts and self._told_to_wait <= MAX_WAIT
+        self._rate_limit_wait += pause
+        return self._failures < self._attempts and self._rate_limit_wait <= MAX_WAIT
 
-    def after_failure(self, error: ConnectorError, told: timedelta | None) -> timedelta:
+    def after_failure(self, error: ConnectorError, requested_pause: timedelta | None) -> timedelta:
         """How long to pause; raises the error when there is no patience left."""
         self._failures += 1
         if isinstance(error, MalformedError):
@@ -50,7 +52,7 @@ class Patience:
                 raise ContractError(str(error))
         pause = self._backoff()
         if isinstance(error, RetryableError):
-            error.retry_after = told or error.retry_after
+            error.retry_after = requested_pause or error.retry_after
             pause = max(error.retry_after, pause)
         self._paused += pause
         if self._failures >= self._attempts or self._paused > MAX_PAUSES:

@@ -20,7 +20,7 @@ STREAM_OF = {
 
 
 def events(delivery: Delivery) -> Iterator[Event]:
-    """That entities changed, each told by itself."""
+    """One event for each entity that changed."""
     body = delivery.json
     if isinstance(body, list):
         return each_event(body, _of_cloud_event, lambda each: str(each["intuitaccountid"]))
@@ -28,13 +28,13 @@ def events(delivery: Delivery) -> Iterator[Event]:
 
 
 def _of_cloud_event(each: Mapping[str, Any]) -> Iterator[Event]:
-    told = each.get("data") or {}
+    data = each.get("data") or {}
     return _changed(
         each["intuitaccountid"],
         each["type"],
         each["type"].split(".")[1],
         each["id"],
-        told.get("deletedid", told.get("deletedId")),
+        data.get("deletedid", data.get("deletedId")),
     )
 
 
@@ -44,16 +44,16 @@ def _of_former(body: Mapping[str, Any]) -> Iterator[Event]:
 
 def _of_company(company: Mapping[str, Any]) -> Iterator[Event]:
     entities = company["dataChangeEvent"]["entities"]
-    told = [{"realmId": company["realmId"], "entity": each} for each in entities]
-    return each_event(told, _of_entity, _realm)
+    notifications = [{"realmId": company["realmId"], "entity": each} for each in entities]
+    return each_event(notifications, _of_entity, _realm)
 
 
-def _realm(told: Mapping[str, Any]) -> str:
-    return str(told["realmId"])
+def _realm(notification: Mapping[str, Any]) -> str:
+    return str(notification["realmId"])
 
 
-def _of_entity(told: Mapping[str, Any]) -> Iterator[Event]:
-    realm, each = told["realmId"], told["entity"]
+def _of_entity(notification: Mapping[str, Any]) -> Iterator[Event]:
+    realm, each = notification["realmId"], notification["entity"]
     event_id = ":".join([realm, each["name"], each["id"], each["operation"], each["lastUpdated"]])
     kind = f"{each['name']}.{each['operation']}"
     return _changed(realm, kind, each["name"], event_id, each.get("deletedId"))

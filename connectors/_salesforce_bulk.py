@@ -11,7 +11,7 @@ from typing import Any
 
 from connectors import ContractError, NotAllowedError, RateLimitedError, Record, Request, Response
 
-# So many rows of a job are told in one answer.
+# One answer holds so many rows of a job.
 PART = 20_000
 ASKED_AGAIN = timedelta(seconds=15)
 BUDGET = "jobs"
@@ -56,7 +56,7 @@ def unfinished(response: Response) -> RateLimitedError | None:
 
 
 def rows(body: bytes, fields: Mapping[str, str]) -> list[Record]:
-    """The rows of a part as a query would have told them: CSV has texts only, and no null.
+    """The rows of a part as a query would have returned them: CSV has texts only, and no null.
 
     A job that found nothing is answered with nothing, or with a sentence in place of a table
     (StevenMMortimer/salesforcer#21, 2019-06).

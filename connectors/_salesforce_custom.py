@@ -97,7 +97,7 @@ def _look(name: str, at: Checkpoint, context: Context) -> Reader:
 
 def _again(name: str, at: Checkpoint, context: Context) -> Reader:
     """All rows of an object that could not be read before; what was stored of it then may be gone
-    since: deletions are told for 15 days."""
+    since: Salesforce lists deletions for 15 days."""
     start = Checkpoint(since=written(context.now - timedelta(days=14)))
     yield from _mapped(
         read_rows(name, at, context),

@@ -3,8 +3,8 @@
 A session is a handshake, a subscription from a replay id on, and one call after the other that
 Salesforce holds open until something happens. Events hold changed fields only, and no version: what
 they name is read again. A replay id that is no longer kept, an event that stands for others
-(overflow), or a channel from which nothing came yet leave a time of which we were not told: that
-is read by change time.
+(overflow), or a channel from which nothing came yet leave a time for which we got no events: we
+read that by change time.
 https://developer.salesforce.com/docs/platform/api-streaming/guide
 """
 
@@ -56,8 +56,8 @@ EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
 
 @dataclass
 class Standing:
-    """How far the feed was heard: up to which event, and up to when. What was `missed` is told with
-    what is heard next, once a session has proven that it works."""
+    """How far the feed was heard: up to which event, and up to when. The next `Heard` carries
+    what was `missed`, once a session has proven that it works."""
 
     replay: int | None
     until: datetime | None
@@ -69,7 +69,7 @@ class Standing:
         )
 
     def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> Heard:
-        """What came; all that happened until then has been told."""
+        """What came; Salesforce has sent all that happened until then."""
         self.until = max((at for at in (self.until, until) if at), default=None)
         at = Checkpoint()
         if self.until is not None:
@@ -165,16 +165,18 @@ def _connect(
     }
     response = yield _send(message)
     reply = answer_of(response, "/meta/connect")
-    told = [each for each in response.json if "data" in each] if is_answer(response) else []
+    event_messages = (
+        [each for each in response.json if "data" in each] if is_answer(response) else []
+    )
     # Beside a refusal, too: they were delivered all the same.
-    if told:
-        found = [one for each in told for one in _read(each, standing, response, context)]
+    if event_messages:
+        found = [one for each in event_messages for one in _read(each, standing, response, context)]
         yield standing.heard(found)
     if refusal := refusal_of(reply):
         _end_of_session(refusal, reply)
         raise _refused(refusal)
-    if not told and not first:
-        # More may be waiting behind what came: only a call that told nothing has told everything.
+    if not event_messages and not first:
+        # More may wait behind what came: only a call without events proves that there are no more.
         yield standing.heard(until=response.sent_at)
     advice = reply.get("advice") or {}
     if advice.get("reconnect") == "handshake":
@@ -271,8 +273,10 @@ def refusal_of(message: Mapping[str, Any]) -> str:
     """`403::Unknown client`, the cause where that stands in another place; empty of a good one."""
     if message.get("successful", True):
         return ""
-    told = message.get("ext") or {}
-    cause = (told.get("sfdc") or {}).get("failureReason") if isinstance(told, dict) else None
+    extension = message.get("ext") or {}
+    cause = (
+        (extension.get("sfdc") or {}).get("failureReason") if isinstance(extension, dict) else None
+    )
     return str(cause or message.get("error") or "refused")
 
 

@@ -62,22 +62,22 @@ def events(delivery: Delivery) -> Iterator[Event]:
     message = parsed(delivery.body)
     organization = eighteen(message.organization)
 
-    def read(told: Mapping[str, str]) -> Iterator[Event]:
-        custom = told["sobject"].endswith("__c")
-        stream = "custom_objects" if custom else STREAM_OF.get(told["sobject"])
+    def read(notification: Mapping[str, str]) -> Iterator[Event]:
+        custom = notification["sobject"].endswith("__c")
+        stream = "custom_objects" if custom else STREAM_OF.get(notification["sobject"])
         if stream is None:
             return
-        key = eighteen(told["row_id"]) if told["row_id"] else ""
+        key = eighteen(notification["row_id"]) if notification["row_id"] else ""
         yield Event(
-            id=eighteen(told["id"]),
-            type=f"outbound.{told['sobject']}",
+            id=eighteen(notification["id"]),
+            type=f"outbound.{notification['sobject']}",
             effect=Effect.READ if key else Effect.HINT,  # gone before it was sent: no field at all
             account_id=organization,
             streams=(stream,),
-            key=f"{told['sobject']}:{key}" if custom and key else key,
+            key=f"{notification['sobject']}:{key}" if custom and key else key,
         )
 
-    return each_event(map(asdict, message.notifications), read, lambda told: organization)
+    return each_event(map(asdict, message.notifications), read, lambda notification: organization)
 
 
 def parsed(body: bytes) -> Message:

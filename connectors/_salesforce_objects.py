@@ -45,7 +45,7 @@ from connectors._versions import epoch_us, parse_time
 BY_PAGES = 25
 # A row is stamped when it is saved, and seen when its transaction ends, which may take ten minutes.
 OVERLAP = timedelta(minutes=15)
-# Deletions are told for 15 days; the margin is for the time until our request is there.
+# Salesforce lists deletions for 15 days; the margin covers the time until our request arrives.
 DELETIONS_KEPT = timedelta(days=15) - timedelta(hours=1)
 # The log knows whole minutes only, and two of them at the least.
 SHORTEST = timedelta(minutes=2)
@@ -186,7 +186,7 @@ def _read_job(
 ) -> Generator[Request | Page, Any, bool]:
     """The rest of a bulk job's rows; False where it came to nothing, and they are read by pages.
 
-    Its results are told by a locator each; one that was read is the same when it is read again.
+    A locator names each part of its results; a part reads the same when it is read again.
     """
     locator = at.get("locator", "")
     if not (yield from bulk.is_complete(at["job"])):
@@ -270,13 +270,16 @@ def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
         if response.status == 400:
             windows = [*_halves(response, start, end), *windows]
             continue
-        told = response.json
-        if _time(told.get("earliestDateAvailable"), start) > start:
+        answer = response.json
+        if _time(answer.get("earliestDateAvailable"), start) > start:
             raise CheckpointExpiredError("Salesforce no longer knows all that was deleted")
-        # A transaction that was under way is told of later, hence not from the end of the window.
-        # Some answers do not say it (PipedreamHQ/pipedream#19577, 2025-12).
-        covered = min(covered, _time(told.get("latestDateCovered"), covered))
-        fates = yield from _fates(sobject, [eighteen(row["id"]) for row in told["deletedRecords"]])
+        # Salesforce reports a transaction that was under way only later, so we do not go on from
+        # the end of the window, but from the time that the answer covers. Some answers
+        # do not say it (PipedreamHQ/pipedream#19577, 2025-12).
+        covered = min(covered, _time(answer.get("latestDateCovered"), covered))
+        fates = yield from _fates(
+            sobject, [eighteen(row["id"]) for row in answer["deletedRecords"]]
+        )
         yield Page(
             (),
             at if windows else Checkpoint(since=written(covered)),

@@ -97,7 +97,7 @@ def ask(query: str, variables: Mapping[str, Any], *, cost: int = 1, budget: str 
 
 
 def number(id: Any) -> str:
-    """The number of a record, whether it is told as such or as `gid://shopify/Order/1`."""
+    """The number of a record, whether Shopify gives it as such or as `gid://shopify/Order/1`."""
     digits = str(id).rpartition("/")[2]
     if not digits.isdecimal():
         raise ValueError("an id that is no number")

@@ -91,7 +91,8 @@ def _is_of_field(error: Any) -> bool:
 
 
 def classify(response: Response) -> ConnectorError | None:
-    """A throttled query is told with 200 or 429; who may not read, with 200 as well."""
+    """Shopify answers a throttled query with 200 or 429, and a query that we may not make with 200
+    as well."""
     _compare_version(response.headers.get("x-shopify-api-version", VERSION))
     if response.status in (402, 423):
         return _inactive(f"({response.status})")
@@ -117,8 +118,8 @@ def classify(response: Response) -> ConnectorError | None:
     return _unfinished(body)
 
 
-def _inactive(told: str) -> ConnectorError:
-    text = f"the shop is frozen or locked {told}: its owner has to settle that with Shopify"
+def _inactive(code: str) -> ConnectorError:
+    text = f"the shop is frozen or locked {code}: its owner has to settle that with Shopify"
     return NotAllowedError(text, may_pass=True)
 
 
@@ -172,8 +173,10 @@ def returned(callback: Callback) -> Mapping[str, str]:
     # The two SDKs escape what separates the parameters in two ways (2026-11).
     messages = (urlencode(pairs), "&".join(sorted(f"{_escaped(pair)}" for pair in pairs)))
     check_hmac([given], [text.encode() for text in messages], [text_key(callback.client_secret)])
-    told = params.get("timestamp", "")
-    age = abs(callback.at - (EPOCH + timedelta(seconds=int(told if told.isdecimal() else 0))))
+    timestamp = params.get("timestamp", "")
+    age = abs(
+        callback.at - (EPOCH + timedelta(seconds=int(timestamp if timestamp.isdecimal() else 0)))
+    )
     if age > timedelta(days=1):
         raise SignatureError("the callback is too old")
     return {"shop": params["shop"]}

@@ -56,15 +56,15 @@ def events(delivery: Delivery) -> Iterator[Event]:
     body = _signed(delivery)
     item = {"topic": delivery.headers.get("x-shopify-topic"), "body": body}
     shop = delivery.headers.get("x-shopify-shop-domain", "")
-    return each_event((item,), lambda item: _told(delivery, body), lambda item: shop)
+    return each_event((item,), lambda item: _topic_events(delivery, body), lambda item: shop)
 
 
-def _told(delivery: Delivery, body: Mapping[str, Any]) -> Iterator[Event]:
+def _topic_events(delivery: Delivery, body: Mapping[str, Any]) -> Iterator[Event]:
     """A webhook tells a record in REST's words: it is read again in those of GraphQL."""
     headers = delivery.headers
     topic = headers["x-shopify-topic"]
     kind, _, what = topic.partition("/")
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "type": topic,
         "at": parse_time(at) if (at := headers.get("x-shopify-triggered-at")) else None,
     }
@@ -73,26 +73,26 @@ def _told(delivery: Delivery, body: Mapping[str, Any]) -> Iterator[Event]:
     if kind in TOPICS and what in CHANGES:
         effect = Effect.GONE if what == "delete" else Effect.READ
         shop, key = headers["x-shopify-shop-domain"], _key(kind, body)
-        yield Event(id=id, effect=effect, streams=(kind,), key=key, account_id=shop, **told)
+        yield Event(id=id, effect=effect, streams=(kind,), key=key, account_id=shop, **details)
     elif topic == "inventory_levels/update":
         # A sale changes what there is of a product, and no products/update tells it (2023-03).
         shop, key = headers["x-shopify-shop-domain"], f"{STOCK}{number(body['inventory_item_id'])}"
         yield Event(
-            id=id, effect=Effect.READ, streams=("products",), key=key, account_id=shop, **told
+            id=id, effect=Effect.READ, streams=("products",), key=key, account_id=shop, **details
         )
     elif topic == "app/uninstalled":
         # Its `domain` may be one that the shop's owner bought.
         shop = _shop(delivery, body.get("myshopify_domain"))
-        yield Event(id=id, effect=Effect.REVOKED, account_id=shop, **told)
+        yield Event(id=id, effect=Effect.REVOKED, account_id=shop, **details)
     elif topic in PRIVACY:
         effect, names = PRIVACY[topic]
-        told["account_id"] = _privacy(delivery, body, names)
+        details["account_id"] = _privacy(delivery, body, names)
         if not names:
-            yield Event(id=id, effect=effect, **told)
+            yield Event(id=id, effect=effect, **details)
             return
         for place, (stream, key, where) in enumerate(_people(body)):
             each = f"{id}:{stream}:{key or place}"
-            yield Event(id=each, effect=effect, streams=(stream,), key=key, where=where, **told)
+            yield Event(id=each, effect=effect, streams=(stream,), key=key, where=where, **details)
 
 
 def _signed(delivery: Delivery) -> Mapping[str, Any]:

@@ -134,10 +134,10 @@ def google_channel(delivery: Delivery, event: Event, secret: str) -> None:
     The secret is the token alone until the resource is known (see `channel_secret`): the first
     notice may come before the answer that names it.
     """
-    told = _header(delivery, "x-goog-channel-token")
+    token = _header(delivery, "x-goog-channel-token")
     if " " in secret:
-        told = channel_secret(told, _header(delivery, "x-goog-resource-id"))
-    _check_echo(told, secret)
+        token = channel_secret(token, _header(delivery, "x-goog-resource-id"))
+    _check_echo(token, secret)
     _check_echo(_header(delivery, "x-goog-channel-id"), event.watch_id)
 
 
@@ -181,8 +181,10 @@ def _linear_time(delivery: Delivery) -> datetime:
         body = delivery.json
     except ValueError:
         raise SignatureError("the delivery is no JSON") from None
-    told = body.get("webhookTimestamp") if isinstance(body, dict) else None
-    return _epoch(_header(delivery, "linear-timestamp") if told is None else str(told), MILLISECOND)
+    timestamp = body.get("webhookTimestamp") if isinstance(body, dict) else None
+    return _epoch(
+        _header(delivery, "linear-timestamp") if timestamp is None else str(timestamp), MILLISECOND
+    )
 
 
 # Linear tries again after a minute, an hour and six hours. Its SDK allows 60 s; whether a repeated
@@ -245,8 +247,8 @@ def _check_time(
         raise SignatureError("the delivery's time is too far from now")
 
 
-def _check_echo(told: str, secret: str) -> None:
-    if not secret.strip() or not _same(told, secret):
+def _check_echo(echo: str, secret: str) -> None:
+    if not secret.strip() or not _same(echo, secret):
         raise SignatureError("the delivery does not know its watch's secret")
 
 

@@ -112,10 +112,10 @@ def _not_allowed(code: str, needed: object) -> NotAllowedError:
     )
 
 
-def explain(told: Mapping[str, Any]) -> ConnectorError | None:
+def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
     """Of a token answer: what the default would not read for what it is."""
-    code = told.get("error")
-    if told.get("ok") is not False:
+    code = answer.get("error")
+    if answer.get("ok") is not False:
         return None
     if code in APP:
         return ContractError(

@@ -48,10 +48,10 @@ def answer(delivery: Delivery) -> Reply:
 
 def events(delivery: Delivery) -> Iterator[Event]:
     """The event of a delivery, or what we do not understand of it, whole."""
-    return each_event((delivery.json,), _told, lambda body: body["team_id"])
+    return each_event((delivery.json,), _installation_events, lambda body: body["team_id"])
 
 
-def _told(body: Record) -> Iterator[Event]:
+def _installation_events(body: Record) -> Iterator[Event]:
     """An event, once for each installation that it is about."""
     if body["type"] == "app_rate_limited":
         # It has no id; Slack tells it once for each minute of which it has dropped events.
@@ -66,14 +66,14 @@ def _told(body: Record) -> Iterator[Event]:
             until=at + timedelta(minutes=1),
         )
     elif body["type"] == "event_callback":
-        told = body["event"]
-        at = _time(told.get("event_ts") or body["event_time"])
+        payload = body["event"]
+        at = _time(payload.get("event_ts") or body["event_time"])
         for account_id in dict.fromkeys(_accounts(body)):
-            for number, event in enumerate(_meanings(told, _ours(body))):
+            for number, event in enumerate(_meanings(payload, _ours(body))):
                 yield replace(
                     event,
                     id=f"{body['event_id']}:{account_id}:{number}",
-                    type=_type(told),
+                    type=_type(payload),
                     account_id=account_id,
                     at=at,
                 )
@@ -84,8 +84,8 @@ def _time(epoch: Any) -> Any:
     return EPOCH + timedelta(seconds=int(seconds), microseconds=int((fraction + "000000")[:6]))
 
 
-def _type(told: Record) -> str:
-    return ".".join(str(told[name]) for name in ("type", "subtype") if told.get(name))
+def _type(payload: Record) -> str:
+    return ".".join(str(payload[name]) for name in ("type", "subtype") if payload.get(name))
 
 
 def _accounts(body: Record) -> Iterable[str]:
@@ -110,34 +110,34 @@ def _event(effect: Effect, *streams: str, key: str = "", record: Record | None =
     return Event(id="", type="", effect=effect, streams=streams, key=key, record=record)
 
 
-def _meanings(told: Record, ours: set[str]) -> Iterator[Event]:
-    kind = told["type"]
+def _meanings(payload: Record, ours: set[str]) -> Iterator[Event]:
+    kind = payload["type"]
     if kind == "message":
-        yield from _message(told)
+        yield from _message(payload)
     elif kind in USERS:
-        yield _event(Effect.RECORD, "users", record=told["user"])
+        yield _event(Effect.RECORD, "users", record=payload["user"])
     elif kind in CHANGED:
-        yield _event(Effect.READ, "channels", key=_id(told["channel"]))
+        yield _event(Effect.READ, "channels", key=_id(payload["channel"]))
     elif kind in DELETED:
-        channel = _id(told["channel"])
+        channel = _id(payload["channel"])
         yield _event(Effect.DELETED, "channels", key=channel)
         # No scan may ever have seen it: it may be gone soon after it came.
         for stream in (*TALK, "channel_members"):
             yield _event(Effect.EMPTIED, stream, key=f"{channel}/")
     elif kind == "channel_id_changed":
-        yield _event(Effect.DELETED, "channels", key=told["old_channel_id"])
-        yield _event(Effect.READ, "channels", key=told["new_channel_id"])
+        yield _event(Effect.DELETED, "channels", key=payload["old_channel_id"])
+        yield _event(Effect.READ, "channels", key=payload["new_channel_id"])
         # Under its new id it is a channel that was never read.
         yield _event(Effect.HINT, *TALK, "channel_members")
     elif kind in ("member_joined_channel", "member_left_channel"):
-        yield from _membership(told, ours)
+        yield from _membership(payload, ours)
     elif kind == "app_uninstalled":
         yield _event(Effect.REVOKED)
     elif kind == "tokens_revoked":
         # By the ids of users, not by tokens. Whose consent was a user's finds out by a call.
-        if told["tokens"].get("bot"):
+        if payload["tokens"].get("bot"):
             yield _event(Effect.REVOKED)
-        elif told["tokens"].get("oauth"):
+        elif payload["tokens"].get("oauth"):
             yield _event(Effect.HINT, "users")
 
 
@@ -146,39 +146,41 @@ def _id(channel: Any) -> str:
     return str(channel["id"] if isinstance(channel, dict) else channel)
 
 
-def _membership(told: Record, ours: set[str]) -> Iterator[Event]:
-    member = {"channel_id": told["channel"], "user_id": told["user"]}
-    if told["type"] == "member_left_channel":
+def _membership(payload: Record, ours: set[str]) -> Iterator[Event]:
+    member = {"channel_id": payload["channel"], "user_id": payload["user"]}
+    if payload["type"] == "member_left_channel":
         yield _event(Effect.DELETED, "channel_members", key=member_key(member))
         return
     yield _event(Effect.RECORD, "channel_members", record=member)
-    if told["user"] in ours:
-        # What was said before is told by no event.
-        yield _event(Effect.READ, "channels", key=told["channel"])
+    if payload["user"] in ours:
+        # No event holds what was said before.
+        yield _event(Effect.READ, "channels", key=payload["channel"])
         yield _event(Effect.HINT, *TALK, "channel_members")
 
 
-def _message(told: Record) -> Iterator[Event]:
-    channel = told["channel"]
-    if told.get("channel_type") in ("im", "mpim", "app_home"):
+def _message(payload: Record) -> Iterator[Event]:
+    channel = payload["channel"]
+    if payload.get("channel_type") in ("im", "mpim", "app_home"):
         return
-    if told.get("subtype") == "message_deleted":
-        record = {"channel_id": channel, "ts": told["deleted_ts"]}
-        # Where it stood is told by what it was, if that is told.
-        former = told.get("previous_message")
+    if payload.get("subtype") == "message_deleted":
+        record = {"channel_id": channel, "ts": payload["deleted_ts"]}
+        # The former message shows where it stood, if Slack sends it.
+        former = payload.get("previous_message")
         for stream in _streams(former) if former else TALK:
             yield _event(Effect.DELETED, stream, key=message_key(record))
         return
-    if told.get("subtype") in (None, "message_replied") and isinstance(told.get("message"), dict):
+    if payload.get("subtype") in (None, "message_replied") and isinstance(
+        payload.get("message"), dict
+    ):
         # Of a reply only its thread is shown; the subtype may be missing (2020-05).
-        yield from _replied(channel, told["message"])
+        yield from _replied(channel, payload["message"])
         return
     # An edit holds the message as it is now, and as it was.
-    message = told["message"] if isinstance(told.get("message"), dict) else told
+    message = payload["message"] if isinstance(payload.get("message"), dict) else payload
     kept = {name: value for name, value in message.items() if name not in ENVELOPE}
     for stream in _streams(message):
         yield _event(Effect.RECORD, stream, record={**kept, "channel_id": channel})
-    if told.get("subtype") in ABOUT_CHANNEL:
+    if payload.get("subtype") in ABOUT_CHANNEL:
         yield _event(Effect.READ, "channels", key=channel)
 
 

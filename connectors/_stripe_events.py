@@ -45,8 +45,9 @@ def concerned(event: Mapping[str, Any]) -> tuple[str, str]:
 def events(delivery: Delivery) -> Iterator[Event]:
     """That something happened in an account: it is read again, and so is the list of events.
 
-    Live endpoints are told of test mode, too (unproven, 2026-11), so each event names its mode's
-    account. Without an account it is about our own, and billing's; of another form (v2) it is thin.
+    Stripe sends live endpoints the events of test mode, too (unproven, 2026-11), so each event
+    names its mode's account. Without an account it is about our own, and billing's; of another form
+    (v2) it is thin.
     """
     yield from each_event([delivery.json], _of_one, _account)
 

@@ -41,9 +41,9 @@ def read_tokens(
     access_token = _text(answer.pop("access_token", None)).strip()
     if not (200 <= response.status < 300 and access_token):
         return None
-    told, refresh_token = answer.pop("expires_in", None), answer.pop("refresh_token", None)
-    lifetime = _lifetime(told)
-    if told is not None and lifetime is None:
+    expires_in, refresh_token = answer.pop("expires_in", None), answer.pop("refresh_token", None)
+    lifetime = _lifetime(expires_in)
+    if expires_in is not None and lifetime is None:
         # Not the value: it stands beside secrets, and may have been taken for one.
         log.warning(
             "%s gave a token whose expires_in cannot be read: it counts as its usual life, %s",
@@ -92,7 +92,7 @@ def _lifetime(value: Any) -> timedelta | None:
 
 
 def _scope(value: Any) -> tuple[str, ...]:
-    """What was granted, by spaces, commas or as a list; nothing where that is not told."""
+    """What was granted, by spaces, commas or as a list; nothing where the answer does not say."""
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
     if isinstance(value, list):

@@ -182,7 +182,7 @@ class Stream:
     where the vendor does not list it). Without it the audit reads everything.
     `fetch` reads records of these keys again, for events that hold no record; what the vendor does
     not have comes out as deleted. `window` is the checkpoint from which all that changed since a
-    time is read; without it a gap in what we were told is closed by the stream's usual delta.
+    time is read; without it the stream's usual delta closes a gap in the events we got.
     """
 
     name: str

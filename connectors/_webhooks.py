@@ -17,7 +17,7 @@ from connectors._body import parse_json
 from connectors._errors import ContractError
 from connectors._types import Context, Record, Request, Response
 
-# Of a form that we do not understand, so much is told.
+# Of a form that we do not understand, an event's type shows so many characters at most.
 LONGEST_FORM = 160
 
 
@@ -121,7 +121,7 @@ def each_event(
     """The events of a delivery that holds several, each read by itself.
 
     One that `read` stumbles over costs nothing but itself: it becomes an UNREADABLE event, which
-    keeps it as it came. `account` finds whose it is, where that can still be told.
+    keeps it as it came. `account` finds whose it is, where the item still says so.
     """
     for item in items:
         try:

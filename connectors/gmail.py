@@ -150,8 +150,8 @@ def _details(
     """The records of those ids, in pages; only the last of them moves the checkpoint.
 
     One that Gmail names and does not show is read again some minutes later: after a push it may
-    take seconds until it can be read (byeokim/gmailpush#10, 2020-12). Of the `doomed` a deletion
-    was told last: they are gone.
+    take seconds until it can be read (byeokim/gmailpush#10, 2020-12). Of the `doomed` the history
+    names a deletion last: they are gone.
     """
     for first in range(0, len(ids), DETAILS):
         chunk = ids[first : first + DETAILS]
@@ -180,7 +180,7 @@ def _delta(at: Checkpoint, details: Details, changed: str) -> Reader:
         if response is None:
             start, page = at["history_id"], None  # only the page has lapsed
             continue
-        # What is to be read again, and whether a deletion is the last that was told of it.
+        # What we read again, and whether a deletion is the last change that the history names.
         ids: dict[str, bool] = {}
         deleted: dict[str, None] = {}
         for kind, message in _changes(rows_of(response, "history", sparse=True)):
@@ -204,8 +204,8 @@ def _changes(records: list[Record]) -> Iterator[tuple[str, Record]]:
     """Each change of a message: its kind, and the message as far as the history shows it. Some
     records only name messages, and not what happened to them."""
     for record in records:
-        told = [(kind, change["message"]) for kind in KINDS for change in record.get(kind, ())]
-        yield from told or [("messages", message) for message in record.get("messages", ())]
+        changes = [(kind, change["message"]) for kind in KINDS for change in record.get(kind, ())]
+        yield from changes or [("messages", message) for message in record.get("messages", ())]
 
 
 def history(at: Checkpoint, context: Context) -> Reader:
@@ -269,12 +269,12 @@ def _event(message: Record) -> tuple[Event, ...]:
     """A push of Pub/Sub: that the mailbox changed. What changed is in the history after our own
     position; the id that the push tells may be before or after it."""
     data = message["data"].replace("-", "+").replace("_", "/")
-    told = parse_json(base64.b64decode(data + "=" * (-len(data) % 4)))
+    notification = parse_json(base64.b64decode(data + "=" * (-len(data) % 4)))
     event = Event(
         id=message["messageId"],
         type="history",
         effect=Effect.HINT,
-        account_id=told["emailAddress"].lower(),
+        account_id=notification["emailAddress"].lower(),
     )
     return (event,)
 

@@ -27,7 +27,7 @@ from connectors._google_calendars import (
     LIST,
     TITLE,
     Kind,
-    Told,
+    PageContent,
     all_instances,
     entries,
     key_of,
@@ -53,7 +53,7 @@ def _is_cancelled(event: Record) -> bool:
 
 def tell_events(
     calendar: str, rows: list[Record], kept: Mapping[str, list[str]], at: datetime
-) -> Told:
+) -> PageContent:
     """Deletes are cancelled events, of which only the id is sure to be there.
 
     With a series go its exceptions: a delta may tell of them before, after, or not at all.
@@ -71,7 +71,7 @@ def tell_events(
     deleted = [row["id"] for row in dropped]
     records = [row for row in rows if row["id"] not in deleted]
     keys = [key_of(calendar, one) for one in sorted(alive)]
-    return Told(
+    return PageContent(
         rows_in(calendar, records),
         [key_of(calendar, one) for one in deleted],
         [whole for one in sorted(gone) for whole in all_instances(calendar, one, keys, at)],
@@ -91,11 +91,11 @@ def ended_series(rows: list[Record]) -> list[str]:
 
 def tell_rules(
     calendar: str, rows: list[Record], kept: Mapping[str, list[str]], at: datetime
-) -> Told:
+) -> PageContent:
     """Who may see a calendar; a rule that was taken back has the role `none`."""
     records = [row for row in rows if row["role"] != "none"]
     deleted = [key_of(calendar, row["id"]) for row in rows if row["role"] == "none"]
-    return Told(rows_in(calendar, records), deleted)
+    return PageContent(rows_in(calendar, records), deleted)
 
 
 def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:

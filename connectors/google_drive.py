@@ -41,8 +41,8 @@ from connectors._google_corpora import (
     TITLE,
     USER,
     Kind,
+    PageContent,
     Telling,
-    Told,
     drive_ids,
     drives_page,
     log_request,
@@ -88,13 +88,13 @@ def is_gone(change: Record, followed: Collection[str]) -> bool:
 
 def list_files(files: list[Record], response: Response) -> Telling:
     yield from ()
-    return Told(files)
+    return PageContent(files)
 
 
 def change_files(changes: list[Record], response: Response, followed: Collection[str]) -> Telling:
     yield from ()
     of_files = [change for change in changes if change["changeType"] == "file"]
-    return Told(
+    return PageContent(
         [change["file"] for change in of_files if not is_gone(change, followed)],
         [change["fileId"] for change in of_files if is_gone(change, followed)],
     )
@@ -102,7 +102,7 @@ def change_files(changes: list[Record], response: Response, followed: Collection
 
 def keep_changes(changes: list[Record], response: Response, followed: Collection[str]) -> Telling:
     yield from ()
-    return Told(changes)
+    return PageContent(changes)
 
 
 def list_permissions(files: list[Record], response: Response) -> Telling:
@@ -113,7 +113,7 @@ def list_permissions(files: list[Record], response: Response) -> Telling:
         for file in files
         if "permissions" in file and (file["permissions"] or "driveId" not in file)
     }
-    told = [_whole(file_id, given, response.sent_at) for file_id, given in inline.items()]
+    contents = [_whole(file_id, given, response.sent_at) for file_id, given in inline.items()]
     unsettled: list[str] = []
     missing = [file["id"] for file in files if file["id"] not in inline]
     answers = (yield from ask_each([_permissions(one, None) for one in missing])) if missing else ()
@@ -123,18 +123,18 @@ def list_permissions(files: list[Record], response: Response) -> Telling:
         if isinstance(answer, Exception) or answer.status == 404:
             unsettled.append(f"{file_id}/")
         else:
-            told.append((yield from _of_file(file_id, answer)))
-    return Told(
-        [record for one in told for record in one.records],
-        whole=[whole for one in told for whole in one.whole],
+            contents.append((yield from _of_file(file_id, answer)))
+    return PageContent(
+        [record for one in contents for record in one.records],
+        whole=[whole for one in contents for whole in one.whole],
         unsettled=unsettled,
     )
 
 
-def _whole(file_id: str, given: list[Record], at: datetime, *, hidden: bool = False) -> Told:
+def _whole(file_id: str, given: list[Record], at: datetime, *, hidden: bool = False) -> PageContent:
     keys = [f"{file_id}/{one['id']}" for one in given]
     whole = Whole(f"{file_id}/", keys, at, hidden=hidden)
-    return Told([{**one, "file_id": file_id} for one in given], whole=[whole])
+    return PageContent([{**one, "file_id": file_id} for one in given], whole=[whole])
 
 
 def _of_file(file_id: str, answer: Response) -> Telling:
@@ -160,13 +160,13 @@ def fetch_permissions(keys: Sequence[str], context: Context) -> Reader:
         path = f"/files/{quote(file_id, safe='')}"
         response = yield Request.get(path, params=params, cost=GET, expect=AWAY)
         if is_away(TITLE, response):
-            told = _whole(file_id, [], response.sent_at, hidden=response.status == 403)
+            content = _whole(file_id, [], response.sent_at, hidden=response.status == 403)
         elif response.json["trashed"]:
-            told = _whole(file_id, [], response.sent_at)
+            content = _whole(file_id, [], response.sent_at)
         else:
-            told = yield from list_permissions([response.json], response)
-        found = [one for one in told.records if {_permission_key(one), f"{file_id}/"} & asked]
-        yield Page(found, Checkpoint(), whole=told.whole)
+            content = yield from list_permissions([response.json], response)
+        found = [one for one in content.records if {_permission_key(one), f"{file_id}/"} & asked]
+        yield Page(found, Checkpoint(), whole=content.whole)
 
 
 def _permission_key(permission: Record) -> str:
@@ -191,13 +191,13 @@ def change_permissions(
     """Those of each file that changed, anew; with a file go its permissions."""
     of_files = [change for change in changes if change["changeType"] == "file"]
     files = [change["file"] for change in of_files if not is_gone(change, followed)]
-    told = yield from list_permissions(files, response)
+    content = yield from list_permissions(files, response)
     gone = [
         Whole(f"{change['fileId']}/", (), response.sent_at)
         for change in of_files
         if is_gone(change, followed)
     ]
-    return replace(told, whole=[*told.whole, *gone])
+    return replace(content, whole=[*content.whole, *gone])
 
 
 def shared_drives(at: Checkpoint, context: Context) -> Reader:

@@ -126,8 +126,8 @@ def events(delivery: Delivery) -> Iterator[Event]:
 
 
 def _events(each: Mapping[str, Any]) -> Iterator[Event]:
-    """HubSpot does not promise that an eventId is unique; one delivery's are told apart by what
-    else names the event, and `attemptNumber`, which changes when it comes again, is left out.
+    """HubSpot does not promise that an eventId is unique; we tell one delivery's events apart
+    by what else names them, and leave out `attemptNumber`, which changes with each attempt.
 
     An event of an association names two objects, and changes neither.
     """
@@ -137,7 +137,7 @@ def _events(each: Mapping[str, Any]) -> Iterator[Event]:
         return
     ids = [each["objectId"]]
     if what == "merge":
-        # A new record may take the place of both; changes of properties are told of by no other.
+        # A new record may take the place of both; no other event reports changes of properties.
         ids += [
             each.get("primaryObjectId"),
             *each.get("mergedObjectIds", ()),

@@ -35,7 +35,7 @@ from connectors import (
 )
 from connectors._microsoft import GRAPH, NEXT, auth, listing, may_have_none, me, no_licence
 from connectors._microsoft import classify as graph_error
-from connectors._microsoft_deltas import Settle, Told, as_it_came, delta_stream
+from connectors._microsoft_deltas import PageContext, Settle, as_it_came, delta_stream
 from connectors._microsoft_watches import graph_watch, graph_webhook, hint
 from connectors._paging import Read, rows_of
 from connectors._parts import OF_A_PART, ask_each
@@ -78,13 +78,13 @@ def item_key(id_: str) -> str:
 
 
 def _drive_key(id_: str) -> str:
-    """A personal drive's id in one form; others, which begin with b!, are told by their letters."""
+    """A personal drive's id in one form; in others, which begin with b!, case matters."""
     return id_ if "!" in id_ else f"{'0' if len(id_) == 15 else ''}{id_.upper()}"
 
 
 def _delta(params: Mapping[str, Any], *, settle: Settle = as_it_came) -> Read:
-    """The root's delta. A folder goes when it is said to be gone: what was in it is told of item by
-    item."""
+    """The root's delta. A folder goes when the delta says that it is gone: the delta reports what
+    was in it, item by item."""
     request = Request.get(DELTA, params=params, cost=LIST)
     return delta_stream(
         request,
@@ -100,28 +100,34 @@ def _delta(params: Mapping[str, Any], *, settle: Settle = as_it_came) -> Read:
 
 
 def permissions(at: Checkpoint, context: Context) -> Reader:
-    """Of every item at first, then of the items that changed: a share taken back is not told."""
+    """Of every item at first, then of the items that changed: no delta reports a share that
+    was taken back."""
     own = context.config.get("drive_id")
     params = {"$top": SHARED, "$select": "id,deleted,parentReference"}
 
-    def settle(page: Page, told: Told) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
         changed = {item_key(item["id"]): _drive_of(item, own) for item in page.records}
         refused = page.checkpoint.get("refused", {})
         waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
         asked = {id_: drive for id_, drive in changed.items() if drive}
         tried = page.checkpoint.get("tried")
-        if waiting and told.ended and tried and told.now - parse_time(tried) >= AGAIN_EVERY:
+        if (
+            waiting
+            and page_context.ended
+            and tried
+            and page_context.now - parse_time(tried) >= AGAIN_EVERY
+        ):
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
             tried = None
         found, whole, failed = yield from _asked(asked)
         waiting = {id_: one for id_, one in waiting.items() if id_ not in asked} | failed
-        gone = [Whole(f"{id_}/", (), told.at) for id_ in page.deleted]
+        gone = [Whole(f"{id_}/", (), page_context.at) for id_ in page.deleted]
         saved = {k: v for k, v in page.checkpoint.items() if k not in ("refused", "tried")}
         if waiting:
             saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
-            saved["tried"] = tried or told.now.isoformat()
+            saved["tried"] = tried or page_context.now.isoformat()
         page = Page(found, Checkpoint(saved), whole=[*gone, *whole])
-        if not told.ended:
+        if not page_context.ended:
             return page
         unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]
         return replace(page, unread=unread, unseen=[f"{id_}/" for id_ in waiting])
@@ -221,7 +227,7 @@ connector = Connector(
     identify=identify,
     classify=classify,
     webhook=graph_webhook(
-        # All that is told is that something below the root changed.
+        # A notification says only that something below the root changed.
         means=hint("drive_items", "permissions"),
         covers=("drive_items", "permissions"),
     ),
@@ -251,7 +257,8 @@ connector = Connector(
             read=_delta({"$top": PAGE}),
             # One drive, so an item's id is enough: a delete may come with nothing else.
             key=lambda item: item_key(item["id"]),
-            # After many deletions at once some are never told (onedrive-api-docs#1927, 2026-06).
+            # After many deletions at once the delta never reports some
+            # (onedrive-api-docs#1927, 2026-06).
             hides_deletes=True,
             columns={
                 "name": column("name"),
@@ -284,9 +291,9 @@ connector = Connector(
             title="Permissions",
             read=permissions,
             key=permission_key,
-            # Neither a share that is taken back (onedrive-api-docs#937, 2018-10), nor a person who
-            # is added to a link (microsoft-graph-docs#15242, 2021-12), nor what a folder above
-            # hands down is sure to be told.
+            # The delta may leave out a share that is taken back (onedrive-api-docs#937, 2018-10), a
+            # person who is added to a link (microsoft-graph-docs#15242, 2021-12), and what a folder
+            # above hands down.
             hides_deletes=True,
             columns={
                 "item_id": column("item_id"),

@@ -27,8 +27,8 @@ def verify() -> Generator[Request, Response, Verdict]:
     error = error if isinstance(error, dict) else {}
     if response.status == 401 and error.get("code") == REFUSED:
         return Verdict(False, "OpenAI does not know this key: it is mistyped, or was revoked")
-    told = _shown(error.get("message"))
-    reason = f"OpenAI answered {response.status}" + (f": {told}" if told else "")
+    message = _shown(error.get("message"))
+    reason = f"OpenAI answered {response.status}" + (f": {message}" if message else "")
     return Verdict(None, f"the key could not be verified ({reason})")
 
 

@@ -55,7 +55,7 @@ KINDS = {
 def identify(
     answer: Mapping[str, Any], callback: Mapping[str, str]
 ) -> Generator[Request, Response, tuple[Account, ...]]:
-    """Whose mailbox it is; an account that has none is told so."""
+    """Whose mailbox it is; an account without one gets an error that says so."""
     accounts = yield from me(answer, callback)
     inbox = yield Request.get(f"{FOLDERS}/inbox", params={"$select": "id"}, expect=(404,))
     if inbox.status == 404:
@@ -64,14 +64,14 @@ def identify(
 
 
 def means(notification: Mapping[str, Any]) -> Meaning:
-    """What kind of thing changed is told, and its id; not in which folder it is. So the deltas are
-    read, of all that we watch where there is no kind."""
+    """A notification names the kind of thing that changed and its id, but not its folder. So we
+    read the deltas: of that kind, or of all that we watch where it names no kind."""
     kind = str(find(notification, ("resourceData", "@odata.type"))).rpartition(".")[2].lower()
     return Meaning(Effect.HINT, KINDS.get(kind, ()))
 
 
 def watched(context: Context) -> Generator[Request, Response, Sequence[str]]:
-    """What notifications are asked of; changes of folders themselves are not told."""
+    """What notifications are asked of; Microsoft does not report changes of folders themselves."""
     yield from ()
     return tuple(STREAMS)
 
@@ -172,8 +172,8 @@ connector = Connector(
             read=events,
             fetch=events_by_id,
             listing=events_listed,
-            # Programs missed deletions of events that no delta told of (microsoft-graph-docs#11728,
-            # 2021-02; nylas/sync-engine#438, 2017-02).
+            # Programs missed deletions of events that no delta reported
+            # (microsoft-graph-docs#11728, 2021-02; nylas/sync-engine#438, 2017-02).
             hides_deletes=True,
             columns={
                 "subject": column("subject"),

@@ -301,8 +301,8 @@ def _tagged(entity: str, row: Record) -> Record:
 
 def _before(response: Response) -> str:
     """A time at which all that happened is in the answer, by the vendor's clock where it tells."""
-    told = response.json.get("time")
-    return _iso((parse_time(told) if told else response.sent_at) - OVERLAP)
+    server_time = response.json.get("time")
+    return _iso((parse_time(server_time) if server_time else response.sent_at) - OVERLAP)
 
 
 def _iso(at: datetime) -> str:

@@ -260,7 +260,7 @@ connector = Connector(
     webhook=Webhook(
         addressed=True,
         events=lambda delivery: tuple(events(delivery)),
-        # Whether an administrator has set one up is not to be known, and no deletion is told of.
+        # We cannot know whether an administrator has set one up, and no message reports a deletion.
         covers=(),
         reply=lambda delivery: ACK,
         setup="An administrator of the tenant's org adds an outbound message (Setup > Outbound "

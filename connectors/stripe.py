@@ -240,8 +240,8 @@ def _check_mode(rows: Sequence[Record], context: Context) -> Generator[Request, 
     mode (https://docs.stripe.com/api/balance/balance_object, 2026-11).
     """
     live = not context.account_id.endswith(TEST)
-    told = rows or [(yield _get("/balance", context)).json]
-    if any(row["livemode"] is not live for row in told):
+    objects = rows or [(yield _get("/balance", context)).json]
+    if any(row["livemode"] is not live for row in objects):
         modes = ("live", "test") if live else ("test", "live")
         raise ContractError(
             "this connection is of Stripe's {} mode, and STRIPE_SECRET_KEY of {} mode: nothing of "
@@ -260,7 +260,7 @@ def _seconds(at: datetime) -> int:
 
 def classify(response: Response) -> ConnectorError | None:
     """Who must act, by status and code (https://docs.stripe.com/error-low-level, 2026-11); older
-    answers told of the rate with a 400."""
+    answers report an exceeded rate with a 400."""
     code = find(response.json, ("error", "code"))
     if response.status == 429 and code == "lock_timeout":
         # Somebody else works on that object: no rate of ours.

@@ -17,7 +17,7 @@ from connectors import (
     Response,
 )
 from connectors._microsoft import GRAPH
-from connectors._microsoft_deltas import GIVEN_UP_AFTER, Told, delta_stream, each_by_id
+from connectors._microsoft_deltas import GIVEN_UP_AFTER, PageContext, delta_stream, each_by_id
 from tests._driving import NOW, drive, response
 from tests.reports._graph import error, page
 
@@ -117,7 +117,7 @@ def test_a_collection_that_is_not_shown_is_for_an_administrator() -> None:
 def test_what_a_page_adds_to_the_checkpoint_is_handed_on_to_the_next() -> None:
     seen: list[int] = []
 
-    def settle(page: Page, told: Told) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
         yield from ()
         count = page.checkpoint.get("count", 0) + 1
         seen.append(count)
