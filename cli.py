@@ -235,15 +235,15 @@ def sync(
                 )
             )
     state = run.state
-    told = {
+    result = {
         "run": str(run.id),
         "state": (state.name if state else None) or "unknown",
         "message": (state.message if state else None) or "",
     }
     if as_json:
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        out.print(f"{told['state']}: {told['message']}", highlight=False)
+        out.print(f"{result['state']}: {result['message']}", highlight=False)
     if state is None or not state.is_completed():
         sys.exit(1)
 
@@ -275,13 +275,13 @@ def audit(
             )
     state = run.state
     if as_json:
-        told = {
+        result = {
             "run": str(run.id),
             "state": (state.name if state else None) or "unknown",
             "message": (state.message if state else None) or "",
             "streams": [asdict(one) for one in found],
         }
-        sys.stdout.write(json.dumps(told, indent=2, default=str) + "\n")
+        sys.stdout.write(json.dumps(result, indent=2, default=str) + "\n")
     else:
         table = Table(
             "stream", "checked", "missing", "out of date", "too much", box=box.SIMPLE_HEAD
@@ -413,7 +413,7 @@ def _remarks(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _freshness(row: dict[str, Any]) -> str:
-    """In time, or why not; nothing of a stream whose interval nobody has told the database yet."""
+    """In time, or why not; nothing of a stream whose interval is not in the database yet."""
     if row["late"] is not None:
         return f"[red]late[/red]: {row['late']}"
     return "" if row["age_seconds"] is None else "[green]in time[/green]"

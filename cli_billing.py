@@ -39,8 +39,8 @@ def reconcile_command(
         )
     left = [each for each in found if each.outcome is not Outcome.REPAIRED]
     if as_json:
-        told = {"ok": not left, "differences": [asdict(each) for each in found]}
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        result = {"ok": not left, "differences": [asdict(each) for each in found]}
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
     elif found:
         out.print(_table(found))
     else:

@@ -78,8 +78,8 @@ def _rows_table(rows: Iterable[examination.Row]) -> Table:
             table.add_section()
         area = row.area if row.area != former else ""
         state = f"[{COLOURS[row.state]}]{row.state}[/]"
-        told = _plain(row.found) + (f"\n→ {_plain(row.remedy)}" if row.remedy else "")
-        table.add_row(area, _plain(row.what), state, told)
+        finding = _plain(row.found) + (f"\n→ {_plain(row.remedy)}" if row.remedy else "")
+        table.add_row(area, _plain(row.what), state, finding)
         former = row.area
     return table
 
@@ -146,8 +146,8 @@ def events(
         table.add_column("reason", overflow="fold")
         for one in aside:
             received = f"{one.received_at:%Y-%m-%d %H:%M:%S}"
-            told = (one.tenant, one.integration, one.type, received, one.attempts, one.reason)
-            table.add_row(str(one.id), *(_plain(str(value)) for value in told))
+            cells = (one.tenant, one.integration, one.type, received, one.attempts, one.reason)
+            table.add_row(str(one.id), *(_plain(str(value)) for value in cells))
         out.print(table)
         out.print("try them again: atom-sync events retry [EVENT …]")
 
@@ -339,8 +339,8 @@ def delete_tenant(
         raise LookupError(f"there is no tenant {slug!r}")
     out.print(f"{slug} is erased", highlight=False)
     if ended.owed is not None:
-        told = f"what it pays for at Stripe is not ended: {ended.owed}; {billing_endings.AGAIN}"
-        err.print(told, markup=False, highlight=False)
+        warning = f"what it pays for at Stripe is not ended: {ended.owed}; {billing_endings.AGAIN}"
+        err.print(warning, markup=False, highlight=False)
 
 
 @imports.command("tenant-settings")

@@ -61,7 +61,7 @@ err = Console(stderr=True)
 class Result:
     """What a demo found out: the runs the worker ran, and where tables and sandbox differ.
 
-    `events` are those that vendors' webhooks told us of, and that a drain applied.
+    `events` counts those that vendors' webhooks delivered, and that a drain applied.
     """
 
     runs: list[dict[str, str]] = field(default_factory=list)

@@ -68,7 +68,7 @@ async def _customers(settings: Settings) -> list[Row]:
             prices = await ledger.unknown_prices(database)
             owed = await endings.owed(database)
     except (StorageError, SQLAlchemyError):
-        return []  # told of with the database
+        return []  # the database's own row reports it
     rows = []
     if problems:
         remedy = (
@@ -94,11 +94,11 @@ async def _customers(settings: Settings) -> list[Row]:
     return rows
 
 
-def _first(told: Iterable[str]) -> str:
+def _first(entries: Iterable[str]) -> str:
     """The first of many, and how many more there are."""
-    all_told = list(told)
-    more = f" and {len(all_told) - SHOWN} more" if len(all_told) > SHOWN else ""
-    return "; ".join(all_told[:SHOWN]) + more
+    all_entries = list(entries)
+    more = f" and {len(all_entries) - SHOWN} more" if len(all_entries) > SHOWN else ""
+    return "; ".join(all_entries[:SHOWN]) + more
 
 
 def _form(name: str, value: str) -> Row:

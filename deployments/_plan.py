@@ -47,7 +47,7 @@ def planned(
     for each in wanted:
         name, former = str(each), there.get(str(each))
         if former is None:
-            changes.append(Change("create", name, tuple(_told(each)), each))
+            changes.append(Change("create", name, tuple(_schedule_details(each)), each))
         elif MANAGED not in former.tags:
             problems.append(f"{name}: it stands without the tag {MANAGED}, and is left as it is")
         elif what := tuple(differences(each, former)):
@@ -62,7 +62,7 @@ def planned(
     return Plan(tuple(changes), unchanged, tuple(problems))
 
 
-def _told(wanted: Wanted) -> Iterator[str]:
+def _schedule_details(wanted: Wanted) -> Iterator[str]:
     if wanted.schedules:
         many = f"{len(wanted.schedules)} schedules, " if len(wanted.schedules) > 1 else ""
         yield many + in_words(wanted.schedules[0].interval)

@@ -81,7 +81,7 @@ async def read_customer(
 ) -> Customer | None:
     """A customer with all its subscriptions; None where Stripe does not know it.
 
-    `gone` says that it was told to be deleted: then one that is not known is just that.
+    `gone` says that an event reported it deleted: then one that Stripe does not know is deleted.
     """
     async with asking():
         try:

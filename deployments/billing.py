@@ -104,7 +104,7 @@ async def _settle(billing: Billing, claim: Claim) -> Settled | None:
     if not problem:
         try:
             found = await read_customer(billing.client, claim.customer_id, gone=claim.deleted)
-        except BaseException:  # also where we are told to stop: who comes next need not wait
+        except BaseException:  # also when this process is stopped: who comes next need not wait
             await ledger.put_off(database, claim, now=clock.now())
             raise
     if found is None:

@@ -61,14 +61,14 @@ async def reconcile(
     else:
         found = await _repaired(billing, found)
         problems, _ = await ledger.troubles(billing.database)
-    told = [
+    differences = [
         replace(each, outcome=Outcome.ATTENTION, problem=problems[each.customer])
         if each.customer in problems
         else each
         for each in found
     ]
-    told += [_owed(each) for each in owed] if dry_run else await _ended(billing, owed)
-    return sorted(told, key=lambda each: (each.tenant is None, each.tenant, each.customer))
+    differences += [_owed(each) for each in owed] if dry_run else await _ended(billing, owed)
+    return sorted(differences, key=lambda each: (each.tenant is None, each.tenant, each.customer))
 
 
 async def _listing(
@@ -150,7 +150,7 @@ async def _named(billing: Billing, found: Difference) -> Difference:
 
 
 async def _repaired(billing: Billing, found: Sequence[Difference]) -> list[Difference]:
-    """Each of these read again; what then remains to be told of it stands in the ledger."""
+    """Reads each of these again; the ledger holds the problems that remain."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def repaired(each: Difference) -> Difference:

@@ -39,7 +39,7 @@ async def catch_up(settings: Settings, database: Database) -> int:
 def _ticks_are_far(settings: Settings, group: Group) -> bool:
     try:
         connector = load(group.integration)
-    except LookupError:  # told by whoever makes its schedules
+    except LookupError:  # `reconcile` reports it
         return False
     return bool(connector.streams) and Rhythm.of(settings, connector, group.tier).tick > HOURLY
 

@@ -16,8 +16,8 @@ from storage.schedules import Timing
 
 @dataclass(frozen=True)
 class Explained:
-    """How often each stream is polled and why, when that is next, whether webhooks work, and of
-    which times we may not have been told. `feed` is there where its tenant wants us to listen.
+    """How often each stream is polled and why, when that is next, whether webhooks work, and in
+    which times we may have missed changes. `feed` is there where its tenant wants us to listen.
     `unread` and `refills` say what of the streams is not there yet; see `storage.checkpoints`.
 
     `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
@@ -29,7 +29,7 @@ class Explained:
     because: Mapping[str, str]
     due_at: datetime | None
     next_at: datetime | None
-    told: frozenset[str]
+    covered_streams: frozenset[str]
     webhooks: str
     watched_until: datetime | None
     open_gaps: Sequence[gaps.Open]
@@ -103,7 +103,7 @@ class Explained:
             "due_at": self.due_at,
             "next_at": self.next_at,
             "webhooks": {
-                "streams": sorted(self.told),
+                "streams": sorted(self.covered_streams),
                 "state": self.webhooks,
                 "valid_until": self.watched_until,
             },
@@ -133,7 +133,7 @@ async def explain(
     timing = await schedules.timing(database, connection)
     size = await schedules.group_size(database, connection.integration, connection.tier)
     plan = Plan(rhythm, connection.id, tuple(timing.watches), shards_of(size))
-    told = rhythm.told(plan.watched)
+    covered = rhythm.covered_streams(plan.watched)
     ends = [until for until in timing.watches.values() if until is not None]
     due = timing.next_due_at
     active = connection.status is Status.ACTIVE
@@ -142,10 +142,10 @@ async def explain(
     return Explained(
         connection=connection,
         intervals=plan.intervals,
-        because={stream: because(rhythm, stream, told) for stream in plan.intervals},
+        because={stream: because(rhythm, stream, covered) for stream in plan.intervals},
         due_at=due,
         next_at=plan.ticks.first(max(due, now)) if due is not None and active else None,
-        told=told,
+        covered_streams=covered,
         webhooks=_webhooks(settings, rhythm, timing, now),
         watched_until=min(ends, default=None),
         open_gaps=await gaps.of_connection(database, connection.id),
@@ -155,14 +155,14 @@ async def explain(
     )
 
 
-def because(rhythm: Rhythm, stream: str, told: Collection[str]) -> str:
-    """Why a stream is polled as often as it is, by a connection that is told of these."""
+def because(rhythm: Rhythm, stream: str, covered_streams: Collection[str]) -> str:
+    """Why a stream is polled as often as it is, by a connection whose webhooks cover these."""
     connector, tier = rhythm.connector, rhythm.tier
-    kind = connector.sync_type if stream in told else SyncType.PULL
+    kind = connector.sync_type if stream in covered_streams else SyncType.PULL
     asked = rhythm.table[tier][kind]
     if asked < connector.floor:
         return f"{connector.title} allows no more ({tier} would have it {in_words(asked)})"
-    if stream in told or connector.sync_type is SyncType.PULL:
+    if stream in covered_streams or connector.sync_type is SyncType.PULL:
         return f"{tier} and {kind.upper()}"
     covered = connector.webhook.covers if connector.webhook else ()
     why = "its webhooks do not work now" if stream in covered else "no webhook covers it"

@@ -31,10 +31,10 @@ def written(command: str) -> dict[Path, str]:
         for connector in all_connectors()
     }
     readme = ROOT / "README.md"
-    told = ROOT / "docs" / "webhooks.md"
+    webhooks = ROOT / "docs" / "webhooks.md"
     return files | {
         readme: _between(readme, BEGIN, table(), END),
-        told: _between(told, PROOFS, proofs(), PROOFS_END),
+        webhooks: _between(webhooks, PROOFS, proofs(), PROOFS_END),
     }
 
 
@@ -58,12 +58,12 @@ def table() -> str:
     """All integrations, a row each."""
     rows = ["| integration | how changes reach us | streams | judged by |", "|---|---|---|---|"]
     for connector in sorted(all_connectors(), key=lambda one: one.title.lower()):
-        told = connector.sync_type.value if connector.streams else "a tenant's own key"
+        source = connector.sync_type.value if connector.streams else "a tenant's own key"
         follows = f": {connector.follows}" if connector.follows else ""
         streams = ", ".join(stream.name for stream in connector.streams)
         judges = ", ".join(f"`{name}`" for name in connector.judged_by)
         page = f"[{connector.title}](docs/integrations/{connector.name}.md)"
-        rows.append(f"| {page} | {told}{follows} | {streams} | {judges} |")
+        rows.append(f"| {page} | {source}{follows} | {streams} | {judges} |")
     return "\n".join(rows)
 
 
@@ -120,8 +120,8 @@ def _intervals(connector: Connector) -> Iterator[str]:
     covers = connector.webhook is not None and connector.webhook.covers
     for tier, by_kind in SYNC_INTERVALS.items():
         polled = max(by_kind[SyncType.PULL], connector.floor)
-        told = max(by_kind[connector.sync_type], connector.floor)
-        yield f"| {tier} | {in_words(polled)} | {in_words(told) if covers else '-'} |"
+        with_webhooks = max(by_kind[connector.sync_type], connector.floor)
+        yield f"| {tier} | {in_words(polled)} | {in_words(with_webhooks) if covers else '-'} |"
 
 
 def _setup(connector: Connector, auth: OAuth2) -> Iterator[str]:

@@ -182,10 +182,10 @@ class Services:
         password = self.settings.prefect_password
         known = {"PREFECT_API_URL": self.settings.prefect_api_url}
         known["PREFECT_API_AUTH_STRING"] = password.get_secret_value() if password else None
-        told = {name: value for name, value in known.items() if value}
+        variables = {name: value for name, value in known.items() if value}
         # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From the
         # wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
-        return surroundings.environment_of(self.home) | told | {"PYTHONTZPATH": ""}
+        return surroundings.environment_of(self.home) | variables | {"PYTHONTZPATH": ""}
 
     def start_process(
         self, name: str, command: list[str], environment: dict[str, str]
@@ -243,7 +243,7 @@ class Services:
         (self.home / "services.json").unlink(missing_ok=True)
 
     def _stop_worker(self) -> None:
-        """Flow runs stop between batches by a flag in the database; what is left is told twice.
+        """Flow runs stop between batches by a flag in the database; then we end those left.
 
         A SIGTERM to the worker does not reach its runs, and one to a run rolls its batch back.
         """
@@ -355,7 +355,7 @@ def web_address(settings: Settings) -> str:
 
 
 def database_url_of(settings: Settings) -> str:
-    """The database's URL, once it is known; SettingsError if nothing told it."""
+    """The database's URL, once it is known; SettingsError if nothing set it."""
     if settings.database_url is None:
         raise SettingsError("DATABASE_URL is not set, and no embedded database was started")
     return settings.database_url.get_secret_value()

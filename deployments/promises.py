@@ -14,7 +14,7 @@ def intervals(settings: Settings) -> list[Interval]:
     for connector in all_connectors():
         for tier in Tier:
             rhythm = Rhythm.of(settings, connector, tier)
-            polled, watched = rhythm.told(()), rhythm.told(())
+            polled, watched = rhythm.covered_streams(()), rhythm.covered_streams(())
             if connector.webhook is not None and rhythm.configured:
                 watched = frozenset(connector.webhook.covers)
             every, every_watched = rhythm.intervals(polled), rhythm.intervals(watched)

@@ -37,7 +37,7 @@ async def reconcile(
 ) -> Plan | None:
     """Makes the tier deployments what they should be; with `whole`, those of prefect.yaml, too.
 
-    `show` is told what will be done before it is done. None if another process was at it for all of
+    `show` gets the plan before we carry it out. None if another process was at it for all of
     `patience` seconds. A stop half-way leaves whole deployments, and the next run does the rest.
     """
     async with _prefect.connected(settings) as client:
@@ -140,21 +140,21 @@ def _polls(rhythm: Rhythm) -> Iterator[str]:
     """Which streams are read how often, in words."""
     connector = rhythm.connector
     covered = connector.webhook.covers if connector.webhook and rhythm.configured else ()
-    untold, told = rhythm.intervals(()), rhythm.intervals(covered)
+    polled, pushed = rhythm.intervals(()), rhythm.intervals(covered)
     lines: dict[str, list[str]] = {}
     for stream in connector.streams:
-        line = f"read {in_words(told[stream.name])}"
+        line = f"read {in_words(pushed[stream.name])}"
         if stream.name in covered:
             line += ", changes come by webhook"
             if connector.watch is not None:
-                line += f" (without a live watch: {in_words(untold[stream.name])})"
+                line += f" (without a live watch: {in_words(polled[stream.name])})"
         lines.setdefault(line, []).append(stream.name)
     for line, streams in lines.items():
         yield f"{', '.join(streams)}: {line}"
 
 
 def how_many(count: int) -> str:
-    """`7`, `701 to 800`: so that it need not be told anew with each one who comes or goes.
+    """`7`, `701 to 800`: so that the text does not change with each one who comes or goes.
 
     Prefect drops and remakes a deployment's scheduled runs whenever it is written.
     """

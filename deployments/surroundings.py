@@ -62,7 +62,7 @@ def forget() -> None:
 
 
 def environment_of(home: Path) -> dict[str, str]:
-    """What Prefect is told in every process of a home."""
+    """Prefect's variables in every process of a home."""
     return {
         "PREFECT_HOME": str(folder_of(home)),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",

@@ -163,8 +163,8 @@ class Rhythm:
             table=settings.intervals,
         )
 
-    def told(self, watched: Collection[str]) -> frozenset[str]:
-        """The streams of whose changes a connection is told, by webhooks that work now.
+    def covered_streams(self, watched: Collection[str]) -> frozenset[str]:
+        """The streams of a connection whose changes come by webhooks that work now.
 
         `watched` are the resources of its live watches; of a vendor that needs none, they do not
         matter.
@@ -177,12 +177,12 @@ class Rhythm:
         streams = {stream for resource in watched for stream in watch.streams(resource)}
         return frozenset(webhook.covers) & streams
 
-    def intervals(self, told: Collection[str]) -> dict[str, timedelta]:
-        """How often each stream is polled, of a connection that is told of these."""
+    def intervals(self, covered: Collection[str]) -> dict[str, timedelta]:
+        """How often each stream is polled, of a connection whose webhooks cover these."""
         row, kind = self.table[self.tier], self.connector.sync_type
         return {
             stream.name: max(
-                row[kind if stream.name in told else SyncType.PULL], self.connector.floor
+                row[kind if stream.name in covered else SyncType.PULL], self.connector.floor
             )
             for stream in self.connector.streams
         }
@@ -193,10 +193,10 @@ class Rhythm:
 
         That includes one that has just lost its watch.
         """
-        told = [self.told(())]
+        cases = [self.covered_streams(())]
         if self.connector.webhook is not None and self.configured:
-            told.append(frozenset(self.connector.webhook.covers))
-        return min(min(self.intervals(streams).values()) for streams in told)
+            cases.append(frozenset(self.connector.webhook.covers))
+        return min(min(self.intervals(streams).values()) for streams in cases)
 
     def ticks(self, shard: int = 0) -> Grid:
         """When a shard's schedule ticks: integrations, tiers and shards do at different times."""
@@ -219,7 +219,7 @@ class Plan:
     @cached_property
     def intervals(self) -> dict[str, timedelta]:
         """How often each of its streams is polled."""
-        return self.rhythm.intervals(self.rhythm.told(self.watched))
+        return self.rhythm.intervals(self.rhythm.covered_streams(self.watched))
 
     @cached_property
     def interval(self) -> timedelta:

@@ -168,7 +168,7 @@ async def _read(work: Work, group: Group) -> None:
             _put(connector, group, event, work.context.now)
         elif event.effect.asks_again:
             asked.setdefault(event.streams[0], []).append(event)
-        elif event.untold is not None:
+        elif event.missed_period is not None:
             continue  # that time may not be over yet: it is a gap, see `_store`
         elif event.effect in (Effect.HINT, Effect.MISSED, Effect.LOST, Effect.UNREADABLE):
             group.hints.update(event.streams or covered(connector))
@@ -233,7 +233,7 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         if work.away is not None:
             raise work.away
         async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
-            rows += records.rows(stream, _as_told(page, events), observed_at)
+            rows += records.rows(stream, _with_reported_deletes(page, events), observed_at)
         gone = {row.record_id for row in rows if row.deleted and row.kept is None}
         shown = {row.record_id for row in rows if not row.deleted}
         early = await _not_yet_there(work, stream, gone, events)
@@ -252,13 +252,13 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
         group.add(name, [row for row in rows if row.record_id not in early])
 
 
-def _as_told(page: Page, events: Sequence[Taken]) -> Page:
-    """What is no longer shown, and was said to be deleted, is deleted and not just hidden."""
-    told = {event.key for event in events if event.effect in _ENDS}
+def _with_reported_deletes(page: Page, events: Sequence[Taken]) -> Page:
+    """The page, where a hidden record that an event reports as deleted counts as deleted."""
+    reported = {event.key for event in events if event.effect in _ENDS}
     return replace(
         page,
-        deleted=[*page.deleted, *(key for key in page.hidden if key in told)],
-        hidden=[key for key in page.hidden if key not in told],
+        deleted=[*page.deleted, *(key for key in page.hidden if key in reported)],
+        hidden=[key for key in page.hidden if key not in reported],
     )
 
 
@@ -267,7 +267,7 @@ async def _not_yet_there(
 ) -> set[str]:
     """Of the keys that the vendor says it does not have, those that it may just not show yet.
 
-    That is so of a record that was told of minutes ago and was never stored. It is asked for again.
+    That is so of a record that an event named minutes ago and that we never stored. We ask again.
     """
     now = work.client.now()
     over = {event.key for event in events if event.effect in _ENDS}
@@ -354,9 +354,9 @@ async def _carry_out(
         await runs.break_off(session, connection, reason, revoked_at=event.observed_at)
     elif event.effect in (Effect.RENEW, Effect.LOST):
         is_lost = event.effect is Effect.LOST
-        await watches.told(session, connection.id, event.watch_id, lost=is_lost)
-    elif event.untold is not None:
-        since, until = event.untold
+        await watches.note_lifecycle(session, connection.id, event.watch_id, lost=is_lost)
+    elif event.missed_period is not None:
+        since, until = event.missed_period
         reason = f"{connector.title} could not tell us everything"
         await gaps.note(
             session, streams=event.streams or covered(connector), since=since, until=until,

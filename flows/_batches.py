@@ -49,7 +49,8 @@ class Part:
     comes of the stream. `generation` says up to which hint such a read goes. What is read of a
     window only (`aside`) leaves the stream's checkpoint where it was; so does a `refill`, which
     keeps a checkpoint of its own. In an `audit` what differs is counted; `listed` are keys that a
-    listing has shown, and `told`, on its last part, those that the stream's own delta tells of.
+    listing has shown. The last part of an audit has `changed_since`: the keys that the stream's
+    delta names after the audit began.
     `unsettled`, `unread`, `unseen`, `shown_from` and `shape` are those of its pages.
     """
 
@@ -72,7 +73,7 @@ class Part:
     final: bool = True
     audit: "Audit | None" = None
     listed: Sequence[str] = ()
-    told: frozenset[str] | None = None
+    changed_since: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

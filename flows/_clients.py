@@ -15,8 +15,8 @@ TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which
 def client_of(
     shared: Runtime, connection: connections.Connection, *, listening: Transport | None = None
 ) -> tuple[Client, Context]:
-    """The client, and what its readers are told of the run. One that is `listening` has a session
-    of its own at the vendor, over calls that last."""
+    """The client, and the context of the run that its readers get. One that is `listening` has a
+    session of its own at the vendor, over calls that last."""
     config = dict(connection.config)
     client = Client(
         load(connection.integration),

@@ -24,7 +24,7 @@ RESTING = {
 # What is wrong comes first: a longer table is not read, and every run has a page of its own.
 SHOWN = 200
 _ORDER = (FAILED, BACK, LEASED, SYNCED, FRESH)
-_TOLD = (SYNCED, FAILED, BACK, LEASED, FRESH)
+_SUMMARY_ORDER = (SYNCED, FAILED, BACK, LEASED, FRESH)
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Line:
 def summary(lines: Sequence[Line], resting: Mapping[Status, int]) -> str:
     """`42 synced; 3 failed; 2 paused`."""
     counts = Counter(line.what for line in lines)
-    told = [f"{counts[what]:,} {what}" for what in _TOLD if counts[what]]
-    told += [f"{count:,} {RESTING.get(status, status)}" for status, count in resting.items()]
-    return "; ".join(told) or "nothing is due"
+    counted = [f"{counts[what]:,} {what}" for what in _SUMMARY_ORDER if counts[what]]
+    counted += [f"{count:,} {RESTING.get(status, status)}" for status, count in resting.items()]
+    return "; ".join(counted) or "nothing is due"
 
 
 async def publish(
@@ -56,7 +56,7 @@ async def publish(
     """The newest version stands; those of earlier runs are found through it."""
     shown = sorted(lines, key=lambda line: (_ORDER.index(line.what), line.claim.due_at))[:SHOWN]
     now = datetime.now(UTC)
-    notes = [f"**{scope}**: {summary(lines, resting)}.", freshness_told(kept)]
+    notes = [f"**{scope}**: {summary(lines, resting)}.", freshness_sentence(kept)]
     if over:
         notes.insert(1, f"It ended early: {over}.")
     if len(lines) > SHOWN:
@@ -84,7 +84,7 @@ def key_of(scope: Scope) -> str:
     return f"sync-tier-{scope.integration}-{scope.tier}{shard}".lower().replace("_", "-")
 
 
-def freshness_told(kept: Sequence[Promise]) -> str:
+def freshness_sentence(kept: Sequence[Promise]) -> str:
     """`Freshness: 950 of 960 streams are in time; 10 late: 7 vendor limit (3 h at worst), …`."""
     streams = sum(one.streams for one in kept)
     late = [one for one in kept if one.reason is not None]
@@ -92,8 +92,8 @@ def freshness_told(kept: Sequence[Promise]) -> str:
     reasons = ", ".join(
         f"{one.streams:,} {one.reason} ({spoken(one.worst)} old at worst)" for one in late
     )
-    told = f"Freshness against the tier: {in_time:,} of {streams:,} streams are in time"
-    return f"{told}; late are {reasons}." if reasons else f"{told}."
+    sentence = f"Freshness against the tier: {in_time:,} of {streams:,} streams are in time"
+    return f"{sentence}; late are {reasons}." if reasons else f"{sentence}."
 
 
 def spoken(age: timedelta) -> str:

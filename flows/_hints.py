@@ -69,19 +69,19 @@ class Followed:
 
 async def follow(shared: Runtime, linked: Sequence[connections.Connection]) -> Followed:
     """Read what is hinted at, of those whose sync lease is free, until there is no hint left."""
-    told = Followed()
+    followed = Followed()
     left = list(linked)
     while left and not await runs.stopping(shared.database, shared.settings.atom_worker):
         async with AsyncExitStack() as held:
             deltas = [delta for one in left if (delta := await _begin(shared, one, held))]
             if not deltas:
-                return told
-            told.connections += len(deltas)
+                return followed
+            followed.connections += len(deltas)
             await read_all(shared, deltas)
             for delta in deltas:
-                await _end(shared, delta, told)
+                await _end(shared, delta, followed)
         left = [delta.connection for delta in deltas if not delta.problem]
-    return told
+    return followed
 
 
 async def read_all(shared: Runtime, deltas: Sequence[Delta]) -> None:
@@ -167,16 +167,16 @@ async def begin(
     return Delta(connection, lease, reading)
 
 
-async def _end(shared: Runtime, delta: Delta, told: Followed) -> None:
+async def _end(shared: Runtime, delta: Delta, followed: Followed) -> None:
     outcomes = delta.reading.outcomes
-    told.changed += sum(outcome.inserted + outcome.updated for outcome in outcomes.values())
-    told.deleted += sum(outcome.deleted for outcome in outcomes.values())
+    followed.changed += sum(outcome.inserted + outcome.updated for outcome in outcomes.values())
+    followed.deleted += sum(outcome.deleted for outcome in outcomes.values())
     failed = [name for name, outcome in outcomes.items() if not outcome.done]
     if failed:
         delta.problem = delta.problem or "; ".join(
             f"{name}: {outcomes[name].error or 'not read to its end'}" for name in failed
         )
-        told.problems += 1
+        followed.problems += 1
         await note_stumbles(
             shared.database, delta.connection.tenant_id, delta.connection.id, outcomes
         )

@@ -27,8 +27,8 @@ BATCH_RECORDS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
 # A stream that failed so often in a row, for reasons of ours, is read anew; so often at most.
 STUCK_AFTER, RESTART_EVERY = 3, timedelta(days=1)
-# Of what a delta tells since an audit began, so many keys are enough.
-MOST_TOLD = 20_000
+# Of the keys that a delta names after an audit began, this many are enough.
+MOST_CHANGED = 20_000
 
 
 class Reading:
@@ -148,7 +148,7 @@ class Reading:
             ):
                 yield replace(part, final=part.final and not refills)
         except CheckpointExpiredError:
-            # Deletes of the time between are not told any more: only a full scan finds them.
+            # The vendor no longer lists the deletes of that time: only a full scan finds them.
             # It began now: what this very read has stored before, it may not see either.
             scan = None if stream.append_only else Scan(uuid4(), self._client.now())
             async for part in self._read_from(stream, Checkpoint(), scan, begins=True):
@@ -171,7 +171,7 @@ class Reading:
     ) -> AsyncGenerator[Part, None]:
         """Reads what is new, then everything that the vendor lists; what differs then has drifted.
 
-        What the stream's own delta tells of once that is done has changed meanwhile, and did not.
+        What the stream's own delta names once that is done has changed meanwhile, and did not.
         A listing begins anew where it was interrupted; a read of everything goes on.
         """
         audit = Audit(saved.scan_id or uuid4(), every, begins=saved.scan_id is None)
@@ -190,8 +190,8 @@ class Reading:
             last = replace(part, audit=audit)
             audit = replace(audit, begins=False)
         if last is not None:
-            told = frozenset() if stream.snapshot else await self._told(stream, before)
-            yield replace(last, told=told)
+            changed = frozenset() if stream.snapshot else await self._changed_since(stream, before)
+            yield replace(last, changed_since=changed)
 
     async def _all(
         self, stream: Stream, saved: checkpoints.Saved, audit: Audit
@@ -230,15 +230,15 @@ class Reading:
         if held is not None:
             yield replace(held, done=True)
 
-    async def _told(self, stream: Stream, before: Checkpoint) -> frozenset[str]:
-        """Keys of which the stream's delta tells since then, without storing anything."""
-        told: set[str] = set()
+    async def _changed_since(self, stream: Stream, before: Checkpoint) -> frozenset[str]:
+        """The keys that the stream's delta names since then. It stores nothing."""
+        changed: set[str] = set()
         with suppress(CheckpointExpiredError):
             async for page, observed_at in self._client.read(stream.read(before, self._context)):
-                told |= {row.record_id for row in records.rows(stream, page, observed_at)}
-                if len(told) >= MOST_TOLD:
+                changed |= {row.record_id for row in records.rows(stream, page, observed_at)}
+                if len(changed) >= MOST_CHANGED:
                     break
-        return frozenset(told)
+        return frozenset(changed)
 
     def _is_stuck(self, saved: checkpoints.Saved) -> bool:
         """Whether the stream fails again and again where it stands, and nobody but us can mend it.

@@ -6,7 +6,7 @@ import sys
 from prefect.exceptions import MissingContextError
 from prefect.logging.handlers import APILogHandler
 
-_TOLD = ("storage.oauth_log",)
+_LOGGERS = ("storage.oauth_log",)
 
 
 class _RunLog(APILogHandler):
@@ -18,8 +18,8 @@ class _RunLog(APILogHandler):
 
 
 def follow() -> None:
-    """From now on this process's runs tell of refreshes, failures and notices."""
-    for name in _TOLD:
+    """From now on this process's runs log refreshes, failures and notices."""
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         if not any(isinstance(handler, _RunLog) for handler in logger.handlers):

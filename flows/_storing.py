@@ -143,8 +143,10 @@ async def _note_differences(
         len(part.listed) or len(part.rows), written.keys[0], written.keys[1], extra
     )
     await audits.note(session, part.audit.id, found)
-    if part.told is not None:
-        await audits.end(session, part.audit.id, told=part.told, every=part.audit.every)
+    if part.changed_since is not None:
+        await audits.end(
+            session, part.audit.id, changed_keys=part.changed_since, every=part.audit.every
+        )
 
 
 def _was_shown(part: Part) -> Callable[[Record], bool] | None:

@@ -62,8 +62,8 @@ async def audit(calls: int = 2_000) -> State[None]:
         await acreate_table_artifact(
             key=ARTIFACT, table=this.table, description="What the last audits found, and put right."
         )
-    told = [f"{count:,} {what}" for what, count in sorted(this.counts.items())]
-    return Completed(message="; ".join(told) or "nothing is to be checked")
+    counts = [f"{count:,} {what}" for what, count in sorted(this.counts.items())]
+    return Completed(message="; ".join(counts) or "nothing is to be checked")
 
 
 def _every(shared: Runtime) -> Iterator[tuple[str, str, Tier, timedelta]]:

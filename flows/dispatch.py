@@ -107,7 +107,7 @@ class _Dispatch:
             if admission == "closed" or await self._probe():
                 await self._work()
         finally:
-            # Also when this process is told to end: what was taken and not synced is given back.
+            # Also when something ends this process: the run gives back what it has not synced.
             with suppress(DatabaseUnavailableError):
                 await asyncio.shield(self._leave())
         return await self._ended()
@@ -208,17 +208,17 @@ class _Dispatch:
         """How it ends, and what stands in its artifact."""
         database = self.shared.database
         resting = await due.resting(database, self.scope, by=self.by)
-        told = summary(self.lines, resting)
+        message = summary(self.lines, resting)
         if self.lines or resting:
             kept = await freshness.promises(
                 database, integration=self.scope.integration, tier=self.scope.tier
             )
             await publish(self.scope, self.lines, resting, kept, over=self.over)
         if self.over == STOPPED:
-            return Cancelled(message=f"{STOPPED}: {told}")
+            return Cancelled(message=f"{STOPPED}: {message}")
         if self.over:
-            return Failed(message=f"{self.over}. {told}")
-        return Completed(message=told)
+            return Failed(message=f"{self.over}. {message}")
+        return Completed(message=message)
 
     async def _away(self) -> str:
         found = (await breakers.standing_open(self.shared.database)).get(self.scope.integration)

@@ -70,10 +70,10 @@ async def sync_events(integration: str, connection_ids: list[UUID]) -> State[Non
             async with _leased(shared, linked) as held:
                 taken = await _applying.take(shared, linked, held)
                 works = await _apply(shared, Batch(taken)) if taken else []
-            told = await follow(shared, linked)
+            followed = await follow(shared, linked)
         except StorageError as error:
             return Failed(message=str(error))
-    return _ended(works, told)
+    return _ended(works, followed)
 
 
 async def _apply(shared: Runtime, batch: Batch) -> Sequence[Work]:
@@ -127,7 +127,7 @@ async def persist(shared: Runtime, batch: Batch) -> None:
     await asyncio.gather(*(store(work) for work in batch.works))
 
 
-def _ended(works: Sequence[Work], told: Followed) -> State[None]:
+def _ended(works: Sequence[Work], followed: Followed) -> State[None]:
     log = get_run_logger()
     for work in works:
         for group in work.groups:
@@ -137,13 +137,13 @@ def _ended(works: Sequence[Work], told: Followed) -> State[None]:
             log.warning("%s: put off: %s", work.connection, work.away)
     applied, failed = sum(w.applied for w in works), sum(w.failed for w in works)
     parts = [f"{applied:,} events applied"]
-    if told.connections:
+    if followed.connections:
         parts.append(
-            f"{told.connections} connections read anew: {told.changed:,} records changed,"
-            f" {told.deleted:,} deleted"
+            f"{followed.connections} connections read anew: {followed.changed:,} records changed,"
+            f" {followed.deleted:,} deleted"
         )
-    if told.problems:
-        parts.append(f"{told.problems} could not be read, and are tried again")
+    if followed.problems:
+        parts.append(f"{followed.problems} could not be read, and are tried again")
     if failed:
         return Failed(message=f"{failed:,} events could not be applied; {'; '.join(parts)}")
     return Completed(message="; ".join(parts))

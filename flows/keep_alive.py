@@ -49,8 +49,8 @@ class _Outcome:
 async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[None]:
     """Refresh the grants at risk: unused for half of what their vendor allows, or interrupted.
 
-    At most so many in a run, the ones most at risk first, spread over some time. What goes wrong
-    with one grant is told and leaves the others alone.
+    At most so many in a run, the ones most at risk first, spread over some time. The log names what
+    goes wrong with one grant; the others go on.
     """
     lapses_after = {
         connector.name: connector.auth.lapses_after

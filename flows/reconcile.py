@@ -24,10 +24,10 @@ async def reconcile() -> State[None]:
         except (PrefectUnavailableError, StorageError) as error:
             return Failed(message=str(error))
     if plan is None:
-        told = "another process is making the schedules"
+        message = "another process is making the schedules"
     else:
-        told = f"{len(plan.changes):,} changed, {plan.unchanged:,} as they should be"
-        told = "; ".join((told, *plan.problems))
+        message = f"{len(plan.changes):,} changed, {plan.unchanged:,} as they should be"
+        message = "; ".join((message, *plan.problems))
     if started:
-        told += f"; {started:,} dispatchers started for what waits"
-    return Completed(message=told)
+        message += f"; {started:,} dispatchers started for what waits"
+    return Completed(message=message)

@@ -116,7 +116,7 @@ async def _sync(
 
 
 async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
-    """Fetch the next batch while the former is stored. True if told to stop in between."""
+    """Fetch the next batch while the former is stored. True if a request to stop came."""
     storing: asyncio.Task[None] | None = None
     try:
         while True:
@@ -227,13 +227,13 @@ def _summary(reading: Reading) -> str:
     outcomes = reading.outcomes.values()
     changed = sum(outcome.inserted + outcome.updated for outcome in outcomes)
     deleted = sum(outcome.deleted for outcome in outcomes)
-    told = f"{changed:,} records changed, {deleted:,} deleted, {reading.requests:,} requests"
+    summary = f"{changed:,} records changed, {deleted:,} deleted, {reading.requests:,} requests"
     for name, outcome in reading.outcomes.items():
         if outcome.restarted:
-            told += f"; {name}: read anew, since it failed {STUCK_AFTER} times where it stood"
+            summary += f"; {name}: read anew, since it failed {STUCK_AFTER} times where it stood"
         if outcome.unread:
-            told += f"; {name}: not all could be read, {_parts(outcome)}"
-    return told
+            summary += f"; {name}: not all could be read, {_parts(outcome)}"
+    return summary
 
 
 def _parts(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""What is due now and then: the killed is closed, the old deleted, and what fails is told of."""
+"""What is due now and then: it closes the killed, deletes the old, and reports what fails."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,16 +32,16 @@ Part = Callable[[Runtime], Awaitable[str]]
 
 @flow(name="upkeep", persist_result=False)
 async def upkeep() -> State[None]:
-    """Close what was killed, delete what is old, and tell of what fails and what is late.
+    """Close what was killed, delete what is old, and report what fails and what is late.
 
     Each part is a task: what goes wrong in one leaves the others alone. The artifacts `freshness`
     and `failing` say how the tiers' promises are kept, and which connections fail.
     """
     async with runtime() as shared:
         states = {name: await _part(shared, name, part) for name, part in PARTS.items()}
-    told = [str(await state.aresult()) for state in states.values() if state.is_completed()]
+    messages = [str(await state.aresult()) for state in states.values() if state.is_completed()]
     wrong = [name for name, state in states.items() if not state.is_completed()]
-    message = "; ".join(filter(None, told)) or "there was nothing to do"
+    message = "; ".join(filter(None, messages)) or "there was nothing to do"
     if wrong:
         return Failed(message=f"failed: {', '.join(wrong)}. {message}")
     return Completed(message=message)
@@ -172,7 +172,7 @@ def _rows(kept: list[Promise]) -> list[dict[str, Any]]:
 
 
 def _lives(shared: Runtime, client: PrefectClient) -> dict[str, Lives]:
-    """How it is told of each flow of ours whether a run of it lives."""
+    """For each of our flows, the check of whether one of its runs is alive."""
     database = shared.database
 
     async def sync(run: FlowRun) -> bool:

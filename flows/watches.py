@@ -1,4 +1,4 @@
-"""Keeps us subscribed at vendors, and reads what happened while we may not have been told of it."""
+"""Keeps us subscribed at vendors, and reads what vendors may have failed to notify us of."""
 
 import asyncio
 from collections import Counter
@@ -32,7 +32,7 @@ RETRY_AFTER = timedelta(minutes=10)
 async def renew_watches(at_most: int = 5_000) -> State[None]:
     """Make, renew, replace and end watches, and close the gaps that are due.
 
-    What one vendor or connection does wrong is told in the log and leaves the others alone.
+    The log names what one vendor or connection does wrong; the others go on.
     """
     async with runtime() as shared:
         try:
@@ -40,10 +40,10 @@ async def renew_watches(at_most: int = 5_000) -> State[None]:
             closed = await close_gaps(shared)
         except StorageError as error:
             return Failed(message=str(error))
-    told = [f"{count:,} {what}" for what, count in counts.items() if count]
+    parts = [f"{count:,} {what}" for what, count in counts.items() if count]
     if closed:
-        told.append(f"{closed:,} gaps closed")
-    return Completed(message=", ".join(told) or "all watches stand")
+        parts.append(f"{closed:,} gaps closed")
+    return Completed(message=", ".join(parts) or "all watches stand")
 
 
 async def look_after_all(shared: Runtime, *, at_most: int = 5_000) -> Counter[str]:

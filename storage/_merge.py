@@ -135,7 +135,7 @@ NOT_SEEN = sql.SQL(
     """
 )
 UNSEEN = sql.SQL("SELECT record_id, data FROM records r WHERE ") + NOT_SEEN
-# What was found to be hidden stays, until it is shown again or told to be gone.
+# A record that was found hidden stays, until the vendor shows it again or reports it gone.
 SWEEP = (
     sql.SQL(
         """

@@ -183,7 +183,7 @@ def _expression(column: Column) -> sql.Composed:
         return sql.SQL("data #> {}").format(path)
     if column.type == "text":
         return sql.SQL("data #>> {}").format(path)
-    # The type is a connector's own words, and PostgreSQL has no other way to be told a type.
+    # The type is a connector's own words, and PostgreSQL takes a type in no other way.
     return sql.SQL(
         "CASE WHEN pg_input_is_valid(data #>> {path}, {name}) AND data #>> {path} ~ {form}"
         " THEN (data #>> {path})::{type} END"

@@ -74,17 +74,18 @@ async def note(session: AsyncSession, audit_id: UUID, found: Differences) -> Non
 
 
 async def end(
-    session: AsyncSession, audit_id: UUID, *, told: Collection[str], every: timedelta
+    session: AsyncSession, audit_id: UUID, *, changed_keys: Collection[str], every: timedelta
 ) -> None:
-    """The audit came to its end. `told` are keys that the stream's own delta tells of since it
-    began: they changed meanwhile, and did not drift. `every` is how often the stream is checked."""
+    """The audit came to its end. `changed_keys` are keys that the stream's own delta lists since
+    it began: they changed meanwhile, and did not drift. `every` is how often we check the stream.
+    """
     audit = await session.get(Audit, audit_id)
     if audit is None:
         return
     keys = {}
     for kind in KINDS:
         kept = audit.keys.get(kind, ())
-        keys[kind] = [key for key in kept if key not in told]
+        keys[kind] = [key for key in kept if key not in changed_keys]
         setattr(audit, kind, getattr(audit, kind) - (len(kept) - len(keys[kind])))
     audit.keys = keys
     audit.ended_at = func.clock_timestamp()

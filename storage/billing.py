@@ -51,7 +51,7 @@ class Hint:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A customer that is ours to read; `deleted` says that an event told of its end."""
+    """A customer that is ours to read; `deleted` says that an event reported its end."""
 
     customer_id: str
     claim_id: UUID
@@ -75,8 +75,8 @@ class Customer:
 class Settled:
     """What came of a read. Without a `slug` the customer is nobody's.
 
-    `problem` is for the operator; `is_new` says that it was not told before. `others` are customers
-    that may take the place of this one, which is gone.
+    `problem` is for the operator; `is_new` says that we did not report it before. `others` are
+    customers that may take the place of this one, which is gone.
     """
 
     customer_id: str
@@ -113,7 +113,7 @@ async def receive(database: Database, hint: Hint, *, now: datetime) -> bool:
         received_at=now,
     )
     deleted_at = now if hint.deleted else None
-    told = insert(BillingCustomer).values(
+    customer = insert(BillingCustomer).values(
         customer_id=hint.customer_id, livemode=hint.livemode, hints=1, due_at=now,
         deleted_at=deleted_at,
     )  # fmt: skip
@@ -127,7 +127,7 @@ async def receive(database: Database, hint: Hint, *, now: datetime) -> bool:
         if taken is None:
             return False
         await session.execute(
-            told.on_conflict_do_update(index_elements=["customer_id"], set_=again)
+            customer.on_conflict_do_update(index_elements=["customer_id"], set_=again)
         )
     return True
 
@@ -197,7 +197,7 @@ def _held(claim: Claim) -> Select[tuple[BillingCustomer]]:
 
 
 def _is_unchanged(row: BillingCustomer, claim: Claim) -> bool:
-    """Whether nobody's customer is still that, and nothing was told of it since it was claimed."""
+    """Whether nobody's customer is still that, and no event named it since it was claimed."""
     return row.tenant_id is None and row.hints == claim.hints
 
 

@@ -88,7 +88,7 @@ class Database:
         again, and nothing of that was begun: a lease's commit waits for all that came before it.
         """
         begin, values = _BEGIN_CLAIM, self._settings("atom_dispatch")
-        async with _told_apart(), self._engine.connect() as pooled:
+        async with _translating_unavailable(), self._engine.connect() as pooled:
             try:
                 await pooled.exec_driver_sql(begin, values)
             except DBAPIError as error:
@@ -102,7 +102,7 @@ class Database:
 
     @asynccontextmanager
     async def _as(self, role: str, tenant_id: str = "") -> AsyncIterator[AsyncSession]:
-        async with _told_apart(), await self._begin(role, tenant_id) as session:
+        async with _translating_unavailable(), await self._begin(role, tenant_id) as session:
             yield session
             await session.commit()
 
@@ -125,7 +125,7 @@ class Database:
 
 
 @asynccontextmanager
-async def _told_apart() -> AsyncIterator[None]:
+async def _translating_unavailable() -> AsyncIterator[None]:
     """DatabaseUnavailableError for what only says that the database is away."""
     try:
         yield

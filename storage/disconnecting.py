@@ -1,4 +1,4 @@
-"""Disconnecting: a connection ends here at once, and at the vendor as soon as it can be told.
+"""Disconnecting: a connection ends here at once, and at the vendor as soon as we reach it.
 
 What is to be given back is taken out of the tenant's settings with the same commit, so that nothing
 can use it any more; it waits, sealed, until the vendor took it or was asked often enough.
@@ -58,8 +58,8 @@ async def disconnect(
     """End a connection, and its records with it where `purge` says so.
 
     Its watches are ended at the vendor first, for that needs its token; those that cannot be end
-    there by themselves. The grant's tokens go with the last connection that uses them. The vendor
-    is told at once if it answers within `wait`; if not, `revoke_due` goes on trying, and the
+    there by themselves. The grant's tokens go with the last connection that uses them. We tell
+    the vendor at once if it answers within `wait`; if not, `revoke_due` goes on trying, and the
     connection has ended anyway.
     """
     await _end_watches(desk, tenant_id, connection_id, wait)
@@ -106,7 +106,7 @@ async def _end_watches(desk: Desk, tenant_id: UUID, connection_id: UUID, wait: t
     try:
         connection = await connections.get(desk.database, connection_id)
     except NotFoundError:
-        return  # it is told so in a moment
+        return  # `disconnect` raises it in a moment
     connector = load(connection.integration)
     if connection.tenant_id != tenant_id or connector.watch is None:
         return

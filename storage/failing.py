@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from storage.database import Database
 
-# One that failed once or twice is tried again before anybody is told.
+# We retry a connection that failed once or twice before we report it to anybody.
 FAILURES = 3
 
 _SELECTED = """

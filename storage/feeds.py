@@ -1,7 +1,7 @@
 """Feeds: how far a connection's vendor was listened to, and when that goes on.
 
 Who listens holds the connection's feed lease. What was heard and how far that was are committed
-together, so that a process that dies is told the rest again, and its successor nothing twice.
+together, so that the successor of a process that died hears the rest, and nothing twice.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Gaps: times in which we may not have been told of changes, until a read of them closes each."""
+"""Gaps: times in which we may have missed changes, until a read of them closes each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -171,21 +171,21 @@ async def follow(session: AsyncSession, grant: Grant, connector: Connector, toke
     out: the tokens are good."""
     found = await session.scalars(select(Connection).where(Connection.grant_id == grant.id))
     for connection in found:
-        told = {
+        updates = {
             name: value
             for name, former in connection.config.items()
             if isinstance(value := tokens.extra.get(name), str)
             and isinstance(former, str)
             and stored_text(value) == value
         }
-        config = {**connection.config, **told}
+        config = {**connection.config, **updates}
         with suppress(ContractError):
             check_account(connector, Account(connection.account_id, config=config))
             connection.config = config
 
 
 async def need_consent(session: AsyncSession, grant: Grant, reason: str) -> None:
-    """The grant is over: what it served waits for the tenant to connect again, who is told so."""
+    """The grant is over: its connections wait for the tenant, whom we ask to connect again."""
     broken = await session.scalars(
         update(Connection)
         .where(Connection.grant_id == grant.id, Connection.status == Status.ACTIVE)

@@ -33,7 +33,7 @@ LONGEST_ID = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """An event as it came in. `connection_id` is given where address or watch told it."""
+    """An event as it came in. `connection_id` is set where the address or the watch names it."""
 
     integration: str
     event: Event
@@ -75,8 +75,8 @@ class Taken:
         return min(self.received_at, self.at) if self.at else self.received_at
 
     @property
-    def untold(self) -> tuple[datetime, datetime] | None:
-        """The time of which the vendor could not tell us everything, where it says which."""
+    def missed_period(self) -> tuple[datetime, datetime] | None:
+        """The period of which the vendor could not send us everything, where it says which."""
         if self.effect is Effect.MISSED and self.at and self.until:
             return self.at, self.until
         return None
@@ -114,10 +114,10 @@ _RECEIVE = """
         FROM met ORDER BY place
         ON CONFLICT (integration, event_id, connection_id) DO NOTHING
         RETURNING integration
-    ), told AS (
+    ), notified AS (
         SELECT pg_notify(%(channel)s, '') FROM (SELECT FROM stored LIMIT 1) AS any_new
     )
-    SELECT m.integration, m.known, coalesce(s.new, 0), (SELECT count(*) FROM told)
+    SELECT m.integration, m.known, coalesce(s.new, 0), (SELECT count(*) FROM notified)
     FROM (SELECT integration, count(DISTINCT place) AS known FROM met GROUP BY integration) m
     LEFT JOIN (SELECT integration, count(*) AS new FROM stored GROUP BY integration) s
         USING (integration)

@@ -32,7 +32,7 @@ async def locked(url: str, name: str) -> AsyncIterator[bool]:
 
 async def is_held(database: Database, name: str) -> bool:
     """Whether somebody has the lock of that name; asked without taking it, were it for a moment."""
-    # A key of 64 bits is told in two halves: table "pg_locks" of PostgreSQL's documentation.
+    # PostgreSQL shows a key of 64 bits in two halves: see table "pg_locks" in its documentation.
     query = text(
         """
         SELECT EXISTS (

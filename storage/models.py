@@ -345,7 +345,7 @@ class Watch(Base):
 
 
 class Gap(Base):
-    """A time in which we may not have been told of changes; a read of just that time closes it."""
+    """A time in which we may have missed changes; a read of just that time closes it."""
 
     __tablename__ = "gaps"
     __table_args__ = (
@@ -453,7 +453,7 @@ class OAuthState(Base):
     nonce_hash: Mapped[bytes] = mapped_column(unique=True)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
-    # What came of it, told again to who comes back again; null while that is under way.
+    # What came of it; we show it again to who comes back. Null while that is under way.
     outcome: Mapped[dict[str, Any] | None]
     # Sealed: tokens and accounts of a consent whose accounts are still to be chosen.
     held: Mapped[str | None]
@@ -479,7 +479,7 @@ class Revocation(Base):
 
 
 class Notice(Base):
-    """A break that its tenant is to be told of: one row from the break until it is mended."""
+    """A break that we report to its tenant: one row from the break until it is mended."""
 
     __tablename__ = "notices"
     __table_args__ = (
@@ -499,12 +499,12 @@ class Notice(Base):
     integration: Mapped[str]
     reason: Mapped[str]
     broke_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # How often the tenant was told, and when it is to be told next; never, where that is null.
+    # How often we notified the tenant, and when we do so next; never, where that is null.
     told: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     claim_id: Mapped[UUID | None]
     claimed_until: Mapped[datetime | None]
-    # Of the telling that is due, in a row.
+    # To send the notice that is due, in a row.
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     outcome: Mapped[str | None]
     ended_at: Mapped[datetime | None]
@@ -524,7 +524,7 @@ class BillingEvent(Base):
 
 
 class BillingCustomer(Base):
-    """A customer at Stripe: a tenant's, or one that we were told of and have to ask about."""
+    """A customer at Stripe: a tenant's, or one that an event named and we have to ask about."""
 
     __tablename__ = "billing_customers"
     __table_args__ = (one_of("tier", Tier), Index(None, "due_at"))
@@ -549,8 +549,8 @@ class BillingCustomer(Base):
     problem: Mapped[str | None]
     read_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    # How often we were told that something changed; one more than was known when it was read
-    # means that it has to be read again.
+    # How many events said that something changed; more of them than when we last read the
+    # customer means that we have to read it again.
     hints: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     due_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))

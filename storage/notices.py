@@ -1,4 +1,4 @@
-"""What tenants are to be told: that a grant of theirs is over, once, and again if it stays so.
+"""Notices to tenants: we tell each that its grant is over, once, and again if it stays so.
 
 A notice is written in the transaction that breaks a connection, and ends when nothing of its grant
 waits for the tenant any more. Who sends takes some under a claim, commits, and only then speaks to
@@ -31,7 +31,7 @@ _BROKEN = (
         Connection.grant_id == Notice.grant_id,
         or_(
             Connection.status == Status.NEEDS_REAUTH,
-            # At the vendor. Who disconnects here has another reason, and is told nothing.
+            # Revoked at the vendor. A tenant who disconnects here has another reason: no notice.
             and_(Connection.status == Status.REVOKED, Connection.status_reason == Notice.reason),
         ),
     )
@@ -61,16 +61,16 @@ class Due:
 async def announce(
     session: AsyncSession, *, tenant_id: UUID, grant_id: UUID, integration: str, reason: str
 ) -> None:
-    """The tenant is to be told that this grant is over, unless it is being told already."""
-    told = insert(Notice).values(
+    """Makes a notice that this grant is over, unless the tenant has an open one already."""
+    notice = insert(Notice).values(
         id=uuid4(), tenant_id=tenant_id, grant_id=grant_id, integration=integration, reason=reason
     )
     # An update, not nothing: it waits for a sender that is about to end the former notice.
     await session.execute(
-        told.on_conflict_do_update(
+        notice.on_conflict_do_update(
             index_elements=["grant_id"],
             index_where=Notice.ended_at.is_(None),
-            set_={"reason": told.excluded.reason},
+            set_={"reason": notice.excluded.reason},
         )
     )
 
@@ -86,7 +86,7 @@ async def cancel(session: AsyncSession, grant_id: UUID) -> None:
 
 
 async def claim(database: Database, *, now: datetime, at_most: int) -> list[Due]:
-    """Takes what is due, so that no other sender does; ends what nobody needs to be told."""
+    """Takes what is due, so that no other sender does; ends notices that nobody needs any more."""
     claim_id = uuid4()
     async with database.dispatching() as session:
         found = await session.scalars(
@@ -155,32 +155,42 @@ async def _described(session: AsyncSession, due: Sequence[Notice], claim_id: UUI
 
 
 async def sent(database: Database, due: Due, *, now: datetime) -> bool:
-    """A mail server took it. Told again once, after three days."""
+    """A mail server took it. We send it once more, after three days."""
     again = now + AGAIN_AFTER if due.number < AT_MOST else None
     how = "first" if due.number == 1 else "reminder"
-    return await _settle(database, due, "sent", f"the {how} mail was sent", again, told=due.number)
+    return await _settle(
+        database, due, "sent", f"the {how} mail was sent", again, times_notified=due.number
+    )
 
 
 async def refused(database: Database, due: Due, why: str, *, now: datetime) -> bool:
-    """A mail server will never take it: as good as told, or it would be tried for ever."""
+    """A mail server will never take it: it counts as sent, or we would try for ever."""
     again = now + AGAIN_AFTER if due.number < AT_MOST else None
-    return await _settle(database, due, "refused", why, again, told=due.number)
+    return await _settle(database, due, "refused", why, again, times_notified=due.number)
 
 
 async def logged(database: Database, due: Due, why: str) -> bool:
-    """There is no way to send it; the log is where it is told, once."""
-    return await _settle(database, due, "logged", f"{why}: {due.reason}", None, told=due.number)
+    """There is no way to send it: we write it to the log instead, once."""
+    return await _settle(
+        database, due, "logged", f"{why}: {due.reason}", None, times_notified=due.number
+    )
 
 
 async def put_off(database: Database, due: Due, why: str, *, now: datetime) -> bool:
     """Not now: tried again later, each time after a longer pause."""
     doublings: int = 2 ** min(due.attempts - 1, 10)
     again = now + min(MAX_RETRY_AFTER, RETRY_AFTER * doublings)
-    return await _settle(database, due, "put_off", why, again, told=due.number - 1)
+    return await _settle(database, due, "put_off", why, again, times_notified=due.number - 1)
 
 
 async def _settle(
-    database: Database, due: Due, outcome: str, message: str, again: datetime | None, *, told: int
+    database: Database,
+    due: Due,
+    outcome: str,
+    message: str,
+    again: datetime | None,
+    *,
+    times_notified: int,
 ) -> bool:
     """Write down how it went. False if the claim ran out, or the notice ended meanwhile."""
     attempts = due.attempts if outcome == "put_off" else 0
@@ -189,7 +199,7 @@ async def _settle(
             update(Notice)
             .where(and_(Notice.id == due.id, Notice.claim_id == due.claim_id))
             .values(
-                told=told, due_at=again, attempts=attempts, outcome=outcome,
+                told=times_notified, due_at=again, attempts=attempts, outcome=outcome,
                 claim_id=None, claimed_until=None,
             )
             .returning(Notice.id)

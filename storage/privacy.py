@@ -43,16 +43,16 @@ def announce(session: AsyncSession, connection: Connection, event: Taken, left: 
     title = load(connection.integration).title
     due = f"{datetime.now(UTC) + left:%Y-%m-%d %H:%M} UTC"
     again = "connecting the account again, or " if event.effect is Effect.PURGE else ""
-    told = f"{title} asks to forget {_of(event)}: that is done after {due}, unless it is withdrawn "
-    told += f"before, by {again}`atom-sync events withdraw {event.id}`"
-    _log(session, connection, "privacy", "announced", told)
+    message = f"{title} asks to forget {_of(event)}: that is done after {due}, unless it is "
+    message += f"withdrawn before, by {again}`atom-sync events withdraw {event.id}`"
+    _log(session, connection, "privacy", "announced", message)
 
 
 def belied(session: AsyncSession, connection: Connection, event: Taken) -> None:
     """Nothing is done for an event that says our access is over, while the vendor grants it."""
     title = load(connection.integration).title
-    told = f"{title} delivered {event.type}, but still lets us in: nothing was changed"
-    _log(session, connection, "privacy" if event.effect.is_duty else "revoke", "refused", told)
+    message = f"{title} delivered {event.type}, but still lets us in: nothing was changed"
+    _log(session, connection, "privacy" if event.effect.is_duty else "revoke", "refused", message)
 
 
 async def comply(session: AsyncSession, connection: Connection, event: Taken) -> None:
@@ -60,17 +60,18 @@ async def comply(session: AsyncSession, connection: Connection, event: Taken) ->
     title, of = load(connection.integration).title, _of(event)
     if event.effect is Effect.PURGE:
         count = await _purge(session, connection.id)
-        outcome, told = "purged", f"{title} asked to forget the account: {count:,} records deleted"
+        outcome = "purged"
+        message = f"{title} asked to forget the account: {count:,} records deleted"
     elif event.effect is Effect.ERASE and (event.key or event.where):
         await _empty(session, connection, event)
-        outcome, told = "erased", f"{title} asked to forget {of}: nothing of it is left"
+        outcome, message = "erased", f"{title} asked to forget {of}: nothing of it is left"
     elif event.effect is Effect.ERASE:
         outcome = "asked"
-        told = f"{title} asks to forget {of}: find it at {title}, and what is held of it here"
+        message = f"{title} asks to forget {of}: find it at {title}, and what is held of it here"
     else:
         outcome = "asked"
-        told = f"{title}: a person asks what is held of them in {of}; answer within 30 days"
-    _log(session, connection, "privacy", outcome, told)
+        message = f"{title}: a person asks what is held of them in {of}; answer within 30 days"
+    _log(session, connection, "privacy", outcome, message)
 
 
 async def reconnected(session: AsyncSession, connection_ids: Sequence[UUID]) -> set[UUID]:

@@ -1,4 +1,4 @@
-"""What each sync did, and the flag by which a worker's syncs are told to stop."""
+"""What each sync did, and the flag that tells a worker's syncs to stop."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -86,7 +86,7 @@ async def finish(
     """Notes how a sync ended, on the run and on its connection.
 
     `failure` says who must act on an `error`, and `wait` how long the vendor asked us to wait;
-    `stopped`, that it was told to leave early.
+    `stopped`, that we asked the sync to leave early.
     """
     status = "failed" if error else "stopped" if stopped else "completed"
     took = func.extract("epoch", func.clock_timestamp() - SyncRun.started_at)
@@ -99,7 +99,7 @@ async def finish(
                 status=status,
                 failure=failure if error else None,
                 message=error or "",
-                streams={name: _told(outcome) for name, outcome in outcomes.items()},
+                streams={name: _outcome_as_json(outcome) for name, outcome in outcomes.items()},
                 requests=requests,
                 seconds=cast(took, Double),
             )
@@ -123,17 +123,17 @@ async def break_off(
     *,
     revoked_at: datetime | None = None,
 ) -> None:
-    """The connection waits for its tenant, who is told so; `revoked_at` if the vendor told us.
+    """The connection waits for its tenant, whom we notify; `revoked_at` if the vendor revoked it.
 
-    What the vendor tells late, of a consent that was given or proven anew since, counts no more.
+    A late report of the vendor's, on a consent given or proven anew since, counts no more.
     """
     granted_at = (
         select(func.coalesce(Grant.refreshed_at, Grant.created_at))
         .where(Grant.id == connection.grant_id)
         .scalar_subquery()
     )
-    # Not if the tenant has paused or renewed the connection while the sync was failing. What waits
-    # for a new consent may be told to be over for good: its token was refused a moment before.
+    # Not if the tenant has paused or renewed the connection while the sync was failing. The
+    # vendor may revoke for good what waits for a new consent: it refused its token just before.
     stands = [Status.ACTIVE, *([Status.NEEDS_REAUTH] if revoked_at else [])]
     broken = await session.scalar(
         update(ConnectionRow)
@@ -162,7 +162,7 @@ async def break_off(
         )
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "rows": outcome.inserted + outcome.updated,
         "deletes": outcome.deleted,
@@ -258,7 +258,7 @@ async def request_stop(database: Database, worker: str) -> None:
 
 
 async def clear_stop(database: Database, worker: str) -> None:
-    """A worker starts: what its predecessor was told is over."""
+    """A worker starts: clears the stop that we asked of its predecessor."""
     await _flag(database, worker, stopping_at=None)
 
 

@@ -119,8 +119,8 @@ def worth(
     standing: Mapping[str, Standing],
     now: datetime,
 ) -> Worth:
-    """What these give a tenant that is on `current`; `past_due` and `standing` are as this told
-    them before."""
+    """What these give a tenant that is on `current`; `past_due` and `standing` are what this
+    function returned before."""
     begun = [each for each in rules.ours(subscriptions) if each.status not in NEVER_BEGAN]
     if not begun:
         return Worth()

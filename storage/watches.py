@@ -203,8 +203,10 @@ async def forget(session: AsyncSession, id: UUID) -> None:
     await session.execute(delete(WatchRow).where(WatchRow.id == id))
 
 
-async def told(session: AsyncSession, connection_id: UUID, vendor_id: str, *, lost: bool) -> None:
-    """The vendor asks for a renewal, or has dropped the watch: it is looked after at once."""
+async def note_lifecycle(
+    session: AsyncSession, connection_id: UUID, vendor_id: str, *, lost: bool
+) -> None:
+    """The vendor asks for a renewal, or has dropped the watch: makes the watch due at once."""
     of = (WatchRow.connection_id == connection_id, WatchRow.vendor_id == vendor_id)
     # A lost one is as good as expired: a new one is made, and what was missed is read.
     changes = {"renew_at": func.now()} | ({"expires_at": WatchRow.confirmed_at} if lost else {})
@@ -237,7 +239,7 @@ async def known(database: Database, vault: Vault, integration: str, vendor_id: s
 
 
 async def until(database: Database, connection_id: UUID, now: datetime) -> datetime | None:
-    """Up to when the connection's changes are told to us; None where that is not so now."""
+    """Up to when the vendor sends us the connection's changes; None where it does not now."""
     query = select(func.min(WatchRow.expires_at), func.count()).where(
         WatchRow.connection_id == connection_id,
         WatchRow.status == "active",

@@ -76,8 +76,8 @@ class Looked:
 
     def __str__(self) -> str:
         names = ("made", "renewed", "ended", "refused", "missed")
-        told = [f"{getattr(self, name)} {name}" for name in names if getattr(self, name)]
-        return ", ".join(told) or "all stand"
+        counts = [f"{getattr(self, name)} {name}" for name in names if getattr(self, name)]
+        return ", ".join(counts) or "all stand"
 
 
 async def look_after(station: Station, now: datetime) -> Looked:
@@ -133,7 +133,7 @@ async def _look_after_one(
 async def _make(
     station: Station, resource: str, former: Kept | None, looked: Looked, now: datetime
 ) -> None:
-    """A new watch. What changed before it stood is read after, unless a former one told of it."""
+    """A new watch. We read what changed before it stood, unless a former watch reported it."""
     id, secret = uuid4(), token_urlsafe(32)
     answer = await station.client.run(station.watch.create(_wanted(station, id, resource, secret)))
     async with station.database.transaction(station.connection.tenant_id) as session:

@@ -79,12 +79,12 @@ def test_a_tier_decides_how_often_each_kind_of_integration_is_polled(
 @pytest.mark.parametrize("kind", [SyncType.PUSH, SyncType.HYBRID])
 def test_an_integration_whose_webhooks_do_not_work_is_polled_like_any_other(kind: SyncType) -> None:
     of_secret: dict[str, Any] = {"sync_type": kind, "webhook": WEBHOOK}
-    assert rhythm(Tier.TEAM, **of_secret).told(()) == {"contacts"}
-    assert rhythm(Tier.TEAM, configured=False, **of_secret).told(()) == frozenset()
-    assert rhythm(Tier.TEAM, sync_type=kind).told(()) == frozenset()
+    assert rhythm(Tier.TEAM, **of_secret).covered_streams(()) == {"contacts"}
+    assert rhythm(Tier.TEAM, configured=False, **of_secret).covered_streams(()) == frozenset()
+    assert rhythm(Tier.TEAM, sync_type=kind).covered_streams(()) == frozenset()
     of_watch = rhythm(Tier.ENTERPRISE, **of_secret, watch=WATCH)
-    assert of_watch.told(["all"]) == {"contacts"}
-    assert of_watch.told(["something else"]) == frozenset()
+    assert of_watch.covered_streams(["all"]) == {"contacts"}
+    assert of_watch.covered_streams(["something else"]) == frozenset()
     watched, lost = (Plan(of_watch, ids(1)[0], w).intervals for w in (["all"], []))
     assert watched["contacts"] == SYNC_INTERVALS[Tier.ENTERPRISE][kind]
     assert lost["contacts"] == 5 * MINUTE

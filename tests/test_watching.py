@@ -263,12 +263,12 @@ async def test_a_lifecycle_notice_renews_at_once_and_a_lost_watch_is_replaced(wa
     (vendor_id,) = walk.vendor.standing()
     tenant_id, connection_id = walk.stocked.tenant_id, walk.stocked.connection_id
     async with walk.database.transaction(tenant_id) as session:
-        await watches.told(session, connection_id, vendor_id, lost=False)
+        await watches.note_lifecycle(session, connection_id, vendor_id, lost=False)
     walk.vendor.clock.at = datetime.now(UTC) + timedelta(minutes=1)
     assert (await walk.look(station)).renewed == 1
     walk.vendor.ends.clear()
     async with walk.database.transaction(tenant_id) as session:
-        await watches.told(session, connection_id, vendor_id, lost=True)
+        await watches.note_lifecycle(session, connection_id, vendor_id, lost=True)
     looked = await walk.look(station)
     assert (looked.made, looked.missed) == (1, 1)
 

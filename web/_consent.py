@@ -92,7 +92,7 @@ async def finish(
 async def failed(
     shared: Runtime, session: Session, integration: str, outcome: str, text: str
 ) -> dict[str, Any]:
-    """A consent that came to nothing: logged, and told on the page."""
+    """Logs a consent that came to nothing, and gives the note that the page shows."""
     async with shared.database.transaction(session.tenant_id) as transaction:
         record(
             transaction,

@@ -1,8 +1,8 @@
 """Whether we hear what vendors say: when we did not, the time is written down for a read to close.
 
 A web process says every few seconds that it is there. The first one that comes back after none was
-notes a gap for whatever is told by webhooks. So does a vendor whose deliveries were all refused for
-some time, once one is accepted again: a secret had been changed on one side.
+notes a gap for whatever vendors send by webhook. So does a vendor whose deliveries were all refused
+for some time, once one is accepted again: a secret had been changed on one side.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Coverage:
             self._note(connector, heard, since, "deliveries could not be proven")
 
     async def unreadable(self, connector: Connector) -> None:
-        """The vendor told us something, and we do not know what."""
+        """The vendor sent a delivery that we cannot read."""
         heard = self._heard.setdefault(connector.name, _Heard())
         since = datetime.now(UTC) - UNNOTICED
         self._note(connector, heard, since, "a delivery could not be read")

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connectors import RateLimit
 from connectors._budget import Budget
 from deployments import stripe_events
-from web._problems import Problem, answer, told
+from web._problems import Problem, answer, problem_for
 
 MAX_BODY = 64 * 1024
 # Vendors send whole records.
@@ -114,7 +114,7 @@ class BodyLimit:
         try:
             held = Held(most, declared)
         except HTTPException as error:
-            await answer(told(error))(scope, receive, send)
+            await answer(problem_for(error))(scope, receive, send)
             return
 
         async def counted() -> Message:

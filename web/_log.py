@@ -1,7 +1,7 @@
 """Lines of JSON: one for each request, what was asked and how it ended, with nothing secret in it.
 
 Paths hold link secrets and queries hold codes, so the line names the route, never the address. Of
-an exception its kind and place are told, for its text may hold anything.
+an exception it names the kind and the place, for the text may hold anything.
 """
 
 import json
@@ -12,7 +12,7 @@ from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from web._problems import answer, places, told
+from web._problems import answer, places, problem_for
 
 log = logging.getLogger("atom-sync.access")
 UNMATCHED = "unmatched"
@@ -76,7 +76,7 @@ class AccessLog:
         except Exception as error:
             # Not raised on: the server would log the error's text, which may hold anything.
             if not status:
-                await answer(told(error))(scope, receive, noted)
+                await answer(problem_for(error))(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - started
             log.info("%s", json.dumps(_line(scope, status, seconds, request_id)))

@@ -31,8 +31,8 @@ QUIET, LONGEST = timedelta(seconds=2), timedelta(seconds=5)
 log = logging.getLogger("atom-sync.owed")
 
 Job = Callable[[Runtime], Awaitable[None]]
-# Whose texts are ours, and safe to show.
-TOLD = (ConnectorError, DatabaseUnavailableError, PrefectUnavailableError, SettingsError)
+# Errors whose texts are ours, and safe to show.
+SAFE_ERRORS = (ConnectorError, DatabaseUnavailableError, PrefectUnavailableError, SettingsError)
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def _repeat(
             name = getattr(job, "__name__", "").strip("_")
             try:
                 await job(runtime)
-            except TOLD as error:
+            except SAFE_ERRORS as error:
                 trouble = str(error)
             except Exception as error:
                 # A fault of ours in one job must not end the others. Its text may hold anything.

@@ -17,7 +17,7 @@ from connectors import ConnectorError
 from settings import SettingsError
 from storage import StorageError
 from storage.connect_sessions import LinkRefusedError
-from web._problems import Problem, told
+from web._problems import Problem, problem_for
 
 FOLDER = Path(__file__).parent / "templates"
 STYLE = (FOLDER / "style.css").read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ class PageRoute(APIRoute):
                     "This is not set up yet. Whoever runs this service has to finish that first.",
                 )
             except (StorageError, ConnectorError, Problem) as error:
-                found = told(error)
+                found = problem_for(error)
                 answer = problem(found.status, "That did not work", sentence(found))
                 answer.headers.update(found.headers)
                 return answer

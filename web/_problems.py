@@ -1,6 +1,6 @@
 """Errors as clients get them: problem details (RFC 9457), and nothing that should not leave.
 
-A `Problem` is raised where a request is refused; what the layers below raise is told here, once:
+Code that refuses a request raises a `Problem`; `problem_for` maps what the layers below raise:
 
 NotFoundError                404     DatabaseUnavailableError    503, Retry-After
 RateLimitedError             503, Retry-After                    ProviderUnavailableError  503
@@ -119,11 +119,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
-    return answer(told(error))
+    return answer(problem_for(error))
 
 
-def told(error: Exception) -> Problem:
-    """What a client learns of an error."""
+def problem_for(error: Exception) -> Problem:
+    """The problem that a client gets for an error."""
     match error:
         case Problem():
             return error

@@ -34,7 +34,7 @@ def checked(url: str, settings: Settings) -> str:
 
 
 def host_of(url: str) -> str:
-    """What a person is told of where a link leads."""
+    """The host that the page shows a person: where the link leads."""
     found = _URL.fullmatch(url)
     return _place(found) if found else ""
 

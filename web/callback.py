@@ -42,7 +42,7 @@ async def callback_of(
 
 
 async def _returned(visit: Visit, named: str | None) -> Response:
-    """An answer is read when it is first brought, and what came of it told each time after."""
+    """Reads an answer on its first return, and shows the same outcome on each later return."""
     values = _values(visit.request.query_params)
     state = _state(visit, values, named)
     database = visit.shared.database
@@ -61,13 +61,13 @@ async def _returned(visit: Visit, named: str | None) -> Response:
             visit, session, state, back.outcome or await _awaited(visit, back, state)
         )
     try:
-        told = await _outcome(visit, session, load(state.integration), state, values)
+        outcome = await _outcome(visit, session, load(state.integration), state, values)
     except Exception:
         with suppress(StorageError):  # they would wait for nothing
             await connect_sessions.settle(database, session, state.id, BROKEN_OFF)
         raise
-    await connect_sessions.settle(database, session, state.id, told)
-    return await _seen(visit, session, state, told)
+    await connect_sessions.settle(database, session, state.id, outcome)
+    return await _seen(visit, session, state, outcome)
 
 
 async def _outcome(
@@ -94,34 +94,34 @@ async def _granted(
             held = Held(state.integration, tokens, accounts)
             await connect_sessions.hold(shared.database, shared.vault, session, state.id, held)
             return CHOOSE
-        told = await finish(shared, session, state.integration, tokens, accounts)
+        outcome = await finish(shared, session, state.integration, tokens, accounts)
     except ConnectorError as error:
         text = mishap(connector, error)
         return await failed(shared, session, state.integration, "exchange", text)
     except SettingsError:
         return note("problem", f"{connector.title} cannot be connected here any more.")
     visit.request.app.state.wake_owed()
-    return told
+    return outcome
 
 
 async def _awaited(visit: Visit, back: Return, state: State) -> dict[str, Any]:
     """What comes of the first return, which is under way in this moment."""
     for _ in range(int(PATIENCE / POLL)):
         await asyncio.sleep(POLL)
-        told = await connect_sessions.outcome(visit.shared.database, back.session, state.id)
-        if told is not None:
-            return told
+        outcome = await connect_sessions.outcome(visit.shared.database, back.session, state.id)
+        if outcome is not None:
+            return outcome
     return note("doubt", "This is still under way: load this page again in a moment.")
 
 
 async def _seen(
-    visit: Visit, session: Session, state: State, told: dict[str, Any]
+    visit: Visit, session: Session, state: State, outcome: dict[str, Any]
 ) -> RedirectResponse:
-    """On to where that is told, the same for each return."""
-    if told == CHOOSE:
+    """On to the page that shows the outcome, the same for each return."""
+    if outcome == CHOOSE:
         where = f"/connect/{session.id}/accounts/{state.id}"
         return RedirectResponse(where, 303, HEADERS)
-    await connect_sessions.put_note(visit.shared.database, session, told)
+    await connect_sessions.put_note(visit.shared.database, session, outcome)
     return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
 
 

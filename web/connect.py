@@ -106,10 +106,10 @@ async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> 
     if not accounts:
         return await _choices(visit, session, state_id, held, problem="Choose at least one.")
     held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=True)
-    told = await finish(shared, session, held.integration, held.tokens, accounts)
-    await connect_sessions.settle(shared.database, session, state_id, told)
+    outcome = await finish(shared, session, held.integration, held.tokens, accounts)
+    await connect_sessions.settle(shared.database, session, state_id, outcome)
     visit.request.app.state.wake_owed()
-    return await _back(visit, session, told)
+    return await _back(visit, session, outcome)
 
 
 @router.post("/connect/{session_id}/key/{integration}")
@@ -127,12 +127,12 @@ async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) 
         value=(fields.get("key") or [""])[0],
     )
     if verdict.works is False:
-        told = note("problem", f"{verdict.message}. It was not stored.")
+        outcome = note("problem", f"{verdict.message}. It was not stored.")
     elif verdict.works is None:
-        told = note("doubt", f"{sentence(verdict.message)} It was stored all the same.")
+        outcome = note("doubt", f"{sentence(verdict.message)} It was stored all the same.")
     else:
-        told = note("done", f"{verdict.message}. It is stored, encrypted.")
-    return await _back(visit, session, told)
+        outcome = note("done", f"{verdict.message}. It is stored, encrypted.")
+    return await _back(visit, session, outcome)
 
 
 @router.post("/connect/{session_id}/forget/{integration}")
@@ -159,8 +159,8 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
     )
     name = found.account_name or found.account_id
     kept = "Its data was deleted." if purge else "The data that was read stays."
-    told = note("done", f"{connector.title} is disconnected: {name}. {kept}")
-    return await _back(visit, session, told)
+    outcome = note("done", f"{connector.title} is disconnected: {name}. {kept}")
+    return await _back(visit, session, outcome)
 
 
 async def _open(visit: Visit, secret: str) -> Response:
@@ -196,13 +196,13 @@ async def _reconnect(visit: Visit, signed: str) -> Response:
 async def _page(visit: Visit, session: Session) -> Response:
     shared = visit.shared
     tenant = await tenants.get(shared.database, session.tenant_id)
-    told = await connect_sessions.take_note(shared.database, session)
+    shown = await connect_sessions.take_note(shared.database, session)
     return page(
         "connect.html",
         tenant=tenant.name,
         session=session,
         entries=await _overview.entries(shared, session),
-        note=told,
+        note=shown,
         token=visit.form_token(session),
         return_host=_return_url.host_of(session.return_url or ""),
     )
@@ -227,9 +227,9 @@ async def _choices(
     )
 
 
-async def _back(visit: Visit, session: Session, told: dict[str, str]) -> Response:
-    """To the session's page, which tells how it went."""
-    await connect_sessions.put_note(visit.shared.database, session, told)
+async def _back(visit: Visit, session: Session, outcome: dict[str, str]) -> Response:
+    """To the session's page, which shows the outcome."""
+    await connect_sessions.put_note(visit.shared.database, session, outcome)
     return _seen(session)
 
 

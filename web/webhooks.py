@@ -39,7 +39,7 @@ from storage.inbox import Arrival
 from web._coverage import Coverage
 from web._inbox import BusyError, Inbox
 from web._limits import MAX_DELIVERY, Held
-from web._problems import Problem, answer, told
+from web._problems import Problem, answer, problem_for
 from web._proofs import Proofs
 
 log = logging.getLogger("atom-sync.webhooks")
@@ -254,7 +254,7 @@ class Gate:
         except ClientDisconnect:
             return  # nobody is there to be answered
         except Exception as error:
-            response = answer(told(error))
+            response = answer(problem_for(error))
         response.headers["cache-control"] = "no-store"
         response.headers["x-content-type-options"] = "nosniff"
         await response(scope, receive, send)
@@ -278,7 +278,7 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         raise
     except HTTPException as error:
         DELIVERIES.labels(known, "size" if error.status_code == 413 else "room").inc()
-        return answer(told(error))
+        return answer(problem_for(error))
 
 
 def _ingress(scope: Scope) -> Ingress:
