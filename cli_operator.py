@@ -398,7 +398,7 @@ async def _tenants(settings: Settings) -> list[tenants.Tenant]:
 async def _delete(
     settings: Settings, slug: str, progress: Callable[[int], None]
 ) -> tuple[bool, billing_endings.Ended]:
-    from web._desk import desk
+    from web._disconnector import disconnector
 
     await check_schema(local.database_url_of(settings), settings.atom_schema)
     async with (
@@ -409,7 +409,9 @@ async def _delete(
         with suppress(NotFoundError):
             tenant = await tenants.by_slug(runtime.database, slug)
             ended = await billing_endings.end_or_owe(selling, runtime.database, tenant.id)
-        gone = await erasure.part_with(desk(runtime), slug, wait=VENDOR_WAIT, progress=progress)
+        gone = await erasure.part_with(
+            disconnector(runtime), slug, wait=VENDOR_WAIT, progress=progress
+        )
         return gone, ended
 
 

@@ -36,7 +36,7 @@ from connectors._client import Transport
 from connectors._oauth import answered, authorize_url, exchange, identify
 from deployments import local
 from deployments._prefect import connected
-from deployments.triggers import follow, start_sync
+from deployments.triggers import each_ended, start_sync
 from deployments.webhooks import address_of, is_enabled
 from settings import Settings, SettingsError, variables_of
 from storage import connections, grants, inbox, records, tenants
@@ -237,7 +237,7 @@ async def _sync_all(
         bar = progress.add_task(f"{trigger}: flow runs", total=len(by_run), rows="0")
         counting = asyncio.create_task(_count(database, progress, bar))
         try:
-            async for ended in follow(client, list(by_run)):
+            async for ended in each_ended(client, list(by_run)):
                 state = ended.state
                 progress.advance(bar)
                 if state is not None and state.name == "Skipped":

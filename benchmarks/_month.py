@@ -12,7 +12,7 @@ from uuid import UUID
 
 from benchmarks.vendor.benchmark import connector
 from connectors import Connector
-from deployments.tiers import EPOCH, SYNC_INTERVALS, Plan, Rhythm, shards_of
+from deployments.tiers import EPOCH, SYNC_INTERVALS, PollPlan, PollPolicy, shards_of
 from storage.models import Tier
 
 MINUTE, WEEK = timedelta(minutes=1), timedelta(weeks=1)
@@ -40,11 +40,11 @@ def month(connections: int, names: Sequence[str]) -> Month:
     groups = [(name, tier) for name in names for tier in Tier]
     size = connections // len(groups)
     for name, tier in groups:
-        rhythm = _rhythm(name, tier)
+        policy = _policy(name, tier)
         firsts: Counter[int] = Counter()
         for _ in range(size):
             connection_id = UUID(int=chance.getrandbits(128), version=4)
-            plan = Plan(rhythm, connection_id, shards=shards_of(size))
+            plan = PollPlan(policy, connection_id, shards=shards_of(size))
             first = plan.next_due(EPOCH)
             firsts[int((first - EPOCH) / MINUTE)] += 1
             if plan.next_due(first) - first != SYNC_INTERVALS[tier][connector.sync_type]:
@@ -56,6 +56,6 @@ def month(connections: int, names: Sequence[str]) -> Month:
     return Month(minutes, off)
 
 
-def _rhythm(name: str, tier: Tier) -> Rhythm:
+def _policy(name: str, tier: Tier) -> PollPolicy:
     found = Connector(**{**vars(connector), "name": name})
-    return Rhythm(connector=found, tier=tier, configured=False, table=SYNC_INTERVALS)
+    return PollPolicy(connector=found, tier=tier, configured=False, table=SYNC_INTERVALS)

@@ -26,7 +26,7 @@ from benchmarks import _machine
 from connectors import Account, load
 from connectors._token_answers import Tokens
 from deployments import local
-from deployments.triggers import follow
+from deployments.triggers import each_ended
 from deployments.webhooks import address_of
 from settings import Settings, untouched
 from storage import grants, tenants
@@ -161,7 +161,7 @@ async def _empty_run(settings: Settings) -> float:
         deployment = await client.read_deployment_by_name(EMPTY)
         began = time.perf_counter()
         run = await client.create_flow_run_from_deployment(deployment.id)
-        async for _ in follow(client, [run.id], every=0.05):
+        async for _ in each_ended(client, [run.id], every=0.05):
             continue
         return time.perf_counter() - began
 

@@ -333,7 +333,7 @@ def _undeclared(connector: Connector, budget: str) -> str:
 def _spending(
     connector: Connector, account_id: str, request: Request, limit: RateLimit
 ) -> tuple[RateLimit, tuple[str, str, str], int]:
-    """A limit, whose it is, and what the request takes of it."""
+    """The limit, the key of its owner, and the cost of the request."""
     owner = account_id if limit.scope == "account" else APP
     return limit, (connector.name, limit.name, owner), min(request.cost, limit.amount)
 

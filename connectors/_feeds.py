@@ -1,6 +1,6 @@
-"""Events that a vendor keeps for who asks: calls that it holds open until something happens.
+"""Feeds of events: we call the vendor, which holds the call open until something happens.
 
-No address of ours is called: we listen. Values and generators that do no I/O.
+The vendor calls no address of ours. Values and generators that do no I/O.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -225,7 +225,7 @@ def is_removed(row: Record) -> bool:
     return "@removed" in row
 
 
-def follow(request: Request, link: str | None) -> Generator[Request, Response, Response]:
+def get_page(request: Request, link: str | None) -> Generator[Request, Response, Response]:
     """The answer to a delta's first request, or to a link that it gave, which costs 1.
 
     A link that Graph no longer knows is an expired checkpoint, with 410 and its relatives alike;

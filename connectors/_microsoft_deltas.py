@@ -22,7 +22,7 @@ from connectors import (
     Request,
     Response,
 )
-from connectors._microsoft import changes, follow, is_removed, onward
+from connectors._microsoft import changes, get_page, is_removed, onward
 from connectors._paging import Read
 from connectors._parts import ask_each
 from connectors._versions import parse_time
@@ -125,7 +125,7 @@ def _latest(begin: Request) -> Generator[Any, Any, str | None]:
         response = yield begin
         link, ended = onward(response, None)
         while not ended:
-            response = yield from follow(begin, link)
+            response = yield from get_page(begin, link)
             link, ended = onward(response, link)
     except ContractError:
         return None
@@ -136,7 +136,7 @@ def _asked(sizes: list[Request], link: str | None) -> Generator[Any, Any, Respon
     """The answer, of the largest page that Graph manages; larger ones are not tried again."""
     while True:
         try:
-            return (yield from follow(sizes[0], link))
+            return (yield from get_page(sizes[0], link))
         except ProviderUnavailableError:
             # A link fixes the parameters: only a size that is asked for in a header still counts.
             if len(sizes) == 1 or (link and sizes[1].headers == sizes[0].headers):

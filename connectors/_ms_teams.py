@@ -23,7 +23,7 @@ from connectors import (
     Response,
     Whole,
 )
-from connectors._microsoft import NEXT, REFUSED, changes, follow, onward
+from connectors._microsoft import NEXT, REFUSED, changes, get_page, onward
 from connectors._microsoft_watches import iso
 from connectors._paging import Read, rows_of
 from connectors._paging import onward as further
@@ -222,7 +222,7 @@ def messages_of_channel(channel: str) -> Read:
             ended, here = False, on or link
             while not ended:
                 followed.add(here)
-                response = yield from follow(_messages(channel, "/delta", since), here)
+                response = yield from get_page(_messages(channel, "/delta", since), here)
                 page = _channel_page(channel, response)
                 here, ended = onward(response, here)
                 kept = {"link": link} if link else {}
@@ -236,7 +236,7 @@ def messages_of_channel(channel: str) -> Read:
             listed, on = here, None
         while True:
             followed.add(on)
-            response = yield from follow(_messages(channel, ""), on)
+            response = yield from get_page(_messages(channel, ""), on)
             page, on = _channel_page(channel, response), next_page(response, on)
             if not on:
                 yield replace(page, checkpoint=Checkpoint(link=listed))
@@ -312,7 +312,7 @@ def _since(
         began = parse_time(at["began"]) if "began" in at else context.now
         while True:
             followed.add(link)
-            response = yield from follow(request(since, context), link)
+            response = yield from get_page(request(since, context), link)
             found = yield from rows(response)
             records = [row for row in found if not is_deleted(row)]
             deleted = [key(row) for row in found if is_deleted(row)]

@@ -45,7 +45,8 @@ def ask(method: str, params: Params, cursor: str | None = None) -> Request:
 
 
 def rows(method: str, records: str, params: Params, cursor: str | None) -> Rows:
-    """A page. One whose cursor has lapsed is the first again; only no next cursor is the end."""
+    """One page. An expired cursor leads to the first page again. A page without a next cursor is
+    the last."""
     params = {**params, "limit": PAGE}
     response = yield ask(method, params, cursor)
     code = code_of(response)

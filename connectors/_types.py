@@ -97,9 +97,10 @@ class Gone(StrEnum):
 class Whole:
     """A complete listing of the keys under `prefix`, as of `at`.
 
-    Stored records under it that were observed before and are not among `keys` are gone: a deleted
-    parent's children, and what a vendor tells of only by listing it no more. With `hidden` they are
-    not deleted at the vendor: the parent is no longer shown to who consented.
+    The kernel buries stored records under it that were observed before and are not among `keys`.
+    Use it for the children of a deleted parent, and where a vendor shows a deletion only by
+    listing the record no more. With `hidden` the vendor still has them: it no longer shows the
+    parent to the person who consented.
     """
 
     prefix: str

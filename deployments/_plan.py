@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments import _prefect
-from deployments._wanted import MANAGED, TIERS, Wanted, differences
+from deployments._wanted import MANAGED, TIERS, Deployment, differences
 from deployments.tiers import in_words
 
 _AT_ONCE = 8
@@ -23,7 +23,7 @@ class Change:
     action: Literal["create", "update", "delete"]
     deployment: str
     what: tuple[str, ...]
-    wanted: Wanted | None = None
+    wanted: Deployment | None = None
     former: DeploymentResponse | None = None
 
 
@@ -37,7 +37,7 @@ class Plan:
 
 
 def planned(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[Deployment],
     there: Mapping[str, DeploymentResponse],
     unknown: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
@@ -62,7 +62,7 @@ def planned(
     return Plan(tuple(changes), unchanged, tuple(problems))
 
 
-def _schedule_details(wanted: Wanted) -> Iterator[str]:
+def _schedule_details(wanted: Deployment) -> Iterator[str]:
     if wanted.schedules:
         many = f"{len(wanted.schedules)} schedules, " if len(wanted.schedules) > 1 else ""
         yield many + in_words(wanted.schedules[0].interval)

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectExcep
 
 from deployments import WORK_POOL
 from deployments._errors import PrefectUnavailableError
-from deployments._wanted import Wanted
+from deployments._wanted import Deployment
 from settings import Settings
 
 _PAGE = 200  # as many as a Prefect server gives at once (3.8)
@@ -79,7 +79,7 @@ async def make_pool(client: PrefectClient) -> None:
 
 
 async def put(
-    client: PrefectClient, wanted: Wanted, flow_id: UUID, former: DeploymentResponse | None
+    client: PrefectClient, wanted: Deployment, flow_id: UUID, former: DeploymentResponse | None
 ) -> None:
     """Makes a deployment what it should be, all at once.
 

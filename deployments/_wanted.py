@@ -26,7 +26,7 @@ class Scheduled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Deployment:
     """A deployment that should stand. Without a version, any will do.
 
     `parameter_schema` is what Prefect derives from the flow's signature.
@@ -61,7 +61,7 @@ def shard_slug(shard: int) -> str:
     return f"shard-{shard}"
 
 
-def differences(wanted: Wanted, standing: "DeploymentResponse") -> Iterator[str]:
+def differences(wanted: Deployment, standing: "DeploymentResponse") -> Iterator[str]:
     """What is to be changed of one that stands, in words.
 
     Whether it is paused, or a schedule of it, is the operator's to say; so are further tags. A
@@ -92,7 +92,7 @@ def differences(wanted: Wanted, standing: "DeploymentResponse") -> Iterator[str]
     yield from _of_schedules(wanted, standing)
 
 
-def _of_schedules(wanted: Wanted, standing: "DeploymentResponse") -> Iterator[str]:
+def _of_schedules(wanted: Deployment, standing: "DeploymentResponse") -> Iterator[str]:
     there = {schedule.slug: schedule for schedule in standing.schedules}
     for schedule in wanted.schedules:
         found = there.pop(schedule.slug, None)

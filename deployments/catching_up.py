@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from connectors import load
 from deployments._prefect import connected
 from deployments._wanted import shard_slug, tier_name
-from deployments.tiers import HOURLY, Rhythm, shards_of
+from deployments.tiers import HOURLY, PollPolicy, shards_of
 from settings import Settings
 from storage import schedules
 from storage.database import Database
@@ -41,7 +41,7 @@ def _ticks_are_far(settings: Settings, group: Group) -> bool:
         connector = load(group.integration)
     except LookupError:  # `reconcile` reports it
         return False
-    return bool(connector.streams) and Rhythm.of(settings, connector, group.tier).tick > HOURLY
+    return bool(connector.streams) and PollPolicy.of(settings, connector, group.tier).tick > HOURLY
 
 
 async def _start(client: PrefectClient, database: Database, group: Group) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from connectors import SyncType, load
-from deployments.tiers import Plan, Rhythm, in_words, shards_of, unset
+from deployments.tiers import PollPlan, PollPolicy, in_words, shards_of, unset
 from settings import Settings
 from storage import Status, checkpoints, feeds, gaps, schedules
 from storage.connections import Connection
@@ -129,11 +129,11 @@ async def explain(
     connector = load(connection.integration)
     if not connector.streams:
         raise LookupError(f"{connector.title} has no streams: nothing of it is synced")
-    rhythm = Rhythm.of(settings, connector, connection.tier)
+    policy = PollPolicy.of(settings, connector, connection.tier)
     timing = await schedules.timing(database, connection)
     size = await schedules.group_size(database, connection.integration, connection.tier)
-    plan = Plan(rhythm, connection.id, tuple(timing.watches), shards_of(size))
-    covered = rhythm.covered_streams(plan.watched)
+    plan = PollPlan(policy, connection.id, tuple(timing.watches), shards_of(size))
+    covered = policy.covered_streams(plan.watched)
     ends = [until for until in timing.watches.values() if until is not None]
     due = timing.next_due_at
     active = connection.status is Status.ACTIVE
@@ -142,11 +142,11 @@ async def explain(
     return Explained(
         connection=connection,
         intervals=plan.intervals,
-        because={stream: because(rhythm, stream, covered) for stream in plan.intervals},
+        because={stream: because(policy, stream, covered) for stream in plan.intervals},
         due_at=due,
         next_at=plan.ticks.first(max(due, now)) if due is not None and active else None,
         covered_streams=covered,
-        webhooks=_webhooks(settings, rhythm, timing, now),
+        webhooks=_webhooks(settings, policy, timing, now),
         watched_until=min(ends, default=None),
         open_gaps=await gaps.of_connection(database, connection.id),
         feed=await feeds.state(database, connection.id),
@@ -155,11 +155,11 @@ async def explain(
     )
 
 
-def because(rhythm: Rhythm, stream: str, covered_streams: Collection[str]) -> str:
+def because(policy: PollPolicy, stream: str, covered_streams: Collection[str]) -> str:
     """Why a stream is polled as often as it is, by a connection whose webhooks cover these."""
-    connector, tier = rhythm.connector, rhythm.tier
+    connector, tier = policy.connector, policy.tier
     kind = connector.sync_type if stream in covered_streams else SyncType.PULL
-    asked = rhythm.table[tier][kind]
+    asked = policy.table[tier][kind]
     if asked < connector.floor:
         return f"{connector.title} allows no more ({tier} would have it {in_words(asked)})"
     if stream in covered_streams or connector.sync_type is SyncType.PULL:
@@ -169,8 +169,8 @@ def because(rhythm: Rhythm, stream: str, covered_streams: Collection[str]) -> st
     return f"{tier} and {why}"
 
 
-def _webhooks(settings: Settings, rhythm: Rhythm, timing: Timing, now: datetime) -> str:
-    connector = rhythm.connector
+def _webhooks(settings: Settings, policy: PollPolicy, timing: Timing, now: datetime) -> str:
+    connector = policy.connector
     if connector.webhook is None:
         return f"no, there are none for {connector.title}"
     if missing := unset(settings, connector):

@@ -95,7 +95,7 @@ class Services:
         async with connected(self.settings) as client:
             await forget_missed(client)
         async with opened(self.settings) as database:
-            await promises.keep(self.settings, database)
+            await promises.save(self.settings, database)
 
     def start_database(self) -> None:
         if self.settings.database_url is None:

@@ -1,7 +1,7 @@
 """What the tiers promise, kept in the database, where the view `freshness` compares with it."""
 
 from connectors import all_connectors
-from deployments.tiers import Rhythm
+from deployments.tiers import PollPolicy
 from settings import Settings
 from storage import Tier, freshness
 from storage.database import Database
@@ -13,11 +13,11 @@ def intervals(settings: Settings) -> list[Interval]:
     found = []
     for connector in all_connectors():
         for tier in Tier:
-            rhythm = Rhythm.of(settings, connector, tier)
-            polled, watched = rhythm.covered_streams(()), rhythm.covered_streams(())
-            if connector.webhook is not None and rhythm.configured:
+            policy = PollPolicy.of(settings, connector, tier)
+            polled, watched = policy.covered_streams(()), policy.covered_streams(())
+            if connector.webhook is not None and policy.configured:
                 watched = frozenset(connector.webhook.covers)
-            every, every_watched = rhythm.intervals(polled), rhythm.intervals(watched)
+            every, every_watched = policy.intervals(polled), policy.intervals(watched)
             found += [
                 Interval(connector.name, tier, stream, every[stream], every_watched[stream])
                 for stream in every
@@ -25,6 +25,6 @@ def intervals(settings: Settings) -> list[Interval]:
     return found
 
 
-async def keep(settings: Settings, database: Database) -> bool:
+async def save(settings: Settings, database: Database) -> bool:
     """The database knows what is promised; whether that is anything new."""
     return await freshness.keep_intervals(database, intervals(settings))

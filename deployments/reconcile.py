@@ -15,8 +15,8 @@ from prefect.client.orchestration import PrefectClient
 from connectors import load
 from deployments import _prefect, static
 from deployments._plan import Plan, carry_out, planned
-from deployments._wanted import MANAGED, TIERS, Scheduled, Wanted, shard_slug, tier_name
-from deployments.tiers import EPOCH, Rhythm, in_words, shards_of
+from deployments._wanted import MANAGED, TIERS, Deployment, Scheduled, shard_slug, tier_name
+from deployments.tiers import EPOCH, PollPolicy, in_words, shards_of
 from settings import Settings
 from storage import schedules
 from storage.database import Database
@@ -80,7 +80,7 @@ async def _reconcile(
 
 def tier_deployments(
     settings: Settings, groups: Iterable[Group]
-) -> tuple[list[Wanted], dict[str, str]]:
+) -> tuple[list[Deployment], dict[str, str]]:
     """The deployments for these groups; and those that cannot be made here, with the reason."""
     wanted, problems = [], {}
     for group in groups:
@@ -91,17 +91,17 @@ def tier_deployments(
             problems[tier_name(group.integration, group.tier)] = str(error)
             continue
         if connector.streams:
-            wanted.append(tier_deployment(Rhythm.of(settings, connector, group.tier), group))
+            wanted.append(tier_deployment(PollPolicy.of(settings, connector, group.tier), group))
     return wanted, problems
 
 
-def tier_deployment(rhythm: Rhythm, group: Group) -> Wanted:
+def tier_deployment(policy: PollPolicy, group: Group) -> Deployment:
     """The deployment for one integration and tier: a schedule for each shard."""
     shards = shards_of(group.connections)
-    return Wanted(
+    return Deployment(
         entrypoint=ENTRYPOINT,
         name=tier_name(group.integration, group.tier).partition("/")[2],
-        description=_description(rhythm, group.connections, shards),
+        description=_description(policy, group.connections, shards),
         tags=frozenset({MANAGED, f"integration:{group.integration}", f"tier:{group.tier}"}),
         version=version(),
         parameters={"integration": group.integration, "tier": str(group.tier)},
@@ -110,8 +110,8 @@ def tier_deployment(rhythm: Rhythm, group: Group) -> Wanted:
         schedules=tuple(
             Scheduled(
                 slug=shard_slug(shard),
-                interval=rhythm.tick,
-                anchor=EPOCH + rhythm.ticks(shard).offset,
+                interval=policy.tick,
+                anchor=EPOCH + policy.ticks(shard).offset,
                 parameters={"shard": shard, "shards": shards},
             )
             for shard in range(shards)
@@ -119,16 +119,16 @@ def tier_deployment(rhythm: Rhythm, group: Group) -> Wanted:
     )
 
 
-def _description(rhythm: Rhythm, connections: int, shards: int) -> str:
-    title, tier = rhythm.connector.title, rhythm.tier
+def _description(policy: PollPolicy, connections: int, shards: int) -> str:
+    title, tier = policy.connector.title, policy.tier
     many = "1 connection" if connections == 1 else f"{how_many(connections)} connections"
     parts = f", in {shards} parts at different times" if shards > 1 else ""
     return "\n".join(
         (
             f"Syncs what is due of {title}, for tenants on {tier}: {many}{parts}.",
             "",
-            f"It looks {in_words(rhythm.tick)}.",
-            *(f"* {line}" for line in _polls(rhythm)),
+            f"It looks {in_words(policy.tick)}.",
+            *(f"* {line}" for line in _polls(policy)),
             "",
             "Made from the database by `atom-sync deploy`, which undoes other changes made here; a"
             " paused schedule stays paused.",
@@ -136,11 +136,11 @@ def _description(rhythm: Rhythm, connections: int, shards: int) -> str:
     )
 
 
-def _polls(rhythm: Rhythm) -> Iterator[str]:
+def _polls(policy: PollPolicy) -> Iterator[str]:
     """Which streams are read how often, in words."""
-    connector = rhythm.connector
-    covered = connector.webhook.covers if connector.webhook and rhythm.configured else ()
-    polled, pushed = rhythm.intervals(()), rhythm.intervals(covered)
+    connector = policy.connector
+    covered = connector.webhook.covers if connector.webhook and policy.configured else ()
+    polled, pushed = policy.intervals(()), policy.intervals(covered)
     lines: dict[str, list[str]] = {}
     for stream in connector.streams:
         line = f"read {in_words(pushed[stream.name])}"

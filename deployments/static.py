@@ -12,12 +12,12 @@ from prefect.utilities.callables import parameter_schema_from_entrypoint
 
 from deployments._plan import carry_out, planned
 from deployments._prefect import standing
-from deployments._wanted import Scheduled, Wanted
+from deployments._wanted import Deployment, Scheduled
 
 _DECLARED = Path(__file__).parent.parent / "prefect.yaml"
 
 
-def declared() -> list[Wanted]:
+def declared() -> list[Deployment]:
     """The deployments as prefect.yaml declares them."""
     return [_wanted(deployment) for deployment in _read()["deployments"]]
 
@@ -47,8 +47,8 @@ def _read() -> dict[str, Any]:
     return found
 
 
-def _wanted(deployment: dict[str, Any]) -> Wanted:
-    return Wanted(
+def _wanted(deployment: dict[str, Any]) -> Deployment:
+    return Deployment(
         entrypoint=deployment["entrypoint"],
         name=deployment["name"],
         description=deployment["description"],

@@ -142,7 +142,7 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rhythm:
+class PollPolicy:
     """How often the connections of one integration and tier are polled.
 
     `configured` says that the operator has set what the integration's webhooks need.
@@ -154,7 +154,7 @@ class Rhythm:
     table: Intervals
 
     @classmethod
-    def of(cls, settings: "Settings", connector: Connector, tier: Tier) -> "Rhythm":
+    def of(cls, settings: "Settings", connector: Connector, tier: Tier) -> "PollPolicy":
         """As the operator's settings have it."""
         return cls(
             connector=connector,
@@ -205,13 +205,13 @@ class Rhythm:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PollPlan:
     """How often one connection is polled, and when it is due.
 
     `watched` are the resources of its live watches; `shards` is how many its schedule has.
     """
 
-    rhythm: Rhythm
+    policy: PollPolicy
     connection_id: UUID
     watched: Collection[str] = ()
     shards: int = 1
@@ -219,7 +219,7 @@ class Plan:
     @cached_property
     def intervals(self) -> dict[str, timedelta]:
         """How often each of its streams is polled."""
-        return self.rhythm.intervals(self.rhythm.covered_streams(self.watched))
+        return self.policy.intervals(self.policy.covered_streams(self.watched))
 
     @cached_property
     def interval(self) -> timedelta:
@@ -249,7 +249,7 @@ class Plan:
     @cached_property
     def ticks(self) -> Grid:
         """When its schedule ticks."""
-        return self.rhythm.ticks(shard_of(self.connection_id, self.shards))
+        return self.policy.ticks(shard_of(self.connection_id, self.shards))
 
     def _own(self, interval: timedelta) -> Grid:
         return Grid(interval, _share(str(self.connection_id)) * interval)

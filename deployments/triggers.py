@@ -102,7 +102,7 @@ async def started(
         )
 
 
-async def follow(
+async def each_ended(
     client: PrefectClient, flow_run_ids: Sequence[UUID], *, every: float = 0.5
 ) -> AsyncIterator[FlowRun]:
     """Each run once, as it reaches its end."""
@@ -138,7 +138,7 @@ async def sync_now(
         run = await start_sync(
             client, connection, trigger=trigger, streams=streams, full=full, audit=audit
         )
-        async for ended in follow(client, [run.id]):
+        async for ended in each_ended(client, [run.id]):
             run = ended
     return run
 

@@ -67,7 +67,7 @@ class Followed:
     problems: int = 0
 
 
-async def follow(shared: Runtime, linked: Sequence[connections.Connection]) -> Followed:
+async def read_dirty_streams(shared: Runtime, linked: Sequence[connections.Connection]) -> Followed:
     """Read what is hinted at, of those whose sync lease is free, until there is no hint left."""
     followed = Followed()
     left = list(linked)

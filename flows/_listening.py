@@ -29,7 +29,7 @@ from flows._clients import client_of
 from flows._storing import LEASE_TTL
 from settings import SettingsError
 from storage import DatabaseUnavailableError, StorageError, connections, feeds, leases, runs
-from storage.feeds import Wanted
+from storage.feeds import Listenable
 from storage.leases import Lease
 
 # Each holds a call of its own open.
@@ -90,7 +90,7 @@ class Listeners:
             )  # fmt: skip
         await self._begin(new[:room])
 
-    async def _begin(self, new: list[Wanted]) -> None:
+    async def _begin(self, new: list[Listenable]) -> None:
         if not new:
             return
         held = await leases.acquire_all(
@@ -164,7 +164,7 @@ async def _hear(
     at = await feeds.standing(shared.database, lease)
     async for heard in client.listen(feed.listen(at, context)):
         now = shared.transport.clock.now()
-        await feeds.keep(shared.database, lease, connection.integration, heard, now)
+        await feeds.save(shared.database, lease, connection.integration, heard, now)
     raise ConnectorError("the vendor has no more events")
 
 

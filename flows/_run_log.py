@@ -17,7 +17,7 @@ class _RunLog(APILogHandler):
             super().handleError(record)
 
 
-def follow() -> None:
+def install() -> None:
     """From now on this process's runs log refreshes, failures and notices."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)

@@ -17,7 +17,7 @@ async def runtime(settings: Settings | None = None) -> AsyncIterator[Runtime]:
     if (around := _open.get()) is not None:
         yield around
         return
-    _run_log.follow()
+    _run_log.install()
     async with opened(settings or read()) as own:
         token = _open.set(own)
         try:

@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from connectors import load
 from deployments.runtime import Runtime
-from deployments.tiers import AHEAD, Plan, Rhythm
+from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
 from flows._dispatched import BACK, FAILED, FRESH, LEASED, SYNCED, Line, publish, summary
 from flows._runtime import runtime
@@ -78,7 +78,7 @@ class _Dispatch:
 
     shared: Runtime
     scope: Scope
-    rhythm: Rhythm
+    policy: PollPolicy
     by: datetime
     began_at: datetime
     looked_at: datetime
@@ -93,8 +93,8 @@ class _Dispatch:
     @classmethod
     def of(cls, shared: Runtime, scope: Scope) -> Self:
         now = shared.transport.clock.now()
-        rhythm = Rhythm.of(shared.settings, load(scope.integration), scope.tier)
-        return cls(shared, scope, rhythm, now + AHEAD, now, now)
+        policy = PollPolicy.of(shared.settings, load(scope.integration), scope.tier)
+        return cls(shared, scope, policy, now + AHEAD, now, now)
 
     async def run(self) -> State[None]:
         database = self.shared.database
@@ -163,7 +163,7 @@ class _Dispatch:
         for claim in claims:
             wanted = self._plan(claim).due(self.by, synced.get(claim.connection.id, {}))
             if wanted:
-                every = len(wanted) == len(self.rhythm.connector.streams)
+                every = len(wanted) == len(self.policy.connector.streams)
                 self.streams[claim.connection.id] = None if every else list(wanted)
                 self.queue.append(claim)
             else:
@@ -227,8 +227,8 @@ class _Dispatch:
     def _slot(self, claim: Claim) -> datetime:
         return self._plan(claim).next_due(self.by)
 
-    def _plan(self, claim: Claim) -> Plan:
-        return Plan(self.rhythm, claim.connection.id, claim.watched, self.scope.shards)
+    def _plan(self, claim: Claim) -> PollPlan:
+        return PollPlan(self.policy, claim.connection.id, claim.watched, self.scope.shards)
 
     def _now(self) -> datetime:
         return self.shared.transport.clock.now()

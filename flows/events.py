@@ -21,7 +21,7 @@ from connectors import ConnectorError
 from deployments.runtime import Runtime
 from flows import _applying
 from flows._applying import Work
-from flows._hints import AT_ONCE, Followed, follow
+from flows._hints import AT_ONCE, Followed, read_dirty_streams
 from flows._listening import Listeners, listeners
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL
@@ -70,7 +70,7 @@ async def sync_events(integration: str, connection_ids: list[UUID]) -> State[Non
             async with _leased(shared, linked) as held:
                 taken = await _applying.take(shared, linked, held)
                 works = await _apply(shared, Batch(taken)) if taken else []
-            followed = await follow(shared, linked)
+            followed = await read_dirty_streams(shared, linked)
         except StorageError as error:
             return Failed(message=str(error))
     return _ended(works, followed)
@@ -87,7 +87,7 @@ async def _apply(shared: Runtime, batch: Batch) -> Sequence[Work]:
 
 @task(persist_result=False, cache_policy=NO_CACHE)
 async def refresh(shared: Runtime, batch: Batch) -> None:
-    """Make sure that access tokens last, where events are about to ask the vendor."""
+    """Refreshes tokens that would end while their events are read from the vendor."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def renew(work: Work) -> None:
@@ -307,6 +307,6 @@ async def _beat(shared: Runtime, shard: int, generation: int, lost: asyncio.Even
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         with suppress(DatabaseUnavailableError):
-            if not await drains.keep(shared.database, shard, generation):
+            if not await drains.beat(shared.database, shard, generation):
                 lost.set()
                 return

@@ -19,7 +19,7 @@ from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
 from flows._batches import Batch, Outcome
 from flows._clients import client_of
-from flows._hints import follow
+from flows._hints import read_dirty_streams
 from flows._reading import STUCK_AFTER, Reading
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL, note_stumbles, renewed, store
@@ -68,7 +68,7 @@ async def sync(
             state = await _sync(shared, connection, lease, reading, trigger=trigger)
         if state.is_completed():
             # What was said to have changed while the lease was ours, nobody else has read.
-            await follow(shared, [connection])
+            await read_dirty_streams(shared, [connection])
         return state
 
 

@@ -77,7 +77,7 @@ async def _forget_missed(shared: Runtime) -> str:
 
 
 async def _keep_promises(shared: Runtime) -> str:
-    changed = await promises.keep(shared.settings, shared.database)
+    changed = await promises.save(shared.settings, shared.database)
     return "other intervals are promised from now on" if changed else ""
 
 

@@ -60,7 +60,7 @@ class Counts:
 
 @dataclass
 class Carried:
-    """A delivery on its way. An extra one is a copy by order: nobody minds what becomes of it."""
+    """A delivery on its way. An `extra` one is a copy that a test ordered: it is not retried."""
 
     delivery: Delivery
     lanes: tuple[Lane, ...] = ()

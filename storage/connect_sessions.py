@@ -74,7 +74,7 @@ class Return:
 
 
 @dataclass(frozen=True)
-class Held:
+class PendingConsent:
     """A consent that covers several accounts, until a person has said which to connect."""
 
     integration: str
@@ -221,7 +221,7 @@ async def outcome(
 
 
 async def hold(
-    database: Database, vault: Vault, connect_session: Session, state_id: UUID, held: Held
+    database: Database, vault: Vault, connect_session: Session, state_id: UUID, held: PendingConsent
 ) -> None:
     """Keep a consent, sealed, until its accounts are chosen."""
     tenant_id = connect_session.tenant_id
@@ -240,7 +240,7 @@ async def hold(
 
 async def held(
     database: Database, vault: Vault, connect_session: Session, state_id: UUID, *, take: bool
-) -> Held:
+) -> PendingConsent:
     """The consent that is held; who takes it is the only one to use it."""
     tenant_id = connect_session.tenant_id
     async with database.transaction(tenant_id) as session:
@@ -307,7 +307,7 @@ def _held_name(state_id: UUID) -> str:
     return f"oauth_state:{state_id}"
 
 
-def _dump(held: Held) -> str:
+def _dump(held: PendingConsent) -> str:
     tokens = held.tokens
     return json.dumps(
         {
@@ -321,7 +321,7 @@ def _dump(held: Held) -> str:
     )
 
 
-def _load(integration: str, text: str) -> Held:
+def _load(integration: str, text: str) -> PendingConsent:
     value = json.loads(text)
     ends = value["expires_at"]
     tokens = Tokens(
@@ -331,7 +331,7 @@ def _load(integration: str, text: str) -> Held:
         scope=tuple(value["scope"]),
         extra=value["extra"],
     )
-    return Held(integration, tokens, _accounts(value["accounts"]))
+    return PendingConsent(integration, tokens, _accounts(value["accounts"]))
 
 
 def _accounts(rows: Sequence[Sequence[Any]]) -> tuple[Account, ...]:

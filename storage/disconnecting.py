@@ -37,7 +37,7 @@ TIMEOUT = timedelta(seconds=20)
 
 
 @dataclass(frozen=True)
-class Desk:
+class Disconnector:
     """All that giving a token back needs."""
 
     database: Database
@@ -48,7 +48,7 @@ class Desk:
 
 
 async def disconnect(
-    desk: Desk,
+    disconnector: Disconnector,
     *,
     tenant_id: UUID,
     connection_id: UUID,
@@ -62,13 +62,13 @@ async def disconnect(
     the vendor at once if it answers within `wait`; if not, `revoke_due` goes on trying, and the
     connection has ended anyway.
     """
-    await _end_watches(desk, tenant_id, connection_id, wait)
-    async with desk.database.transaction(tenant_id) as session:
+    await _end_watches(disconnector, tenant_id, connection_id, wait)
+    async with disconnector.database.transaction(tenant_id) as session:
         grant, connection = await _locked(session, tenant_id, connection_id)
         shared = await _is_shared(session, connection)
         revocation_id = None
         if not shared:
-            revocation_id = await _take_tokens(session, desk.vault, grant)
+            revocation_id = await _take_tokens(session, disconnector.vault, grant)
             await notices.cancel(session, grant.id)
         _record_end(session, grant, connection, purge=purge, shared=shared)
         if purge:
@@ -81,14 +81,14 @@ async def disconnect(
     if revocation_id is not None:
         try:
             async with asyncio.timeout(wait.total_seconds()):
-                await _attempt(desk, tenant_id, revocation_id)
+                await _attempt(disconnector, tenant_id, revocation_id)
         except TimeoutError:
             return  # it is tried again later
 
 
-async def revoke_due(desk: Desk, *, limit: int = 20) -> int:
+async def revoke_due(disconnector: Disconnector, *, limit: int = 20) -> int:
     """Tell vendors of what could not be given back before; how many were tried."""
-    async with desk.database.dispatching() as session:
+    async with disconnector.database.dispatching() as session:
         due = (
             await session.execute(
                 select(Revocation.tenant_id, Revocation.id)
@@ -98,13 +98,15 @@ async def revoke_due(desk: Desk, *, limit: int = 20) -> int:
             )
         ).all()
     for tenant_id, revocation_id in due:
-        await _attempt(desk, tenant_id, revocation_id)
+        await _attempt(disconnector, tenant_id, revocation_id)
     return len(due)
 
 
-async def _end_watches(desk: Desk, tenant_id: UUID, connection_id: UUID, wait: timedelta) -> None:
+async def _end_watches(
+    disconnector: Disconnector, tenant_id: UUID, connection_id: UUID, wait: timedelta
+) -> None:
     try:
-        connection = await connections.get(desk.database, connection_id)
+        connection = await connections.get(disconnector.database, connection_id)
     except NotFoundError:
         return  # `disconnect` raises it in a moment
     connector = load(connection.integration)
@@ -115,22 +117,22 @@ async def _end_watches(desk: Desk, tenant_id: UUID, connection_id: UUID, wait: t
         if refused:
             raise BrokenConnectionError(f"{connector.title} takes no token of ours any more")
         return await tokens.access_token(
-            desk.database, desk.vault, desk.apps, desk.transport, desk.budget,
-            grant_id=connection.grant_id, tenant_id=tenant_id, patience=wait,
+            disconnector.database, disconnector.vault, disconnector.apps, disconnector.transport,
+            disconnector.budget, grant_id=connection.grant_id, tenant_id=tenant_id, patience=wait,
         )  # fmt: skip
 
     client = Client(
         connector,
-        transport=desk.transport,
+        transport=disconnector.transport,
         account_id=connection.account_id,
         config=connection.config,
         token=token,
-        budget=desk.budget,
+        budget=disconnector.budget,
     )
-    now = desk.transport.clock.now()
+    now = disconnector.transport.clock.now()
     context = Context(now=now, account_id=connection.account_id, config=connection.config)
     station = Station(
-        database=desk.database, vault=desk.vault, client=client, context=context,
+        database=disconnector.database, vault=disconnector.vault, client=client, context=context,
         connection=connection, address="", variables={},
     )  # fmt: skip
     try:
@@ -215,38 +217,40 @@ async def _drop_if_unused(session: AsyncSession, grant: Grant) -> None:
         await session.delete(grant)
 
 
-async def _attempt(desk: Desk, tenant_id: UUID, revocation_id: UUID) -> None:
+async def _attempt(disconnector: Disconnector, tenant_id: UUID, revocation_id: UUID) -> None:
     """One try: claimed and committed first, so that two processes never make the same."""
-    claimed = await _claim(desk, tenant_id, revocation_id)
+    claimed = await _claim(disconnector, tenant_id, revocation_id)
     if claimed is None:
         return
     row, owed = claimed
     connector = load(row.integration)
     title = connector.title
-    if await _still_used(desk.database, row):
+    if await _still_used(disconnector.database, row):
         message = f"{title} was not told: the same account there is still in use"
-        await _settle(desk.database, row, "revoke", "kept", message)
+        await _settle(disconnector.database, row, "revoke", "kept", message)
         return
     try:
         async with asyncio.timeout(TIMEOUT.total_seconds()):
             await oauth.revoke(
                 connector,
-                oauth.of_grant(connector, desk.apps(row.integration), owed),
+                oauth.of_grant(connector, disconnector.apps(row.integration), owed),
                 token=owed["token"],
-                transport=desk.transport,
-                budget=desk.budget,
+                transport=disconnector.transport,
+                budget=disconnector.budget,
             )
     except (ConnectorError, TimeoutError) as error:
         reason = str(error) or f"{title} did not answer in time"
-        await _fail(desk.database, row, title, reason)
+        await _fail(disconnector.database, row, title, reason)
     else:
-        await _settle(desk.database, row, "revoke", "revoked", f"{title} took the token back")
+        await _settle(
+            disconnector.database, row, "revoke", "revoked", f"{title} took the token back"
+        )
 
 
 async def _claim(
-    desk: Desk, tenant_id: UUID, revocation_id: UUID
+    disconnector: Disconnector, tenant_id: UUID, revocation_id: UUID
 ) -> tuple[Revocation, dict[str, Any]] | None:
-    async with desk.database.transaction(tenant_id) as session:
+    async with disconnector.database.transaction(tenant_id) as session:
         row = await session.scalar(
             select(Revocation)
             .where(Revocation.id == revocation_id, Revocation.next_attempt_at <= func.now())
@@ -255,7 +259,7 @@ async def _claim(
         if row is None:
             return None
         text = await tenant_settings.unseal(
-            session, desk.vault, tenant_id, _name(row.id), row.sealed_token
+            session, disconnector.vault, tenant_id, _name(row.id), row.sealed_token
         )
         row.next_attempt_at = func.now() + FIRST_PAUSE * 4**row.attempts
         row.attempts += 1

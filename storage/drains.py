@@ -33,7 +33,7 @@ async def begin(database: Database, shard: int) -> int | None:
     return found
 
 
-async def keep(database: Database, shard: int, generation: int) -> bool:
+async def beat(database: Database, shard: int, generation: int) -> bool:
     """Still alive. False if a successor took over: then it is time to leave."""
     query = text(
         "UPDATE drains SET alive_until = clock_timestamp() + :alive"

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, text, update
 from storage import connections, tenants
 from storage._errors import NotFoundError
 from storage.database import Database
-from storage.disconnecting import Desk, disconnect
+from storage.disconnecting import Disconnector, disconnect
 from storage.models import Connection, Seen, Status, Tenant, TenantSetting
 
 BATCH = 10_000
@@ -32,7 +32,7 @@ _SOME_RECORDS = text(
 
 
 async def part_with(
-    desk: Desk,
+    disconnector: Disconnector,
     slug: str,
     *,
     wait: timedelta,
@@ -40,13 +40,15 @@ async def part_with(
 ) -> bool:
     """Give a tenant's authorisations back, as far as vendors answer within `wait`, and erase it."""
     try:
-        tenant = await tenants.by_slug(desk.database, slug)
+        tenant = await tenants.by_slug(disconnector.database, slug)
     except NotFoundError:
         return False
-    for connection in await connections.of_tenant(desk.database, tenant.id):
+    for connection in await connections.of_tenant(disconnector.database, tenant.id):
         if connection.status is not Status.REVOKED:
-            await disconnect(desk, tenant_id=tenant.id, connection_id=connection.id, wait=wait)
-    return await erase(desk.database, slug, progress=progress)
+            await disconnect(
+                disconnector, tenant_id=tenant.id, connection_id=connection.id, wait=wait
+            )
+    return await erase(disconnector.database, slug, progress=progress)
 
 
 async def erase(

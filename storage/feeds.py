@@ -48,7 +48,7 @@ _WANTED = text(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Listenable:
     """A connection to be listened to; ready, if nobody does and nothing is waited for."""
 
     connection_id: UUID
@@ -62,11 +62,11 @@ def naming() -> Mapping[str, Any]:
     return {"integrations": list(feeds), "questions": list(feeds.values())}
 
 
-async def wanted(database: Database, *, shard: int = 0, shards: int = 1) -> list[Wanted]:
+async def wanted(database: Database, *, shard: int = 0, shards: int = 1) -> list[Listenable]:
     """All active connections of the shard whose tenants want us to listen."""
     values = {**naming(), "shard": shard, "shards": shards}
     async with database.dispatching() as session:
-        return [Wanted(*row) for row in await session.execute(_WANTED, values)]
+        return [Listenable(*row) for row in await session.execute(_WANTED, values)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ async def standing(database: Database, lease: Lease) -> Checkpoint:
         return Checkpoint(await session.scalar(query) or {})
 
 
-async def keep(
+async def save(
     database: Database, lease: Lease, integration: str, heard: Heard, now: datetime
 ) -> None:
     """Store what was heard, and how far that was; LeaseLostError where another listens by now."""

@@ -165,7 +165,9 @@ async def put_tokens(
     grant.refreshed_at, grant.expires_at = at, tokens.expires_at
 
 
-async def follow(session: AsyncSession, grant: Grant, connector: Connector, tokens: Tokens) -> None:
+async def update_configs(
+    session: AsyncSession, grant: Grant, connector: Connector, tokens: Tokens
+) -> None:
     """Settings of the grant's connections that a token answer names anew, such as the address of
     an org that was moved. One that is none of the vendor's, or no text that can be stored, is left
     out: the tokens are good."""

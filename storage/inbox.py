@@ -134,7 +134,7 @@ async def receive(database: Database, arrivals: Sequence[Arrival]) -> dict[str, 
 
 
 async def add(session: AsyncSession, arrivals: Sequence[Arrival]) -> dict[str, Received]:
-    """The same in a transaction of who has more to say in it."""
+    """As `receive`, inside the transaction of the caller."""
     arrived = [_row(place, arrival) for place, arrival in enumerate(arrivals)]
     values = {"arrived": stored_json(arrived), "channel": CHANNEL}
     # Not through SQLAlchemy: its part in a statement takes as long as several deliveries.

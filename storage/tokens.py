@@ -34,7 +34,7 @@ from connectors._token_answers import Tokens
 from storage import tenant_settings
 from storage._errors import NotFoundError
 from storage.database import Database
-from storage.grants import connect, follow, need_consent, put_tokens, restore
+from storage.grants import connect, need_consent, put_tokens, restore, update_configs
 from storage.keeping import until_stored
 from storage.models import Connection, Grant
 from storage.oauth_log import failure_of, record_failure, record_refresh
@@ -263,11 +263,11 @@ class _Renewal:
             await put_tokens(
                 session, self.vault, grant, fresh, kept=held, at=self.transport.clock.now()
             )
-            await follow(session, grant, claim.connector, fresh)
+            await update_configs(session, grant, claim.connector, fresh)
             if ours:
                 grant.refresh_id = grant.refresh_started_at = None
             else:
-                # We were taken for dead, and whoever took over has only the former pair to try.
+                # Our claim ran out and another process took over. It has only the former tokens.
                 await restore(session, grant)
             record_refresh(session, grant, "refresh", "refreshed", "", claim.refresh_id)
             return fresh.access_token

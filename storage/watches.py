@@ -128,7 +128,7 @@ async def of_connection(
     ]
 
 
-async def keep(
+async def save(
     session: AsyncSession,
     vault: Vault,
     *,

@@ -145,7 +145,7 @@ async def _make(
             looked.refused += 1
             return
         await watches.forget_refusals(session, station.connection.id, resource)
-        await watches.keep(
+        await watches.save(
             session, station.vault, id=id, resource=resource, watched=answer,
             secret=answer.secret or secret, renew_at=_renew_at(answer, now), now=now, **station.ids,
         )  # fmt: skip
@@ -181,7 +181,7 @@ async def _renew(station: Station, one: Kept, looked: Looked, now: datetime) -> 
         looked.refused += 1
         return
     async with station.database.transaction(station.connection.tenant_id) as session:
-        await watches.keep(
+        await watches.save(
             session, station.vault, id=one.id, resource=one.resource, watched=answer,
             secret=answer.secret or one.secret, renew_at=_renew_at(answer, now), now=now,
             **station.ids,

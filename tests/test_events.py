@@ -281,8 +281,8 @@ async def test_a_drain_that_went_silent_is_succeeded_and_notices_it(world: Sandb
     world.run("UPDATE drains SET alive_until = now() - interval '1 second'")
     second = await drains.begin(world.database, 0)
     assert (first, second) == (1, 2)
-    assert not await drains.keep(world.database, 0, 1)
-    assert await drains.keep(world.database, 0, 2)
+    assert not await drains.beat(world.database, 0, 1)
+    assert await drains.beat(world.database, 0, 2)
 
 
 async def test_a_drain_that_is_told_to_stop_leaves_and_loses_nothing(

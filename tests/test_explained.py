@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli import app, status_rows, status_table
 from connectors import SyncType, load
 from deployments.explained import because, explain, in_utc
-from deployments.tiers import Plan, Rhythm, in_words, read_intervals
+from deployments.tiers import PollPlan, PollPolicy, in_words, read_intervals
 from settings import Settings, read
 from storage import NotFoundError, connections, gaps
 from storage.database import Database
@@ -57,9 +57,9 @@ async def said(settings: Settings, fleet: Fleet, connection_id: UUID, now: datet
 async def test_a_pull_integration_is_explained_by_its_tier(database_url: str, fleet: Fleet) -> None:
     (connection_id,) = fleet.make(1, tier="TEAM", integration="quickbooks")
     settings = configured(database_url)
-    rhythm = Rhythm.of(settings, load("quickbooks"), Tier.TEAM)
+    policy = PollPolicy.of(settings, load("quickbooks"), Tier.TEAM)
     now = datetime(2026, 11, 24, 0, 30, tzinfo=UTC)
-    due = Plan(rhythm, connection_id).next_due(now)
+    due = PollPlan(policy, connection_id).next_due(now)
     fleet.sql("UPDATE connections SET next_due_at = %s", (due,))
     assert await said(settings, fleet, connection_id, now) == [
         "hourly, because TEAM and PULL",
@@ -143,7 +143,7 @@ def test_a_vendors_floor_is_given_as_the_reason() -> None:
     slow = made_up(streams=(CONTACTS, OWNERS), floor=2 * HOUR, sync_type=SyncType.PUSH,
                    webhook=WEBHOOK)  # fmt: skip
     table = read_intervals("")
-    team = Rhythm(connector=slow, tier=Tier.TEAM, configured=True, table=table)
+    team = PollPolicy(connector=slow, tier=Tier.TEAM, configured=True, table=table)
     assert because(team, "owners", ["contacts"]) == (
         "Made Up allows no more (TEAM would have it hourly)"
     )

@@ -108,11 +108,11 @@ async def test_a_live_watch_changes_what_is_promised(fleet: Fleet) -> None:
 
 
 async def test_the_database_knows_what_the_tiers_promise_and_nothing_else(fleet: Fleet) -> None:
-    assert await promises.keep(settings(fleet), fleet.database)
-    assert not await promises.keep(settings(fleet), fleet.database)
+    assert await promises.save(settings(fleet), fleet.database)
+    assert not await promises.save(settings(fleet), fleet.database)
     query = "SELECT every FROM sync_intervals WHERE integration = 'gmail' AND tier = %s"
     assert fleet.sql(query, ("SOLO",)) == [(timedelta(days=1),)] * len(load("gmail").streams)
-    assert await promises.keep(settings(fleet, sync_intervals="SOLO.PULL=6h"), fleet.database)
+    assert await promises.save(settings(fleet, sync_intervals="SOLO.PULL=6h"), fleet.database)
     assert fleet.sql(query, ("SOLO",)) == [(timedelta(hours=6),)] * len(load("gmail").streams)
 
 

@@ -26,7 +26,7 @@ from deployments._prefect import standing
 from deployments._wanted import TIERS
 from deployments.reconcile import how_many, reconcile
 from deployments.static import declared
-from deployments.tiers import EPOCH, Rhythm
+from deployments.tiers import EPOCH, PollPolicy
 from settings import Settings, read
 from storage import connections, schedules, tenants
 from storage.database import Database
@@ -126,10 +126,10 @@ async def test_each_integration_and_tier_with_active_connections_has_a_deploymen
     schema: Any = team.parameter_openapi_schema
     assert set(schema["properties"]) == {"integration", "tier", "shard", "shards"}
     (schedule,) = team.schedules
-    rhythm = Rhythm.of(settings, load("hubspot"), Tier.TEAM)
+    policy = PollPolicy.of(settings, load("hubspot"), Tier.TEAM)
     assert isinstance(schedule.schedule, IntervalSchedule)
-    assert schedule.schedule.interval == rhythm.tick == timedelta(hours=1)
-    assert schedule.schedule.anchor_date == EPOCH + rhythm.ticks().offset
+    assert schedule.schedule.interval == policy.tick == timedelta(hours=1)
+    assert schedule.schedule.anchor_date == EPOCH + policy.ticks().offset
     assert (schedule.slug, schedule.parameters) == ("shard-0", {"shard": 0, "shards": 1})
 
 

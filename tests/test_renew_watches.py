@@ -13,7 +13,7 @@ from settings import read
 from storage import gaps
 from storage.disconnecting import disconnect
 from tests._sandboxed import Sandboxed
-from web._desk import desk
+from web._disconnector import disconnector
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ async def test_a_new_connection_is_watched_and_its_watch_ends_with_it(public: Sa
     assert watch_of(public, connection.account_id) is not None
     assert (await renewed()).message == "all watches stand"
     async with opened(read()) as runtime:
-        await disconnect(desk(runtime), tenant_id=connection.tenant_id, connection_id=connection.id)
+        await disconnect(
+            disconnector(runtime), tenant_id=connection.tenant_id, connection_id=connection.id
+        )
     assert watch_of(public, connection.account_id) is None
     assert public.one("SELECT count(*) FROM watches") == 0
 

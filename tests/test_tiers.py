@@ -13,7 +13,7 @@ from benchmarks._month import month
 from connectors import Checkpoint, Context, Reader, Stream, SyncType, Webhook
 from connectors._webhooks import Watch, one_resource
 from deployments import tiers
-from deployments.tiers import AHEAD, EPOCH, SYNC_INTERVALS, Plan, Rhythm
+from deployments.tiers import AHEAD, EPOCH, SYNC_INTERVALS, PollPlan, PollPolicy
 from settings import SettingsError, read
 from storage.database import Database
 from storage.models import Connection, Tier
@@ -46,9 +46,9 @@ WATCH = Watch(
 )
 
 
-def rhythm(tier: Tier, *, configured: bool = True, table: Any = None, **changes: Any) -> Rhythm:
+def policy(tier: Tier, *, configured: bool = True, table: Any = None, **changes: Any) -> PollPolicy:
     connector = made_up(**{"streams": (CONTACTS, OWNERS), **changes})
-    return Rhythm(
+    return PollPolicy(
         connector=connector, tier=tier, configured=configured, table=table or SYNC_INTERVALS
     )
 
@@ -72,45 +72,45 @@ def test_a_tier_decides_how_often_each_kind_of_integration_is_polled(
 ) -> None:
     expected = {SyncType.PULL: pull, SyncType.HYBRID: hybrid, SyncType.PUSH: push}
     for kind, interval in expected.items():
-        told = rhythm(tier, sync_type=kind, webhook=WEBHOOK).intervals({"contacts"})
+        told = policy(tier, sync_type=kind, webhook=WEBHOOK).intervals({"contacts"})
         assert told == {"contacts": interval, "owners": pull}, "no event covers owners"
 
 
 @pytest.mark.parametrize("kind", [SyncType.PUSH, SyncType.HYBRID])
 def test_an_integration_whose_webhooks_do_not_work_is_polled_like_any_other(kind: SyncType) -> None:
     of_secret: dict[str, Any] = {"sync_type": kind, "webhook": WEBHOOK}
-    assert rhythm(Tier.TEAM, **of_secret).covered_streams(()) == {"contacts"}
-    assert rhythm(Tier.TEAM, configured=False, **of_secret).covered_streams(()) == frozenset()
-    assert rhythm(Tier.TEAM, sync_type=kind).covered_streams(()) == frozenset()
-    of_watch = rhythm(Tier.ENTERPRISE, **of_secret, watch=WATCH)
+    assert policy(Tier.TEAM, **of_secret).covered_streams(()) == {"contacts"}
+    assert policy(Tier.TEAM, configured=False, **of_secret).covered_streams(()) == frozenset()
+    assert policy(Tier.TEAM, sync_type=kind).covered_streams(()) == frozenset()
+    of_watch = policy(Tier.ENTERPRISE, **of_secret, watch=WATCH)
     assert of_watch.covered_streams(["all"]) == {"contacts"}
     assert of_watch.covered_streams(["something else"]) == frozenset()
-    watched, lost = (Plan(of_watch, ids(1)[0], w).intervals for w in (["all"], []))
+    watched, lost = (PollPlan(of_watch, ids(1)[0], w).intervals for w in (["all"], []))
     assert watched["contacts"] == SYNC_INTERVALS[Tier.ENTERPRISE][kind]
     assert lost["contacts"] == 5 * MINUTE
 
 
 def test_no_tier_polls_more_often_than_the_vendor_allows() -> None:
-    floored = rhythm(Tier.ENTERPRISE, floor=HOUR)
+    floored = policy(Tier.ENTERPRISE, floor=HOUR)
     assert set(floored.intervals(()).values()) == {HOUR}
-    assert set(rhythm(Tier.FREE, floor=HOUR).intervals(()).values()) == {WEEK}
+    assert set(policy(Tier.FREE, floor=HOUR).intervals(()).values()) == {WEEK}
     assert floored.tick == HOUR
 
 
 def test_the_schedule_ticks_as_often_as_any_of_its_connections_may_be_polled() -> None:
     push: dict[str, Any] = {"sync_type": SyncType.PUSH, "webhook": WEBHOOK}
-    assert rhythm(Tier.TEAM, **push).tick == HOUR, "for owners"
-    assert rhythm(Tier.TEAM, **push, streams=(CONTACTS,)).tick == WEEK
-    assert rhythm(Tier.TEAM, **push, streams=(CONTACTS,), configured=False).tick == HOUR
-    assert rhythm(Tier.TEAM, **push, streams=(CONTACTS,), watch=WATCH).tick == HOUR, "if it is lost"
+    assert policy(Tier.TEAM, **push).tick == HOUR, "for owners"
+    assert policy(Tier.TEAM, **push, streams=(CONTACTS,)).tick == WEEK
+    assert policy(Tier.TEAM, **push, streams=(CONTACTS,), configured=False).tick == HOUR
+    assert policy(Tier.TEAM, **push, streams=(CONTACTS,), watch=WATCH).tick == HOUR, "if it is lost"
 
 
 def test_what_the_operator_has_set_decides_whether_webhooks_work() -> None:
     secret = made_up(webhook=Webhook(events=lambda delivery: (), covers=(), proven_by="JWT_SECRET"))
     nothing_set, given = read(_env_file=None), read(_env_file=None, jwt_secret="x" * 32)
     assert tiers.unset(nothing_set, secret) == ["JWT_SECRET"]
-    assert not Rhythm.of(nothing_set, secret, Tier.TEAM).configured
-    assert Rhythm.of(given, secret, Tier.TEAM).configured
+    assert not PollPolicy.of(nothing_set, secret, Tier.TEAM).configured
+    assert PollPolicy.of(given, secret, Tier.TEAM).configured
     watched = Webhook(events=lambda delivery: (), covers=())
     assert tiers.unset(nothing_set, made_up(webhook=watched, watch=WATCH)) == []
     needy = replace(WATCH, needs=("NEXTAUTH_URL",))
@@ -143,14 +143,14 @@ def test_a_cell_that_cannot_be_read_is_told_with_what_it_should_look_like(wrong:
 def test_due_times_are_the_connections_own_and_stay_where_they_are() -> None:
     for tier in Tier:
         for connection_id in ids(20):
-            plan = Plan(rhythm(tier), connection_id, shards=3)
+            plan = PollPlan(policy(tier), connection_id, shards=3)
             first = plan.next_due(NOW)
             assert NOW < first <= NOW + 2 * plan.interval
             for moment in (0 * MINUTE, 0.3 * plan.interval, plan.interval - MINUTE):
                 assert plan.next_due(first + moment) == first + plan.interval
                 assert plan.last_due("owners", first + moment) == first
             shard = shard_of(connection_id, 3)
-            assert rhythm(tier).ticks(shard).last(first) == first, "it is a tick of its schedule"
+            assert policy(tier).ticks(shard).last(first) == first, "it is a tick of its schedule"
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_every_stream_is_synced_once_in_its_interval_for_a_month(intervals: str)
     table = tiers.read_intervals(intervals)
     chance = Random(5)
     for tier in Tier:
-        pushed = rhythm(tier, sync_type=SyncType.PUSH, webhook=WEBHOOK, table=table, watch=WATCH)
+        pushed = policy(tier, sync_type=SyncType.PUSH, webhook=WEBHOOK, table=table, watch=WATCH)
         for connection_id in ids(1 if tier is Tier.ENTERPRISE else 5):
-            plan = Plan(pushed, connection_id, watched=["all"])
+            plan = PollPlan(pushed, connection_id, watched=["all"])
             synced = dispatched(plan, chance)
             for stream, interval in plan.intervals.items():
                 wanted = (30 * DAY) // interval
@@ -174,9 +174,9 @@ def test_every_stream_is_synced_once_in_its_interval_for_a_month(intervals: str)
                 assert all(abs(gap - interval) <= slack for gap in gaps), (tier, stream)
 
 
-def dispatched(plan: Plan, chance: Random) -> dict[str, list[datetime]]:
+def dispatched(plan: PollPlan, chance: Random) -> dict[str, list[datetime]]:
     """When each stream is synced in a month of ticks, by what the dispatcher does at each."""
-    ticks = plan.rhythm.ticks()
+    ticks = plan.policy.ticks()
     tick, due_at = ticks.first(EPOCH), EPOCH
     last: dict[str, datetime | None] = dict.fromkeys(plan.intervals, EPOCH)
     synced: dict[str, list[datetime]] = {stream: [] for stream in plan.intervals}

@@ -16,7 +16,7 @@ from connectors import Account
 from connectors._token_answers import Tokens
 from deployments.static import deploy
 from storage import connect_sessions, tenants
-from storage.connect_sessions import Held
+from storage.connect_sessions import PendingConsent
 from storage.database import Database
 from storage.reconnect_links import Link, sign
 from storage.vault import Vault
@@ -121,7 +121,7 @@ async def test_of_several_accounts_only_the_chosen_are_connected(
     accounts = (Account("1", "One <b>"), Account("2", "Two"), Account("3", "Three", {"y": 2}))
     vault = Vault.parse(KEY)
     await connect_sessions.hold(
-        database, vault, session, state_id, Held("hubspot", tokens, accounts)
+        database, vault, session, state_id, PendingConsent("hubspot", tokens, accounts)
     )
     (held,) = ours.rows("SELECT held FROM oauth_states")
     assert "canary" not in held["held"]
@@ -157,7 +157,7 @@ async def test_who_comes_back_again_is_led_to_the_choice_and_once_it_is_made_tol
         browser=browser,
     )  # fmt: skip
     accounts = (Account("1", "One"), Account("2", "Two"))
-    held = Held("hubspot", Tokens("canary-access", None, None, ()), accounts)
+    held = PendingConsent("hubspot", Tokens("canary-access", None, None, ()), accounts)
     await connect_sessions.hold(database, Vault.parse(KEY), session, state_id, held)
     await connect_sessions.settle(database, session, state_id, CHOOSE)
     back = f"/api/integrations/callback?code=c&state={signer.state(state, browser)}"

@@ -31,7 +31,7 @@ from tests._waiting import until
 from tests._web import Api, serving_api, web_process, web_settings
 from web import _limits
 from web._door import Door
-from web._limits import MAX_DELIVERY, MAX_HELD, Held
+from web._limits import MAX_DELIVERY, MAX_HELD, HeldBody
 
 BILLING = "/api/billing/stripe"
 MIB = 2**20
@@ -201,7 +201,7 @@ async def test_what_there_is_no_room_for_is_to_be_sent_again(
         assert (billed.status_code, billed.headers["retry-after"]) == (503, "5")
         assert (await from_hubspot(api.http, hubspot_event(2))).status_code == 200
     assert (await delivered()).status_code == 200
-    assert Held.total == 0
+    assert HeldBody.total == 0
 
 
 # -- Sockets ------------------------------------------------------------------------------------
@@ -377,4 +377,4 @@ async def test_a_client_that_leaves_in_mid_body_is_no_error_of_ours(
     )
     assert (deliveries("left") > before) == (path == PATH)
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
-    assert Held.total == 0
+    assert HeldBody.total == 0

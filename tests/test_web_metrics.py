@@ -28,7 +28,7 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def fleet(settings: Settings, database: Database, database_url: str) -> Fleet:
-    await promises.keep(settings, database)
+    await promises.save(settings, database)
     return Fleet(database_url, database)
 
 

@@ -1,6 +1,6 @@
-"""Whether we hear what vendors say: when we did not, the time is written down for a read to close.
+"""Notices when we missed webhooks, and notes a gap, which a read of just that time closes.
 
-A web process says every few seconds that it is there. The first one that comes back after none was
+A web process beats every few seconds. The first one that starts after a time without any
 notes a gap for whatever vendors send by webhook. So does a vendor whose deliveries were all refused
 for some time, once one is accepted again: a secret had been changed on one side.
 """

@@ -58,7 +58,7 @@ async def admit(budget: Budget, rate: Rate, owner: str) -> None:
         )
 
 
-class Held:
+class HeldBody:
     """What the process holds of one request's body: no more than its address takes, and of all
     together no more than there is room for. It is given back once the request is answered."""
 
@@ -77,10 +77,10 @@ class Held:
         """One more part of it, or HTTPException."""
         self._check(len(part))
         self.bytes += len(part)
-        Held.total += len(part)
+        HeldBody.total += len(part)
 
     def give_back(self) -> None:
-        Held.total -= self.bytes
+        HeldBody.total -= self.bytes
         self.bytes = 0
 
     def _check(self, more: int) -> None:
@@ -88,14 +88,16 @@ class Held:
         if size > self._most:
             raise _too_large(self._most)
         # What is left for small ones, which nearly all are, no large one may take.
-        if Held.total + more > (MAX_HELD if size <= MAX_BODY else MAX_HELD - KEPT_FOR_SMALL):
+        if HeldBody.total + more > (MAX_HELD if size <= MAX_BODY else MAX_HELD - KEPT_FOR_SMALL):
             REFUSED.labels("room").inc()
             raise HTTPException(
                 503, "too much is being received at once; send it again", {"retry-after": "5"}
             )
 
 
-Gauge("atom_web_held_bytes", "Bytes of bodies that are held now.").set_function(lambda: Held.total)
+Gauge("atom_web_held_bytes", "Bytes of bodies that are held now.").set_function(
+    lambda: HeldBody.total
+)
 
 
 class BodyLimit:
@@ -112,7 +114,7 @@ class BodyLimit:
         most = MAX_DELIVERY if scope["path"] == stripe_events.PATH else MAX_BODY
         declared = dict(scope["headers"]).get(b"content-length", b"0").decode("latin-1")
         try:
-            held = Held(most, declared)
+            held = HeldBody(most, declared)
         except HTTPException as error:
             await answer(problem_for(error))(scope, receive, send)
             return

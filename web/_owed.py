@@ -20,7 +20,7 @@ from settings import SettingsError
 from storage import DatabaseUnavailableError, backfills, connect_sessions, disconnecting, schedules
 from storage import billing as ledger
 from web._bridge import start_drains, start_watches
-from web._desk import desk
+from web._disconnector import disconnector
 
 EVERY = 2.0
 # Drains are looked for more often, and however often events come, not more often than this.
@@ -150,7 +150,7 @@ async def _backfills(runtime: Runtime) -> None:
 
 
 async def _revocations(runtime: Runtime) -> None:
-    if tried := await disconnecting.revoke_due(desk(runtime)):
+    if tried := await disconnecting.revoke_due(disconnector(runtime)):
         log.info("%d vendors were told of a disconnected account", tried)
 
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 from connectors import Connector, ConnectorError, load
 from settings import SettingsError
 from storage import StorageError, connect_sessions
-from storage.connect_sessions import Held, Return, Session
+from storage.connect_sessions import PendingConsent, Return, Session
 from web._consent import failed, finish, mishap, note, refusal, tokens_of
 from web._pages import HEADERS, PageError, PageRoute
 from web._state import State
@@ -91,7 +91,7 @@ async def _granted(
     try:
         tokens, accounts = await tokens_of(shared, visit.signer, state, values)
         if len(accounts) > 1:
-            held = Held(state.integration, tokens, accounts)
+            held = PendingConsent(state.integration, tokens, accounts)
             await connect_sessions.hold(shared.database, shared.vault, session, state.id, held)
             return CHOOSE
         outcome = await finish(shared, session, state.integration, tokens, accounts)

@@ -22,7 +22,7 @@ from storage import (
 from storage.connect_sessions import Session
 from web import _overview, _return_url
 from web._consent import finish, note
-from web._desk import desk
+from web._disconnector import disconnector
 from web._pages import HEADERS, PageError, PageRoute, page, sentence
 from web._state import State
 from web._visit import Visit, Visiting
@@ -155,7 +155,7 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
         raise PageError(404, "Not found", "There is no such connection: it was removed.")
     connector = _connector(session, found.integration)
     await disconnecting.disconnect(
-        desk(shared), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
+        disconnector(shared), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
     )
     name = found.account_name or found.account_id
     kept = "Its data was deleted." if purge else "The data that was read stays."
@@ -209,7 +209,12 @@ async def _page(visit: Visit, session: Session) -> Response:
 
 
 async def _choices(
-    visit: Visit, session: Session, state_id: UUID, held: connect_sessions.Held, *, problem: str
+    visit: Visit,
+    session: Session,
+    state_id: UUID,
+    held: connect_sessions.PendingConsent,
+    *,
+    problem: str,
 ) -> Response:
     mine = await connections.of_tenant(
         visit.shared.database, session.tenant_id, integration=held.integration

@@ -38,7 +38,7 @@ from storage import DatabaseUnavailableError
 from storage.inbox import Arrival
 from web._coverage import Coverage
 from web._inbox import BusyError, Inbox
-from web._limits import MAX_DELIVERY, Held
+from web._limits import MAX_DELIVERY, HeldBody
 from web._problems import Problem, answer, problem_for
 from web._proofs import Proofs
 
@@ -265,7 +265,7 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     known = integration if integration in NAMES else "unknown"
     try:
-        held = Held(MAX_DELIVERY, headers.get("content-length", "0"))
+        held = HeldBody(MAX_DELIVERY, headers.get("content-length", "0"))
         try:
             body = await _body(receive, held)
             return await _ingress(scope).receive(
@@ -303,7 +303,7 @@ def _call(
     return Call(integration, addressee, delivery)
 
 
-async def _body(receive: Receive, held: Held) -> bytes:
+async def _body(receive: Receive, held: HeldBody) -> bytes:
     """The body, as far as there is room for it."""
     parts: list[bytes] = []
     while True:

@@ -13,7 +13,7 @@ from deployments.triggers import started_sync
 from deployments.webhooks import own_address
 from storage import Status, connections, disconnecting, tenants
 from web._auth import Caller, Scope, Shared, needs
-from web._desk import desk
+from web._disconnector import disconnector
 from web._problems import Problem, responses
 from web.api._fields import ConnectionId, Items
 
@@ -154,7 +154,7 @@ async def disconnect(
 ) -> Response:
     found = await visible(shared, caller, connection_id)
     await disconnecting.disconnect(
-        desk(shared), tenant_id=found.tenant_id, connection_id=found.id, purge=purge
+        disconnector(shared), tenant_id=found.tenant_id, connection_id=found.id, purge=purge
     )
     return Response(status_code=204)
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from deployments import billing_endings
 from storage import Tier, erasure, tenants
 from web._auth import Caller, Scope, Shared, needs
-from web._desk import desk
+from web._disconnector import disconnector
 from web._problems import Problem, responses
 from web.api._fields import Email, Limit, Line, Listed, Slug, TenantId
 
@@ -131,7 +131,7 @@ async def delete_tenant(
     found = await tenants.get(shared.database, tenant_id)
     selling = request.app.state.billing
     ended = await billing_endings.end_or_owe(selling, shared.database, tenant_id)
-    await erasure.part_with(desk(shared), found.slug, wait=VENDOR_WAIT)
+    await erasure.part_with(disconnector(shared), found.slug, wait=VENDOR_WAIT)
     if ended.owed is not None:
         return JSONResponse(Owed(owed=ended.owed).model_dump(), status_code=202)
     return Response(status_code=204)

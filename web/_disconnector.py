@@ -4,10 +4,10 @@ from connectors import ContractError
 from connectors._oauth import OAuthApp
 from deployments.runtime import Runtime
 from settings import SettingsError
-from storage.disconnecting import Desk
+from storage.disconnecting import Disconnector
 
 
-def desk(runtime: Runtime) -> Desk:
+def disconnector(runtime: Runtime) -> Disconnector:
     def app(integration: str) -> OAuthApp:
         try:
             return runtime.settings.app(integration)
@@ -15,4 +15,4 @@ def desk(runtime: Runtime) -> Desk:
             # The operator took the app away: that must not keep a tenant from disconnecting.
             raise ContractError(str(error)) from error
 
-    return Desk(runtime.database, runtime.vault, app, runtime.transport, runtime.budget)
+    return Disconnector(runtime.database, runtime.vault, app, runtime.transport, runtime.budget)

@@ -1,4 +1,4 @@
-"""How long a request is worth waiting for."""
+"""When a request that failed is tried again, and when its error is raised."""
 
 import random
 from datetime import timedelta
@@ -22,7 +22,7 @@ class MalformedError(ProviderUnavailableError):
     """A whole answer that is not JSON: often a proxy's error page, so it is asked for once more."""
 
 
-class Patience:
+class RetryPolicy:
     """Counts one request's failures, and says how long to pause until the next attempt."""
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
@@ -35,7 +35,7 @@ class Patience:
     def after_rate_limit(
         self, error: RateLimitedError, requested_pause: timedelta | None
     ) -> timedelta:
-        """How long the budget is to be closed; it is the budget that is waited for."""
+        """How long to close the rate budget. The caller waits for the budget, not by sleeping."""
         self._failures += 1
         return requested_pause or error.retry_after or max(timedelta(seconds=1), self._backoff())
 
@@ -44,7 +44,7 @@ class Patience:
         return self._failures < self._attempts and self._rate_limit_wait <= MAX_WAIT
 
     def after_failure(self, error: ConnectorError, requested_pause: timedelta | None) -> timedelta:
-        """How long to pause; raises the error when there is no patience left."""
+        """How long to sleep before the next attempt; raises the error after the last one."""
         self._failures += 1
         if isinstance(error, MalformedError):
             self._malformed += 1
