@@ -19,7 +19,6 @@ from connectors import (
     Effect,
     NotAllowedError,
     Page,
-    ProviderUnavailableError,
     RateLimitedError,
     Request,
     Response,
@@ -400,7 +399,7 @@ def test_a_contact_that_is_gone_is_told_as_removed(person: Person) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (error(404, "MailboxNotEnabledForRESTAPI"), ProviderUnavailableError),
+        (error(404, "MailboxNotEnabledForRESTAPI"), NotAllowedError),
         (error(403, "ErrorAccessDenied"), NotAllowedError),
         (error(429, "ApplicationThrottled"), RateLimitedError),
         (error(429, "TooManyRequests"), RateLimitedError),

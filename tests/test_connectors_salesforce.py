@@ -490,7 +490,7 @@ def test_no_token_goes_to_an_instance_that_is_not_salesforces(url: str) -> None:
         (403, "API_CURRENTLY_DISABLED", NotAllowedError),
         (400, "INVALID_TYPE", NotAllowedError),
         (400, "QUERY_TIMEOUT", ProviderUnavailableError),
-        (400, "TXN_SECURITY_METERING_ERROR", ProviderUnavailableError),
+        (400, "TXN_SECURITY_METERING_ERROR", NotAllowedError),
         (400, "OPERATION_TOO_LARGE", NotAllowedError),
         (401, "INVALID_SESSION_ID", BrokenConnectionError),
         (400, "InvalidSessionId", BrokenConnectionError),
