@@ -29,7 +29,8 @@ from tests._delivering import hubspot_event, hubspot_headers
 from tests._sandboxed import HTTP
 
 # Connections and events.
-SMALL, LARGE, WHOLE = (50, 600), (100, 2_000), (500, 10_000)
+# Connections and events: each contact of every account is named by one at least.
+SMALL, LARGE, WHOLE = (35, 700), (100, 2_000), (500, 10_000)
 AT_ONCE = 64
 PREFECT_AWAY_SECONDS = 20
 
