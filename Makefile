@@ -36,7 +36,7 @@ lint: .venv/.installed-dev
 types: .venv/.installed-dev
 	@$(BIN)/mypy
 
-referees: .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox
+referees: .venv/.installed-dev .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox
 	@$(BIN)/pytest -m referee $(ARGS)
 
 bench: .venv/.installed-dev  ## speed, as ratios to a floor measured in the same run
