@@ -31,7 +31,7 @@ from connectors._errors import (
 )
 from connectors._feeds import Heard, Listener
 from connectors._hosts import allowed_hosts, filled
-from connectors._retries import MalformedError, RetryPolicy
+from connectors._patience import MalformedError, Patience
 from connectors._rounds import Rounds
 from connectors._types import Connector, Page, Params, Reader, Request, Response
 
@@ -307,7 +307,7 @@ class Client:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, request: Request, url: str) -> Response:
-        retries = RetryPolicy()
+        patience = Patience()
         renewed: str | None = None
         if request.renews:
             renewed = await self._token(True)
@@ -325,13 +325,13 @@ class Client:
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
             elif isinstance(error, RateLimitedError):
-                pause = retries.after_rate_limit(error, requested_pause)
+                pause = patience.after_rate_limit(error, requested_pause)
                 await self._close_budget(request, pause)
-                if not retries.worth_waiting(pause):
+                if not patience.worth_waiting(pause):
                     error.retry_after = pause
                     raise error
             elif error.may_pass:
-                pause = retries.after_failure(error, requested_pause)
+                pause = patience.after_failure(error, requested_pause)
                 await self._clock.sleep(pause.total_seconds())
             elif isinstance(error, BrokenConnectionError):
                 raise error.lasting or error

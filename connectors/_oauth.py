@@ -32,7 +32,7 @@ from connectors._errors import (
     ProviderUnavailableError,
     RateLimitedError,
 )
-from connectors._retries import RetryPolicy
+from connectors._patience import Patience
 from connectors._token_answers import Tokens, read_tokens
 from connectors._types import (
     Account,
@@ -291,7 +291,7 @@ class _Call:
             _, headers, body = signer.prepare("POST", url, headers, body)
             if auth.bearer == "app":
                 headers["authorization"] = f"Bearer {self.app.client_secret}"
-        retries = RetryPolicy(attempts)
+        patience = Patience(attempts)
         while True:
             await self.budget.spend(self.connector, self.account_id, Request.post(url))
             requested_pause: timedelta | None = None
@@ -304,11 +304,11 @@ class _Call:
             except ProviderUnavailableError as error:
                 failure = error
             if isinstance(failure, RateLimitedError):
-                failure.retry_after = retries.after_rate_limit(failure, requested_pause)
+                failure.retry_after = patience.after_rate_limit(failure, requested_pause)
                 await self.budget.close_until(self.connector, self.account_id, failure.retry_after)
                 raise failure
             if isinstance(failure, ProviderUnavailableError):
-                pause = retries.after_failure(failure, requested_pause)
+                pause = patience.after_failure(failure, requested_pause)
                 await self.transport.clock.sleep(pause.total_seconds())
 
 

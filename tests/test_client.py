@@ -30,7 +30,7 @@ from connectors import (
 )
 from connectors._budget import Budget
 from connectors._client import Client, Transport
-from connectors._retries import ATTEMPTS
+from connectors._patience import ATTEMPTS
 from tests._vendor import HOST, Answer, PlayedClock, Vendor, made_up, serve
 
 TOKEN = "canary-token-9f2c"

@@ -112,7 +112,7 @@ class Followed:
 async def shop(
     database: Database, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Followed]:
-    monkeypatch.setattr("connectors._retries.BACKOFF", timedelta(milliseconds=20))
+    monkeypatch.setattr("connectors._patience.BACKOFF", timedelta(milliseconds=20))
     with sandbox.start(["shopify"]) as origin:
         given = environment(origin, database_url, redis_url, ["shopify"])
         values: dict[str, Any] = {name.lower(): value for name, value in given.items()}

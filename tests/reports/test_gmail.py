@@ -30,7 +30,7 @@ from connectors import (
 from connectors._answers import retry_after
 from connectors._budget import Budget
 from connectors._client import Client, Transport
-from connectors._retries import RetryPolicy
+from connectors._patience import Patience
 from tests._driving import NOW, response
 from tests._vendor import Answer, Call, PlayedClock, Vendor, serve
 from tests.reports._google import Mirror, meaning, refusal
@@ -562,5 +562,5 @@ def test_the_end_of_a_wait_is_read_where_it_stands_in_words(status: int, reason:
     refused = refusal(status, reason, words)
     error = meaning(GMAIL, refused)
     assert isinstance(error, RateLimitedError)
-    wait = RetryPolicy().after_rate_limit(error, retry_after(refused, NOW))
+    wait = Patience().after_rate_limit(error, retry_after(refused, NOW))
     assert timedelta(minutes=11) <= wait <= timedelta(minutes=14)

@@ -22,7 +22,7 @@ class MalformedError(ProviderUnavailableError):
     """A whole answer that is not JSON: often a proxy's error page, so it is asked for once more."""
 
 
-class RetryPolicy:
+class Patience:
     """Counts one request's failures, and says how long to pause until the next attempt."""
 
     def __init__(self, attempts: int = ATTEMPTS) -> None:
