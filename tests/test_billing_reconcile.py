@@ -33,7 +33,7 @@ def origin() -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Disconnector:
+class Desk:
     """Stripe on one side, our tenants on the other."""
 
     http: httpx.Client
@@ -87,10 +87,10 @@ class Disconnector:
 
 
 @pytest.fixture
-def disconnector(
+def desk(
     origin: str, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> Iterator[Disconnector]:  # fmt: skip
+) -> Iterator[Desk]:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     with httpx.Client(base_url=origin, timeout=60) as http:
         account = http.post("/_control/stripe/accounts", json={}).json()["id"]
@@ -107,7 +107,7 @@ def disconnector(
             "COLUMNS": "200",
         }.items():
             monkeypatch.setenv(name, value)
-        yield Disconnector(http, account, key, database)
+        yield Desk(http, account, key, database)
 
 
 async def typed(*words: str) -> Any:
@@ -125,54 +125,50 @@ async def reconciled(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
     }
 
 
-async def test_where_all_is_equal_nothing_is_told_and_nothing_changed(
-    disconnector: Disconnector,
-) -> None:
-    await disconnector.tenant("by-hand", "ENTERPRISE")
-    customer = disconnector.customer()
-    await disconnector.tenant("never-bought", "TEAM", customer)
-    disconnector.subscribe(customer, SOLO, status="incomplete_expired")
+async def test_where_all_is_equal_nothing_is_told_and_nothing_changed(desk: Desk) -> None:
+    await desk.tenant("by-hand", "ENTERPRISE")
+    customer = desk.customer()
+    await desk.tenant("never-bought", "TEAM", customer)
+    desk.subscribe(customer, SOLO, status="incomplete_expired")
     assert await reconciled() == (0, {})
-    assert await disconnector.tiers() == {"by-hand": Tier.ENTERPRISE, "never-bought": Tier.TEAM}
+    assert await desk.tiers() == {"by-hand": Tier.ENTERPRISE, "never-bought": Tier.TEAM}
     ended = await typed("billing", "reconcile")
     assert (ended.exit_code, ended.stdout) == (0, "every tenant is what Stripe says\n")
 
 
-async def test_what_differs_is_shown_and_only_then_repaired(disconnector: Disconnector) -> None:
-    customers = {slug: disconnector.customer() for slug in ("raised", "ended", "owing")}
+async def test_what_differs_is_shown_and_only_then_repaired(desk: Desk) -> None:
+    customers = {slug: desk.customer() for slug in ("raised", "ended", "owing")}
     for slug, customer in customers.items():
-        await disconnector.tenant(slug, "SOLO", customer)
-    bought = disconnector.subscribe(customers["raised"], ENTERPRISE, UNKNOWN)
-    disconnector.subscribe(customers["ended"], SOLO, status="canceled")
-    disconnector.subscribe(customers["owing"], "price_1SandboxTeam", status="past_due")
+        await desk.tenant(slug, "SOLO", customer)
+    bought = desk.subscribe(customers["raised"], ENTERPRISE, UNKNOWN)
+    desk.subscribe(customers["ended"], SOLO, status="canceled")
+    desk.subscribe(customers["owing"], "price_1SandboxTeam", status="past_due")
     status, told = await reconciled("--dry-run")
     assert status == 1
     assert {slug: (each["ours"], each["stripes"]) for slug, each in told.items()} == {
         "raised": ("SOLO", "ENTERPRISE"), "ended": ("SOLO", "FREE"), "owing": ("SOLO", "TEAM"),
     }  # fmt: skip
     assert {each["outcome"] for each in told.values()} == {"differs"}
-    assert set((await disconnector.tiers()).values()) == {Tier.SOLO}
+    assert set((await desk.tiers()).values()) == {Tier.SOLO}
     status, told = await reconciled()
     assert status == 0
     assert {each["outcome"] for each in told.values()} == {"repaired"}
     assert told["raised"]["subscription"] == bought
-    assert await disconnector.tiers() == {
+    assert await desk.tiers() == {
         "raised": Tier.ENTERPRISE, "ended": Tier.FREE, "owing": Tier.TEAM,
     }  # fmt: skip
     assert await reconciled() == (0, {})
 
 
-async def test_what_needs_a_person_is_told_again_and_changes_nothing(
-    disconnector: Disconnector,
-) -> None:
-    odd, twice = disconnector.customer(), disconnector.customer()
-    await disconnector.tenant("odd", "TEAM", odd)
-    disconnector.subscribe(odd, UNKNOWN)
-    await disconnector.tenant("twice", "SOLO", twice)
+async def test_what_needs_a_person_is_told_again_and_changes_nothing(desk: Desk) -> None:
+    odd, twice = desk.customer(), desk.customer()
+    await desk.tenant("odd", "TEAM", odd)
+    desk.subscribe(odd, UNKNOWN)
+    await desk.tenant("twice", "SOLO", twice)
     for price in (SOLO, TEAM):
-        disconnector.subscribe(twice, price)
-    stranger = disconnector.customer()
-    disconnector.subscribe(stranger, TEAM)
+        desk.subscribe(twice, price)
+    stranger = desk.customer()
+    desk.subscribe(stranger, TEAM)
     for words in (("--dry-run",), (), ()):
         status, told = await reconciled(*words)
         assert status == 1
@@ -181,7 +177,7 @@ async def test_what_needs_a_person_is_told_again_and_changes_nothing(
     assert UNKNOWN in told["odd"]["problem"]
     assert "2 subscriptions are paid at once" in told["twice"]["problem"]
     assert "no tenant here has its customer" in told[stranger]["problem"]
-    assert await disconnector.tiers() == {"odd": Tier.TEAM, "twice": Tier.TEAM}
+    assert await desk.tiers() == {"odd": Tier.TEAM, "twice": Tier.TEAM}
     ended = await typed("billing", "reconcile")
     assert ended.exit_code == 1
     assert "nobody's" in ended.stdout
@@ -191,12 +187,12 @@ async def test_what_needs_a_person_is_told_again_and_changes_nothing(
     assert "billing reconcile" in rows["customers"].remedy
 
 
-async def test_what_was_seen_to_at_stripe_is_told_no_more(disconnector: Disconnector) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "SOLO", customer)
-    odd, paid = disconnector.subscribe(customer, UNKNOWN), disconnector.subscribe(customer, SOLO)
+async def test_what_was_seen_to_at_stripe_is_told_no_more(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "SOLO", customer)
+    odd, paid = desk.subscribe(customer, UNKNOWN), desk.subscribe(customer, SOLO)
     assert (await reconciled())[0] == 1
-    disconnector.order("turn", subscription=odd, status="canceled")
+    desk.order("turn", subscription=odd, status="canceled")
     assert (await reconciled("--dry-run"))[0] == 1  # nothing was read again
     status, told = await reconciled()
     assert (status, told["acme"]["outcome"], told["acme"]["problem"]) == (0, "repaired", None)
@@ -204,57 +200,53 @@ async def test_what_was_seen_to_at_stripe_is_told_no_more(disconnector: Disconne
     assert await reconciled() == (0, {})
 
 
-async def test_a_customer_that_names_its_tenant_is_joined_to_it(disconnector: Disconnector) -> None:
-    tenant_id = await disconnector.tenant("acme", "FREE")
-    customer = disconnector.customer(tenant_id)
-    disconnector.subscribe(customer, TEAM)
+async def test_a_customer_that_names_its_tenant_is_joined_to_it(desk: Desk) -> None:
+    tenant_id = await desk.tenant("acme", "FREE")
+    customer = desk.customer(tenant_id)
+    desk.subscribe(customer, TEAM)
     _, told = await reconciled("--dry-run")
     assert told["acme"]["customer"] == customer
     assert await reconciled() == (0, {"acme": {**told["acme"], "outcome": "repaired"}})
-    assert await disconnector.tiers() == {"acme": Tier.TEAM}
+    assert await desk.tiers() == {"acme": Tier.TEAM}
 
 
-async def test_a_customer_that_was_deleted_at_stripe_pays_for_nothing(
-    disconnector: Disconnector,
-) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "FREE", customer)
-    disconnector.subscribe(customer, TEAM)
+async def test_a_customer_that_was_deleted_at_stripe_pays_for_nothing(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.subscribe(customer, TEAM)
     assert (await reconciled())[0] == 0
-    disconnector.delete(customer)
+    desk.delete(customer)
     status, told = await reconciled()
     assert (status, told["acme"]["outcome"]) == (0, "repaired")
-    assert await disconnector.tiers() == {"acme": Tier.FREE}
+    assert await desk.tiers() == {"acme": Tier.FREE}
 
 
-async def test_all_pages_are_read_and_a_customer_only_where_it_differs(
-    disconnector: Disconnector,
-) -> None:
-    customers = [disconnector.customer() for _ in range(3)]
+async def test_all_pages_are_read_and_a_customer_only_where_it_differs(desk: Desk) -> None:
+    customers = [desk.customer() for _ in range(3)]
     for number, customer in enumerate(customers):
-        await disconnector.tenant(f"tenant-{number}", "SOLO", customer)
+        await desk.tenant(f"tenant-{number}", "SOLO", customer)
         for _ in range(60):
-            disconnector.subscribe(customer, SOLO, status="canceled")
-        disconnector.subscribe(customer, SOLO)
+            desk.subscribe(customer, SOLO, status="canceled")
+        desk.subscribe(customer, SOLO)
     assert (await reconciled())[0] == 0
-    before = disconnector.asked()
+    before = desk.asked()
     assert await reconciled() == (0, {})
-    assert disconnector.asked() - before == 2  # 183 subscriptions, 100 a page
+    assert desk.asked() - before == 2  # 183 subscriptions, 100 a page
 
 
 async def test_what_is_owed_to_an_erased_tenant_is_tried_again_and_told_until_it_is_done(
-    disconnector: Disconnector, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "TEAM", customer)
-    disconnector.subscribe(customer, TEAM)
+    customer = desk.customer()
+    await desk.tenant("acme", "TEAM", customer)
+    desk.subscribe(customer, TEAM)
     monkeypatch.setenv("STRIPE_SECRET_KEY", "")
     erased = await typed("tenants", "delete", "acme", "--yes")
     assert erased.exit_code == 0
     assert "what it pays for at Stripe is not ended: billing is off" in " ".join(
         erased.output.split()
     )
-    monkeypatch.setenv("STRIPE_SECRET_KEY", disconnector.key)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", desk.key)
     status, told = await reconciled("--dry-run")
     assert (status, told[customer]["outcome"]) == (1, "attention")
     assert "its tenant was erased" in told[customer]["problem"]
@@ -263,12 +255,10 @@ async def test_what_is_owed_to_an_erased_tenant_is_tried_again_and_told_until_it
     assert await reconciled() == (0, {})
 
 
-async def test_the_operator_dismisses_what_is_owed_and_cannot_be_done(
-    disconnector: Disconnector,
-) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "TEAM", customer)
-    disconnector.subscribe(customer, UNKNOWN)
+async def test_the_operator_dismisses_what_is_owed_and_cannot_be_done(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "TEAM", customer)
+    desk.subscribe(customer, UNKNOWN)
     assert (await reconciled())[0] == 1
     erased = await typed("tenants", "delete", "acme", "--yes")
     assert f"has no price that STRIPE_PRICE_ID_… names: {UNKNOWN}" in " ".join(
@@ -284,37 +274,37 @@ async def test_the_operator_dismisses_what_is_owed_and_cannot_be_done(
 
 
 async def test_prices_of_another_product_are_told_until_they_are_ignored(
-    disconnector: Disconnector, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "FREE", customer)
-    disconnector.subscribe(customer, UNKNOWN)
-    ours = disconnector.subscribe(customer, ENTERPRISE)
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.subscribe(customer, UNKNOWN)
+    ours = desk.subscribe(customer, ENTERPRISE)
     status, told = await reconciled()
     assert (status, told["acme"]["stripes"]) == (1, "ENTERPRISE")
     rows = {row.what: row for row in await examined(read())}
     assert rows["unknown prices"].found == f"{UNKNOWN} (1 paying)"
-    disconnector.order("turn", subscription=ours, status="canceled")
+    desk.order("turn", subscription=ours, status="canceled")
     status, told = await reconciled()
-    assert (status, await disconnector.tiers()) == (1, {"acme": Tier.FREE})
+    assert (status, await desk.tiers()) == (1, {"acme": Tier.FREE})
     assert UNKNOWN in told["acme"]["problem"]
     monkeypatch.setenv("STRIPE_PRICE_IDS_IGNORED", UNKNOWN)
     await reconciled()
     assert await reconciled() == (0, {})
 
 
-async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(disconnector: Disconnector) -> None:
-    customer = disconnector.customer()
-    await disconnector.tenant("acme", "FREE", customer)
-    disconnector.create(customer, ENTERPRISE, quantity=0)
+async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(desk: Desk) -> None:
+    customer = desk.customer()
+    await desk.tenant("acme", "FREE", customer)
+    desk.create(customer, ENTERPRISE, quantity=0)
     status, told = await reconciled()
-    assert (status, await disconnector.tiers()) == (1, {"acme": Tier.FREE})
+    assert (status, await desk.tiers()) == (1, {"acme": Tier.FREE})
     assert "is of the quantity 0" in told["acme"]["problem"]
-    paid = disconnector.create(customer, TEAM, quantity=3)
+    paid = desk.create(customer, TEAM, quantity=3)
     await reconciled()
-    assert await disconnector.tiers() == {"acme": Tier.TEAM}
-    disconnector.order("turn", subscription=paid, status="canceled")
-    async with connected(read(), disconnector.key) as client:
+    assert await desk.tiers() == {"acme": Tier.TEAM}
+    desk.order("turn", subscription=paid, status="canceled")
+    async with connected(read(), desk.key) as client:
         found = await read_customer(client, customer)
     assert found is not None
     idle, ended = sorted(found.subscriptions, key=lambda each: each.status)
@@ -327,9 +317,9 @@ async def test_an_item_of_the_quantity_0_is_not_taken_for_paid(disconnector: Dis
 
 
 async def test_while_stripe_is_away_or_refuses_the_key_it_says_so(
-    disconnector: Disconnector, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await disconnector.tenant("acme", "TEAM", disconnector.customer())
+    await desk.tenant("acme", "TEAM", desk.customer())
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_canarycanary")
     ended = await typed("billing", "reconcile")
     assert isinstance(ended.exception, SettingsError)
@@ -337,4 +327,4 @@ async def test_while_stripe_is_away_or_refuses_the_key_it_says_so(
     monkeypatch.setenv("STRIPE_SECRET_KEY", "")
     ended = await typed("billing", "reconcile")
     assert "billing is off" in str(ended.exception)
-    assert await disconnector.tiers() == {"acme": Tier.TEAM}
+    assert await desk.tiers() == {"acme": Tier.TEAM}
