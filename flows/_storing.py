@@ -99,28 +99,39 @@ async def _store(
                     started_at=part.scan.started_at, unseen=part.unseen,
                     was_shown=_was_shown(part), **ids,
                 )  # fmt: skip
-            if part.refill:
-                await checkpoints.refill(
-                    session, connection_id=lease.connection_id, stream=name,
-                    state=None if part.done else part.checkpoint,
-                )  # fmt: skip
-            if not part.aside:
-                await checkpoints.save(
-                    session, stream=name, state=part.checkpoint, done=part.done,
-                    unread=part.unread, **ids,
-                )  # fmt: skip
-                if part.done:
-                    await checkpoints.note_shape(
-                        session, connection_id=lease.connection_id, stream=name,
-                        shape=_shape(part), refills=not part.stream.snapshot,
-                    )  # fmt: skip
-                if part.done and part.generation:
-                    await checkpoints.mark_read(
-                        session, connection_id=lease.connection_id, stream=name,
-                        generation=part.generation,
-                    )  # fmt: skip
+            await _save_progress(session, lease, part)
             counted.append((outcomes[name], written, swept, part))
     return counted
+
+
+async def _save_progress(session: AsyncSession, lease: leases.Lease, part: Part) -> None:
+    """How far the stream is read once this part is stored."""
+    connection_id, stream = lease.connection_id, part.stream.name
+    if part.refill:
+        await checkpoints.refill(
+            session,
+            state=None if part.done else part.checkpoint,
+            connection_id=connection_id,
+            stream=stream,
+        )
+    if part.aside:
+        return
+    await checkpoints.save(
+        session, tenant_id=lease.tenant_id, state=part.checkpoint, done=part.done,
+        unread=part.unread, connection_id=connection_id, stream=stream,
+    )  # fmt: skip
+    if part.done:
+        await checkpoints.note_shape(
+            session,
+            shape=_shape(part),
+            refills=not part.stream.snapshot,
+            connection_id=connection_id,
+            stream=stream,
+        )
+    if part.done and part.generation:
+        await checkpoints.mark_read(
+            session, generation=part.generation, connection_id=connection_id, stream=stream
+        )
 
 
 async def _note_differences(
