@@ -409,7 +409,7 @@ async def _delete(
         with suppress(NotFoundError):
             tenant = await tenants.by_slug(runtime.database, slug)
             ended = await billing_endings.end_or_owe(selling, runtime.database, tenant.id)
-        gone = await erasure.part_with(
+        gone = await erasure.delete_tenant(
             disconnector(runtime), slug, wait=VENDOR_WAIT, progress=progress
         )
         return gone, ended

@@ -125,8 +125,8 @@ def _start_sandbox(services: local.Services, names: Sequence[str]) -> None:
         apps[callback.lower()] = f"http://{local.LOOPBACK}/api/integrations/callback"
         apps |= {key.lower(): value for key, value in described[name].get("variables", {}).items()}
         webhook, secret = load(name).webhook, described[name].get("webhook_secret")
-        if webhook and webhook.proven_by and secret:
-            apps.setdefault(webhook.proven_by.lower(), secret)
+        if webhook and webhook.verified_by and secret:
+            apps.setdefault(webhook.verified_by.lower(), secret)
     services.add_settings(atom_sandbox_url=origin, **apps)
 
 
@@ -134,7 +134,7 @@ def _tell_vendors_our_addresses(settings: Settings, names: Sequence[str]) -> Non
     """As an operator does in each vendor's console."""
     for name in names:
         webhook = load(name).webhook
-        if webhook is not None and webhook.proven_by and is_enabled(settings, load(name)):
+        if webhook is not None and webhook.verified_by and is_enabled(settings, load(name)):
             body = {"url": address_of(settings, name)}
             _control(settings.atom_sandbox_url or "", "POST", f"/{name}/webhook", body)
 

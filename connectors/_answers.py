@@ -22,7 +22,7 @@ MAX_RETRY_AFTER = timedelta(days=1)
 PASSING = (408, 423, 425)
 
 # What code that reads a value of another shape than it expects runs into.
-SHAPE_ERRORS = (
+PARSE_ERRORS = (
     LookupError,
     TypeError,
     ValueError,
@@ -31,7 +31,7 @@ SHAPE_ERRORS = (
     RuntimeError,
 )
 _HERE = Path(__file__).parent
-_DOORS = ("_client.py", "_oauth.py")
+_TRANSPORT_FILES = ("_client.py", "_oauth.py")
 
 
 def error_by_status(title: str, where: str, response: Response) -> ConnectorError | None:
@@ -123,7 +123,9 @@ def unreadable(title: str, error: Exception) -> ContractError:
         trace = trace.tb_next
     # Not where a library noticed it, but what line of a connector asked for too much.
     ours = [
-        (file, line) for file, line in frames if file.parent == _HERE and file.name not in _DOORS
+        (file, line)
+        for file, line in frames
+        if file.parent == _HERE and file.name not in _TRANSPORT_FILES
     ]
     place = ", ".join(f"{file.name}:{line}" for file, line in (ours or frames)[-1:])
     # The text of such an error may quote the vendor's data, and tracebacks are stored.

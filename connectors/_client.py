@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx  # noqa: TID251 - here, and nowhere else
 
-from connectors._answers import SHAPE_ERRORS, error_by_status, retry_after, unreadable
+from connectors._answers import PARSE_ERRORS, error_by_status, retry_after, unreadable
 from connectors._body import parse_json, read_body
 from connectors._budget import Budget, Scope
 from connectors._clock import SYSTEM_CLOCK, Clock
@@ -29,7 +29,7 @@ from connectors._errors import (
     ProviderUnavailableError,
     RateLimitedError,
 )
-from connectors._feeds import Heard, Listener
+from connectors._feeds import EventBatch, Listener
 from connectors._hosts import allowed_hosts, filled
 from connectors._patience import MalformedError, Patience
 from connectors._rounds import Rounds
@@ -254,13 +254,13 @@ class Client:
                 except StopIteration as stop:
                     result: T = stop.value
                     return result
-                except SHAPE_ERRORS as error:
+                except PARSE_ERRORS as error:
                     raise unreadable(self.connector.title, error) from error
                 answer = await self.send(request)
         finally:
             steps.close()
 
-    async def listen(self, listener: Listener) -> AsyncGenerator[Heard, None]:
+    async def listen(self, listener: Listener) -> AsyncGenerator[EventBatch, None]:
         """What comes of listening, for as long as that goes."""
         answer: Response | None = None
         try:
@@ -269,7 +269,7 @@ class Client:
                 answer = None
                 if action is None:
                     return
-                if isinstance(action, Heard):
+                if isinstance(action, EventBatch):
                     yield action
                 elif isinstance(action, timedelta):
                     await self._clock.sleep(action.total_seconds())
@@ -292,7 +292,7 @@ class Client:
             return steps.send(answer)
         except StopIteration:
             return None
-        except SHAPE_ERRORS as error:
+        except PARSE_ERRORS as error:
             raise unreadable(self.connector.title, error) from error
 
     async def _send_all(self, requests: tuple[Request, ...]) -> tuple[Response, ...]:
@@ -380,7 +380,7 @@ class Client:
     def _judge(self, request: Request, response: Response) -> ConnectorError | None:
         try:
             error = self.connector.classify(response)
-        except SHAPE_ERRORS as failure:
+        except PARSE_ERRORS as failure:
             return unreadable(self.connector.title, failure)
         if response.status in request.expect:
             return error if error is not None and error.may_pass else None

@@ -13,7 +13,7 @@ from connectors._webhooks import Event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missed:
+class FeedGap:
     """A time of which the feed did not tell everything: these streams are read from then on."""
 
     streams: tuple[str, ...]
@@ -23,18 +23,18 @@ class Missed:
 
 
 @dataclass(frozen=True)
-class Heard:
+class EventBatch:
     """Events that came, and where the feed stands once they are stored."""
 
     events: Sequence[Event]
     checkpoint: Checkpoint
-    missed: Sequence[Missed] = ()
+    missed: Sequence[FeedGap] = ()
 
 
 # Yields a Request and is sent its Response, or yields what was Heard, or a time to wait, and is
 # sent None. It goes on until it raises a ConnectorError: NotAllowedError where the account has no
 # such feed.
-Listener: TypeAlias = Generator[Request | Heard | timedelta, Any, None]
+Listener: TypeAlias = Generator[Request | EventBatch | timedelta, Any, None]
 
 
 @dataclass(frozen=True, kw_only=True)

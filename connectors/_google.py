@@ -77,12 +77,12 @@ def auth(scopes: Mapping[str, str]) -> OAuth2:
             "prompt": "consent",
             "include_granted_scopes": "true",
         },
-        lapses_after=timedelta(days=180),
-        explain=explain,
+        idle_lifetime=timedelta(days=180),
+        error_from=error_from,
     )
 
 
-def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """An authorisation that ended by an organisation's rule, and not by anybody's wish."""
     if answer.get("error") == "invalid_grant" and answer.get("error_subtype") in SESSION_OVER:
         return BrokenConnectionError(

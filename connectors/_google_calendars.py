@@ -13,6 +13,7 @@ from connectors import (
     Checkpoint,
     Column,
     Context,
+    ListedKeys,
     NotAllowedError,
     Page,
     Reader,
@@ -20,7 +21,6 @@ from connectors import (
     Request,
     Response,
     Stream,
-    Whole,
     column,
 )
 from connectors._paging import Read, rows_of
@@ -40,7 +40,7 @@ class PageContent:
 
     records: Sequence[Record] = ()
     deleted: Sequence[str] = ()
-    whole: Sequence[Whole] = ()
+    listed_keys: Sequence[ListedKeys] = ()
     kept: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -128,15 +128,17 @@ def _calendar(kind: Kind, calendar: str) -> Read:
                 ended = []
             page, kept = response.json.get("nextPageToken"), content.kept
             all_of_it = again.whole(calendar, content, response, page) if again else ()
-            whole = [*content.whole, *ended, *all_of_it]
+            listed_keys = [*content.listed_keys, *ended, *all_of_it]
             if not page:
                 done = _done(calendar, response.json, whole_at or at.get("listed"))
-                yield Page(content.records, done, deleted=content.deleted, whole=whole)
+                yield Page(content.records, done, deleted=content.deleted, listed_keys=listed_keys)
                 return
             # What a listing that starts over has seen is known to this run only.
             here = {"token": token, "page": page, "kept": kept, "listed": at.get("listed")}
             here = {"again": True} if again else {name: one for name, one in here.items() if one}
-            yield Page(content.records, Checkpoint(here), deleted=content.deleted, whole=whole)
+            yield Page(
+                content.records, Checkpoint(here), deleted=content.deleted, listed_keys=listed_keys
+            )
 
     return read
 
@@ -166,18 +168,18 @@ class _Again:
 
     def whole(
         self, calendar: str, content: PageContent, response: Response, page: str | None
-    ) -> Sequence[Whole]:
+    ) -> Sequence[ListedKeys]:
         self.began_at = self.began_at or response.sent_at
         self.keys += [key_of(calendar, record["id"]) for record in content.records]
-        return () if page else [Whole(f"{calendar}/", self.keys, self.began_at)]
+        return () if page else [ListedKeys(f"{calendar}/", self.keys, self.began_at)]
 
 
 def _instances(
     calendar: str, series: Sequence[str]
-) -> Generator[Request, Response, Sequence[Whole]]:
+) -> Generator[Request, Response, Sequence[ListedKeys]]:
     """Which instances these series have. One that is cut off by "this and following" keeps none
     after its end, and of those that it had, a delta tells nothing (odoo/odoo#287171, 2026-09)."""
-    whole: list[Whole] = []
+    whole: list[ListedKeys] = []
     for one in series:
         path = f"/calendars/{quote(calendar, safe='')}/events/{quote(one, safe='')}/instances"
         params: dict[str, Any] = {"maxResults": 2500, "showDeleted": True}
@@ -194,10 +196,12 @@ def _instances(
     return whole
 
 
-def all_instances(calendar: str, series: str, keys: Sequence[str], at: datetime) -> list[Whole]:
+def all_instances(
+    calendar: str, series: str, keys: Sequence[str], at: datetime
+) -> list[ListedKeys]:
     # An instance's id is that of its series, an underscore, and the year when it was to start.
     # The rest of a series that was split has an id of that kind, too, but with a letter.
-    return [Whole(key_of(calendar, f"{series}_{millennium}"), keys, at) for millennium in "12"]
+    return [ListedKeys(key_of(calendar, f"{series}_{millennium}"), keys, at) for millennium in "12"]
 
 
 def _listing(kind: Kind, calendar: str, token: str | None, page: str | None) -> Request:

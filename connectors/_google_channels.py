@@ -15,19 +15,19 @@ from connectors import (
     Delivery,
     Effect,
     Event,
+    MadeWatch,
     NotAllowedError,
-    Refused,
+    NoWatch,
     Request,
     Response,
-    Wanted,
-    Watched,
+    WatchRequest,
     Webhook,
 )
 from connectors._google import AWAY, is_away, reasons, refuse
 from connectors._signatures import channel_secret, google_channel
 from connectors._types import Params
 from connectors._versions import EPOCH, MILLISECOND, epoch_ms
-from connectors._webhooks import Watching
+from connectors._webhooks import WatchSteps
 
 # The longest that a channel on a log of Drive may last, and what one on a calendar does.
 LIFETIME = timedelta(days=7)
@@ -68,8 +68,8 @@ def channel_webhook(
 
 
 def open_channel(
-    title: str, path: str, wanted: Wanted, *, params: Params | None = None, without: str = ""
-) -> Watching:
+    title: str, path: str, wanted: WatchRequest, *, params: Params | None = None, without: str = ""
+) -> WatchSteps:
     """A channel on the resource at that path. `without` says what cannot be watched where its scope
     was not granted."""
     body = {
@@ -81,12 +81,12 @@ def open_channel(
     }
     response = yield Request.post(path, params=params or {}, json=body, expect=(400, *AWAY))
     if response.status == 400 and reasons(response) & UNWATCHABLE:
-        return Refused(f"{title} opens no channel on this")
+        return NoWatch(f"{title} opens no channel on this")
     try:
         if is_away(title, response, without=without):
-            return Refused(f"{title} no longer shows this")
+            return NoWatch(f"{title} no longer shows this")
     except NotAllowedError as error:
-        return Refused(str(error))
+        return NoWatch(str(error))
     if response.status == 400:
         refuse(title, response)
     channel = response.json
@@ -94,7 +94,7 @@ def open_channel(
     expires_at = (
         EPOCH + int(expiration) * MILLISECOND if expiration else response.sent_at + SHORTEST
     )
-    return Watched(
+    return MadeWatch(
         vendor_id=wanted.id,
         expires_at=expires_at,
         state={"resource_id": channel["resourceId"]},
@@ -102,7 +102,7 @@ def open_channel(
     )
 
 
-def stop_channel(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+def stop_channel(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
     """One that is over already is no longer known."""
     body = {"id": watched.vendor_id, "resourceId": watched.state["resource_id"]}
     yield Request.post("/channels/stop", json=body, expect=(404,))

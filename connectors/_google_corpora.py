@@ -13,6 +13,7 @@ from connectors import (
     CheckpointExpiredError,
     Column,
     Context,
+    ListedKeys,
     NotAllowedError,
     Page,
     ProviderUnavailableError,
@@ -21,7 +22,6 @@ from connectors import (
     Request,
     Response,
     Stream,
-    Whole,
 )
 from connectors._google import SCOPE_REASONS, reasons, refuse
 from connectors._paging import LAPSED, Read, rows_of
@@ -45,7 +45,7 @@ class PageContent:
 
     records: Sequence[Record] = ()
     deleted: Sequence[str] = ()
-    whole: Sequence[Whole] = ()
+    listed_keys: Sequence[ListedKeys] = ()
     unsettled: Sequence[str] = ()
 
 
@@ -190,8 +190,8 @@ def _listing(kind: Kind, corpus: str, at: Checkpoint, now: datetime) -> Reader:
         content = yield from kind.listed(rows_of(response, "files"), response)
         page, resumed = response.json.get("nextPageToken"), False
         here = {**kept, "page": page} if page else _done(kind, corpus, at["start"], now)
-        whole = content.whole if at.get("again") else ()
-        yield Page(content.records, Checkpoint(here), whole=whole)
+        listed_keys = content.listed_keys if at.get("again") else ()
+        yield Page(content.records, Checkpoint(here), listed_keys=listed_keys)
         if not page:
             return
 
@@ -249,7 +249,7 @@ def _changes(
             content.records,
             here,
             deleted=content.deleted,
-            whole=content.whole,
+            listed_keys=content.listed_keys,
             unsettled=content.unsettled,
         )
         if ended:

@@ -16,7 +16,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 
 from connectors._errors import SignatureError, UnknownKeyError
-from connectors._webhooks import Delivery, Proof, Verify
+from connectors._webhooks import Delivery, VerificationKeys, Verify
 
 LEEWAY_SECONDS = 60  # clocks of two machines differ
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
@@ -26,7 +26,7 @@ GRAPH_PUBLISHER = "0bf30f3b-4a52-48df-9a82-234910c4a086"
 _UNREADABLE = (JoseError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
-def hs256_token(delivery: Delivery, proof: Proof) -> None:
+def hs256_token(delivery: Delivery, proof: VerificationKeys) -> None:
     """The Authorization header holds a token signed under one of the secrets: Jira's dynamic
     webhooks (the app's client secret) and monday, which leaves the word Bearer out.
 
@@ -56,7 +56,7 @@ def google_push_token(*, account: str, audience: str) -> Verify:
     https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
     """
 
-    def verify(delivery: Delivery, proof: Proof) -> None:
+    def verify(delivery: Delivery, proof: VerificationKeys) -> None:
         email = proof.variables.get(account, "").strip()
         if not email:
             raise SignatureError("the service account that pushes is not set")
@@ -82,7 +82,7 @@ def graph_tokens(*, app: str) -> Verify:
     https://learn.microsoft.com/graph/change-notifications-with-resource-data
     """
 
-    def verify(delivery: Delivery, proof: Proof) -> None:
+    def verify(delivery: Delivery, proof: VerificationKeys) -> None:
         client_id = proof.variables.get(app, "").strip()
         if not client_id:
             raise SignatureError("the app's client id is not set")

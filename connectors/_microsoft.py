@@ -25,7 +25,7 @@ from connectors import (
     Request,
     Response,
 )
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from connectors._paging import LAPSED, Read, next_url_pages, rows_of
 from connectors._versions import find
 
@@ -89,12 +89,12 @@ RESYNC = frozenset(
 )
 
 
-def auth(scopes: Mapping[str, str], *, instead: Mapping[str, str] | None = None) -> OAuth2:
+def auth(scopes: Mapping[str, str], *, url_overrides: Mapping[str, str] | None = None) -> OAuth2:
     """The rules of Microsoft's authorisation server, for those scopes, each with its reason.
 
     All integrations are one app, and a consent adds to those before it: whoever connects a second
-    one is asked for its own scopes only. Each keeps tokens of its own. `instead` replaces what an
-    operator's MICROSOFT_TENANT_ID may say and the integration cannot serve.
+    one is asked for its own scopes only. Each keeps tokens of its own. `url_overrides` replaces
+    what an operator's MICROSOFT_TENANT_ID may say and the integration cannot serve.
     """
     return OAuth2(
         env="MICROSOFT",
@@ -107,16 +107,16 @@ def auth(scopes: Mapping[str, str], *, instead: Mapping[str, str] | None = None)
         # A new refresh token comes with each refresh, and the former stays good for its own life.
         rotates=True,
         grace=UNUSED,
-        lapses_after=UNUSED,
+        idle_lifetime=UNUSED,
         refused=frozenset(
             {"invalid_grant", "interaction_required", "consent_required", "login_required"}
         ),
-        explain=explain,
-        instead=instead or {},
+        error_from=error_from,
+        url_overrides=url_overrides or {},
     )
 
 
-def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """Who has to act, of a refused consent (a callback) or of a refused token call (its body)."""
     if answer.get("error") == "temporarily_unavailable":
         return ProviderUnavailableError("Microsoft cannot answer now (temporarily_unavailable)")
@@ -210,7 +210,7 @@ def directory(answer: Mapping[str, Any]) -> str:
     try:
         body = str(answer["id_token"]).split(".")[1]
         tid = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["tid"]
-    except SHAPE_ERRORS:
+    except PARSE_ERRORS:
         return ""
     return tid if isinstance(tid, str) else ""
 

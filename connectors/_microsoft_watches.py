@@ -16,13 +16,13 @@ from connectors import (
     Delivery,
     Effect,
     Event,
-    Refused,
+    MadeWatch,
+    NoWatch,
     Reply,
     Request,
     Response,
-    Wanted,
     Watch,
-    Watched,
+    WatchRequest,
     Webhook,
 )
 from connectors._microsoft import code_of
@@ -144,7 +144,7 @@ def graph_watch(
     Lifecycle notifications go to the same address; that can only be said at creation.
     """
 
-    def create(wanted: Wanted) -> Generator[Request, Response, Watched | Refused]:
+    def create(wanted: WatchRequest) -> Generator[Request, Response, MadeWatch | NoWatch]:
         body = {
             "changeType": change_type,
             "notificationUrl": wanted.address,
@@ -157,10 +157,12 @@ def graph_watch(
         response = yield Request.post(SUBSCRIPTIONS, json=body, expect=(403, 409))
         if response.status in (403, 409):
             code = code_of(response) or response.status
-            return Refused(f"Microsoft allows no subscription here ({code})")
+            return NoWatch(f"Microsoft allows no subscription here ({code})")
         return _watched(response)
 
-    def renew(wanted: Wanted, watched: Watched) -> Generator[Request, Response, Watched | Refused]:
+    def renew(
+        wanted: WatchRequest, watched: MadeWatch
+    ) -> Generator[Request, Response, MadeWatch | NoWatch]:
         # It also gives the authorisation that `reauthorizationRequired` asks for.
         body = {"expirationDateTime": _until(wanted)}
         path = _path(watched)
@@ -179,20 +181,20 @@ def graph_watch(
     )
 
 
-def _delete(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+def _delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
     yield Request("DELETE", _path(watched), expect=(404,))
 
 
-def _path(watched: Watched) -> str:
+def _path(watched: MadeWatch) -> str:
     return f"{SUBSCRIPTIONS}/{quote(watched.vendor_id, safe='')}"
 
 
-def _watched(response: Response) -> Watched:
+def _watched(response: Response) -> MadeWatch:
     body = response.json
-    return Watched(vendor_id=body["id"], expires_at=parse_time(body["expirationDateTime"]))
+    return MadeWatch(vendor_id=body["id"], expires_at=parse_time(body["expirationDateTime"]))
 
 
-def _until(wanted: Wanted) -> str:
+def _until(wanted: WatchRequest) -> str:
     return iso(wanted.context.now + wanted.lifetime)
 
 

@@ -16,12 +16,12 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    ListedKeys,
     Page,
     Reader,
     Record,
     Request,
     Response,
-    Whole,
 )
 from connectors._microsoft import NEXT, REFUSED, changes, get_page, onward
 from connectors._microsoft_watches import iso
@@ -154,8 +154,8 @@ def read_channels(team: str) -> Read:
             elif there is not None:
                 rows.append(there)
         ids = [row["id"] for row in rows] + kept
-        whole = Whole(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
-        yield Page(rows, Checkpoint(ids=ids), whole=[whole])
+        listed_keys = ListedKeys(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
+        yield Page(rows, Checkpoint(ids=ids), listed_keys=[listed_keys])
 
     return read
 

@@ -22,7 +22,7 @@ from authlib.oauth2.rfc7636 import (  # type: ignore[import-untyped]
     create_s256_code_challenge,
 )
 
-from connectors._answers import SHAPE_ERRORS, error_by_status, retry_after, unreadable
+from connectors._answers import PARSE_ERRORS, error_by_status, retry_after, unreadable
 from connectors._budget import Budget
 from connectors._client import Client, Transport, check_host
 from connectors._errors import (
@@ -83,18 +83,18 @@ def settings_in(auth: OAuth2) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
 
 
-def answers_to(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
+def validated_answers(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
     """What a tenant answered, as it is used; ValueError, to be read by a person, of what does not
     fit."""
     return {question.name: _answer(question, given) for question in auth.questions}
 
 
 def answered(auth: OAuth2, app: OAuthApp, given: Mapping[str, Any]) -> OAuthApp:
-    """Our app as a tenant that answered so finds it; ValueError as of `answers_to`."""
-    return replace(app, answers=answers_to(auth, given))
+    """Our app as a tenant that answered so finds it; ValueError as of `validated_answers`."""
+    return replace(app, answers=validated_answers(auth, given))
 
 
-def of_grant(connector: Connector, app: OAuthApp, held: Mapping[str, Any]) -> OAuthApp:
+def app_of_grant(connector: Connector, app: OAuthApp, held: Mapping[str, Any]) -> OAuthApp:
     """Our app for a consent that was stored; BrokenConnectionError where its answers are not."""
     try:
         return answered(connector.oauth, app, held)
@@ -104,15 +104,15 @@ def of_grant(connector: Connector, app: OAuthApp, held: Mapping[str, Any]) -> OA
         ) from None
 
 
-def returned(
+def app_of_callback(
     connector: Connector, app: OAuthApp, params: Mapping[str, str], at: datetime
 ) -> OAuthApp:
     """Our app for the tenant that came back; SignatureError where the vendor did not send it."""
     auth = connector.oauth
     callback = Callback(params=params, answers=app.answers, client_secret=app.client_secret, at=at)
     try:
-        return answered(auth, app, auth.returned(callback))
-    except SHAPE_ERRORS as error:
+        return answered(auth, app, auth.verify_callback(callback))
+    except PARSE_ERRORS as error:
         raise unreadable(connector.title, error) from error
 
 
@@ -125,11 +125,11 @@ def _answer(question: Question, given: Mapping[str, Any]) -> str:
     raise ValueError(f"{question.title}: {question.hint}")
 
 
-def _filled(auth: OAuth2, app: OAuthApp, url: str) -> str:
+def _expanded(auth: OAuth2, app: OAuthApp, url: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
         given = app.settings[name] if name.isupper() else app.answers[name]
-        return quote(auth.instead.get(given, given), safe="")
+        return quote(auth.url_overrides.get(given, given), safe="")
 
     return _PLACED.sub(value, url)
 
@@ -145,7 +145,7 @@ def authorize_url(
             "code_challenge_method": "S256",
         }
     url: str = prepare_grant_uri(
-        _filled(auth, app, auth.authorize_url),
+        _expanded(auth, app, auth.authorize_url),
         app.client_id,
         "code",
         redirect_uri=app.redirect_uri,
@@ -241,7 +241,7 @@ async def identify(
     )  # fmt: skip
     try:
         steps = connector.identify(tokens.extra, callback)
-    except SHAPE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise unreadable(connector.title, error) from error
     accounts = await client.run(steps)
     if not all(isinstance(account.id, str) and account.id.strip() for account in accounts):
@@ -276,9 +276,9 @@ class _Call:
     ) -> Response:
         """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
         auth, title = self.connector.oauth, self.connector.title
-        url = _filled(auth, self.app, url)
+        url = _expanded(auth, self.app, url)
         known = [auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])]
-        check_host(title, url, tuple(_filled(auth, self.app, one) for one in known))
+        check_host(title, url, tuple(_expanded(auth, self.app, one) for one in known))
         headers = {
             "accept": "application/json",
             "content-type": content_type,
@@ -320,8 +320,8 @@ def _refusal(connector: Connector, response: Response, what: str) -> ConnectorEr
         return None
     if isinstance(response.json, dict):
         try:
-            explanation = connector.oauth.explain(response.json)
-        except SHAPE_ERRORS as error:
+            explanation = connector.oauth.error_from(response.json)
+        except PARSE_ERRORS as error:
             return unreadable(connector.title, error)
         if explanation:
             return explanation

@@ -15,13 +15,13 @@ from connectors import (
     CheckpointExpiredError,
     Context,
     ContractError,
+    ListedKeys,
     Page,
     Reader,
     Record,
     Request,
     Response,
     Unread,
-    Whole,
 )
 from connectors._microsoft import NEXT, code_of
 from connectors._microsoft_deltas import PageContext, Settle, by_id, delta_stream, each_by_id
@@ -135,13 +135,13 @@ folders_by_id = each_by_id(
 )
 
 
-def _in_part(page: Page, whole: Sequence[str], page_context: PageContext) -> Page:
+def _in_part(page: Page, listed_keys: Sequence[str], page_context: PageContext) -> Page:
     """The page with its rows split: after the first listing, a row without these fields holds only
     what changed."""
     if page_context.listing:
         return page
-    full = [row for row in page.records if all(name in row for name in whole)]
-    part = [row for row in page.records if not all(name in row for name in whole)]
+    full = [row for row in page.records if all(name in row for name in listed_keys)]
+    part = [row for row in page.records if not all(name in row for name in listed_keys)]
     return replace(page, records=full, partial=part)
 
 
@@ -281,18 +281,22 @@ def _attachments_of(folder_id: str) -> Read:
             tried = None
         found, listed, failed = yield from _files_of(folder_id, ids)
         again = {id_: text for id_, text in again.items() if id_ not in ids} | failed
-        whole = [Whole(f"{folder_id}/{id_}/", (), page_context.at) for id_ in (*gone, *bare)]
-        return Page(found, _noted(page, again, tried, page_context), whole=[*whole, *listed])
+        listed_keys = [
+            ListedKeys(f"{folder_id}/{id_}/", (), page_context.at) for id_ in (*gone, *bare)
+        ]
+        return Page(
+            found, _noted(page, again, tried, page_context), listed_keys=[*listed_keys, *listed]
+        )
 
     return _of_folder(folder_id, FILED, settle, _FILED_FIELDS)
 
 
 def _files_of(
     folder_id: str, ids: Sequence[str]
-) -> Generator[Any, Any, tuple[list[Record], list[Whole], dict[str, str]]]:
+) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, str]]]:
     """The attachments of these messages, and why those of some could not be had."""
     answers = yield from ask_each([_files(id_) for id_ in ids])
-    found, whole, failed = list[Record](), list[Whole](), dict[str, str]()
+    found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, str]()
     for id_, answer in zip(ids, answers, strict=True):
         if isinstance(answer, Exception):
             failed[id_] = str(answer)
@@ -300,9 +304,9 @@ def _files_of(
         rows = yield from _all(answer)
         records = [{**row, "folder_id": folder_id, "message_id": id_} for row in rows]
         keys = [attachment_key(record) for record in records]
-        whole.append(Whole(f"{folder_id}/{id_}/", keys, answer.sent_at))
+        listed_keys.append(ListedKeys(f"{folder_id}/{id_}/", keys, answer.sent_at))
         found += records
-    return found, whole, failed
+    return found, listed_keys, failed
 
 
 def _noted(
@@ -403,11 +407,11 @@ class _Diary:
         # A series that is gone says no more than its id, and nothing of what was taken out of it.
         if (masters or page.deleted) and not page_context.listing:
             saved["series"] = True
-        whole: list[Whole] = []
+        listed_keys: list[ListedKeys] = []
         if page_context.ended and saved.pop("series", False):
             keys, at = yield from _listed(self._window)
-            whole = [Whole("", keys | self._master_ids, at)]
-        return replace(page, records=records, checkpoint=Checkpoint(saved), whole=whole)
+            listed_keys = [ListedKeys("", keys | self._master_ids, at)]
+        return replace(page, records=records, checkpoint=Checkpoint(saved), listed_keys=listed_keys)
 
     def _filled(self, rows: Sequence[Record]) -> Generator[Any, Any, list[Record]]:
         bare = {_series_of(row) for row in rows} - {None, *self._series}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from connectors._answers import SHAPE_ERRORS, unreadable
+from connectors._answers import PARSE_ERRORS, unreadable
 from connectors._errors import (
     CheckpointExpiredError,
     ContractError,
@@ -20,12 +20,12 @@ from connectors._paging import Read
 from connectors._types import (
     Checkpoint,
     Context,
+    ListedKeys,
     Page,
     Reader,
     Request,
     Response,
     Unread,
-    Whole,
 )
 
 # What concerns a part, and not the connection or the vendor as a whole.
@@ -105,8 +105,10 @@ def _begin(walk: "_Walk", listing: Listing, context: Context) -> Reader:
         present, kept = [*listed.present, *found.present], [*listed.kept, *found.kept]
         listed = replace(listed, present=present, kept=kept)
     gone, of = walk.begin(listed), walk.prefix
-    whole = [Whole(of(part), (), context.now, hidden=listed.hidden) for part in gone] if of else []
-    yield Page((), walk.checkpoint(), whole=whole)
+    listed_keys = (
+        [ListedKeys(of(part), (), context.now, hidden=listed.hidden) for part in gone] if of else []
+    )
+    yield Page((), walk.checkpoint(), listed_keys=listed_keys)
 
 
 def _try_part(walk: "_Walk", read: ReadPart, context: Context, alone: bool) -> Reader:
@@ -128,7 +130,7 @@ def _try_part(walk: "_Walk", read: ReadPart, context: Context, alone: bool) -> R
             raise
         walk.fail(part, error)
         walk.refusal = error if isinstance(error, NotAllowedError) else walk.refusal
-    except SHAPE_ERRORS as error:
+    except PARSE_ERRORS as error:
         walk.fail(part, unreadable("the vendor", error))
     else:
         walk.away, walk.allowed = 0, True

@@ -21,17 +21,17 @@ from connectors import (
     ContractError,
     Effect,
     Event,
+    EventBatch,
     Feed,
-    Heard,
+    FeedGap,
     Listener,
-    Missed,
     NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
     Request,
     Response,
 )
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from connectors._salesforce_messages import STREAM_OF
 from connectors._salesforce_query import eighteen, is_chosen, written
 from connectors._versions import parse_time
@@ -61,14 +61,14 @@ class Standing:
 
     replay: int | None
     until: datetime | None
-    missed: list[Missed] = field(default_factory=list)
+    missed: list[FeedGap] = field(default_factory=list)
 
     def miss(self, since: datetime, now: datetime, reason: str, streams: Sequence[str]) -> None:
         self.missed.append(
-            Missed(streams=tuple(streams), since=min(since, now), until=now, reason=reason)
+            FeedGap(streams=tuple(streams), since=min(since, now), until=now, reason=reason)
         )
 
-    def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> Heard:
+    def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> EventBatch:
         """What came; Salesforce has sent all that happened until then."""
         self.until = max((at for at in (self.until, until) if at), default=None)
         at = Checkpoint()
@@ -77,7 +77,7 @@ class Standing:
         if self.replay is not None:
             at["replay"] = self.replay
         missed, self.missed = self.missed, []
-        return Heard(events, at, missed)
+        return EventBatch(events, at, missed)
 
 
 class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
@@ -156,7 +156,7 @@ def _subscribe(client_id: str, standing: Standing) -> Generator[Request, Respons
 
 def _connect(
     client_id: str, standing: Standing, context: Context, *, first: bool = False
-) -> Generator[Request | Heard | timedelta, Any, None]:
+) -> Generator[Request | EventBatch | timedelta, Any, None]:
     """What happens until the call is answered, and the time that Salesforce asks us to wait."""
     message = {
         "channel": "/meta/connect",
@@ -193,7 +193,7 @@ def _read(
     standing.replay = int(message["data"]["event"]["replayId"])
     try:
         return tuple(events(message, standing, response, context))
-    except (ContractError, *SHAPE_ERRORS):
+    except (ContractError, *PARSE_ERRORS):
         reason = "Salesforce told of a change in a form that we cannot read"
         since = standing.until or response.sent_at
         standing.miss(since, response.sent_at, reason, EVERY_STREAM)

@@ -165,7 +165,7 @@ def _compare_version(answered: str) -> None:
         log.warning("Shopify answers as version %s, not as %s", answered[:20], VERSION)
 
 
-def returned(callback: Callback) -> Mapping[str, str]:
+def verify_callback(callback: Callback) -> Mapping[str, str]:
     """The shop that a callback names, once its digest proves that Shopify wrote it."""
     params = {name: text for name, text in callback.params.items() if name != "signature"}
     given = params.pop("hmac", "")

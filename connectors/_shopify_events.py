@@ -156,7 +156,7 @@ def stands(context: Context) -> Generator[Request, Response, None]:
 
 
 webhook = Webhook(
-    proven_by="SHOPIFY_API_SECRET",
+    verified_by="SHOPIFY_API_SECRET",
     verify=hmac_signature("x-shopify-hmac-sha256", "shopify-hmac-sha256", encoding="base64"),
     events=lambda delivery: tuple(events(delivery)),
     covers=tuple(TOPICS),

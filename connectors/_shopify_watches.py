@@ -13,17 +13,17 @@ from typing import Any
 from connectors import (
     CheckpointExpiredError,
     Context,
-    Refused,
+    MadeWatch,
+    NoWatch,
     Request,
     Response,
-    Wanted,
     Watch,
-    Watched,
+    WatchRequest,
 )
 from connectors._errors import NotAllowedError
 from connectors._shopify import ask
 from connectors._shopify_answers import data_of
-from connectors._webhooks import Watching
+from connectors._webhooks import WatchSteps
 
 TOPICS = {
     "orders": ("ORDERS_CREATE", "ORDERS_UPDATED", "ORDERS_CANCELLED", "ORDERS_DELETE"),
@@ -56,16 +56,16 @@ def _resources(context: Context) -> Generator[Request, Response, tuple[str, ...]
     return tuple(TOPICS)
 
 
-def create(wanted: Wanted) -> Watching:
+def create(wanted: WatchRequest) -> WatchSteps:
     """A subscription for each topic of a stream; those that stand already are taken as they are."""
     try:
         ids = yield from _standing(wanted.resource, wanted.address)
         return (yield from _completed(wanted, ids))
     except NotAllowedError as error:
-        return Refused(str(error))
+        return NoWatch(str(error))
 
 
-def renew(wanted: Wanted, watched: Watched) -> Watching:
+def renew(wanted: WatchRequest, watched: MadeWatch) -> WatchSteps:
     """They have no end, but may be gone: then a new watch is made, and the gap is read."""
     ids = yield from _standing(wanted.resource, wanted.address)
     if set(watched.state["ids"]) - set(ids.values()):
@@ -73,7 +73,7 @@ def renew(wanted: Wanted, watched: Watched) -> Watching:
     return (yield from _completed(wanted, ids))
 
 
-def _completed(wanted: Wanted, ids: dict[str, str]) -> Watching:
+def _completed(wanted: WatchRequest, ids: dict[str, str]) -> WatchSteps:
     """Subscribes to the topics that lack. What is refused may have been made by another run of
     ours a moment ago: it is looked for once more."""
     for topic in TOPICS[wanted.resource]:
@@ -87,11 +87,11 @@ def _completed(wanted: Wanted, ids: dict[str, str]) -> Watching:
             continue
         ids |= yield from _standing(wanted.resource, wanted.address)
         if topic not in ids:
-            return Refused(f"Shopify takes no subscription to {topic}")
+            return NoWatch(f"Shopify takes no subscription to {topic}")
     return _watched(ids)
 
 
-def delete(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+def delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
     """What it no longer knows is gone already: it says so, and that is no error."""
     for id in watched.state["ids"]:
         data_of((yield ask(DELETE, {"id": id}, cost=POINTS)))
@@ -104,9 +104,9 @@ def _standing(resource: str, address: str) -> Generator[Request, Response, dict[
     return {node["topic"]: node["id"] for node in nodes if node["uri"] == address}
 
 
-def _watched(ids: dict[str, str]) -> Watched:
+def _watched(ids: dict[str, str]) -> MadeWatch:
     values = list(ids.values())
-    return Watched(vendor_id=values[0], expires_at=None, state={"ids": values})
+    return MadeWatch(vendor_id=values[0], expires_at=None, state={"ids": values})
 
 
 watch = Watch(

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from connectors._errors import SignatureError
 from connectors._versions import EPOCH, MILLISECOND, parse_time
-from connectors._webhooks import Delivery, Event, Proof, Verify
+from connectors._webhooks import Delivery, Event, VerificationKeys, Verify
 
 Encoding: TypeAlias = Literal["hex", "base64"]
 VerifyEvent: TypeAlias = Callable[[Delivery, Event, str], None]
@@ -97,7 +97,7 @@ def hmac_signature(
     by `retried` of vendors that repeat a delivery as it was.
     """
 
-    def verify(delivery: Delivery, proof: Proof) -> None:
+    def verify(delivery: Delivery, proof: VerificationKeys) -> None:
         given = [delivery.headers[name] for name in headers if name in delivery.headers]
         if not given:
             raise SignatureError("the delivery is not signed")
@@ -113,7 +113,7 @@ def per_watch(verify: Verify) -> VerifyEvent:
     """The same scheme where each watch has a secret of its own."""
 
     def verify_event(delivery: Delivery, event: Event, secret: str) -> None:
-        verify(delivery, Proof(secrets=(secret,)))
+        verify(delivery, VerificationKeys(secrets=(secret,)))
 
     return verify_event
 
@@ -218,7 +218,7 @@ _box_digest = hmac_signature(
 )
 
 
-def box_signature(delivery: Delivery, proof: Proof) -> None:
+def box_signature(delivery: Delivery, proof: VerificationKeys) -> None:
     """Box signs under two keys, so that one can be changed: either signature will do."""
     version = delivery.headers.get("box-signature-version")
     algorithm = delivery.headers.get("box-signature-algorithm")
@@ -227,7 +227,7 @@ def box_signature(delivery: Delivery, proof: Proof) -> None:
     _box_digest(delivery, proof)
 
 
-def stripe_signature(delivery: Delivery, proof: Proof) -> None:
+def stripe_signature(delivery: Delivery, proof: VerificationKeys) -> None:
     """Stripe's header holds the time and, while a secret rotates, several signatures; those of
     another scheme than v1 prove nothing."""
     parts = [part.partition("=") for part in _header(delivery, "stripe-signature").split(",")]

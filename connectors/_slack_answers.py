@@ -112,7 +112,7 @@ def _not_allowed(code: str, needed: object) -> NotAllowedError:
     )
 
 
-def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """Of a token answer: what the default would not read for what it is."""
     code = answer.get("error")
     if answer.get("ok") is not False:
@@ -131,7 +131,7 @@ def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
     return None
 
 
-def plain(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+def normalize_answer(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """The bot's token, which stands where OAuth has it. Of an app that asked for a user's alone,
     that user's, which has a refresh token and an end of its own; a refresh of it answers as for a
     bot, with token_type user."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from connectors._types import Connector, OAuth2, Response
 
 # Beyond this a number of seconds means something else.
@@ -65,8 +65,8 @@ def _plain(auth: OAuth2, body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         return {}
     try:
-        return dict(auth.plain(body))
-    except SHAPE_ERRORS:
+        return dict(auth.normalize_answer(body))
+    except PARSE_ERRORS:
         return dict(body)
 
 

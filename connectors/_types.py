@@ -94,7 +94,7 @@ class Gone(StrEnum):
 
 
 @dataclass(frozen=True)
-class Whole:
+class ListedKeys:
     """A complete listing of the keys under `prefix`, as of `at`.
 
     The kernel buries stored records under it that were observed before and are not among `keys`.
@@ -142,7 +142,7 @@ class Page:
     records: Sequence[Record]
     checkpoint: Checkpoint
     deleted: Sequence[str] = ()
-    whole: Sequence[Whole] = ()
+    listed_keys: Sequence[ListedKeys] = ()
     partial: Sequence[Record] = ()
     merged: Mapping[str, str] = field(default_factory=dict)
     hidden: Sequence[str] = ()
@@ -268,20 +268,20 @@ class Callback:
 class OAuth2:
     """A vendor's OAuth 2 rules. `env` prefixes the operator's variables: HUBSPOT_CLIENT_ID …
 
-    The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `instead` says which values
-    of these this integration replaces. They may hold answers of the tenant to `questions`, too.
-    `variables` names those of client id and secret where the vendor's own words are others, and
-    `console` is where the operator registers the app. `scopes` says what each is needed for.
-    `grace` is how long a refresh token still works after a newer one was issued; `lapses_after` how
-    long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what calls
-    carry: the access token of the grant, or our app's own secret, of vendors that take it for every
-    account that consented. `gives_back` names the field of the token answer by which a consent is
-    ended, where that is not the refresh token. `plain` gives a token answer the form of RFC 6749,
-    where the vendor's is another. `refused` are error codes of the token endpoint that mean the
-    grant is over. `explain` reads the vendor's own form of a refusal, the parameters of a callback
-    or the body of a token answer: an error, or None for the default. `returned` raises
-    SignatureError of a callback that the vendor did not make, where it signs them, and gives the
-    answers as they stand from then on. `token_params` go with a code.
+    The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `url_overrides` says which
+    values of these this integration replaces. They may hold answers of the tenant to `questions`,
+    too. `variables` names those of client id and secret where the vendor's own words are others,
+    and `console` is where the operator registers the app. `scopes` says what each is needed for.
+    `grace` is how long a refresh token still works after a newer one was issued; `idle_lifetime`
+    how long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what
+    calls carry: the access token of the grant, or our app's own secret, of vendors that take it for
+    every account that consented. `gives_back` names the field of the token answer by which a
+    consent is ended, where that is not the refresh token. `normalize_answer` gives a token answer
+    the form of RFC 6749, where the vendor's is another. `refused` are error codes of the token
+    endpoint that mean the grant is over. `error_from` reads the vendor's own form of a refusal, the
+    parameters of a callback or the body of a token answer: an error, or None for the default.
+    `verify_callback` raises SignatureError of a callback that the vendor did not make, where it
+    signs them, and gives the answers as they stand from then on. `token_params` go with a code.
     """
 
     env: str
@@ -293,21 +293,21 @@ class OAuth2:
     client_auth: Literal["body", "basic"] = "body"
     pkce: bool = False
     questions: tuple[Question, ...] = ()
-    returned: Callable[[Callback], Mapping[str, str]] = lambda callback: callback.answers
+    verify_callback: Callable[[Callback], Mapping[str, str]] = lambda callback: callback.answers
     scope_separator: str = " "
     authorize_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
     token_headers: Mapping[str, str] = field(default_factory=dict)
     rotates: bool = False
     grace: timedelta | None = None
-    lapses_after: timedelta | None = None
+    idle_lifetime: timedelta | None = None
     access_token_ttl: timedelta | None = timedelta(hours=1)
     bearer: Literal["grant", "app"] = "grant"
     gives_back: str = ""
-    plain: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda answer: answer
+    normalize_answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda answer: answer
     refused: frozenset[str] = frozenset({"invalid_grant"})
-    explain: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None
-    instead: Mapping[str, str] = field(default_factory=dict)
+    error_from: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None
+    url_overrides: Mapping[str, str] = field(default_factory=dict)
     variables: tuple[str, str] | None = None
     console: str = ""
 
@@ -356,8 +356,8 @@ class Connector:
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
     what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed, and
     `feed` what we can listen to.
-    `follows` says in a few words by what its changes are found, `judged_by` names the packages of
-    the vendor's users that its sandbox was proven with, and `gaps` what is known to be missing.
+    `sync_method` says in a few words by what its changes are found, `referees` names the packages
+    of the vendor's users that judge its sandbox, and `limitations` what is known to be missing.
     """
 
     name: str
@@ -380,9 +380,9 @@ class Connector:
     webhook: "Webhook | None" = None
     watch: "Watch | None" = None
     feed: "Feed | None" = None
-    follows: str = ""
-    judged_by: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
+    sync_method: str = ""
+    referees: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
 
     @property
     def oauth(self) -> OAuth2:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from connectors._body import parse_json
 from connectors._errors import ContractError
 from connectors._types import Context, Record, Request, Response
@@ -126,7 +126,7 @@ def each_event(
     for item in items:
         try:
             found = tuple(read(item))
-        except (ContractError, *SHAPE_ERRORS):
+        except (ContractError, *PARSE_ERRORS):
             yield _unreadable(item, account)
         else:
             yield from found
@@ -135,7 +135,7 @@ def each_event(
 def _unreadable(item: Any, account: Callable[[Any], str]) -> Event:
     try:
         account_id = str(account(item))
-    except SHAPE_ERRORS:
+    except PARSE_ERRORS:
         account_id = ""
     form = ", ".join(sorted(map(str, item))) if isinstance(item, dict) else type(item).__name__
     digest = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
@@ -149,7 +149,7 @@ def _unreadable(item: Any, account: Callable[[Any], str]) -> Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
+class VerificationKeys:
     """What deliveries are proven by.
 
     `secrets` are the operator's (the current one and, while it rotates, the former) or the one of
@@ -163,16 +163,16 @@ class Proof:
 
 
 # Raises SignatureError unless the vendor sent the delivery. See `connectors._signatures`.
-Verify: TypeAlias = Callable[[Delivery, Proof], None]
+Verify: TypeAlias = Callable[[Delivery, VerificationKeys], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
     """How a vendor's deliveries are proven and read.
 
-    `proven_by` names the operator's variable whose value (`new,former`) proves them; while it is
+    `verified_by` names the operator's variable whose value (`new,former`) proves them; while it is
     empty the address answers 404. Without a name every watch has a secret of its own, by which
-    `verify_event` proves each event, or the address itself holds the secret (`addressed`).
+    `verify_event` proves each event, or the address itself holds the secret (`secret_in_url`).
     `keys_url` is where the vendor publishes the keys that it signs with.
 
     `handshake` answers calls that only prove our address, before anything is verified (None: it is
@@ -190,10 +190,10 @@ class Webhook:
 
     events: Callable[[Delivery], Sequence[Event]]
     covers: tuple[str, ...]
-    proven_by: str = ""
+    verified_by: str = ""
     verify: Verify | None = None
     verify_event: Callable[[Delivery, Event, str], None] | None = None
-    addressed: bool = False
+    secret_in_url: bool = False
     keys_url: str = ""
     handshake: Callable[[Delivery], Reply | None] = lambda delivery: None
     reply: Callable[[Delivery], Reply] = lambda delivery: Reply()
@@ -204,7 +204,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WatchRequest:
     """A watch that is to be made or renewed.
 
     `id` is ours and new for each watch, for vendors that let the caller choose; `address` is where
@@ -221,7 +221,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class MadeWatch:
     """A watch as the vendor made it. `state` is what renewing and deleting it need (JSON values);
     `secret` one that the vendor made up, in place of ours."""
 
@@ -232,13 +232,13 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Refused:
+class NoWatch:
     """The vendor gives this account no watch: it is polled instead, and asked again in a week."""
 
     reason: str
 
 
-Watching: TypeAlias = Generator[Request, Response, Watched | Refused]
+WatchSteps: TypeAlias = Generator[Request, Response, MadeWatch | NoWatch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,11 +254,11 @@ class Watch:
     """
 
     resources: Callable[[Context], Generator[Request, Response, Sequence[str]]]
-    create: Callable[[Wanted], Watching]
-    delete: Callable[[Watched, Context], Generator[Request, Response, None]]
+    create: Callable[[WatchRequest], WatchSteps]
+    delete: Callable[[MadeWatch, Context], Generator[Request, Response, None]]
     streams: Callable[[str], tuple[str, ...]]
     lifetime: timedelta
-    renew: Callable[[Wanted, Watched], Watching] | None = None
+    renew: Callable[[WatchRequest, MadeWatch], WatchSteps] | None = None
     overlap: timedelta = timedelta(minutes=5)
     needs: tuple[str, ...] = ()
 

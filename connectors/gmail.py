@@ -20,18 +20,18 @@ from connectors import (
     Delivery,
     Effect,
     Event,
+    MadeWatch,
+    NoWatch,
     Page,
     RateLimit,
     Reader,
     Record,
-    Refused,
     Request,
     Response,
     Stream,
     SyncType,
-    Wanted,
     Watch,
-    Watched,
+    WatchRequest,
     Webhook,
     column,
     one_resource,
@@ -42,7 +42,7 @@ from connectors._jwts import google_push_token
 from connectors._paging import LAPSED, ask, cursor_pages, rows_of
 from connectors._parts import ask_each
 from connectors._versions import EPOCH, MILLISECOND, integer
-from connectors._webhooks import Watching, each_event
+from connectors._webhooks import WatchSteps, each_event
 
 USER = "/users/me"
 PAGE = 500
@@ -279,7 +279,7 @@ def _event(message: Record) -> tuple[Event, ...]:
     return (event,)
 
 
-def watch_mailbox(wanted: Wanted, former: Watched | None = None) -> Watching:
+def watch_mailbox(wanted: WatchRequest, former: MadeWatch | None = None) -> WatchSteps:
     """Asking again puts the end off: there is one watch for a mailbox. Google refuses a topic that
     it may not publish to with a 403, which is the operator's to mend."""
     topic = wanted.variables["GMAIL_PUBSUB_TOPIC"]
@@ -288,13 +288,13 @@ def watch_mailbox(wanted: Wanted, former: Watched | None = None) -> Watching:
     )
     if response.status == 403:
         if reasons(response) & SCOPE_REASONS:
-            return Refused("Gmail was connected without the permission to watch the mailbox")
+            return NoWatch("Gmail was connected without the permission to watch the mailbox")
         raise ContractError("Gmail does not take GMAIL_PUBSUB_TOPIC: Gmail must be its publisher")
     ends = EPOCH + int(response.json["expiration"]) * MILLISECOND
-    return Watched(vendor_id=wanted.context.account_id, expires_at=ends)
+    return MadeWatch(vendor_id=wanted.context.account_id, expires_at=ends)
 
 
-def stop_watching(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+def stop_watching(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
     yield Request.post(f"{USER}/stop", cost=WATCH)
 
 
@@ -327,7 +327,7 @@ connector = Connector(
         "GMAIL_PUBSUB_AUDIENCE": "The audience of that subscription, if it is not our address.",
     },
     webhook=Webhook(
-        proven_by="GMAIL_PUBSUB_ACCOUNT",
+        verified_by="GMAIL_PUBSUB_ACCOUNT",
         verify=google_push_token(account="GMAIL_PUBSUB_ACCOUNT", audience="GMAIL_PUBSUB_AUDIENCE"),
         keys_url="https://www.googleapis.com/oauth2/v3/certs",
         events=events,
@@ -347,9 +347,9 @@ connector = Connector(
         lifetime=timedelta(days=7),
         needs=("GMAIL_PUBSUB_TOPIC", "GMAIL_PUBSUB_ACCOUNT"),
     ),
-    follows="history ids",
-    judged_by=("google-api-python-client",),
-    gaps=(
+    sync_method="history ids",
+    referees=("google-api-python-client",),
+    limitations=(
         "Attachments are named in a message, and not fetched.",
         "Labels that are made or renamed come by polls: no history tells of them.",
         "An audit checks which messages there are, and not their labels: Gmail lists only ids.",

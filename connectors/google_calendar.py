@@ -18,8 +18,8 @@ from connectors import (
     Response,
     Stream,
     SyncType,
-    Wanted,
     Watch,
+    WatchRequest,
     column,
 )
 from connectors._google import SCOPE, auth, classify
@@ -36,7 +36,7 @@ from connectors._google_calendars import (
 )
 from connectors._google_channels import LIFETIME, channel_webhook, open_channel, stop_channel
 from connectors._paging import cursor_pages
-from connectors._webhooks import Watching
+from connectors._webhooks import WatchSteps
 
 SHARED_WITH = "who calendars are shared with"
 
@@ -108,7 +108,7 @@ def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
     ]
 
 
-def watch(wanted: Wanted) -> Watching:
+def watch(wanted: WatchRequest) -> WatchSteps:
     kind, _, calendar = wanted.resource.partition("/")
     if not calendar:
         return (yield from open_channel(TITLE, f"{LIST.path}/watch", wanted))
@@ -167,9 +167,9 @@ connector = Connector(
         streams=streams_of,
         lifetime=LIFETIME,
     ),
-    follows="a sync token for each calendar",
-    judged_by=("google-api-python-client",),
-    gaps=(
+    sync_method="a sync token for each calendar",
+    referees=("google-api-python-client",),
+    limitations=(
         "Calendars that Google opens no channel on, such as those of holidays, are only polled.",
         "Who was invited to one instance of a series, and then taken out of the series, loses that "
         "instance here until it changes or a full read comes, if both did not change together.",

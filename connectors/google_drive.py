@@ -18,18 +18,18 @@ from connectors import (
     Checkpoint,
     Connector,
     Context,
+    ListedKeys,
+    NoWatch,
     Page,
     RateLimit,
     Reader,
     Record,
-    Refused,
     Request,
     Response,
     Stream,
     SyncType,
-    Wanted,
     Watch,
-    Whole,
+    WatchRequest,
     column,
 )
 from connectors._google import AWAY, SCOPE, auth, classify, is_away
@@ -52,7 +52,7 @@ from connectors._google_corpora import (
 from connectors._paging import ask, rows_of
 from connectors._parts import ask_each
 from connectors._versions import integer
-from connectors._webhooks import Watching
+from connectors._webhooks import WatchSteps
 
 STREAMS = ("files", "changes", "shared_drives", "permissions")
 # Of files whose permissions are read, each of which may take a call of its own.
@@ -126,15 +126,15 @@ def list_permissions(files: list[Record], response: Response) -> Telling:
             contents.append((yield from _of_file(file_id, answer)))
     return PageContent(
         [record for one in contents for record in one.records],
-        whole=[whole for one in contents for whole in one.whole],
+        listed_keys=[listing for one in contents for listing in one.listed_keys],
         unsettled=unsettled,
     )
 
 
 def _whole(file_id: str, given: list[Record], at: datetime, *, hidden: bool = False) -> PageContent:
     keys = [f"{file_id}/{one['id']}" for one in given]
-    whole = Whole(f"{file_id}/", keys, at, hidden=hidden)
-    return PageContent([{**one, "file_id": file_id} for one in given], whole=[whole])
+    listing = ListedKeys(f"{file_id}/", keys, at, hidden=hidden)
+    return PageContent([{**one, "file_id": file_id} for one in given], listed_keys=[listing])
 
 
 def _of_file(file_id: str, answer: Response) -> Telling:
@@ -166,7 +166,7 @@ def fetch_permissions(keys: Sequence[str], context: Context) -> Reader:
         else:
             content = yield from list_permissions([response.json], response)
         found = [one for one in content.records if {_permission_key(one), f"{file_id}/"} & asked]
-        yield Page(found, Checkpoint(), whole=content.whole)
+        yield Page(found, Checkpoint(), listed_keys=content.listed_keys)
 
 
 def _permission_key(permission: Record) -> str:
@@ -193,11 +193,11 @@ def change_permissions(
     files = [change["file"] for change in of_files if not is_gone(change, followed)]
     content = yield from list_permissions(files, response)
     gone = [
-        Whole(f"{change['fileId']}/", (), response.sent_at)
+        ListedKeys(f"{change['fileId']}/", (), response.sent_at)
         for change in of_files
         if is_gone(change, followed)
     ]
-    return replace(content, whole=[*content.whole, *gone])
+    return replace(content, listed_keys=[*content.listed_keys, *gone])
 
 
 def shared_drives(at: Checkpoint, context: Context) -> Reader:
@@ -225,13 +225,13 @@ def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
     return [USER, *(drives or ())]
 
 
-def watch(wanted: Wanted) -> Watching:
+def watch(wanted: WatchRequest) -> WatchSteps:
     """A channel on a log, from now on."""
     corpus = wanted.resource
     expect = () if corpus == USER else AWAY
     response = yield log_request("/changes/startPageToken", corpus, cost=GET, expect=expect)
     if is_away(TITLE, response):
-        return Refused("this shared drive is no longer this person's to see")
+        return NoWatch("this shared drive is no longer this person's to see")
     asked = log_request(
         "/changes/watch",
         corpus,
@@ -272,9 +272,9 @@ connector = Connector(
         RateLimit(324_000, per=timedelta(minutes=1)),
         RateLimit(990_000, per=timedelta(minutes=1), scope="app"),
     ),
-    follows="a log of changes for the person and one for each shared drive",
-    judged_by=("google-api-python-client",),
-    gaps=(
+    sync_method="a log of changes for the person and one for each shared drive",
+    referees=("google-api-python-client",),
+    limitations=(
         "When a folder in a shared drive is shared, or is no longer, no log tells of what is in "
         "it: all permissions in that drive are read again within a day.",
         "Google tells of a file that is deleted and of one that is no longer shared in the same "

@@ -113,7 +113,7 @@ def classify(response: Response) -> ConnectorError | None:
     return RateLimitedError("HubSpot asks us to wait (429)", retry_after=wait)
 
 
-def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """A portal that is moved gives no token either; the grant is as good as before."""
     if answer.get("category") == "MIGRATION_IN_PROGRESS":
         return ProviderUnavailableError(MOVED)
@@ -197,7 +197,7 @@ connector = Connector(
         },
         access_token_ttl=timedelta(minutes=30),
         refused=frozenset({"invalid_grant", "BAD_REFRESH_TOKEN"}),
-        explain=explain,
+        error_from=error_from,
     ),
     rate_limits=(
         # Of an app that is distributed through the marketplace; search is counted on its own.
@@ -207,7 +207,7 @@ connector = Connector(
     identify=identify,
     classify=classify,
     webhook=Webhook(
-        proven_by="HUBSPOT_CLIENT_SECRET",
+        verified_by="HUBSPOT_CLIENT_SECRET",
         verify=hubspot_signature,
         events=lambda delivery: tuple(events(delivery)),
         covers=("contacts", "companies", "deals", "tickets"),
@@ -216,9 +216,9 @@ connector = Connector(
         proof="Method, address, body and time. The body names the portal and the records, which "
         "are read again.",
     ),
-    follows="search by change time, records by id, lists of archived ones",
-    judged_by=("hubspot-api-client",),
-    gaps=(
+    sync_method="search by change time, records by id, lists of archived ones",
+    referees=("hubspot-api-client",),
+    limitations=(
         "Associations between objects, and custom properties beyond those of the views.",
         "Archived records of a portal that has more than five hundred of a kind: where no webhook "
         "tells of them they are found within a day.",

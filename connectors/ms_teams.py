@@ -218,7 +218,7 @@ connector = Connector(
             "Chat.Read": "the streams chats and chat_messages",
         },
         # Personal accounts have no Teams that Graph would show.
-        instead={"common": "organizations"},
+        url_overrides={"common": "organizations"},
     ),
     rate_limits=(
         # Four a second for any one team or channel, by all accounts of our app: we take less than
@@ -234,9 +234,9 @@ connector = Connector(
     classify=classify,
     webhook=graph_webhook(means=means, covers=COVERED),
     watch=graph_watch(resources=resources, streams=streams_of, lifetime=LIFETIME),
-    follows="a delta link for each channel; for replies and chats the time of the last change",
-    judged_by=("msgraph-sdk",),
-    gaps=(
+    sync_method="a delta link for each channel; for replies and chats the time of the last change",
+    referees=("msgraph-sdk",),
+    limitations=(
         "Of a channel that is shared with a person who is not in its team nothing is read.",
         "Chats with people of other organisations are in no list of Microsoft's now and then: one "
         "that was never listed is not read.",

@@ -20,6 +20,7 @@ from connectors import (
     ConnectorError,
     Context,
     ContractError,
+    ListedKeys,
     Page,
     RateLimit,
     Reader,
@@ -29,7 +30,6 @@ from connectors import (
     Stream,
     SyncType,
     Unread,
-    Whole,
     column,
     one_resource,
 )
@@ -119,14 +119,14 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
         ):
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
             tried = None
-        found, whole, failed = yield from _asked(asked)
+        found, listed_keys, failed = yield from _asked(asked)
         waiting = {id_: one for id_, one in waiting.items() if id_ not in asked} | failed
-        gone = [Whole(f"{id_}/", (), page_context.at) for id_ in page.deleted]
+        gone = [ListedKeys(f"{id_}/", (), page_context.at) for id_ in page.deleted]
         saved = {k: v for k, v in page.checkpoint.items() if k not in ("refused", "tried")}
         if waiting:
             saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
             saved["tried"] = tried or page_context.now.isoformat()
-        page = Page(found, Checkpoint(saved), whole=[*gone, *whole])
+        page = Page(found, Checkpoint(saved), listed_keys=[*gone, *listed_keys])
         if not page_context.ended:
             return page
         unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]
@@ -147,9 +147,9 @@ def _drive_of(item: Record, own: str | None) -> str | None:
 
 def _asked(
     drives: Mapping[str, str],
-) -> Generator[Any, Any, tuple[list[Record], list[Whole], dict[str, Any]]]:
+) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, Any]]]:
     """The permissions of these items, each with its drive, and why those of some are not shown."""
-    found, whole, failed = list[Record](), list[Whole](), dict[str, Any]()
+    found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, Any]()
     answers = yield from ask_each([_permissions(id_, drive) for id_, drive in drives.items()])
     for (id_, drive), answer in zip(drives.items(), answers, strict=True):
         error = answer if isinstance(answer, Exception) else _refusal(answer)
@@ -158,8 +158,10 @@ def _asked(
             continue
         rows = yield from _rest(id_, answer)
         found += rows
-        whole.append(Whole(f"{id_}/", [permission_key(row) for row in rows], answer.sent_at))
-    return found, whole, failed
+        listed_keys.append(
+            ListedKeys(f"{id_}/", [permission_key(row) for row in rows], answer.sent_at)
+        )
+    return found, listed_keys, failed
 
 
 def _refusal(answer: Response) -> ConnectorError | None:
@@ -238,9 +240,9 @@ connector = Connector(
         lifetime=timedelta(days=29),
         change_type="updated",
     ),
-    follows="delta links",
-    judged_by=("msgraph-sdk", "msal"),
-    gaps=(
+    sync_method="delta links",
+    referees=("msgraph-sdk", "msal"),
+    limitations=(
         "The person's own drive only: those of others, and SharePoint's, need Files.Read.All.",
         "What is in files is not fetched, and no address is kept that would give it away.",
         "Who may see an item may change untold, as when a folder above it is shared: the weekly "

@@ -48,7 +48,7 @@ connector = Connector(
         verify=verify,
         hint="platform.openai.com/api-keys, restricted to what it is to be used for",
     ),
-    judged_by=("openai",),
+    referees=("openai",),
     streams=(),
     rate_limits=(),
 )

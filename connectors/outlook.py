@@ -105,9 +105,9 @@ connector = Connector(
         # The most is 10,080 minutes: a week.
         lifetime=timedelta(days=6),
     ),
-    follows="delta links, of messages one for each folder",
-    judged_by=("msgraph-sdk",),
-    gaps=(
+    sync_method="delta links, of messages one for each folder",
+    referees=("msgraph-sdk",),
+    limitations=(
         "Contacts are those of the default folder.",
         "What is in attachments is not fetched; pictures inside a text are listed only where the "
         "message has other attachments as well.",

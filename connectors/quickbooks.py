@@ -406,7 +406,7 @@ connector = Connector(
         client_auth="basic",
         rotates=True,
         grace=timedelta(hours=24),
-        lapses_after=timedelta(days=100),
+        idle_lifetime=timedelta(days=100),
     ),
     rate_limits=(
         # 800 a minute over all of Intuit's endpoints is the wider limit, and so never the first.
@@ -420,7 +420,7 @@ connector = Connector(
         "deliveries are refused."
     },
     webhook=Webhook(
-        proven_by="QUICKBOOKS_WEBHOOK_SECRET",
+        verified_by="QUICKBOOKS_WEBHOOK_SECRET",
         verify=hmac_signature("intuit-signature", encoding="base64"),
         events=lambda delivery: tuple(events(delivery)),
         covers=(*STREAM_OF.values(), "change_data_capture"),
@@ -429,9 +429,9 @@ connector = Connector(
         proof="The body, without a time; not the address. The body names the company, and is a "
         "hint to read what changed, and no more.",
     ),
-    follows="Change Data Capture, queries",
-    judged_by=("python-quickbooks", "intuit-oauth"),
-    gaps=(
+    sync_method="Change Data Capture, queries",
+    referees=("python-quickbooks", "intuit-oauth"),
+    limitations=(
         "Entities other than the five of the streams.",
         "More than a thousand changes of invoices, payments or bills between two syncs cost a full "
         "read: Intuit does not tell which of them were deleted.",

@@ -115,7 +115,7 @@ def classify(response: Response) -> ConnectorError | None:
     return unfinished(response) if status == 200 else None
 
 
-def explain(answer: Mapping[str, Any]) -> ConnectorError | None:
+def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """What Salesforce refuses at consent or at its token endpoint, in words of its own.
 
     While another refresh of the same token is under way it says `invalid_grant`, as where the grant
@@ -243,7 +243,7 @@ connector = Connector(
         # No answer says; two hours is what orgs have unless they set another time. One that ends
         # earlier is noticed by its refusal.
         access_token_ttl=timedelta(hours=2),
-        explain=explain,
+        error_from=error_from,
     ),
     rate_limits=(
         # Of an org in a day, shared by all its apps; that of the smallest edition.
@@ -258,7 +258,7 @@ connector = Connector(
     identify=identify,
     classify=classify,
     webhook=Webhook(
-        addressed=True,
+        secret_in_url=True,
         events=lambda delivery: tuple(events(delivery)),
         # We cannot know whether an administrator has set one up, and no message reports a deletion.
         covers=(),
@@ -270,10 +270,10 @@ connector = Connector(
         "body must name. The records that it names are read again.",
     ),
     feed=feed.FEED,
-    follows="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "
+    sync_method="SOQL by change time, Bulk API 2.0, the recycle bin, the log of deletions; told of "
     "changes by change events (Streaming API) or outbound messages, where an org has set them up",
-    judged_by=("simple-salesforce", "aiosfstream-ng"),
-    gaps=(
+    referees=("simple-salesforce", "aiosfstream-ng"),
+    limitations=(
         "Changes are told where the org has set up change events or outbound messages; polls keep "
         "the pace of a vendor that does not tell, for neither says what it covers.",
         "The Pub/Sub API (gRPC), which tells the same change events.",

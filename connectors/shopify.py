@@ -26,7 +26,7 @@ from connectors import (
     column,
 )
 from connectors._shopify import Rows, ask, key_of, number, read_again, scan, since
-from connectors._shopify_answers import VERSION, classify, data_of, returned
+from connectors._shopify_answers import VERSION, classify, data_of, verify_callback
 from connectors._shopify_events import STOCK, webhook
 from connectors._shopify_watches import watch
 from connectors._versions import epoch_us, find, parse_time
@@ -152,7 +152,7 @@ connector = Connector(
                 hint="its name at myshopify.com, such as acme.myshopify.com",
             ),
         ),
-        returned=returned,
+        verify_callback=verify_callback,
         authorize_url="https://{shop}/admin/oauth/authorize",
         token_url="https://{shop}/admin/oauth/access_token",  # noqa: S106
         token_params={"expiring": "1"},
@@ -168,7 +168,7 @@ connector = Connector(
         rotates=True,
         # Until its successor is first used, at most so long.
         grace=timedelta(days=30),
-        lapses_after=timedelta(days=90),
+        idle_lifetime=timedelta(days=90),
     ),
     rate_limits=(
         # A standard shop's bucket of 2,000 points, filled with 100 a second.
@@ -180,9 +180,9 @@ connector = Connector(
     classify=classify,
     webhook=webhook,
     watch=watch,
-    follows="search by change time, exports of long scans",
-    judged_by=("ShopifyAPI",),
-    gaps=(
+    sync_method="search by change time, exports of long scans",
+    referees=("ShopifyAPI",),
+    limitations=(
         "Line items of orders and variants of products.",
         "Orders older than 60 days: they need read_all_orders, which Shopify approves by app. What "
         "was read before stays, as it was then.",

@@ -21,7 +21,7 @@ from connectors import (
     column,
 )
 from connectors._signatures import slack_signature
-from connectors._slack_answers import OVER, classify, explain, plain
+from connectors._slack_answers import OVER, classify, error_from, normalize_answer
 from connectors._slack_events import answer, events, member_key, message_key
 from connectors._slack_reading import (
     by_channel,
@@ -94,8 +94,8 @@ connector = Connector(
         # Only of apps that switched token rotation on the answer says when a token ends.
         access_token_ttl=None,
         rotates=True,
-        plain=plain,
-        explain=explain,
+        normalize_answer=normalize_answer,
+        error_from=error_from,
         refused=OVER,
     ),
     rate_limits=(
@@ -118,7 +118,7 @@ connector = Connector(
         "refused."
     },
     webhook=Webhook(
-        proven_by="SLACK_SIGNING_SECRET",
+        verified_by="SLACK_SIGNING_SECRET",
         verify=slack_signature,
         events=lambda delivery: tuple(events(delivery)),
         # Slack's first call, to see that the address is ours, is signed like all others.
@@ -134,9 +134,9 @@ connector = Connector(
         proof="Body and time; not the address. The body names the workspaces and what happened. "
         "The same secret signs slash commands and interactions, which are forms and no JSON.",
     ),
-    follows="messages of the last week and their threads, whole lists",
-    judged_by=("slack-sdk",),
-    gaps=(
+    sync_method="messages of the last week and their threads, whole lists",
+    referees=("slack-sdk",),
+    limitations=(
         "Only channels that the app was invited to are read, and of the private ones only where "
         "groups:read and groups:history were granted; direct messages are not.",
         "An edit or a deletion that is a week later than its message comes as an event only, a "

@@ -393,7 +393,7 @@ connector = Connector(
         "accounts, another than billing's; while it is empty, deliveries are refused."
     },
     webhook=Webhook(
-        proven_by="STRIPE_CONNECT_WEBHOOK_SECRET",
+        verified_by="STRIPE_CONNECT_WEBHOOK_SECRET",
         verify=stripe_signature,
         events=lambda delivery: tuple(events(delivery)),
         covers=(*STREAM_OF.values(), "events"),
@@ -404,9 +404,9 @@ connector = Connector(
         proof="Body and time, by a secret of this one endpoint. The body names the account and its "
         "mode; what it names is read again.",
     ),
-    follows="the events of the last 30 days, each object read again",
-    judged_by=("stripe",),
-    gaps=(
+    sync_method="the events of the last 30 days, each object read again",
+    referees=("stripe",),
+    limitations=(
         "Objects of other kinds than the five; of all kinds there are the events.",
         "What Stripe sends no event of, such as a payment intent whose metadata alone is changed, "
         "is seen by the next event of the object, or by a full read.",

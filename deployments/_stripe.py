@@ -15,7 +15,7 @@ from uuid import UUID
 import stripe
 
 from connectors import ContractError, ProviderUnavailableError, RateLimitedError
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from settings import Settings, SettingsError
 from storage.billing import Customer
 from storage.subscriptions import Subscription
@@ -55,7 +55,7 @@ async def asking(seconds: float | None = WHOLE_SECONDS) -> AsyncIterator[None]:
         raise ProviderUnavailableError("Stripe did not answer in time") from None
     except stripe.StripeError as error:
         raise _ours(error) from None
-    except SHAPE_ERRORS:
+    except PARSE_ERRORS:
         raise ContractError("Stripe answered in a form that is not documented") from None
 
 

@@ -59,9 +59,9 @@ def table() -> str:
     rows = ["| integration | how changes reach us | streams | judged by |", "|---|---|---|---|"]
     for connector in sorted(all_connectors(), key=lambda one: one.title.lower()):
         source = connector.sync_type.value if connector.streams else "a tenant's own key"
-        follows = f": {connector.follows}" if connector.follows else ""
+        follows = f": {connector.sync_method}" if connector.sync_method else ""
         streams = ", ".join(stream.name for stream in connector.streams)
-        judges = ", ".join(f"`{name}`" for name in connector.judged_by)
+        judges = ", ".join(f"`{name}`" for name in connector.referees)
         page = f"[{connector.title}](docs/integrations/{connector.name}.md)"
         rows.append(f"| {page} | {source}{follows} | {streams} | {judges} |")
     return "\n".join(rows)
@@ -77,7 +77,7 @@ def _document(connector: Connector, command: str) -> Iterator[str]:
         return
     how = KINDS[connector.sync_type]
     yield f"{how[0].upper()}{how[1:]}." + (
-        f" Followed by: {connector.follows}." if connector.follows else ""
+        f" Followed by: {connector.sync_method}." if connector.sync_method else ""
     )
     yield from ("", "## What is synced", "")
     yield from _streams(connector)
@@ -90,7 +90,7 @@ def _document(connector: Connector, command: str) -> Iterator[str]:
     yield from ("", "## Limits that are kept", "")
     yield from _limits(connector)
     yield from ("", "## Known gaps", "")
-    yield from [f"* {gap}" for gap in connector.gaps] or ["None that we know of."]
+    yield from [f"* {gap}" for gap in connector.limitations] or ["None that we know of."]
     yield from ("", "## Proven by", "")
     yield from _judges(connector)
 
@@ -150,13 +150,13 @@ def _webhooks(connector: Connector) -> Iterator[str]:
         yield "None: this vendor is polled."
         return
     where = f"`NEXTAUTH_URL` followed by `{PATH}/{connector.name}`"
-    ends = ", and an end of each connection's own that proves them" if webhook.addressed else ""
+    ends = ", and an end of each connection's own that proves them" if webhook.secret_in_url else ""
     yield f"Delivered to {where}{ends}."
     yield f"What their proof covers: {webhook.proof[0].lower()}{webhook.proof[1:]}"
     if webhook.setup:
         yield webhook.setup
-    if webhook.proven_by:
-        yield f"While `{webhook.proven_by}` is empty they are refused."
+    if webhook.verified_by:
+        yield f"While `{webhook.verified_by}` is empty they are refused."
     if webhook.covers:
         yield f"They tell of: {', '.join(webhook.covers)}."
     else:
@@ -191,6 +191,6 @@ def _of_key(connector: Connector, key: ApiKey) -> Iterator[str]:
 
 def _judges(connector: Connector) -> Iterator[str]:
     yield f"* the suite of all connectors (`pytest tests/test_connectors.py -k {connector.name}`)"
-    for name in connector.judged_by:
+    for name in connector.referees:
         yield f"* `{name}`, unchanged but for its base URL, against the sandbox (`make referees`)"
     yield "* never by the vendor itself: it was not in reach where this was written"

@@ -13,7 +13,7 @@ from typing import Any
 import stripe
 
 from connectors import SignatureError
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from storage.billing import Hint
 
 PATH = "/api/billing/stripe"
@@ -46,7 +46,7 @@ def read(body: bytes, signature: str | None, secrets: Sequence[str]) -> Hint | N
         if event["object"] == "event" and event.get("account"):
             return None
         return _hint(event) if event["type"] in TYPES else None
-    except SHAPE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise ValueError("this is no event of Stripe's") from error
 
 

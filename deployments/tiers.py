@@ -262,7 +262,7 @@ def shards_of(connections: int) -> int:
 
 def unset(settings: "Settings", connector: Connector) -> list[str]:
     """What the integration's webhooks and watches need, and the operator has not set."""
-    needed = [connector.webhook.proven_by] if connector.webhook else []
+    needed = [connector.webhook.verified_by] if connector.webhook else []
     needed += connector.watch.needs if connector.watch else ()
     return [name for name in needed if name and not getattr(settings, name.lower(), None)]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from connectors import ApiKey, Connector, Proof, load
+from connectors import ApiKey, Connector, VerificationKeys, load
 from settings import Settings, SettingsError
 
 PATH = "/api/webhooks"
@@ -24,7 +24,7 @@ def address_of(settings: Settings, integration: str, connection_id: UUID | None 
     if connection_id is None:
         return address
     webhook = load(integration).webhook
-    if webhook is None or not webhook.addressed:
+    if webhook is None or not webhook.secret_in_url:
         return f"{address}/{connection_id}"
     return f"{address}/{connection_id}.{code_of(settings, connection_id)}"
 
@@ -33,7 +33,7 @@ def own_address(settings: Settings, integration: str, connection_id: UUID) -> st
     """The address that a person gives to the vendor, of a vendor that signs nothing; None of the
     others, and while our own address is not set."""
     webhook = load(integration).webhook
-    if webhook is None or not webhook.addressed or settings.nextauth_url is None:
+    if webhook is None or not webhook.secret_in_url or settings.nextauth_url is None:
         return None
     return address_of(settings, integration, connection_id)
 
@@ -60,19 +60,21 @@ def connection_of(settings: Settings, given: str, *, proven: bool) -> UUID | Non
     return connection_id if same else None
 
 
-def proof_of(settings: Settings, connector: Connector, keys: Mapping[str, object]) -> Proof:
+def proof_of(
+    settings: Settings, connector: Connector, keys: Mapping[str, object]
+) -> VerificationKeys:
     """What the operator has set; no secrets where the variable is empty."""
     values = variables_of(settings, connector)
-    name = connector.webhook.proven_by if connector.webhook else ""
+    name = connector.webhook.verified_by if connector.webhook else ""
     secrets = tuple(part.strip() for part in values.get(name, "").split(",") if part.strip())
-    return Proof(secrets=secrets, keys=keys, variables=values)
+    return VerificationKeys(secrets=secrets, keys=keys, variables=values)
 
 
 def variables_of(settings: Settings, connector: Connector) -> dict[str, str]:
     """The connector's variables that are set, its app's secret among them."""
     names = set(connector.variables)
-    if connector.webhook is not None and connector.webhook.proven_by:
-        names.add(connector.webhook.proven_by)
+    if connector.webhook is not None and connector.webhook.verified_by:
+        names.add(connector.webhook.verified_by)
     if connector.watch is not None:
         names.update(connector.watch.needs)
     found = {}
@@ -87,7 +89,7 @@ def is_enabled(settings: Settings, connector: Connector) -> bool:
     """Whether deliveries of this vendor are taken: an empty secret proves nothing."""
     if connector.webhook is None or isinstance(connector.auth, ApiKey):
         return False
-    if not connector.webhook.proven_by:
+    if not connector.webhook.verified_by:
         return True
     return bool(proof_of(settings, connector, {}).secrets)
 

@@ -21,11 +21,11 @@ from connectors import (
     ConnectorError,
     Context,
     Effect,
+    ListedKeys,
     Page,
     Record,
     RetryableError,
     Stream,
-    Whole,
     load,
 )
 from connectors._client import Client
@@ -212,7 +212,7 @@ def _put(connector: Connector, group: Group, event: Taken, observed_at: datetime
     if event.effect is Effect.RECORD:
         page = Page([event.record or {}], Checkpoint())
     elif event.effect is Effect.EMPTIED:
-        page = Page((), Checkpoint(), whole=[Whole(event.key, (), observed_at)])
+        page = Page((), Checkpoint(), listed_keys=[ListedKeys(event.key, (), observed_at)])
     else:
         page = Page((), Checkpoint(), deleted=[event.key])
     try:
@@ -234,7 +234,7 @@ async def _fetch(work: Work, group: Group, name: str, events: Sequence[Taken]) -
             raise work.away
         async for page, observed_at in work.client.read(stream.fetch(keys, work.context)):
             rows += records.rows(stream, _with_reported_deletes(page, events), observed_at)
-        gone = {row.record_id for row in rows if row.deleted and row.kept is None}
+        gone = {row.record_id for row in rows if row.deleted and row.listed_keys is None}
         shown = {row.record_id for row in rows if not row.deleted}
         early = await _not_yet_there(work, stream, gone, events)
     except (RetryableError, BrokenConnectionError, StorageError, SettingsError) as error:

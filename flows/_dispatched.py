@@ -15,7 +15,7 @@ from storage.models import Failure
 # What became of a connection that was due, as the summary names it.
 SYNCED, FAILED = "synced", "failed"
 FRESH, LEASED = "synced since they were due", "being synced by another run"
-BACK = "given back"
+RELEASED = "given back"
 RESTING = {
     Status.PAUSED: "paused",
     Status.NEEDS_REAUTH: "waiting for their tenant",
@@ -23,12 +23,12 @@ RESTING = {
 }
 # What is wrong comes first: a longer table is not read, and every run has a page of its own.
 SHOWN = 200
-_ORDER = (FAILED, BACK, LEASED, SYNCED, FRESH)
-_SUMMARY_ORDER = (SYNCED, FAILED, BACK, LEASED, FRESH)
+_ORDER = (FAILED, RELEASED, LEASED, SYNCED, FRESH)
+_SUMMARY_ORDER = (SYNCED, FAILED, RELEASED, LEASED, FRESH)
 
 
 @dataclass(frozen=True)
-class Line:
+class Outcome:
     """A connection that was due, and what became of it."""
 
     claim: Claim
@@ -37,7 +37,7 @@ class Line:
     failure: Failure | None = None
 
 
-def summary(lines: Sequence[Line], resting: Mapping[Status, int]) -> str:
+def summary(lines: Sequence[Outcome], resting: Mapping[Status, int]) -> str:
     """`42 synced; 3 failed; 2 paused`."""
     counts = Counter(line.what for line in lines)
     counted = [f"{counts[what]:,} {what}" for what in _SUMMARY_ORDER if counts[what]]
@@ -47,7 +47,7 @@ def summary(lines: Sequence[Line], resting: Mapping[Status, int]) -> str:
 
 async def publish(
     scope: Scope,
-    lines: Sequence[Line],
+    lines: Sequence[Outcome],
     resting: Mapping[Status, int],
     kept: Sequence[Promise],
     *,

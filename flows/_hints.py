@@ -30,7 +30,7 @@ FORGOTTEN = timedelta(days=30)
 
 
 @dataclass(slots=True)
-class Delta:
+class HintedRead:
     """A connection that is being read, and how far that is."""
 
     connection: connections.Connection
@@ -41,12 +41,12 @@ class Delta:
     over: bool = False
 
 
-class Deltas:
+class HintedReads:
     """Those of several connections, side by side. Not a dataclass: Prefect would walk into it."""
 
     __slots__ = ("each",)
 
-    def __init__(self, each: Sequence[Delta]) -> None:
+    def __init__(self, each: Sequence[HintedRead]) -> None:
         self.each = each
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Deltas:
 
 
 @dataclass(slots=True)
-class Followed:
+class HintSummary:
     """What came of it."""
 
     connections: int = 0
@@ -67,9 +67,11 @@ class Followed:
     problems: int = 0
 
 
-async def read_dirty_streams(shared: Runtime, linked: Sequence[connections.Connection]) -> Followed:
+async def read_dirty_streams(
+    shared: Runtime, linked: Sequence[connections.Connection]
+) -> HintSummary:
     """Read what is hinted at, of those whose sync lease is free, until there is no hint left."""
-    followed = Followed()
+    followed = HintSummary()
     left = list(linked)
     while left and not await runs.stopping(shared.database, shared.settings.atom_worker):
         async with AsyncExitStack() as held:
@@ -84,21 +86,21 @@ async def read_dirty_streams(shared: Runtime, linked: Sequence[connections.Conne
     return followed
 
 
-async def read_all(shared: Runtime, deltas: Sequence[Delta]) -> None:
+async def read_all(shared: Runtime, deltas: Sequence[HintedRead]) -> None:
     """Each to its end, a batch of all at a time."""
-    left = Deltas(deltas)
+    left = HintedReads(deltas)
     while left.each:
         await fetch(left)
         await persist(shared, left)
-        left = Deltas([delta for delta in left.each if not delta.over])
+        left = HintedReads([delta for delta in left.each if not delta.over])
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
-async def fetch(deltas: Deltas) -> None:
+async def fetch(deltas: HintedReads) -> None:
     """Read the next batch of what vendors said has changed."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def read(delta: Delta) -> None:
+    async def read(delta: HintedRead) -> None:
         async with slots:
             try:
                 delta.batch = await delta.reading.batch()
@@ -109,7 +111,7 @@ async def fetch(deltas: Deltas) -> None:
 
 
 @task(persist_result=False, cache_policy=NO_CACHE, task_run_name="persist · {deltas}")
-async def persist(shared: Runtime, deltas: Deltas) -> None:
+async def persist(shared: Runtime, deltas: HintedReads) -> None:
     """Store them, each in a transaction of its own; a connection's trouble is its own."""
     for delta in deltas.each:
         if delta.batch is None:
@@ -127,7 +129,7 @@ async def persist(shared: Runtime, deltas: Deltas) -> None:
 
 async def _begin(
     shared: Runtime, connection: connections.Connection, held: AsyncExitStack
-) -> Delta | None:
+) -> HintedRead | None:
     """The lease and the reading, if there is a hint to follow and nobody else is reading."""
     connector = load(connection.integration)
     known = {stream.name: stream for stream in connector.streams}
@@ -146,7 +148,7 @@ async def begin(
     held: AsyncExitStack,
     *,
     windows: Mapping[str, Checkpoint] | None = None,
-) -> Delta | None:
+) -> HintedRead | None:
     """The sync lease and a reading of those streams, for as long as `held`; None if it is taken."""
     lease = await leases.acquire(
         shared.database,
@@ -164,10 +166,10 @@ async def begin(
     client, context = client_of(shared, connection)
     reading = Reading(client, context, streams, saved, windows=windows)
     held.push_async_callback(reading.close)
-    return Delta(connection, lease, reading)
+    return HintedRead(connection, lease, reading)
 
 
-async def _end(shared: Runtime, delta: Delta, followed: Followed) -> None:
+async def _end(shared: Runtime, delta: HintedRead, followed: HintSummary) -> None:
     outcomes = delta.reading.outcomes
     followed.changed += sum(outcome.inserted + outcome.updated for outcome in outcomes.values())
     followed.deleted += sum(outcome.deleted for outcome in outcomes.values())

@@ -77,7 +77,7 @@ class Reading:
         self._full = full
         self._started = time.monotonic()
         self._turn = asyncio.Lock()
-        _spare_what_lasts()
+        _freeze_gc()
         self._pages = self._read_all()
         self.outcomes = {stream.name: Outcome() for stream in streams}
         self.broken: BrokenConnectionError | None = None
@@ -293,7 +293,7 @@ class Reading:
 
 
 @cache
-def _spare_what_lasts() -> None:
+def _freeze_gc() -> None:
     """Once in a process: tell the garbage collector that what was imported is there to stay.
 
     Pages are so many objects that it would go through the 190,000 of Prefect's again for every two

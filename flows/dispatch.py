@@ -19,7 +19,7 @@ from connectors import load
 from deployments.runtime import Runtime
 from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
-from flows._dispatched import BACK, FAILED, FRESH, LEASED, SYNCED, Line, publish, summary
+from flows._dispatched import FAILED, FRESH, LEASED, RELEASED, SYNCED, Outcome, publish, summary
 from flows._runtime import runtime
 from flows.sync import sync
 from storage import (
@@ -85,7 +85,7 @@ class _Dispatch:
     queue: deque[Claim] = field(default_factory=deque)
     streams: dict[UUID, list[str] | None] = field(default_factory=dict)
     running: dict[asyncio.Task[State[Any]], Claim] = field(default_factory=dict)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Outcome] = field(default_factory=list)
     probing: bool = False
     # Why it begins nothing more.
     over: str = ""
@@ -168,7 +168,7 @@ class _Dispatch:
                 self.queue.append(claim)
             else:
                 fresh.append(claim)
-                self.lines.append(Line(claim, FRESH))
+                self.lines.append(Outcome(claim, FRESH))
         await due.settle(database, fresh)
         return bool(claims)
 
@@ -189,7 +189,7 @@ class _Dispatch:
         for claim, state in ended:
             line = await _line(self.shared, claim, state)
             self.lines.append(line)
-            if line.what == BACK:
+            if line.what == RELEASED:
                 await due.give_back(database, [claim])
             away = line.failure is Failure.UNAVAILABLE and not self.probing and not self.over
             if away and await breakers.look(database, self.scope.integration, line.why):
@@ -202,7 +202,7 @@ class _Dispatch:
             task.cancel()
         await asyncio.gather(*self.running, return_exceptions=True)
         await due.give_back(self.shared.database, [*self.queue, *self.running.values()])
-        self.lines += [Line(claim, BACK) for claim in self.queue]
+        self.lines += [Outcome(claim, RELEASED) for claim in self.queue]
 
     async def _ended(self) -> State[None]:
         """How it ends, and what stands in its artifact."""
@@ -241,14 +241,14 @@ async def _sync(connection: Connection, streams: list[str] | None) -> State[Any]
         return await named(connection.id, trigger=TRIGGER, streams=streams, return_state=True)
 
 
-async def _line(shared: Runtime, claim: Claim, state: State[Any]) -> Line:
+async def _line(shared: Runtime, claim: Claim, state: State[Any]) -> Outcome:
     why = state.message or ""
     if state.name == "Skipped":
-        return Line(claim, LEASED)
+        return Outcome(claim, LEASED)
     if state.is_completed():
-        return Line(claim, SYNCED, why)
+        return Outcome(claim, SYNCED, why)
     if state.is_cancelled():
-        return Line(claim, BACK, why)
+        return Outcome(claim, RELEASED, why)
     flow_run_id = state.state_details.flow_run_id
     failure = await runs.failure_in(shared.database, claim.connection.id, flow_run_id)
-    return Line(claim, FAILED, why, failure)
+    return Outcome(claim, FAILED, why, failure)

@@ -21,7 +21,7 @@ from connectors import ConnectorError
 from deployments.runtime import Runtime
 from flows import _applying
 from flows._applying import Work
-from flows._hints import AT_ONCE, Followed, read_dirty_streams
+from flows._hints import AT_ONCE, HintSummary, read_dirty_streams
 from flows._listening import Listeners, listeners
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL
@@ -127,7 +127,7 @@ async def persist(shared: Runtime, batch: Batch) -> None:
     await asyncio.gather(*(store(work) for work in batch.works))
 
 
-def _ended(works: Sequence[Work], followed: Followed) -> State[None]:
+def _ended(works: Sequence[Work], followed: HintSummary) -> State[None]:
     log = get_run_logger()
     for work in works:
         for group in work.groups:

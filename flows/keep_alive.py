@@ -52,15 +52,15 @@ async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[N
     At most so many in a run, the ones most at risk first, spread over some time. The log names what
     goes wrong with one grant; the others go on.
     """
-    lapses_after = {
-        connector.name: connector.auth.lapses_after
+    idle_lifetime = {
+        connector.name: connector.auth.idle_lifetime
         for connector in all_connectors()
-        if isinstance(connector.auth, OAuth2) and connector.auth.lapses_after
+        if isinstance(connector.auth, OAuth2) and connector.auth.idle_lifetime
     }
     async with runtime() as shared:
         try:
             found = await lapsing(
-                shared.database, lapses_after, now=datetime.now(UTC), at_most=at_most
+                shared.database, idle_lifetime, now=datetime.now(UTC), at_most=at_most
             )
         except StorageError as error:
             return Failed(message=str(error))

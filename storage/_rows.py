@@ -25,7 +25,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 class Row(NamedTuple):
     """A record, or its deletion, ready to be written.
 
-    With `kept` it is the deletion of all keys that begin with its `record_id`, but for those.
+    With `listed_keys` it is the deletion of all other keys that begin with its `record_id`.
     With `completed` it is a part of a record: that makes the whole row of what is stored. `gone`
     says why a record is gone, and `into` which one took it in. With `marks` it is not deleted, only
     noted to be no longer shown to who consented.
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     observed_at: datetime
     content_hash: bytes
     deleted: bool
-    kept: frozenset[str] | None = None
+    listed_keys: frozenset[str] | None = None
     gone: Gone | None = None
     into: str | None = None
     marks: bool = False
@@ -54,12 +54,12 @@ def rows(stream: Stream, page: Page, observed_at: datetime) -> list[Row]:
     for key, why, into in gone:
         marks = why is Gone.HIDDEN and stream.keeps_hidden
         made.append(_tombstone(_key(stream, key), observed_at, why, into=into, marks=marks))
-    for whole in page.whole:
-        kept = frozenset(_key(stream, key) for key in whole.keys)
-        why = Gone.HIDDEN if whole.hidden else Gone.DELETED
-        marks = whole.hidden and stream.keeps_hidden
-        prefix = _key(stream, whole.prefix) if whole.prefix else ""  # of all keys there are
-        made.append(_tombstone(prefix, whole.at, why, kept=kept, marks=marks))
+    for listing in page.listed_keys:
+        listed_keys = frozenset(_key(stream, key) for key in listing.keys)
+        why = Gone.HIDDEN if listing.hidden else Gone.DELETED
+        marks = listing.hidden and stream.keeps_hidden
+        prefix = _key(stream, listing.prefix) if listing.prefix else ""  # of all keys there are
+        made.append(_tombstone(prefix, listing.at, why, listed_keys=listed_keys, marks=marks))
     return made
 
 

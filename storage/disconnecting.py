@@ -233,7 +233,7 @@ async def _attempt(disconnector: Disconnector, tenant_id: UUID, revocation_id: U
         async with asyncio.timeout(TIMEOUT.total_seconds()):
             await oauth.revoke(
                 connector,
-                oauth.of_grant(connector, disconnector.apps(row.integration), owed),
+                oauth.app_of_grant(connector, disconnector.apps(row.integration), owed),
                 token=owed["token"],
                 transport=disconnector.transport,
                 budget=disconnector.budget,

@@ -31,7 +31,7 @@ _SOME_RECORDS = text(
 )
 
 
-async def part_with(
+async def delete_tenant(
     disconnector: Disconnector,
     slug: str,
     *,

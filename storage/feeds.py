@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from connectors import Checkpoint, Heard, all_connectors
+from connectors import Checkpoint, EventBatch, all_connectors
 from storage import gaps, inbox, leases
 from storage.database import Database
 from storage.inbox import Arrival
@@ -104,7 +104,7 @@ async def standing(database: Database, lease: Lease) -> Checkpoint:
 
 
 async def save(
-    database: Database, lease: Lease, integration: str, heard: Heard, now: datetime
+    database: Database, lease: Lease, integration: str, heard: EventBatch, now: datetime
 ) -> None:
     """Store what was heard, and how far that was; LeaseLostError where another listens by now."""
     whose = {"tenant_id": lease.tenant_id, "connection_id": lease.connection_id}

@@ -31,7 +31,7 @@ class Lapsing:
 
 
 async def lapsing(
-    database: Database, lapses_after: Mapping[str, timedelta], *, now: datetime, at_most: int
+    database: Database, idle_lifetime: Mapping[str, timedelta], *, now: datetime, at_most: int
 ) -> list[Lapsing]:
     """The grants whose last refresh is older than half of what their vendor allows, and those
     whose refresh was interrupted; the interrupted and the oldest first.
@@ -45,7 +45,7 @@ async def lapsing(
     )
     unused = [
         and_(Grant.integration == integration, renewed_at < now - limit / 2)
-        for integration, limit in lapses_after.items()
+        for integration, limit in idle_lifetime.items()
     ]
     failed = select(OAuthLog.id).where(
         OAuthLog.tenant_id == Grant.tenant_id,
@@ -72,7 +72,7 @@ async def lapsing(
                 slug,
                 grant.integration,
                 # Of an interrupted one only the refresh is to be brought to its end.
-                grant.created_at if half_done else now - lapses_after[grant.integration] / 2,
+                grant.created_at if half_done else now - idle_lifetime[grant.integration] / 2,
                 half_done,
             )
             for grant, slug, half_done in await session.execute(query)

@@ -116,10 +116,10 @@ async def write(
     async with (await postgres(session)).cursor() as cursor:
         values["changed_at"] = await _writing_at(cursor, values)
         rows, missing = await _completed(cursor, rows, values)
-        wholes = [row for row in rows if row.kept is not None]
-        marks = [row for row in rows if row.marks and row.kept is None]
+        listings = [row for row in rows if row.listed_keys is not None]
+        marks = [row for row in rows if row.marks and row.listed_keys is None]
         live, tombstones = _deduplicated(
-            [row for row in rows if row.kept is None and not row.marks]
+            [row for row in rows if row.listed_keys is None and not row.marks]
         )
         await cursor.execute(STAGE)
         await cursor.execute("TRUNCATE pg_temp.atom_batch")
@@ -135,12 +135,12 @@ async def write(
         if tombstones:
             met = await _merge(cursor, TOMBSTONES, {**values, "deleted": True}, len(tombstones))
             deleted = met.standing
-        unchanged = len(rows) - len(wholes) - len(marks) - inserted - updated - deleted
+        unchanged = len(rows) - len(listings) - len(marks) - inserted - updated - deleted
         if marks:
             keys = [row.record_id for row in marks]
             await cursor.execute(MARK, {**values, "keys": keys})
-        if wholes:
-            await cursor.execute(BURY, {**values, **_ranges(wholes)})
+        if listings:
+            await cursor.execute(BURY, {**values, **_ranges(listings)})
             deleted += sum(buried for (buried,) in await cursor.fetchall())
     return Written(inserted, updated, deleted, unchanged, missing, differing)
 
@@ -182,7 +182,7 @@ async def _completed(
                 missing[row.record_id] = None
                 continue
             row = row.completed(known[row.record_id])
-        if row.record_id in parts and row.kept is None and not row.marks:
+        if row.record_id in parts and row.listed_keys is None and not row.marks:
             known.pop(row.record_id, None)
             if not row.deleted:
                 known[row.record_id] = orjson.loads(row.data)
@@ -191,16 +191,16 @@ async def _completed(
     return whole, tuple(missing)
 
 
-def _ranges(wholes: Sequence[Row]) -> Values:
+def _ranges(listings: Sequence[Row]) -> Values:
     """The ranges of keys that were listed, and what is kept of each, as arrays."""
-    kept = [(n, key) for n, row in enumerate(wholes, start=1) for key in row.kept or ()]
+    kept = [(n, key) for n, row in enumerate(listings, start=1) for key in row.listed_keys or ()]
     return {
-        "prefixes": [row.record_id for row in wholes],
+        "prefixes": [row.record_id for row in listings],
         # Of a prefix's keys none is greater: it is the last character that there is.
-        "ends": [row.record_id + "\U0010ffff" for row in wholes],
-        "times": [row.observed_at for row in wholes],
-        "marks": [row.marks for row in wholes],
-        "reasons": [row.gone for row in wholes],
+        "ends": [row.record_id + "\U0010ffff" for row in listings],
+        "times": [row.observed_at for row in listings],
+        "marks": [row.marks for row in listings],
+        "reasons": [row.gone for row in listings],
         "owners": [number for number, _ in kept],
         "kept": [key for _, key in kept],
     }

@@ -223,7 +223,7 @@ class _Renewal:
             async with asyncio.timeout(self.timeout.total_seconds()):
                 fresh = await oauth.refresh(
                     claim.connector,
-                    oauth.of_grant(claim.connector, claim.app, claim.tokens),
+                    oauth.app_of_grant(claim.connector, claim.app, claim.tokens),
                     refresh_token=claim.tokens["refresh_token"],
                     account_id=claim.account_id,
                     transport=self.transport,

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Watched
+from connectors import MadeWatch
 from storage import tenant_settings
 from storage._rows import is_storable
 from storage.database import Database
@@ -36,8 +36,8 @@ class Kept:
     secret: str = field(default="", repr=False)
 
     @property
-    def watched(self) -> Watched:
-        return Watched(vendor_id=self.vendor_id, expires_at=self.expires_at, state=self.state)
+    def watched(self) -> MadeWatch:
+        return MadeWatch(vendor_id=self.vendor_id, expires_at=self.expires_at, state=self.state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ async def save(
     tenant_id: UUID,
     connection_id: UUID,
     resource: str,
-    watched: Watched,
+    watched: MadeWatch,
     secret: str,
     renew_at: datetime,
     now: datetime,

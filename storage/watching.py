@@ -15,10 +15,10 @@ from connectors import (
     CheckpointExpiredError,
     Connector,
     Context,
-    Refused,
-    Wanted,
+    MadeWatch,
+    NoWatch,
     Watch,
-    Watched,
+    WatchRequest,
 )
 from connectors._client import Client
 from storage import checkpoints, gaps, watches
@@ -137,7 +137,7 @@ async def _make(
     id, secret = uuid4(), token_urlsafe(32)
     answer = await station.client.run(station.watch.create(_wanted(station, id, resource, secret)))
     async with station.database.transaction(station.connection.tenant_id) as session:
-        if isinstance(answer, Refused):
+        if isinstance(answer, NoWatch):
             await watches.keep_refusal(
                 session, id=id, resource=resource, reason=answer.reason,
                 again_at=now + ASKED_AGAIN, **station.ids,
@@ -171,7 +171,7 @@ async def _renew(station: Station, one: Kept, looked: Looked, now: datetime) -> 
             await watches.forget(session, one.id)
         await _make(station, one.resource, None, looked, now)
         return
-    if isinstance(answer, Refused):
+    if isinstance(answer, NoWatch):
         async with station.database.transaction(station.connection.tenant_id) as session:
             await watches.keep_refusal(
                 session, id=uuid4(), resource=one.resource, reason=answer.reason,
@@ -220,8 +220,8 @@ async def _kept(station: Station) -> list[Kept]:
         return await watches.of_connection(session, station.vault, tenant_id, connection_id)
 
 
-def _wanted(station: Station, id: UUID, resource: str, secret: str) -> Wanted:
-    return Wanted(
+def _wanted(station: Station, id: UUID, resource: str, secret: str) -> WatchRequest:
+    return WatchRequest(
         id=id.hex,
         resource=resource,
         address=station.address,
@@ -232,7 +232,7 @@ def _wanted(station: Station, id: UUID, resource: str, secret: str) -> Wanted:
     )
 
 
-def _renew_at(watched: Watched, now: datetime) -> datetime:
+def _renew_at(watched: MadeWatch, now: datetime) -> datetime:
     life = watched.expires_at - now if watched.expires_at else ENDLESS
     spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - it only spreads load
     return now + max(life, timedelta()) / 2 * spread

@@ -337,9 +337,9 @@ class Tried:
         gone: set[str] = set()
         async for page, observed_at in self.client(self.bench.line).read(reader):
             for row in records.rows(stream, page, observed_at):
-                if row.kept is not None:
+                if row.listed_keys is not None:
                     under = {key for key in known if key.startswith(row.record_id)}
-                    gone |= under - row.kept
+                    gone |= under - row.listed_keys
                 elif row.deleted:
                     gone.add(row.record_id)
                 else:

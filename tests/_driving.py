@@ -99,11 +99,11 @@ def held(
         gone = {*page.deleted, *page.merged}
         if not stream.keeps_hidden:
             gone |= set(page.hidden)
-        for whole in page.whole:
-            if whole.hidden and stream.keeps_hidden:
+        for listing in page.listed_keys:
+            if listing.hidden and stream.keeps_hidden:
                 continue
             gone |= {
-                key for key in records if key.startswith(whole.prefix) and key not in whole.keys
+                key for key in records if key.startswith(listing.prefix) and key not in listing.keys
             }
         records = {key: record for key, record in records.items() if key not in gone}
     return records

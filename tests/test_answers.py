@@ -26,14 +26,14 @@ from connectors._client import Client, Transport
 from connectors._oauth import (
     OAuthApp,
     answered,
-    answers_to,
+    app_of_callback,
+    app_of_grant,
     authorize_url,
     exchange,
     identify,
-    of_grant,
     refresh,
-    returned,
     revoke,
+    validated_answers,
 )
 from connectors._types import Callback
 from tests._vendor import Answer, Vendor, made_up, serve
@@ -124,24 +124,24 @@ def test_an_answer_stands_in_the_address_of_consent() -> None:
     "given", ["Acme.MyShop.test", " acme.myshop.test ", "https://acme.myshop.test/"]
 )
 def test_an_answer_may_be_pasted_as_people_see_it(given: str) -> None:
-    assert answers_to(shop().oauth, {"shop": given}) == {"shop": "acme.myshop.test"}
+    assert validated_answers(shop().oauth, {"shop": given}) == {"shop": "acme.myshop.test"}
 
 
 @pytest.mark.parametrize("given", [*HOSTILE, None, 7, ["acme.myshop.test"]])
 def test_a_hostile_answer_is_refused_with_a_hint(given: object) -> None:
     with pytest.raises(ValueError, match=r"^Address of the shop: as in acme\.myshop\.test$"):
-        answers_to(shop().oauth, {"shop": given})
+        validated_answers(shop().oauth, {"shop": given})
 
 
 @pytest.mark.parametrize("given", ["a/b", "a@b", "a:1", "a?b", "a#b", "a b", "a%2fb", "{shop}"])
 def test_a_pattern_that_allows_too_much_opens_no_other_host(given: str) -> None:
     with pytest.raises(ValueError, match="Login"):
-        answers_to(shop(questions=(LOGIN,)).oauth, {"login": given})
+        validated_answers(shop(questions=(LOGIN,)).oauth, {"login": given})
 
 
 def test_a_default_is_taken_where_nothing_is_answered() -> None:
     auth = shop(questions=(LOGIN,)).oauth
-    assert answers_to(auth, {"login": ""}) == {"login": "login.vendor.test"}
+    assert validated_answers(auth, {"login": ""}) == {"login": "login.vendor.test"}
 
 
 def test_no_connector_takes_a_hostile_answer() -> None:
@@ -156,7 +156,9 @@ def test_no_connector_takes_a_hostile_answer() -> None:
         alone = replace(auth, questions=(replace(question, default=""),))
         for given in HOSTILE:
             with pytest.raises(ValueError, match=question.title):
-                answers_to(alone, {question.name: given.replace("myshop.test", "myshopify.com")})
+                validated_answers(
+                    alone, {question.name: given.replace("myshop.test", "myshopify.com")}
+                )
 
 
 async def test_tokens_come_from_and_go_back_to_the_tenants_own_host(
@@ -168,7 +170,7 @@ async def test_tokens_come_from_and_go_back_to_the_tenants_own_host(
     tokens = await exchange(connector, app, code="c", **means)
     # The vendor's answer cannot change what was asked and checked.
     assert tokens.extra["shop"] == "acme.myshop.test"
-    again = of_grant(connector, APP, tokens.extra)
+    again = app_of_grant(connector, APP, tokens.extra)
     await refresh(connector, again, refresh_token="r", account_id="a", **means)
     await revoke(connector, again, token="t", **means)
     assert {call.host for call in vendor.calls} == {"acme.myshop.test"}
@@ -180,7 +182,7 @@ async def test_tokens_come_from_and_go_back_to_the_tenants_own_host(
 @pytest.mark.parametrize("held", [{}, {"shop": "evil.test"}, {"shop": "evil.test/x.myshop.test"}])
 def test_a_stored_consent_without_its_answer_waits_for_the_tenant(held: dict[str, str]) -> None:
     with pytest.raises(BrokenConnectionError, match="connect again"):
-        of_grant(shop(), APP, held)
+        app_of_grant(shop(), APP, held)
 
 
 async def test_an_account_keeps_the_answers_and_is_called_at_its_host(
@@ -256,16 +258,16 @@ def test_a_callback_may_name_the_host_that_counts_from_then_on() -> None:
             raise SignatureError("not the vendor's")
         return {"shop": callback.params["shop"]}
 
-    connector = shop(returned=named)
+    connector = shop(verify_callback=named)
     app = answered(connector.oauth, APP, {"shop": "former.myshop.test"})
     now = datetime.now(UTC)
     proven = {"proof": APP.client_secret, "shop": "acme.myshop.test"}
-    assert returned(connector, app, proven, now).answers == {"shop": "acme.myshop.test"}
+    assert app_of_callback(connector, app, proven, now).answers == {"shop": "acme.myshop.test"}
     with pytest.raises(SignatureError):
-        returned(connector, app, {**proven, "proof": "guessed"}, now)
+        app_of_callback(connector, app, {**proven, "proof": "guessed"}, now)
     for params in ({**proven, "shop": "evil.test"}, {"proof": APP.client_secret}):
         with pytest.raises(ContractError, match="cannot read"):
-            returned(connector, app, params, now)
+            app_of_callback(connector, app, params, now)
 
 
 def test_a_state_carries_the_answers_and_none_can_be_put_into_it() -> None:

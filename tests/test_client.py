@@ -17,7 +17,7 @@ from connectors import (
     Connector,
     ConnectorError,
     ContractError,
-    Heard,
+    EventBatch,
     Listener,
     NotAllowedError,
     Page,
@@ -305,7 +305,7 @@ async def test_what_is_heard_is_handed_on_and_waits_are_waited(
 ) -> None:
     def listen() -> Listener:
         response = yield Request.post("/held", json={})
-        yield Heard((), Checkpoint(response.json))
+        yield EventBatch((), Checkpoint(response.json))
         yield timedelta(seconds=40)
         yield Request.post("/held", json={})
         raise KeyError("canary")

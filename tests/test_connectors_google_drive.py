@@ -370,12 +370,12 @@ def test_a_read_that_is_stopped_after_any_page_goes_on_from_there(stream: Any) -
     former: dict[str, Any] = {}
     for number in range(2):
         pages = drive(stream.read, drives, at)
-        whole = held(stream, pages, former)
+        listed_keys = held(stream, pages, former)
         for done, page in enumerate(pages[:-1], start=1):
             rest = drive(stream.read, drives, page.checkpoint)
-            assert held(stream, [*pages[:done], *rest], former) == whole
+            assert held(stream, [*pages[:done], *rest], former) == listed_keys
             assert rest[-1].checkpoint == pages[-1].checkpoint
-        at, former = pages[-1].checkpoint, whole
+        at, former = pages[-1].checkpoint, listed_keys
         drives.remove(f"u{number}")
         drives.put("u9")
         drives.remove(f"d{number}", "d1")
@@ -518,7 +518,7 @@ def test_who_may_see_a_file_is_not_for_everybody_to_see() -> None:
     drives.put("a")
     pages = drive(PERMISSIONS.read, drives, first[-1].checkpoint)
     assert set(held(PERMISSIONS, pages, held(PERMISSIONS, first))) == {"b/01"}
-    assert [whole.hidden for page in pages for whole in page.whole] == [True]
+    assert [listing.hidden for page in pages for listing in page.listed_keys] == [True]
 
 
 def test_permissions_that_cannot_be_read_now_stay_and_are_read_again() -> None:
@@ -611,7 +611,7 @@ def test_all_of_googles_integrations_are_one_app_and_each_adds_to_what_was_grant
 
 
 def test_a_session_that_an_organisation_ended_says_so() -> None:
-    explain = DRIVE.oauth.explain
+    explain = DRIVE.oauth.error_from
     error = explain({"error": "invalid_grant", "error_subtype": "invalid_rapt"})
     assert isinstance(error, BrokenConnectionError)
     assert "sign in again" in str(error)

@@ -214,6 +214,6 @@ def test_what_the_app_may_not_read_is_the_streams_and_names_no_scope_of_hubspots
 
 
 def test_a_portal_that_is_moved_gives_no_token_for_a_while() -> None:
-    told = HUBSPOT.oauth.explain({"status": "error", "category": "MIGRATION_IN_PROGRESS"})
+    told = HUBSPOT.oauth.error_from({"status": "error", "category": "MIGRATION_IN_PROGRESS"})
     assert isinstance(told, ProviderUnavailableError)
-    assert HUBSPOT.oauth.explain({"status": "BAD_REFRESH_TOKEN"}) is None
+    assert HUBSPOT.oauth.error_from({"status": "BAD_REFRESH_TOKEN"}) is None

@@ -319,7 +319,7 @@ def test_a_lapsed_delta_starts_its_channel_over_without_a_token(
 def test_a_lapsed_delta_that_is_only_not_found_loses_nothing() -> None:
     graph = Played(refused(404, "NotFound"), rows(**{DELTA: f"{LINK}0"}), rows(message("1")))
     pages = drive(MESSAGES.read, graph, known())
-    assert not [whole for page in pages for whole in page.whole]
+    assert not [listing for page in pages for listing in page.listed_keys]
     assert pages[-1].checkpoint == Checkpoint(parts={CHANNEL: {"link": f"{LINK}0"}})
 
 
@@ -444,7 +444,7 @@ def test_what_was_read_of_a_channel_goes_with_it(person: Person) -> None:
     team = list(person.store("teams"))[-1]
     person.order("teams", "delete", team)
     changed = drive(MESSAGES.read, person.answer, pages[-1].checkpoint)
-    gone = [whole.prefix for page in changed for whole in page.whole]
+    gone = [listing.prefix for page in changed for listing in page.listed_keys]
     assert gone
     assert all(prefix.startswith(f"{team}/") and prefix.endswith("/") for prefix in gone)
     assert not [place for place in changed[-1].checkpoint["parts"] if place.startswith(team)]
@@ -459,12 +459,12 @@ def test_a_channel_that_the_person_left_is_told_from_a_permission_that_is_gone(
     first = next(iter(person.store("channels")))
     person.control("close", channel=first, listed=False)
     changed = drive(stream.read, raising(person.answer), pages[-1].checkpoint)
-    assert [whole.prefix for page in changed for whole in page.whole] == [f"{first}/"]
+    assert [listing.prefix for page in changed for listing in page.listed_keys] == [f"{first}/"]
     assert first not in changed[-1].checkpoint["parts"]
     person.control("close", channel=first, closed=False)
     person.control("admin_consent", given=False)
     refused = before_the_error(stream, raising(person.answer), changed[-1].checkpoint)
-    assert not [page for page in refused if page.whole or page.deleted]
+    assert not [page for page in refused if page.listed_keys or page.deleted]
     person.control("admin_consent", given=True)
     later = NOW + timedelta(days=1)
     back = drive(stream.read, person.answer, refused[-1].checkpoint, now=later)
@@ -570,7 +570,7 @@ def test_a_personal_account_is_refused(client: httpx.Client) -> None:
 
 
 def test_consent_is_asked_of_organisations_only() -> None:
-    assert TEAMS.oauth.instead == {"common": "organizations"}
+    assert TEAMS.oauth.url_overrides == {"common": "organizations"}
 
 
 def test_an_account_without_a_licence_is_told_so_when_it_connects(person: Person) -> None:

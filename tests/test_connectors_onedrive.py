@@ -52,9 +52,9 @@ def merged(pages: list[Page], stream: Any, held: dict[str, Any] | None = None) -
         rows |= {_key(stream, record): record for record in page.records}
         for key in page.deleted:
             rows.pop(key, None)
-        for whole in page.whole:
-            for key in [key for key in rows if key.startswith(whole.prefix)]:
-                if key not in whole.keys:
+        for listing in page.listed_keys:
+            for key in [key for key in rows if key.startswith(listing.prefix)]:
+                if key not in listing.keys:
                     del rows[key]
     return rows
 
@@ -139,11 +139,11 @@ def test_a_path_is_made_by_going_up_from_parent_to_parent(person: Person) -> Non
         while "root" not in row:
             names.append(row["name"])
             row = held[row["parentReference"]["id"]]
-        whole = person.get(f"/me/drive/items/{id_}").json()
+        listed_keys = person.get(f"/me/drive/items/{id_}").json()
         if names:
             above = "/".join(reversed(names[1:]))
             path = f"/drive/root:/{above}" if above else "/drive/root:"
-            assert whole["parentReference"]["path"] == path
+            assert listed_keys["parentReference"]["path"] == path
 
 
 def test_an_address_for_downloads_is_never_kept(person: Person) -> None:
@@ -209,7 +209,7 @@ def test_a_share_taken_back_is_known_by_its_absence() -> None:
 
     page, _ = drive(PERMISSIONS.read, answer)
     assert [PERMISSIONS.key(row) for row in page.records] == ["1/a", "1/b"]  # type: ignore[operator]
-    gone, listed = page.whole
+    gone, listed = page.listed_keys
     assert (gone.prefix, list(gone.keys)) == ("2/", [])
     assert (listed.prefix, list(listed.keys)) == ("1/", ["1/a", "1/b"])
     paths = [request.path for request in asked if "delta" not in request.path]
@@ -224,7 +224,7 @@ def test_an_item_that_went_while_its_permissions_were_asked_for_has_none() -> No
 
     page, _ = drive(PERMISSIONS.read, answer)
     assert page.records == []
-    assert [(whole.prefix, list(whole.keys)) for whole in page.whole] == [("1/", [])]
+    assert [(listing.prefix, list(listing.keys)) for listing in page.listed_keys] == [("1/", [])]
 
 
 def test_permissions_in_several_pages_are_one_listing() -> None:
@@ -236,7 +236,7 @@ def test_permissions_in_several_pages_are_one_listing() -> None:
         return shares("b") if request.path == following else shares("a", following=following)
 
     page, _ = drive(PERMISSIONS.read, answer)
-    assert list(page.whole[0].keys) == ["1/a", "1/b"]
+    assert list(page.listed_keys[0].keys) == ["1/a", "1/b"]
 
 
 def test_permissions_that_cannot_be_read_are_not_taken_for_none() -> None:
@@ -339,7 +339,7 @@ def test_each_checkpoint_of_a_round_resumes_it(client: httpx.Client) -> None:
     person = Person(client, "onedrive", size=220)
     at = Checkpoint()
     for stream in (ITEMS, PERMISSIONS):
-        whole = drive(stream.read, person.answer, at)
-        for stop in range(1, len(whole)):
-            rest = drive(stream.read, person.answer, whole[stop - 1].checkpoint)
-            assert merged([*whole[:stop], *rest], stream) == person.store(stream.name)
+        listed_keys = drive(stream.read, person.answer, at)
+        for stop in range(1, len(listed_keys)):
+            rest = drive(stream.read, person.answer, listed_keys[stop - 1].checkpoint)
+            assert merged([*listed_keys[:stop], *rest], stream) == person.store(stream.name)

@@ -64,9 +64,9 @@ def merged(pages: list[Page], stream: Any, held: dict[str, Any] | None = None) -
                 rows[changed] = {**rows[changed], **part}
         for gone in page.deleted:
             rows.pop(gone, None)
-        for whole in page.whole:
-            under = [key for key in rows if key.startswith(whole.prefix)]
-            for lost in set(under) - set(whole.keys):
+        for listing in page.listed_keys:
+            under = [key for key in rows if key.startswith(listing.prefix)]
+            for lost in set(under) - set(listing.keys):
                 del rows[lost]
     return rows
 
@@ -323,7 +323,7 @@ def test_attachments_that_cannot_be_listed_are_not_taken_for_none() -> None:
         return listed("f")
 
     pages = drive(ATTACHMENTS.read, answer)
-    assert not any(page.records or page.whole or page.deleted for page in pages)
+    assert not any(page.records or page.listed_keys or page.deleted for page in pages)
     (unread,) = pages[-1].unread or ()
     assert (unread.part, type(unread.error)) == ("f", ContractError)
 
@@ -523,10 +523,10 @@ def test_watches_live_under_a_week_and_are_of_mail_events_and_contacts(person: P
 @pytest.mark.parametrize("stream", [MESSAGES, ATTACHMENTS, EVENTS], ids=lambda stream: stream.name)
 def test_each_checkpoint_of_a_round_resumes_it(client: httpx.Client, stream: Any) -> None:
     person, now = Person(client, "outlook", size=90), datetime.now(UTC)
-    whole = drive(stream.read, person.answer, Checkpoint(), now=now)
-    for stop in range(1, len(whole), 3):
-        rest = drive(stream.read, person.answer, whole[stop - 1].checkpoint, now=now)
-        assert merged([*whole[:stop], *rest], stream) == person.store(stream.name)
+    listed_keys = drive(stream.read, person.answer, Checkpoint(), now=now)
+    for stop in range(1, len(listed_keys), 3):
+        rest = drive(stream.read, person.answer, listed_keys[stop - 1].checkpoint, now=now)
+        assert merged([*listed_keys[:stop], *rest], stream) == person.store(stream.name)
 
 
 @pytest.mark.parametrize("stream", [MESSAGES, ATTACHMENTS], ids=lambda stream: stream.name)

@@ -503,7 +503,7 @@ def test_an_error_is_told_by_its_code_in_a_list(status: int, code: str, error: t
 
 
 def test_a_refused_login_is_told_by_an_object() -> None:
-    explain = SALESFORCE.oauth.explain
+    explain = SALESFORCE.oauth.error_from
     assert isinstance(explain({"error": "inactive_user"}), BrokenConnectionError)
     assert isinstance(explain({"error": "rate_limit_exceeded"}), RateLimitedError)
     assert "administrator" in str(explain({"error": "OAUTH_APPROVAL_ERROR_GENERIC"}))

@@ -18,16 +18,16 @@ from connectors import (
     Effect,
     Event,
     NotAllowedError,
-    Proof,
     ProviderUnavailableError,
     RateLimitedError,
     Request,
     Response,
     SignatureError,
+    VerificationKeys,
     load,
 )
 from connectors._shopify import BY_PAGES, DEAREST, LOOKS, Rows
-from connectors._shopify_answers import classify, returned
+from connectors._shopify_answers import classify, verify_callback
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
 from sandbox._shopify_auth import signed
 from tests._conformance import Bench, Tried
@@ -65,7 +65,7 @@ def test_the_documented_callback_is_proven_by_its_hmac() -> None:
         "signature": "a relic that is not signed",
     }
     at = datetime.fromtimestamp(1337178173, UTC)
-    assert returned(callback(params, at)) == {"shop": "some-shop.myshopify.com"}
+    assert verify_callback(callback(params, at)) == {"shop": "some-shop.myshopify.com"}
 
 
 @pytest.mark.parametrize("name", ["code", "shop", "state", "timestamp", "hmac"])
@@ -73,9 +73,9 @@ def test_a_callback_of_which_anything_was_changed_or_left_out_is_refused(name: s
     params = proven()
     for wrong in ({**params, name: "1337178174"}, {k: v for k, v in params.items() if k != name}):
         with pytest.raises(SignatureError):
-            returned(callback(wrong))
+            verify_callback(callback(wrong))
     with pytest.raises(SignatureError):
-        returned(callback({**params, "host": "more"}))
+        verify_callback(callback({**params, "host": "more"}))
 
 
 def test_a_callback_cannot_be_cut_at_other_places() -> None:
@@ -83,14 +83,14 @@ def test_a_callback_cannot_be_cut_at_other_places() -> None:
     other = {"code": "c", "shop": "evil.myshopify.com", "state": "s", "timestamp": "1"}
     given = signed(SECRET, other)
     with pytest.raises(SignatureError):
-        returned(callback({**params, "hmac": given}))
+        verify_callback(callback({**params, "hmac": given}))
 
 
 def test_a_callback_older_than_a_day_is_refused() -> None:
     late = NOW + timedelta(days=1, seconds=1)
     with pytest.raises(SignatureError, match="too old"):
-        returned(callback(proven(), late))
-    assert returned(callback(proven(), NOW + timedelta(hours=23)))
+        verify_callback(callback(proven(), late))
+    assert verify_callback(callback(proven(), NOW + timedelta(hours=23)))
 
 
 def test_an_expiring_offline_token_is_asked_for() -> None:
@@ -98,7 +98,7 @@ def test_an_expiring_offline_token_is_asked_for() -> None:
     assert auth.token_params == {"expiring": "1"}
     assert auth.rotates
     assert auth.access_token_ttl == timedelta(hours=1)
-    assert auth.lapses_after == timedelta(days=90)
+    assert auth.idle_lifetime == timedelta(days=90)
 
 
 async def test_the_token_of_one_shop_is_none_at_another(bench: Bench) -> None:
@@ -476,11 +476,13 @@ def test_a_webhook_is_proven_by_its_raw_body_under_the_new_secret_or_the_former(
     digest = "oyzHgxXY/Ct5NotppP6a1wOWlhkKXgrKKFDR8iAQqiY="  # pragma: allowlist secret
     sent = delivery("orders/create", body, **{header: digest})
     for secrets in ((SECRET,), ("new", SECRET)):
-        SHOPIFY.webhook.verify(sent, Proof(secrets=secrets))
+        SHOPIFY.webhook.verify(sent, VerificationKeys(secrets=secrets))
     with pytest.raises(SignatureError):
-        SHOPIFY.webhook.verify(sent, Proof(secrets=("new",)))
+        SHOPIFY.webhook.verify(sent, VerificationKeys(secrets=("new",)))
     with pytest.raises(SignatureError):
-        SHOPIFY.webhook.verify(replace(sent, body=sent.body + b" "), Proof(secrets=(SECRET,)))
+        SHOPIFY.webhook.verify(
+            replace(sent, body=sent.body + b" "), VerificationKeys(secrets=(SECRET,))
+        )
 
 
 @pytest.mark.parametrize("topic", ["orders/create", "orders/updated", "orders/cancelled"])

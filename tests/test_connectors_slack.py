@@ -30,7 +30,7 @@ from connectors import (
 from connectors._budget import Budget
 from connectors._client import Transport
 from connectors._oauth import OAuthApp, authorize_url, exchange, refresh, revoke
-from connectors._webhooks import Proof
+from connectors._webhooks import VerificationKeys
 from tests._delivered import Place, sandboxed
 from tests._driving import NOW, drive, held, response
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_stood_for_all_channels_is_read_on_from() -> None:
     pages = drive(MESSAGES.read, space, old)
     # C2 came since then, and C9 went.
     assert held(MESSAGES, pages).keys() == {f"C1/{ts(DAY)}", f"C2/{ts(20 * DAY)}"}
-    assert [whole.prefix for page in pages for whole in page.whole] == ["C9/"]
+    assert [listing.prefix for page in pages for listing in page.listed_keys] == ["C9/"]
     window = drive(MESSAGES.read, space, {"since": since})
     assert held(MESSAGES, window).keys() == {f"C1/{ts(DAY)}"}
     with pytest.raises(CheckpointExpiredError):
@@ -345,7 +345,7 @@ def test_the_challenge_is_answered_once_it_is_proven_to_be_slacks() -> None:
     assert SLACK.webhook.handshake(asked) is None
     assert SLACK.webhook.verify
     with pytest.raises(SignatureError):
-        SLACK.webhook.verify(asked, Proof(secrets=("secret",)))
+        SLACK.webhook.verify(asked, VerificationKeys(secrets=("secret",)))
     assert SLACK.webhook.events(asked) == ()
     reply = SLACK.webhook.reply(asked)
     assert (reply.status, reply.body, reply.content_type) == (200, "abc", "text/plain")
@@ -497,9 +497,9 @@ async def test_with_rotation_a_token_ends_and_its_refresh_token_is_good_once() -
 
 def test_a_users_token_has_a_refresh_token_of_its_own() -> None:
     user = {"id": "U1", "access_token": "xoxe.xoxp-1", "refresh_token": "r", "expires_in": 43_200}
-    alone = SLACK.oauth.plain({"ok": True, "authed_user": user, "team": {"id": "T1"}})
+    alone = SLACK.oauth.normalize_answer({"ok": True, "authed_user": user, "team": {"id": "T1"}})
     assert (alone["access_token"], alone["refresh_token"]) == ("xoxe.xoxp-1", "r")
-    both = SLACK.oauth.plain({"ok": True, "access_token": "xoxb-1", "authed_user": user})
+    both = SLACK.oauth.normalize_answer({"ok": True, "access_token": "xoxb-1", "authed_user": user})
     assert both == {"ok": True, "access_token": "xoxb-1", "authed_user": {"id": "U1"}}
 
 

@@ -535,5 +535,5 @@ def test_a_deauthorisation_takes_the_consent_back_as_of_its_time() -> None:
 
 def test_the_endpoint_of_connected_accounts_has_a_secret_of_its_own() -> None:
     assert WEBHOOK
-    assert WEBHOOK.proven_by == "STRIPE_CONNECT_WEBHOOK_SECRET"
+    assert WEBHOOK.verified_by == "STRIPE_CONNECT_WEBHOOK_SECRET"
     assert WEBHOOK.verify is stripe_signature

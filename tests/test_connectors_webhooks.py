@@ -10,7 +10,7 @@ import pytest
 
 import sandbox
 from connectors import SignatureError, all_connectors, load
-from connectors._webhooks import Delivery, Event, Proof, Webhook
+from connectors._webhooks import Delivery, Event, VerificationKeys, Webhook
 from sandbox._vendor import Json, Vendor
 from tests._delivered import Place, sandboxed
 from tests._receiver import Received
@@ -26,7 +26,7 @@ def _slugs() -> Iterator[str]:
     # A sandbox may come before its connector.
     for slug in {connector.name for connector in all_connectors()}.intersection(sandbox.names()):
         webhook = load(slug).webhook
-        if webhook and webhook.proven_by and _vendor(slug).webhook:
+        if webhook and webhook.verified_by and _vendor(slug).webhook:
             yield slug
 
 
@@ -36,7 +36,7 @@ class Both:
 
     place: Place
     webhook: Webhook
-    proof: Proof
+    proof: VerificationKeys
     accounts: tuple[str, ...]
     stream: str
 
@@ -48,7 +48,7 @@ class Both:
     def events(self) -> list[list[Event]]:
         return [list(self.webhook.events(delivery)) for delivery in self.deliveries()]
 
-    def prove(self, delivery: Delivery, proof: Proof | None = None) -> None:
+    def prove(self, delivery: Delivery, proof: VerificationKeys | None = None) -> None:
         assert self.webhook.verify
         self.webhook.verify(delivery, proof or self.proof)
 
@@ -81,12 +81,12 @@ def both(request: pytest.FixtureRequest) -> Iterator[Both]:
         yield Both(place, webhook, _proof(place, webhook, described), accounts, stream)
 
 
-def _proof(place: Place, webhook: Webhook, described: Mapping[str, Any]) -> Proof:
+def _proof(place: Place, webhook: Webhook, described: Mapping[str, Any]) -> VerificationKeys:
     keys: Json = {}
     if webhook.keys_url:
         keys = place.client.get(webhook.keys_url.replace("https://", "/")).json()
     variables = described.get("variables", {})
-    return Proof(secrets=(described["webhook_secret"],), keys=keys, variables=variables)
+    return VerificationKeys(secrets=(described["webhook_secret"],), keys=keys, variables=variables)
 
 
 def test_what_is_delivered_is_proven_and_names_its_accounts_and_streams(both: Both) -> None:

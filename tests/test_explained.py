@@ -43,7 +43,7 @@ def configured(database_url: str, *integrations: str) -> Settings:
     given: dict[str, Any] = {"nextauth_url": "https://atom.test", "nextauth_secret": "s" * 32}
     for name in integrations:
         connector = load(name)
-        needed = [connector.webhook.proven_by] if connector.webhook else []
+        needed = [connector.webhook.verified_by] if connector.webhook else []
         needed += connector.watch.needs if connector.watch else ()
         given |= {variable.lower(): "set" for variable in needed if variable}
     return read(_env_file=None, database_url=database_url, encryption_keys=KEY, **given)

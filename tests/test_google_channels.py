@@ -11,13 +11,13 @@ from connectors import (
     Delivery,
     Effect,
     Event,
-    Refused,
+    MadeWatch,
+    NoWatch,
     Request,
     Response,
     SignatureError,
-    Wanted,
     Watch,
-    Watched,
+    WatchRequest,
     Webhook,
     load,
 )
@@ -136,8 +136,8 @@ def test_a_message_is_proven_by_token_channel_and_resource_together(name: str) -
         verify(message(channel_id="c2"), event, secret)
 
 
-def wanted(resource: str) -> Wanted:
-    return Wanted(
+def wanted(resource: str) -> WatchRequest:
+    return WatchRequest(
         id="0e3b2a52-1f0c-4c55-8d52-4df0e36f8a9b",
         resource=resource,
         address="https://sync.test/api/webhooks/x",
@@ -191,7 +191,7 @@ def test_a_channel_is_opened_under_our_own_id_with_our_own_token(resource: str, 
         "expiration": str(int((NOW + timedelta(days=7)).timestamp() * 1000)),
     }
     assert len(asked.json["id"]) <= 64
-    assert watched == Watched(
+    assert watched == MadeWatch(
         vendor_id=asked.json["id"],
         expires_at=EXPIRES.astimezone(UTC),
         state={"resource_id": "r1"},
@@ -229,14 +229,14 @@ def test_when_it_ends_is_read_from_the_answer_and_an_hour_where_that_does_not_sa
 )
 def test_what_cannot_be_watched_is_polled(answer: Response) -> None:
     watched, _ = made("google_calendar", "events/holidays", answer)
-    assert isinstance(watched, Refused)
+    assert isinstance(watched, NoWatch)
 
 
 def test_what_was_not_allowed_is_not_watched_and_breaks_no_connection() -> None:
     missing = refusal(403, "insufficientPermissions")
     for resource in ("acl/ann@x.test", "events/ann@x.test"):
         watched, _ = made("google_calendar", resource, missing)
-        assert isinstance(watched, Refused)
+        assert isinstance(watched, NoWatch)
         assert "reconnect and allow it" in watched.reason
 
 
@@ -256,7 +256,7 @@ def test_an_address_that_google_does_not_take_breaks_no_connection() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_channel_is_stopped_by_id_and_resource_and_never_renewed(name: str) -> None:
-    watched = Watched(vendor_id="c1", expires_at=None, state={"resource_id": "r1"})
+    watched = MadeWatch(vendor_id="c1", expires_at=None, state={"resource_id": "r1"})
     steps = watch(name).delete(watched, Context(now=NOW, account_id="x"))
     asked = next(steps)
     assert (asked.method, asked.path) == ("POST", "/channels/stop")

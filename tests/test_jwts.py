@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
-from connectors import Delivery, Proof, SignatureError, UnknownKeyError
+from connectors import Delivery, SignatureError, UnknownKeyError, VerificationKeys
 from connectors._jwts import google_push_token, graph_tokens, hs256_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -85,7 +85,7 @@ GOOGLE: dict[str, Any] = {
     "iss": "https://accounts.google.com",
     "sub": "113774264463038321964",
 }
-GOOGLE_PROOF = Proof(
+GOOGLE_PROOF = VerificationKeys(
     keys=PUBLISHED, variables={"PUSH_ACCOUNT": GOOGLE["email"], "PUSH_AUDIENCE": GOOGLE["aud"]}
 )
 
@@ -262,7 +262,7 @@ def test_a_byte_more_less_or_other_in_a_token_refuses() -> None:
             google(delivery(token), GOOGLE_PROOF)
     for token in mutated(shared(JIRA)):
         with pytest.raises(SignatureError):
-            hs256_token(delivery(token), Proof(secrets=(SECRET,)))
+            hs256_token(delivery(token), VerificationKeys(secrets=(SECRET,)))
 
 
 # Microsoft Graph
@@ -272,7 +272,7 @@ APP = "8e460676-ae3f-4b1e-8790-ee0fb5d6148f"
 DIRECTORY = "84bd8158-6d4d-4958-8b9f-9d6445542f95"
 OTHER_DIRECTORY = "11111111-2222-3333-4444-555555555555"
 PUBLISHER = "0bf30f3b-4a52-48df-9a82-234910c4a086"
-GRAPH_PROOF = Proof(keys=PUBLISHED, variables={"MICROSOFT_CLIENT_ID": APP})
+GRAPH_PROOF = VerificationKeys(keys=PUBLISHED, variables={"MICROSOFT_CLIENT_ID": APP})
 
 
 def graph_claims(directory: str = DIRECTORY, **changed: Any) -> dict[str, Any]:
@@ -395,7 +395,7 @@ def shared(claims: dict[str, Any], secret: str = SECRET, algorithm: str = "HS256
 
 @pytest.mark.parametrize("claims", [JIRA, MONDAY])
 def test_a_token_under_the_apps_secret_is_proven(claims: dict[str, Any]) -> None:
-    proof = Proof(secrets=(SECRET,))
+    proof = VerificationKeys(secrets=(SECRET,))
     token = shared(claims)
     for authorization in (f"Bearer {token}", f"bearer {token}", token):
         hs256_token(delivery(authorization=authorization), proof)
@@ -405,10 +405,10 @@ def test_a_token_under_the_apps_secret_is_proven(claims: dict[str, Any]) -> None
 
 
 def test_both_secrets_are_good_while_one_is_changed() -> None:
-    for secrets in ((SECRET, "another-secret-of-the-app"), ("another-secret-of-the-app", SECRET)):
-        hs256_token(delivery(shared(JIRA)), Proof(secrets=secrets))
+    for secrets in ((SECRET, "another-secret-of-ours"), ("another-secret-of-ours", SECRET)):
+        hs256_token(delivery(shared(JIRA)), VerificationKeys(secrets=secrets))
     with pytest.raises(SignatureError):
-        hs256_token(delivery(shared(JIRA)), Proof(secrets=("another-secret-of-the-app",)))
+        hs256_token(delivery(shared(JIRA)), VerificationKeys(secrets=("another-secret-of-ours",)))
 
 
 @pytest.mark.parametrize("secrets", [(), ("",), (" ",)])
@@ -416,7 +416,7 @@ def test_a_secret_that_is_not_set_proves_no_token(secrets: tuple[str, ...]) -> N
     for secret in (b"", b" "):
         token = under(secret, {"alg": "HS256"}, JIRA)
         with pytest.raises(SignatureError):
-            hs256_token(delivery(token), Proof(secrets=secrets))
+            hs256_token(delivery(token), VerificationKeys(secrets=secrets))
 
 
 @pytest.mark.parametrize(
@@ -432,28 +432,28 @@ def test_a_secret_that_is_not_set_proves_no_token(secrets: tuple[str, ...]) -> N
 )
 def test_a_token_of_another_time_or_for_ever_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(SignatureError):
-        hs256_token(delivery(shared(JIRA | changed)), Proof(secrets=(SECRET,)))
+        hs256_token(delivery(shared(JIRA | changed)), VerificationKeys(secrets=(SECRET,)))
 
 
 def test_an_old_delivery_is_refused_once_its_token_has_ended() -> None:
     later = replace(delivery(shared(JIRA)), received_at=NOW + timedelta(seconds=241))
     with pytest.raises(SignatureError):
-        hs256_token(later, Proof(secrets=(SECRET,)))
+        hs256_token(later, VerificationKeys(secrets=(SECRET,)))
 
 
 def test_a_secret_that_is_a_public_key_proves_nothing() -> None:
     pem = public_forms()[0].decode()
     token = under(pem.encode(), {"alg": "HS256"}, JIRA)
     with pytest.raises(SignatureError):
-        hs256_token(delivery(token), Proof(secrets=(pem,)))
+        hs256_token(delivery(token), VerificationKeys(secrets=(pem,)))
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_a_secret_signs_in_one_way_only(algorithm: str) -> None:
     secret = SECRET * 4
-    hs256_token(delivery(shared(JIRA, secret)), Proof(secrets=(secret,)))
+    hs256_token(delivery(shared(JIRA, secret)), VerificationKeys(secrets=(secret,)))
     with pytest.raises(SignatureError):
-        hs256_token(delivery(shared(JIRA, secret, algorithm)), Proof(secrets=(secret,)))
+        hs256_token(delivery(shared(JIRA, secret, algorithm)), VerificationKeys(secrets=(secret,)))
 
 
 def test_a_delivery_without_a_token_is_refused() -> None:
@@ -511,7 +511,7 @@ def test_a_token_is_good_until_a_time_and_nothing_else_is_one(exp: Any) -> None:
     token = delivery(shared(JIRA | {"exp": exp}))
     number = isinstance(exp, int | float) and not isinstance(exp, bool)
     if number and SECONDS - 60 < exp < float("inf"):
-        hs256_token(token, Proof(secrets=(SECRET,)))
+        hs256_token(token, VerificationKeys(secrets=(SECRET,)))
     else:
         with pytest.raises(SignatureError):
-            hs256_token(token, Proof(secrets=(SECRET,)))
+            hs256_token(token, VerificationKeys(secrets=(SECRET,)))

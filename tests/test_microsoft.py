@@ -24,7 +24,7 @@ from connectors._microsoft import (
     NEXT,
     auth,
     classify,
-    explain,
+    error_from,
     listing,
     me,
 )
@@ -76,7 +76,7 @@ class Graph:
 def test_the_operators_directory_stands_in_the_address_of_the_consent(
     given: str, instead: dict[str, str], directory: str
 ) -> None:
-    rules = replace(AUTH, instead=instead)
+    rules = replace(AUTH, url_overrides=instead)
     app = replace(APP, settings={"MICROSOFT_TENANT_ID": given})
     assert settings_in(rules) == ("MICROSOFT_TENANT_ID",)
     url = urlsplit(authorize_url(rules, app, state="s"))
@@ -106,20 +106,20 @@ def test_who_has_to_act_on_a_refusal_is_told_by_its_number(
     answer: dict[str, Any] = {"error": "invalid_grant", "error_codes": [number]}
     if form == "callback":
         answer = {"error": "access_denied", "error_description": f"AADSTS{number}: canary"}
-    error = explain(answer)
+    error = error_from(answer)
     assert isinstance(error, BrokenConnectionError)
     assert words in str(error)
     assert "canary" not in str(error)
 
 
 def test_a_number_that_is_not_known_leaves_the_default() -> None:
-    assert explain({"error": "invalid_grant", "error_codes": [1]}) is None
-    assert explain({"error": "access_denied"}) is None
-    assert explain({"error": "access_denied", "error_description": "see AADSTS90094"}) is None
+    assert error_from({"error": "invalid_grant", "error_codes": [1]}) is None
+    assert error_from({"error": "access_denied"}) is None
+    assert error_from({"error": "access_denied", "error_description": "see AADSTS90094"}) is None
 
 
 def test_temporarily_unavailable_passes_by_itself() -> None:
-    assert isinstance(explain({"error": "temporarily_unavailable"}), ProviderUnavailableError)
+    assert isinstance(error_from({"error": "temporarily_unavailable"}), ProviderUnavailableError)
 
 
 def test_a_delta_is_followed_to_its_end_and_from_there_on() -> None:

@@ -12,14 +12,14 @@ from connectors import (
     Delivery,
     Effect,
     Event,
-    Refused,
+    MadeWatch,
+    NoWatch,
     Request,
     SignatureError,
-    Wanted,
-    Watched,
+    WatchRequest,
     one_resource,
 )
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from connectors._microsoft_watches import graph_watch, graph_webhook, hint
 from tests._driving import NOW, response
 
@@ -30,7 +30,7 @@ WATCH = graph_watch(
     lifetime=timedelta(days=3),
     change_type="updated",
 )
-WANTED = Wanted(
+WANTED = WatchRequest(
     id="ours",
     resource="/me/drive/root",
     address="https://atom.test/hook/1",
@@ -111,7 +111,7 @@ def test_a_notification_without_the_secret_is_not_proven(secret: Any) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", {}, {"value": {}}, {"value": ["x"]}, []])
 def test_what_is_no_notification_is_not_read_as_none(body: Any) -> None:
-    with pytest.raises(SHAPE_ERRORS):
+    with pytest.raises(PARSE_ERRORS):
         WEBHOOK.events(delivery(body))
 
 
@@ -169,7 +169,7 @@ def test_a_watch_is_made_with_its_secret_and_an_address_for_lifecycle_events() -
         "expirationDateTime": "2026-11-04T12:00:00.000000Z",
         "clientState": "canary-secret",
     }
-    assert watched == Watched(
+    assert watched == MadeWatch(
         vendor_id="s1", expires_at=datetime(2026, 11, 4, 12, 0, 0, 123456, tzinfo=UTC)
     )
 
@@ -177,13 +177,13 @@ def test_a_watch_is_made_with_its_secret_and_an_address_for_lifecycle_events() -
 @pytest.mark.parametrize(("status", "code"), [(403, "ExtensionError"), (409, "")])
 def test_an_account_that_gets_no_watch_is_polled(status: int, code: str) -> None:
     refused, _ = run(WATCH.create(WANTED), response({"error": {"code": code}}, status))
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, NoWatch)
     assert (code.lower() or "409") in refused.reason
 
 
 def test_a_watch_is_renewed_by_patch() -> None:
     assert WATCH.renew
-    old = Watched(vendor_id="s/1", expires_at=NOW)
+    old = MadeWatch(vendor_id="s/1", expires_at=NOW)
     made = response({"id": "s/1", "expirationDateTime": "2026-11-04T12:00:00Z"})
     watched, (asked,) = run(WATCH.renew(WANTED, old), made)
     assert (asked.method, asked.path) == ("PATCH", "/subscriptions/s%2F1")
@@ -194,10 +194,10 @@ def test_a_watch_is_renewed_by_patch() -> None:
 def test_a_watch_that_graph_no_longer_has_is_made_anew() -> None:
     assert WATCH.renew
     with pytest.raises(CheckpointExpiredError):
-        run(WATCH.renew(WANTED, Watched(vendor_id="s1", expires_at=NOW)), response({}, 404))
+        run(WATCH.renew(WANTED, MadeWatch(vendor_id="s1", expires_at=NOW)), response({}, 404))
 
 
 def test_deleting_a_watch_that_is_gone_is_no_error() -> None:
-    steps = WATCH.delete(Watched(vendor_id="s1", expires_at=NOW), WANTED.context)
+    steps = WATCH.delete(MadeWatch(vendor_id="s1", expires_at=NOW), WANTED.context)
     _, (asked,) = run(steps, response({}, 404))
     assert (asked.method, asked.path, asked.expect) == ("DELETE", "/subscriptions/s1", (404,))

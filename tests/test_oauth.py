@@ -311,7 +311,7 @@ async def test_a_token_answer_of_another_form_is_read_as_the_vendor_says(
     vendor: Vendor, calls: Calls
 ) -> None:
     vendor.will(Answer(body={"user": GOOD}))
-    connector = with_auth(plain=lambda answer: answer["user"])
+    connector = with_auth(normalize_answer=lambda answer: answer["user"])
     tokens = await exchange(connector, APP, code="canary-code", **calls.means)
     assert (tokens.access_token, tokens.refresh_token) == ("canary-access", "canary-refresh")
 

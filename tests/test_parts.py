@@ -178,15 +178,17 @@ def test_a_part_that_is_no_longer_shown_is_told_apart_from_one_that_is_deleted()
     at, _, _ = round_of(vendor, stream, {}, {})
     del vendor.channels["b"]
     pages = drive(stream.read, vendor.answer, at)
-    assert [(one.prefix, one.hidden) for page in pages for one in page.whole] == [("b/", True)]
+    assert [(one.prefix, one.hidden) for page in pages for one in page.listed_keys] == [
+        ("b/", True)
+    ]
 
 
 def test_a_round_that_was_interrupted_goes_on_where_it_stood() -> None:
     vendor = Vendor(a=["1", "2", "3"], b=["1", "2"], c=["1"])
     stream = stream_of(vendor)
-    whole = drive(stream.read, vendor.answer)
-    for stopped in range(1, len(whole)):
-        before = whole[:stopped]
+    listed_keys = drive(stream.read, vendor.answer)
+    for stopped in range(1, len(listed_keys)):
+        before = listed_keys[:stopped]
         rest = drive(stream.read, vendor.answer, before[-1].checkpoint)
         kept = held(stream, [*before, *rest])
         assert sorted(kept) == ["a/1", "a/2", "a/3", "b/1", "b/2", "c/1"]

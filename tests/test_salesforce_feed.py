@@ -12,7 +12,7 @@ from connectors import (
     Context,
     ContractError,
     Effect,
-    Heard,
+    EventBatch,
     NotAllowedError,
     ProviderUnavailableError,
     RateLimitedError,
@@ -94,15 +94,15 @@ class Listening:
         self.waits: list[timedelta] = []
         self.context = Context(now=NOW, account_id="00D", config=config)
 
-    def hear(self, count: int, at: dict[str, Any] | None = None) -> list[Heard]:
+    def hear(self, count: int, at: dict[str, Any] | None = None) -> list[EventBatch]:
         assert SALESFORCE.feed
         listener = SALESFORCE.feed.listen(Checkpoint(at or {}), self.context)
-        heard: list[Heard] = []
+        heard: list[EventBatch] = []
         answer: Any = None
         while len(heard) < count:
             action = listener.send(answer)
             answer = None
-            if isinstance(action, Heard):
+            if isinstance(action, EventBatch):
                 heard.append(action)
             elif isinstance(action, timedelta):
                 self.waits.append(action)

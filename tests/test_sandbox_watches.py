@@ -115,7 +115,7 @@ WATCHED = replace(
 
 
 @dataclass
-class Watched:
+class MadeWatch:
     """A sandbox with watches, an account, and its client."""
 
     place: Place
@@ -135,14 +135,14 @@ class Watched:
 
 
 @pytest.fixture
-def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
+def watched(request: pytest.FixtureRequest) -> Iterator[MadeWatch]:
     sender: Sender | None = WATCHED.webhook
     assert sender
     rules = getattr(request, "param", {})
     with placed(replace(WATCHED, webhook=replace(sender, **rules))) as place:
         place.receiver.answer = lambda call: Answering(body=call.query.get("prove", "").encode())
         account = place.connect()
-        yield Watched(place, account, place.token(account))
+        yield MadeWatch(place, account, place.token(account))
 
 
 def states(calls: list[Received]) -> list[tuple[str, str, str]]:
@@ -154,7 +154,7 @@ def states(calls: list[Received]) -> list[tuple[str, str, str]]:
 
 
 def test_an_address_is_proven_while_the_call_that_makes_the_watch_is_open(
-    watched: Watched,
+    watched: MadeWatch,
 ) -> None:
     def answer(call: Received) -> Answering:
         # Who is asked may ask back: the vendor's API is not held up by the open call.
@@ -170,7 +170,7 @@ def test_an_address_is_proven_while_the_call_that_makes_the_watch_is_open(
     assert [line["status"] for line in log] == [204, 201]
 
 
-def test_an_address_that_does_not_prove_itself_gets_no_watch(watched: Watched) -> None:
+def test_an_address_that_does_not_prove_itself_gets_no_watch(watched: MadeWatch) -> None:
     watched.place.receiver.answer = lambda call: Answering(404)
     refused = watched.watch("a", "1")
     assert (refused.status_code, refused.json()) == (400, {"refused": 404})
@@ -181,7 +181,7 @@ def test_an_address_that_does_not_prove_itself_gets_no_watch(watched: Watched) -
 
 
 def test_a_watch_hears_of_its_own_thing_with_its_token_and_numbers_that_rise(
-    watched: Watched,
+    watched: MadeWatch,
 ) -> None:
     watched.watch("a", "1")
     watched.watch("b", "2")
@@ -198,7 +198,7 @@ def test_a_watch_hears_of_its_own_thing_with_its_token_and_numbers_that_rise(
         assert call.headers.get("x-token", "token of a").startswith("token of ")
 
 
-def test_a_watch_is_warned_of_its_end_and_ends_by_the_sandboxs_clock(watched: Watched) -> None:
+def test_a_watch_is_warned_of_its_end_and_ends_by_the_sandboxs_clock(watched: MadeWatch) -> None:
     watched.watch("a", "1")
     watched.place.standing(acknowledged=1, idle=True)
     watched.place.advance(LASTS - 599)
@@ -210,7 +210,7 @@ def test_a_watch_is_warned_of_its_end_and_ends_by_the_sandboxs_clock(watched: Wa
     watched.place.standing(made=2, idle=True)
 
 
-def test_a_watch_ends_when_its_client_ends_it_and_with_its_consent(watched: Watched) -> None:
+def test_a_watch_ends_when_its_client_ends_it_and_with_its_consent(watched: MadeWatch) -> None:
     watched.watch("a", "1")
     watched.watch("b", "1")
     assert watched.call("DELETE", "/watches/a").status_code == 204
@@ -226,7 +226,7 @@ def test_a_watch_ends_when_its_client_ends_it_and_with_its_consent(watched: Watc
 
 @pytest.mark.parametrize("watched", [{"batch": 10}], indirect=True)
 def test_notices_of_several_watches_go_in_one_call_and_want_their_own_answer(
-    watched: Watched,
+    watched: MadeWatch,
 ) -> None:
     for id_ in ("a", "b", "c"):
         assert watched.watch(id_, "1", soap=True).status_code == 201

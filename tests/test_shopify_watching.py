@@ -42,7 +42,7 @@ TTL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class Followed:
+class HintSummary:
     """A shop that is connected, what looks after its subscriptions, and the vendor's side."""
 
     vendor: Sandboxed
@@ -111,7 +111,7 @@ class Followed:
 @pytest.fixture
 async def shop(
     database: Database, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Followed]:
+) -> AsyncIterator[HintSummary]:
     monkeypatch.setattr("connectors._patience.BACKOFF", timedelta(milliseconds=20))
     with sandbox.start(["shopify"]) as origin:
         given = environment(origin, database_url, redis_url, ["shopify"])
@@ -122,11 +122,11 @@ async def shop(
         async with serving(create_app(settings)) as ours:
             reached = settings.model_copy(update={"nextauth_url": ours})
             async with opened(reached) as shared:
-                yield Followed(vendor, shared, await vendor.connect("shopify", size=5))
+                yield HintSummary(vendor, shared, await vendor.connect("shopify", size=5))
 
 
 async def test_each_stream_is_subscribed_to_and_its_changes_come_as_events(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     looked = await shop.look()
     assert (looked.made, looked.refused) == (5, 0)
@@ -142,7 +142,7 @@ async def test_each_stream_is_subscribed_to_and_its_changes_come_as_events(
 
 
 async def test_subscriptions_that_vanish_after_eight_failures_are_made_again(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await shop.look()
     assert (await shop.look(later=4 * DAY)).renewed == 5
@@ -172,7 +172,7 @@ def test_a_delivery_that_fails_a_ninth_time_ends_its_subscription() -> None:
     assert fate["over"]
 
 
-async def test_subscriptions_are_deleted_with_the_connection(shop: Followed) -> None:
+async def test_subscriptions_are_deleted_with_the_connection(shop: HintSummary) -> None:
     await shop.look()
     assert await watching.end_all(station(shop.shared, shop.connection)) == 5
     assert await watching.end_all(station(shop.shared, shop.connection)) == 0
@@ -181,13 +181,13 @@ async def test_subscriptions_are_deleted_with_the_connection(shop: Followed) -> 
     assert found["sent"] == 0
 
 
-async def point(shop: Followed) -> None:
+async def point(shop: HintSummary) -> None:
     """The app's own address, where privacy webhooks go."""
     url = f"{shop.shared.settings.nextauth_url}/api/webhooks/shopify"
     await asyncio.to_thread(shop.vendor.control, "POST", "/shopify/webhook", {"url": url})
 
 
-async def read_a_customer(shop: Followed, **more: Any) -> tuple[str, str]:
+async def read_a_customer(shop: HintSummary, **more: Any) -> tuple[str, str]:
     """A customer and an order that are stored."""
     customer = await shop.change("customers", **more)
     order = await shop.change("orders")
@@ -198,7 +198,7 @@ async def read_a_customer(shop: Followed, **more: Any) -> tuple[str, str]:
     return customer, order
 
 
-async def test_a_customers_request_is_reported(shop: Followed) -> None:
+async def test_a_customers_request_is_reported(shop: HintSummary) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
     await shop.control("/request", topic="customers/data_request", customer=customer)
@@ -211,7 +211,7 @@ async def test_a_customers_request_is_reported(shop: Followed) -> None:
 
 
 async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await point(shop)
     customer, order = await read_a_customer(shop)
@@ -233,7 +233,7 @@ async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
 
 
 async def test_what_was_read_of_a_customer_until_it_is_forgotten_goes_as_well(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
@@ -250,7 +250,7 @@ async def test_what_was_read_of_a_customer_until_it_is_forgotten_goes_as_well(
 
 
 async def test_a_customer_whom_the_request_names_by_no_id_is_found_by_their_address(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await point(shop)
     address = "who.asks@mail.example"
@@ -272,7 +272,7 @@ async def test_a_customer_whom_the_request_names_by_no_id_is_found_by_their_addr
 
 
 async def test_a_request_that_names_a_customer_by_nothing_is_a_duty_for_the_operator(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
@@ -287,7 +287,7 @@ async def test_a_request_that_names_a_customer_by_nothing_is_a_duty_for_the_oper
 
 @pytest.mark.parametrize("status", ["active", "needs_reauth", "paused", "revoked"])
 async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
-    shop: Followed, status: str
+    shop: HintSummary, status: str
 ) -> None:
     await point(shop)
     await read_a_customer(shop)
@@ -311,7 +311,7 @@ async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
     assert "2 records deleted" in message
 
 
-async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: Followed) -> None:
+async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: HintSummary) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/request", topic="shop/redact")
@@ -324,7 +324,7 @@ async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: Followed) -> Non
     assert "still lets us in" in message
 
 
-async def test_a_shop_that_is_connected_again_is_not_purged(shop: Followed) -> None:
+async def test_a_shop_that_is_connected_again_is_not_purged(shop: HintSummary) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/uninstall")
@@ -342,7 +342,7 @@ async def test_a_shop_that_is_connected_again_is_not_purged(shop: Followed) -> N
     assert "connected again" in shop.logged()[-1]
 
 
-async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: Followed) -> None:
+async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: HintSummary) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
     await shop.control("/request", topic="customers/redact", customer=customer)
@@ -364,7 +364,7 @@ async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: Followed) ->
     assert shop.logged()[-1] == "customers/redact: withdrawn by the operator"
 
 
-async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: Followed) -> None:
+async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: HintSummary) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/request", topic="shop/redact")
@@ -376,7 +376,7 @@ async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: Followe
         assert shop.rows("SELECT count(*) FROM records") == [(left,)]
 
 
-async def test_other_events_of_a_connection_that_is_paused_wait(shop: Followed) -> None:
+async def test_other_events_of_a_connection_that_is_paused_wait(shop: HintSummary) -> None:
     await point(shop)
     await read_a_customer(shop)
     shop.vendor.run("UPDATE connections SET status = 'paused'")
@@ -390,7 +390,7 @@ async def test_other_events_of_a_connection_that_is_paused_wait(shop: Followed) 
     assert shop.rows(waiting) == [("orders/create",)]
 
 
-async def test_an_uninstalled_app_is_revoked(shop: Followed) -> None:
+async def test_an_uninstalled_app_is_revoked(shop: HintSummary) -> None:
     await point(shop)
     await shop.control("/uninstall")
     await shop.told(1)
@@ -400,7 +400,7 @@ async def test_an_uninstalled_app_is_revoked(shop: Followed) -> None:
 
 
 async def test_an_app_that_is_said_to_be_uninstalled_and_is_not_stays_connected(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await point(shop)
     await shop.control("/uninstall")
@@ -418,7 +418,7 @@ async def test_an_app_that_is_said_to_be_uninstalled_and_is_not_stays_connected(
 
 
 async def test_what_is_said_to_be_deleted_is_looked_up_until_shopify_shows_it_no_more(
-    shop: Followed,
+    shop: HintSummary,
 ) -> None:
     await shop.look()
     made = await shop.change("orders")

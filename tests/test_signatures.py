@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connectors import Delivery, Effect, Event, Proof, SignatureError
+from connectors import Delivery, Effect, Event, SignatureError, VerificationKeys
 from connectors._signatures import (
     base64_key,
     box_signature,
@@ -67,8 +67,8 @@ class Vector:
         )
 
     @property
-    def proof(self) -> Proof:
-        return Proof(secrets=(self.secret,))
+    def proof(self) -> VerificationKeys:
+        return VerificationKeys(secrets=(self.secret,))
 
 
 def at(seconds: float) -> datetime:
@@ -230,7 +230,7 @@ TIMED = (SLACK, HUBSPOT, STRIPE, BOX)
 each = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
 
-def refuses(verify: Verify, delivery: Delivery, proof: Proof) -> bool:
+def refuses(verify: Verify, delivery: Delivery, proof: VerificationKeys) -> bool:
     try:
         verify(delivery, proof)
     except SignatureError:
@@ -278,22 +278,22 @@ def test_a_header_that_is_missing_refuses(vector: Vector) -> None:
 @each
 def test_both_secrets_are_good_while_one_is_changed(vector: Vector) -> None:
     other = base64.b64encode(b"another").decode()
-    vector.verify(vector.delivery, Proof(secrets=(other, vector.secret)))
-    vector.verify(vector.delivery, Proof(secrets=(vector.secret, other)))
-    assert refuses(vector.verify, vector.delivery, Proof(secrets=(other, other)))
+    vector.verify(vector.delivery, VerificationKeys(secrets=(other, vector.secret)))
+    vector.verify(vector.delivery, VerificationKeys(secrets=(vector.secret, other)))
+    assert refuses(vector.verify, vector.delivery, VerificationKeys(secrets=(other, other)))
 
 
 @each
 @pytest.mark.parametrize("secrets", [(), ("",), (" ",), ("", "\t")])
 def test_a_secret_that_is_not_set_proves_nothing(vector: Vector, secrets: tuple[str, ...]) -> None:
     """Not even what is signed under the empty key."""
-    assert refuses(vector.verify, vector.delivery, Proof(secrets=secrets))
+    assert refuses(vector.verify, vector.delivery, VerificationKeys(secrets=secrets))
     encoded = hmac.digest(b"", vector.body.encode(), "sha256")
     for text in (encoded.hex(), base64.b64encode(encoded).decode()):
         for prefix in ("", "sha256=", "hmac-sha256="):
             headers = vector.headers | {vector.header: prefix + text}
             forged = replace(vector.delivery, headers=headers)
-            assert refuses(vector.verify, forged, Proof(secrets=secrets))
+            assert refuses(vector.verify, forged, VerificationKeys(secrets=secrets))
 
 
 @pytest.mark.parametrize("key", [b"", b" "])
@@ -333,9 +333,11 @@ def test_linears_header_tells_the_time_only_where_the_body_does_not(told: int | 
         "linear-timestamp": str(int(NOW.timestamp()) * 1000),
     }
     delivery = replace(LINEAR.delivery, body=body, headers=headers, received_at=NOW)
-    assert refuses(linear_signature, delivery, Proof(secrets=("secret",))) == (told is not None)
+    assert refuses(linear_signature, delivery, VerificationKeys(secrets=("secret",))) == (
+        told is not None
+    )
     del headers["linear-timestamp"]
-    assert refuses(linear_signature, delivery, Proof(secrets=("secret",)))
+    assert refuses(linear_signature, delivery, VerificationKeys(secrets=("secret",)))
 
 
 def signed_by_linear(body: bytes) -> Delivery:
@@ -347,13 +349,13 @@ def signed_by_linear(body: bytes) -> Delivery:
     "body", [b"no json", b"[1]", b"7", b"null", b"", b'{"webhookTimestamp":"soon"}', b"[" * 100_000]
 )
 def test_a_body_that_linear_signed_but_that_tells_no_time_refuses(body: bytes) -> None:
-    assert refuses(linear_signature, signed_by_linear(body), Proof(secrets=("secret",)))
+    assert refuses(linear_signature, signed_by_linear(body), VerificationKeys(secrets=("secret",)))
 
 
 @given(st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists))
 def test_what_linear_signs_as_a_time_raises_nothing_else(told: object) -> None:
     body = json.dumps({"webhookTimestamp": told}).encode()
-    assert refuses(linear_signature, signed_by_linear(body), Proof(secrets=("secret",)))
+    assert refuses(linear_signature, signed_by_linear(body), VerificationKeys(secrets=("secret",)))
 
 
 def signed_by_slack(sent: str) -> Delivery:
@@ -373,7 +375,7 @@ def signed_by_slack(sent: str) -> Delivery:
 @example("9" * 16)
 @example("9" * 5_000)
 def test_a_time_that_is_none_refuses_though_it_is_signed(sent: str) -> None:
-    assert refuses(slack_signature, signed_by_slack(sent), Proof(secrets=("secret",)))
+    assert refuses(slack_signature, signed_by_slack(sent), VerificationKeys(secrets=("secret",)))
 
 
 def signed_by_box(sent: str) -> Delivery:
@@ -388,7 +390,7 @@ def signed_by_box(sent: str) -> Delivery:
 @example("2020-01-01")
 @example("1577862000")
 def test_a_date_that_is_none_or_another_refuses_though_it_is_signed(sent: str) -> None:
-    assert refuses(box_signature, signed_by_box(sent), Proof(secrets=("secret",)))
+    assert refuses(box_signature, signed_by_box(sent), VerificationKeys(secrets=("secret",)))
 
 
 @pytest.mark.parametrize(
@@ -396,7 +398,7 @@ def test_a_date_that_is_none_or_another_refuses_though_it_is_signed(sent: str) -
     ["2020-01-01T00:00:00-07:00", "2020-01-01T07:00:00Z", "2020-01-01T08:09:00.000+01:00"],
 )
 def test_a_date_is_read_with_its_offset(sent: str) -> None:
-    box_signature(signed_by_box(sent), Proof(secrets=("secret",)))
+    box_signature(signed_by_box(sent), VerificationKeys(secrets=("secret",)))
 
 
 @pytest.mark.parametrize("name", ["x-shopify-hmac-sha256", "shopify-hmac-sha256"])
@@ -505,8 +507,8 @@ def test_box_signs_under_both_keys_and_one_of_them_will_do() -> None:
         ("changed", BOX_SECONDARY.secret),
         (BOX_SECONDARY.secret,),
     ):
-        box_signature(both, Proof(secrets=secrets))
-    assert refuses(box_signature, both, Proof(secrets=("changed",)))
+        box_signature(both, VerificationKeys(secrets=secrets))
+    assert refuses(box_signature, both, VerificationKeys(secrets=("changed",)))
 
 
 def test_a_watch_with_a_secret_of_its_own_proves_its_events() -> None:
@@ -633,7 +635,7 @@ def test_whatever_comes_is_refused_and_raises_nothing_else(
 ) -> None:
     forged = replace(vector.delivery, headers=vector.headers | headers, body=body, url=url)
     with pytest.raises(SignatureError) as refusal:
-        vector.verify(forged, Proof(secrets=tuple(secrets)))
+        vector.verify(forged, VerificationKeys(secrets=tuple(secrets)))
     assert refusal.value.__cause__ is None
     for value in (vector.headers | headers).values():
         assert len(value) < 12 or value not in str(refusal.value)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from connectors import Checkpoint, ContractError, Page, Reader, Stream, Whole
+from connectors import Checkpoint, ContractError, ListedKeys, Page, Reader, Stream
 from storage import checkpoints, records
 from storage.database import Database
 from tests._stored import STREAM, Stocked, at, stock, stored, write_in
@@ -62,7 +62,9 @@ async def test_why_a_record_is_gone_can_be_asked_for_in_sql(database: Database) 
 async def test_what_is_no_longer_shown_stays_where_the_stream_says_so(database: Database) -> None:
     stocked, stream = await stock(database), stream_of(keeps_hidden=True)
     await put(database, stocked, stream, Page(CONTACTS, Checkpoint()), 1)
-    page = Page((), Checkpoint(), hidden=["3"], whole=[Whole("4", (), at(2), hidden=True)])
+    page = Page(
+        (), Checkpoint(), hidden=["3"], listed_keys=[ListedKeys("4", (), at(2), hidden=True)]
+    )
     assert (await put(database, stocked, stream, page, 2)).deleted == 0
     assert list(await stored(database, stocked)) == ["1", "2", "3", "4"]
     marked = [("3", "hidden", None, False), ("4", "hidden", None, False)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from connectors import Checkpoint, Context, Page, Reader, Record, Stream, Whole
+from connectors import Checkpoint, Context, ListedKeys, Page, Reader, Record, Stream
 from storage import records
 from storage.database import Database
 from storage.records import Row, Written
@@ -27,8 +27,8 @@ def page(
     seconds: float = 0,
 ) -> list[Row]:
     """The rows of a page with these listings: prefix, keys, second."""
-    wholes = [Whole(prefix, keys, at(second)) for prefix, keys, second in whole]
-    return records.rows(STREAM, Page(shown, Checkpoint(), whole=wholes), at(seconds))
+    wholes = [ListedKeys(prefix, keys, at(second)) for prefix, keys, second in whole]
+    return records.rows(STREAM, Page(shown, Checkpoint(), listed_keys=wholes), at(seconds))
 
 
 async def shelved(database: Database, *keys: str, seconds: float = 1) -> Stocked:

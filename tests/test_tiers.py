@@ -35,7 +35,7 @@ def nobody(*given: Any) -> Any:
 
 CONTACTS, OWNERS = (Stream(name=n, read=nothing) for n in ("contacts", "owners"))
 WEBHOOK = Webhook(
-    events=lambda delivery: (), covers=("contacts",), proven_by="MADE_UP_WEBHOOK_SECRET"
+    events=lambda delivery: (), covers=("contacts",), verified_by="MADE_UP_WEBHOOK_SECRET"
 )
 WATCH = Watch(
     resources=one_resource("all"),
@@ -106,7 +106,7 @@ def test_the_schedule_ticks_as_often_as_any_of_its_connections_may_be_polled() -
 
 
 def test_what_the_operator_has_set_decides_whether_webhooks_work() -> None:
-    secret = made_up(webhook=Webhook(events=lambda delivery: (), covers=(), proven_by="JWT_SECRET"))
+    secret = made_up(webhook=Webhook(events=lambda _: (), covers=(), verified_by="JWT_SECRET"))
     nothing_set, given = read(_env_file=None), read(_env_file=None, jwt_secret="x" * 32)
     assert tiers.unset(nothing_set, secret) == ["JWT_SECRET"]
     assert not PollPolicy.of(nothing_set, secret, Tier.TEAM).configured

@@ -15,12 +15,12 @@ from connectors import (
     CheckpointExpiredError,
     Connector,
     Context,
-    Refused,
+    MadeWatch,
+    NoWatch,
     Request,
     Response,
-    Wanted,
     Watch,
-    Watched,
+    WatchRequest,
     load,
 )
 from connectors._budget import Budget
@@ -79,26 +79,26 @@ class Subscriptions(Vendor):
         return 200, {"id": name, "ends": self.ends[name].isoformat()}
 
 
-def create(wanted: Wanted) -> Generator[Request, Response, Watched | Refused]:
+def create(wanted: WatchRequest) -> Generator[Request, Response, MadeWatch | NoWatch]:
     body = {"id": wanted.id, "address": wanted.address, "token": wanted.secret}
     response = yield Request.post("/watches", json=body, expect=(402,))
-    return Refused("paid plans only") if response.status == 402 else _watched(response)
+    return NoWatch("paid plans only") if response.status == 402 else _watched(response)
 
 
-def renew(wanted: Wanted, former: Watched) -> Generator[Request, Response, Watched]:
+def renew(wanted: WatchRequest, former: MadeWatch) -> Generator[Request, Response, MadeWatch]:
     response = yield Request("PATCH", f"/watches/{former.vendor_id}", expect=(404,))
     if response.status == 404:
         raise CheckpointExpiredError("the vendor does not know this watch")
     return _watched(response)
 
 
-def delete(watched: Watched, context: Context) -> Generator[Request, Response, None]:
+def delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
     yield Request("DELETE", f"/watches/{watched.vendor_id}", expect=(404,))
 
 
-def _watched(response: Response) -> Watched:
+def _watched(response: Response) -> MadeWatch:
     ends = datetime.fromisoformat(response.json["ends"])
-    return Watched(vendor_id=response.json["id"], expires_at=ends)
+    return MadeWatch(vendor_id=response.json["id"], expires_at=ends)
 
 
 def resources(context: Context) -> Generator[Request, Response, tuple[str, ...]]:

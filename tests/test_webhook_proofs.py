@@ -76,9 +76,9 @@ class Receiving:
     other: dict[str, UUID]
 
     async def deliver(
-        self, integration: str, body: bytes, headers: dict[str, str], addressee: str = ""
+        self, integration: str, body: bytes, headers: dict[str, str], path_token: str = ""
     ) -> int:
-        path = f"/api/webhooks/{integration}{addressee}"
+        path = f"/api/webhooks/{integration}{path_token}"
         return (await self.http.post(path, content=body, headers=headers)).status_code
 
     def told(self) -> set[UUID]:
@@ -130,12 +130,16 @@ def proven() -> list[Connector]:
 def test_every_vendor_says_what_its_proof_covers(connector: Connector) -> None:
     assert connector.webhook
     assert connector.webhook.proof.endswith(".")
-    ways = (connector.webhook.verify, connector.webhook.verify_event, connector.webhook.addressed)
+    ways = (
+        connector.webhook.verify,
+        connector.webhook.verify_event,
+        connector.webhook.secret_in_url,
+    )
     assert any(ways)
 
 
 def test_every_vendor_that_signs_is_tried_here() -> None:
-    signs = {each.name for each in proven() if each.webhook and each.webhook.proven_by}
+    signs = {each.name for each in proven() if each.webhook and each.webhook.verified_by}
     assert signs - {"gmail"} == set(SIGNED) == set(ACCOUNTS)
 
 
@@ -147,8 +151,8 @@ async def test_a_delivery_concerns_the_account_that_its_signed_body_names(
     body = body_of(integration, mine)
     headers = signed(integration, body, mine)
     # Whatever is not signed says another account: the address's end, its query, a header.
-    for addressee in (f"/{receiving.other[integration]}", f"?account={other}&shop={other}"):
-        await receiving.deliver(integration, body, headers, addressee)
+    for path_token in (f"/{receiving.other[integration]}", f"?account={other}&shop={other}"):
+        await receiving.deliver(integration, body, headers, path_token)
     await receiving.deliver(integration, body, {**headers, "x-shopify-shop-domain": other})
     assert receiving.other[integration] not in receiving.told()
     assert await receiving.deliver(integration, body, headers) == 200

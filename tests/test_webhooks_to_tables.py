@@ -67,7 +67,7 @@ class Line:
         if load(self.name).watch is not None:
             state: Any = await renew_watches(return_state=True)
             assert state.is_completed(), state.message
-        if self.webhook.proven_by:
+        if self.webhook.verified_by:
             url = address_of(read(), self.name)
             settings = {"verified": True} if self.name == "slack" else {}
             await self.control("POST", "/webhook", {"url": url, **settings})
@@ -158,8 +158,8 @@ async def line(
             "JWT_SECRET": SECRET[::-1],
             "ATOM_DRAIN_LINGER_SECONDS": "1",
         }
-        if webhook is not None and webhook.proven_by:
-            variables[webhook.proven_by] = described["webhook_secret"]
+        if webhook is not None and webhook.verified_by:
+            variables[webhook.verified_by] = described["webhook_secret"]
         for variable, value in {**variables, **described.get("variables", {})}.items():
             monkeypatch.setenv(variable, value)
         world.control("DELETE", f"/{name}/deliveries")

@@ -12,7 +12,7 @@ from connectors import (
     load,
 )
 from connectors._hosts import check_account
-from connectors._oauth import exchange, identify, of_grant, returned
+from connectors._oauth import app_of_callback, app_of_grant, exchange, identify
 from connectors._token_answers import Tokens
 from deployments.runtime import Runtime
 from storage import grants
@@ -36,10 +36,10 @@ async def tokens_of(
 ) -> tuple[Tokens, tuple[Account, ...]]:
     """The tokens for a callback's code, and the accounts that they open."""
     connector = load(state.integration)
-    app = of_grant(connector, shared.settings.app(state.integration), state.answers)
+    app = app_of_grant(connector, shared.settings.app(state.integration), state.answers)
     tokens = await exchange(
         connector,
-        returned(connector, app, callback, shared.transport.clock.now()),
+        app_of_callback(connector, app, callback, shared.transport.clock.now()),
         code=callback["code"],
         code_verifier=signer.code_verifier(state.nonce) if connector.oauth.pkce else None,
         transport=shared.transport,
@@ -113,7 +113,7 @@ def note(kind: str, text: str) -> dict[str, Any]:
 def refusal(connector: Connector, callback: Mapping[str, str]) -> str:
     """A vendor's `error=` in words; the code itself only where it can be nothing but a code."""
     title, code = connector.title, callback["error"]
-    if explained := connector.oauth.explain(callback):
+    if explained := connector.oauth.error_from(callback):
         return f"{sentence(explained)} Nothing was connected."
     if code in SAID_NO:
         return f"You did not allow access at {title}, so nothing was connected."
@@ -131,7 +131,7 @@ def refusal(connector: Connector, callback: Mapping[str, str]) -> str:
     )
 
 
-def mishap(connector: Connector, error: ConnectorError) -> str:
+def exchange_failed(connector: Connector, error: ConnectorError) -> str:
     """An exchange that failed, in words."""
     return f"{connector.title} could not be connected: {error}. Nothing was stored; try again."
 

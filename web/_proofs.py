@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connectors import Connector, ConnectorError, Delivery, Proof, UnknownKeyError
+from connectors import Connector, ConnectorError, Delivery, UnknownKeyError, VerificationKeys
 from connectors._webhooks import Verify
 from deployments import webhooks
 from deployments.runtime import Runtime
@@ -30,7 +30,7 @@ class Proofs:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._set: dict[str, Proof] = {}
+        self._set: dict[str, VerificationKeys] = {}
         self._keys: dict[str, _Keys] = {}
         self._watches: dict[tuple[str, str], tuple[Known, float]] = {}
 
@@ -44,7 +44,7 @@ class Proofs:
             newer = await self._keys_at(url, KEYS_AGAIN_SECONDS)
             verify(delivery, self._proof(connector, newer))
 
-    def _proof(self, connector: Connector, keys: dict[str, Any]) -> Proof:
+    def _proof(self, connector: Connector, keys: dict[str, Any]) -> VerificationKeys:
         """What the operator has set is read once: it stands for as long as the process lives."""
         if connector.name not in self._set:
             self._set[connector.name] = webhooks.proof_of(self._runtime.settings, connector, {})

@@ -21,7 +21,7 @@ NO_BROWSER = (
 
 
 @dataclass(frozen=True)
-class Visit:
+class PageRequest:
     """A request for a page. `browser` is None for one that has no cookie of ours yet."""
 
     request: Request
@@ -29,7 +29,7 @@ class Visit:
     signer: Signer
     browser: str | None
 
-    def known_browser(self) -> str:
+    def require_browser(self) -> str:
         if self.browser is None:
             raise PageError(403, "This link cannot be used", NO_BROWSER)
         return self.browser
@@ -37,23 +37,23 @@ class Visit:
     async def session(self, session_id: UUID) -> Session:
         """The session, which must be this browser's."""
         found = await connect_sessions.of_browser(
-            self.shared.database, session_id, self.known_browser()
+            self.shared.database, session_id, self.require_browser()
         )
         self.request.state.tenant_id = str(found.tenant_id)
         return found
 
-    async def submitted(self, session_id: UUID) -> tuple[Session, dict[str, list[str]]]:
+    async def session_and_form(self, session_id: UUID) -> tuple[Session, dict[str, list[str]]]:
         """The session and the fields of a form that our own page sent."""
         fields = await form(self.request)
         token = (fields.get("token") or [""])[0]
-        if not self.signer.is_our_form(token, session_id, self.known_browser()):
+        if not self.signer.is_our_form(token, session_id, self.require_browser()):
             raise PageError(
                 403, "That did not work", "The form is too old or not ours: load the page again."
             )
         return await self.session(session_id), dict(fields)
 
     def form_token(self, session: Session) -> str:
-        return self.signer.form_token(session.id, self.known_browser())
+        return self.signer.form_token(session.id, self.require_browser())
 
     def remember(self, response: Response, cookie: str) -> None:
         response.set_cookie(
@@ -68,12 +68,12 @@ class Visit:
         )
 
 
-async def _visit(request: Request, shared: Shared) -> Visit:
+async def _visit(request: Request, shared: Shared) -> PageRequest:
     signer = Signer.of(shared.settings)
     browser = signer.browser(request.cookies.get(signer.cookie))
     address = request.client.host if request.client else ""
     await _limits.admit(shared.budget, _limits.Rate.PAGES, browser or address)
-    return Visit(request, shared, signer, browser)
+    return PageRequest(request, shared, signer, browser)
 
 
-Visiting = Annotated[Visit, Depends(_visit)]
+Visiting = Annotated[PageRequest, Depends(_visit)]

@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(AccessLog)
-    app.add_middleware(webhooks.Gate)  # the last one added is the outermost
+    app.add_middleware(webhooks.WebhookMiddleware)  # the last one added is the outermost
     return app
 
 

@@ -13,10 +13,10 @@ from connectors import Connector, ConnectorError, load
 from settings import SettingsError
 from storage import StorageError, connect_sessions
 from storage.connect_sessions import PendingConsent, Return, Session
-from web._consent import failed, finish, mishap, note, refusal, tokens_of
+from web._consent import exchange_failed, failed, finish, note, refusal, tokens_of
 from web._pages import HEADERS, PageError, PageRoute
 from web._state import State
-from web._visit import Visit, Visiting
+from web._visit import PageRequest, Visiting
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -41,7 +41,7 @@ async def callback_of(
     return await _returned(visit, integration)
 
 
-async def _returned(visit: Visit, named: str | None) -> Response:
+async def _returned(visit: PageRequest, named: str | None) -> Response:
     """Reads an answer on its first return, and shows the same outcome on each later return."""
     values = _values(visit.request.query_params)
     state = _state(visit, values, named)
@@ -52,7 +52,7 @@ async def _returned(visit: Visit, named: str | None) -> Response:
         state_id=state.id,
         nonce=state.nonce,
         integration=state.integration,
-        browser=visit.known_browser(),
+        browser=visit.require_browser(),
     )
     session = back.session
     visit.request.state.tenant_id = str(session.tenant_id)
@@ -71,7 +71,11 @@ async def _returned(visit: Visit, named: str | None) -> Response:
 
 
 async def _outcome(
-    visit: Visit, session: Session, connector: Connector, state: State, values: Mapping[str, str]
+    visit: PageRequest,
+    session: Session,
+    connector: Connector,
+    state: State,
+    values: Mapping[str, str],
 ) -> dict[str, Any]:
     shared = visit.shared
     if "error" in values:
@@ -84,7 +88,11 @@ async def _outcome(
 
 
 async def _granted(
-    visit: Visit, session: Session, connector: Connector, state: State, values: Mapping[str, str]
+    visit: PageRequest,
+    session: Session,
+    connector: Connector,
+    state: State,
+    values: Mapping[str, str],
 ) -> dict[str, Any]:
     """The person said yes: exchange the code, and connect what it opens."""
     shared = visit.shared
@@ -96,7 +104,7 @@ async def _granted(
             return CHOOSE
         outcome = await finish(shared, session, state.integration, tokens, accounts)
     except ConnectorError as error:
-        text = mishap(connector, error)
+        text = exchange_failed(connector, error)
         return await failed(shared, session, state.integration, "exchange", text)
     except SettingsError:
         return note("problem", f"{connector.title} cannot be connected here any more.")
@@ -104,7 +112,7 @@ async def _granted(
     return outcome
 
 
-async def _awaited(visit: Visit, back: Return, state: State) -> dict[str, Any]:
+async def _awaited(visit: PageRequest, back: Return, state: State) -> dict[str, Any]:
     """What comes of the first return, which is under way in this moment."""
     for _ in range(int(PATIENCE / POLL)):
         await asyncio.sleep(POLL)
@@ -115,7 +123,7 @@ async def _awaited(visit: Visit, back: Return, state: State) -> dict[str, Any]:
 
 
 async def _seen(
-    visit: Visit, session: Session, state: State, outcome: dict[str, Any]
+    visit: PageRequest, session: Session, state: State, outcome: dict[str, Any]
 ) -> RedirectResponse:
     """On to the page that shows the outcome, the same for each return."""
     if outcome == CHOOSE:
@@ -125,7 +133,7 @@ async def _seen(
     return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
 
 
-def _state(visit: Visit, values: Mapping[str, str], named: str | None) -> State:
+def _state(visit: PageRequest, values: Mapping[str, str], named: str | None) -> State:
     """The state that we signed for this browser, and for the integration that the path names."""
     if "state" not in values and values.get("error"):
         raise PageError(
@@ -133,7 +141,7 @@ def _state(visit: Visit, values: Mapping[str, str], named: str | None) -> State:
             "Nothing was connected",
             "The vendor ended this without saying what it belongs to. Go back and start again.",
         )
-    state = visit.signer.open_state(values.get("state", ""), visit.known_browser())
+    state = visit.signer.open_state(values.get("state", ""), visit.require_browser())
     if state is None or not _is_at_home(state, named):
         raise PageError(
             400,

@@ -25,7 +25,7 @@ from web._consent import finish, note
 from web._disconnector import disconnector
 from web._pages import HEADERS, PageError, PageRoute, page, sentence
 from web._state import State
-from web._visit import Visit, Visiting
+from web._visit import PageRequest, Visiting
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -63,7 +63,7 @@ async def open_reconnect(signed: Link, visit: Visiting) -> Response:
 @router.post("/connect/{session_id}/start/{integration}")
 async def start(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
     """On to the vendor's own page, where the person consents."""
-    session, fields = await visit.submitted(session_id)
+    session, fields = await visit.session_and_form(session_id)
     connector = _connector(session, integration)
     shared = visit.shared
     try:
@@ -79,7 +79,7 @@ async def start(session_id: UUID, integration: Integration, visit: Visiting) -> 
         return await _back(visit, session, note("problem", sentence(error)))
     state_id, nonce = await connect_sessions.begin(shared.database, session, integration)
     state = visit.signer.state(
-        State(state_id, session.tenant_id, nonce, integration, app.answers), visit.known_browser()
+        State(state_id, session.tenant_id, nonce, integration, app.answers), visit.require_browser()
     )
     verifier = visit.signer.code_verifier(nonce) if auth.pkce else None
     url = authorize_url(auth, app, state=state, code_verifier=verifier)
@@ -99,7 +99,7 @@ async def ask_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> Res
 
 @router.post("/connect/{session_id}/accounts/{state_id}")
 async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> Response:
-    session, fields = await visit.submitted(session_id)
+    session, fields = await visit.session_and_form(session_id)
     shared, chosen = visit.shared, set(fields.get("account", []))
     held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=False)
     accounts = [account for account in held.accounts if account.id in chosen]
@@ -115,7 +115,7 @@ async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> 
 @router.post("/connect/{session_id}/key/{integration}")
 async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
     """A key that the person brought: verified, and kept unless it is proven wrong."""
-    session, fields = await visit.submitted(session_id)
+    session, fields = await visit.session_and_form(session_id)
     shared, connector = visit.shared, _connector(session, integration)
     verdict = await byok.put(
         shared.database,
@@ -137,7 +137,7 @@ async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) 
 
 @router.post("/connect/{session_id}/forget/{integration}")
 async def forget_key(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
-    session, _ = await visit.submitted(session_id)
+    session, _ = await visit.session_and_form(session_id)
     connector = _connector(session, integration)
     async with visit.shared.database.transaction(session.tenant_id) as transaction:
         await tenant_settings.delete(transaction, session.tenant_id, _setting(connector))
@@ -146,7 +146,7 @@ async def forget_key(session_id: UUID, integration: Integration, visit: Visiting
 
 @router.post("/connect/{session_id}/disconnect/{connection_id}")
 async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> Response:
-    session, fields = await visit.submitted(session_id)
+    session, fields = await visit.session_and_form(session_id)
     shared, purge = visit.shared, fields.get("purge") == ["yes"]
     # Only the tenant's own are found, whatever id the form names.
     mine = await connections.of_tenant(shared.database, session.tenant_id)
@@ -163,7 +163,7 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
     return await _back(visit, session, outcome)
 
 
-async def _open(visit: Visit, secret: str) -> Response:
+async def _open(visit: PageRequest, secret: str) -> Response:
     cookie = visit.request.cookies.get(visit.signer.cookie)
     if visit.browser is None or cookie is None:
         cookie = visit.signer.new_browser()
@@ -174,7 +174,7 @@ async def _open(visit: Visit, secret: str) -> Response:
     return response
 
 
-async def _reconnect(visit: Visit, signed: str) -> Response:
+async def _reconnect(visit: PageRequest, signed: str) -> Response:
     shared = visit.shared
     secret = shared.settings.nextauth_secret
     link = reconnect_links.read(
@@ -193,7 +193,7 @@ async def _reconnect(visit: Visit, signed: str) -> Response:
     return await _open(visit, opening)
 
 
-async def _page(visit: Visit, session: Session) -> Response:
+async def _page(visit: PageRequest, session: Session) -> Response:
     shared = visit.shared
     tenant = await tenants.get(shared.database, session.tenant_id)
     shown = await connect_sessions.take_note(shared.database, session)
@@ -209,7 +209,7 @@ async def _page(visit: Visit, session: Session) -> Response:
 
 
 async def _choices(
-    visit: Visit,
+    visit: PageRequest,
     session: Session,
     state_id: UUID,
     held: connect_sessions.PendingConsent,
@@ -232,7 +232,7 @@ async def _choices(
     )
 
 
-async def _back(visit: Visit, session: Session, outcome: dict[str, str]) -> Response:
+async def _back(visit: PageRequest, session: Session, outcome: dict[str, str]) -> Response:
     """To the session's page, which shows the outcome."""
     await connect_sessions.put_note(visit.shared.database, session, outcome)
     return _seen(session)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from connectors import OAuth2, load
-from connectors._oauth import answers_to
+from connectors._oauth import validated_answers
 from storage import NotFoundError, connect_sessions, tenants
 from storage.database import Database
 from storage.tenants import Tenant
@@ -115,7 +115,7 @@ def _answers(wanted: NewConnectSession) -> dict[str, str]:
     if not isinstance(auth, OAuth2) or len(given) < len(wanted.answers):
         raise Problem(422, "answers: something that this integration does not ask")
     try:
-        return answers_to(replace(auth, questions=given), wanted.answers)
+        return validated_answers(replace(auth, questions=given), wanted.answers)
     except ValueError as error:
         raise Problem(422, f"answers: {error}") from None
 

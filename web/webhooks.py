@@ -31,7 +31,7 @@ from connectors import (
     all_connectors,
     load,
 )
-from connectors._answers import SHAPE_ERRORS
+from connectors._answers import PARSE_ERRORS
 from deployments import webhooks
 from deployments.runtime import Runtime
 from storage import DatabaseUnavailableError
@@ -67,10 +67,10 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 @dataclass(frozen=True)
 class Call:
-    """A call to one of the vendors' addresses; `addressee` is what stands after the integration."""
+    """A call to one of the vendors' addresses; `path_token` stands after the integration."""
 
     integration: str
-    addressee: str
+    path_token: str
     delivery: Delivery
 
 
@@ -119,7 +119,7 @@ class Ingress:
             return "handshake", reply
         if delivery.method != "POST":
             raise _refused("method", 405, "deliveries are POSTed", allow="POST")
-        connection_id = self._addressee(call.addressee, webhook)
+        connection_id = self._addressee(call.path_token, webhook)
         try:
             if webhook.verify is not None:
                 await self.proofs.verify(connector, webhook.verify, delivery)
@@ -149,12 +149,12 @@ class Ingress:
     def _addressee(self, given: str, webhook: Webhook) -> UUID | None:
         """Whose address it is, if it is one connection's own."""
         if not given:
-            if webhook.addressed:
+            if webhook.secret_in_url:
                 raise _refused("signature", 401, "this address has to end in what proves it")
             return None
-        found = webhooks.connection_of(self.runtime.settings, given, proven=webhook.addressed)
+        found = webhooks.connection_of(self.runtime.settings, given, proven=webhook.secret_in_url)
         if found is None:
-            outcome, status = ("signature", 401) if webhook.addressed else ("unknown", 404)
+            outcome, status = ("signature", 401) if webhook.secret_in_url else ("unknown", 404)
             raise _refused(outcome, status, "this is no address of ours")
         return found
 
@@ -166,8 +166,8 @@ class Ingress:
             return webhook.events(delivery), True
         except SignatureError:
             raise
-        except (ConnectorError, *SHAPE_ERRORS) as error:
-            if webhook.verify is None and not webhook.addressed:
+        except (ConnectorError, *PARSE_ERRORS) as error:
+            if webhook.verify is None and not webhook.secret_in_url:
                 # Nobody has proven anything yet: it is as likely noise as the vendor's.
                 raise _refused("unreadable", 400, "this is no delivery that we can read") from None
             kind = type(error).__name__
@@ -200,7 +200,7 @@ class Ingress:
                 owner = known.connection_id
             elif webhook.verify_event is not None and webhook.verify is None:
                 continue  # nothing proves it
-            elif not event.account_id and not webhook.addressed:
+            elif not event.account_id and not webhook.secret_in_url:
                 # Only the address says whose it is, and nothing proves that.
                 if event.effect is not Effect.UNREADABLE or webhook.verify is None:
                     continue
@@ -235,7 +235,7 @@ async def opened(runtime: Runtime, wake: Callable[[], None]) -> AsyncIterator[In
         yield Ingress(runtime, inbox, coverage)
 
 
-class Gate:
+class WebhookMiddleware:
     """The outermost layer: what comes to the vendors' addresses goes no further.
 
     Not as routes: there is no session, no schema and no line of the log for each delivery, and a
@@ -261,7 +261,7 @@ class Gate:
 
 
 async def _answer(scope: Scope, receive: Receive) -> Response:
-    integration, _, addressee = scope["path"].removeprefix(f"{webhooks.PATH}/").partition("/")
+    integration, _, path_token = scope["path"].removeprefix(f"{webhooks.PATH}/").partition("/")
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     known = integration if integration in NAMES else "unknown"
     try:
@@ -269,7 +269,7 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         try:
             body = await _body(receive, held)
             return await _ingress(scope).receive(
-                _call(scope, integration, addressee, headers, body)
+                _call(scope, integration, path_token, headers, body)
             )
         finally:
             held.give_back()
@@ -287,7 +287,7 @@ def _ingress(scope: Scope) -> Ingress:
 
 
 def _call(
-    scope: Scope, integration: str, addressee: str, headers: Mapping[str, str], body: bytes
+    scope: Scope, integration: str, path_token: str, headers: Mapping[str, str], body: bytes
 ) -> Call:
     settings = _ingress(scope).runtime.settings
     query = scope["query_string"].decode("latin-1")
@@ -300,7 +300,7 @@ def _call(
         body=body,
         received_at=datetime.now(UTC),
     )
-    return Call(integration, addressee, delivery)
+    return Call(integration, path_token, delivery)
 
 
 async def _body(receive: Receive, held: HeldBody) -> bytes:

@@ -22,7 +22,7 @@ from jwt.exceptions import PyJWTError
 from quickbooks import QuickBooks
 from slack_sdk.signature import SignatureVerifier
 
-from connectors import Delivery, Proof, SignatureError
+from connectors import Delivery, SignatureError, VerificationKeys
 from connectors._jwts import google_push_token
 from connectors._signatures import (
     box_signature,
@@ -110,7 +110,7 @@ each = pytest.mark.parametrize(
 )
 
 
-def proven(verify: Verify, body: str, headers: Mapping[str, str], proof: Proof) -> bool:
+def proven(verify: Verify, body: str, headers: Mapping[str, str], proof: VerificationKeys) -> bool:
     delivery = Delivery(
         method="POST",
         url=URL,
@@ -133,13 +133,16 @@ def test_what_an_sdk_signs_is_judged_alike(judged: Judged, age: timedelta, chang
     headers = judged.signs(BODY, datetime.now(UTC) - age)
     theirs = judged.judges(BODY + changed, headers)
     assert theirs == (not changed and age < timedelta(days=1))
-    assert proven(judged.verify, BODY + changed, headers, Proof(secrets=(SECRET,))) == theirs
+    assert (
+        proven(judged.verify, BODY + changed, headers, VerificationKeys(secrets=(SECRET,)))
+        == theirs
+    )
 
 
 @each
 def test_what_an_sdk_signs_is_refused_under_another_secret(judged: Judged) -> None:
     headers = judged.signs(BODY, datetime.now(UTC))
-    assert not proven(judged.verify, BODY, headers, Proof(secrets=(SECRET + " ",)))
+    assert not proven(judged.verify, BODY, headers, VerificationKeys(secrets=(SECRET + " ",)))
 
 
 @pytest.mark.parametrize("changed", ["", " "])
@@ -155,7 +158,7 @@ def test_intuits_example_is_judged_alike(changed: str) -> None:
     assert theirs == (not changed)
     ours = hmac_signature("intuit-signature", encoding="base64")
     headers = {"intuit-signature": signature}
-    assert proven(ours, body, headers, Proof(secrets=("verifier-token",))) == theirs
+    assert proven(ours, body, headers, VerificationKeys(secrets=("verifier-token",))) == theirs
 
 
 KEY = RSAKey.generate_key(2048, {"kid": "key-1", "use": "sig", "alg": "RS256"})
@@ -196,6 +199,6 @@ def test_a_token_of_google_is_judged_alike(
     except (GoogleAuthError, PyJWTError, ValueError):
         theirs = False
     assert theirs == (good and key is KEY)
-    proof = Proof(keys=KEYS, variables={"ACCOUNT": "push@atom.test"})
+    proof = VerificationKeys(keys=KEYS, variables={"ACCOUNT": "push@atom.test"})
     verify = google_push_token(account="ACCOUNT", audience="AUDIENCE")
     assert proven(verify, BODY, {"authorization": f"Bearer {token}"}, proof) == theirs

@@ -19,7 +19,7 @@ from connectors import (
     Response,
     Unread,
 )
-from connectors._answers import SHAPE_ERRORS, error_by_status, unreadable
+from connectors._answers import PARSE_ERRORS, error_by_status, unreadable
 from connectors._rounds import Rounds
 from tests._driving import NOW, held, response
 
@@ -111,7 +111,7 @@ class Mirror:
                 action = reader.throw(answer) if failed else reader.send(answer)
             except StopIteration:
                 return unseen
-            except SHAPE_ERRORS as error:
+            except PARSE_ERRORS as error:
                 raise unreadable(self.connector.title, error) from None
             if isinstance(action, Page):
                 rounds.came(action)

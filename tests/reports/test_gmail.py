@@ -20,11 +20,11 @@ from connectors import (
     Effect,
     NotAllowedError,
     Page,
-    Proof,
     RateLimitedError,
     Request,
     Response,
     SignatureError,
+    VerificationKeys,
     load,
 )
 from connectors._answers import retry_after
@@ -382,7 +382,9 @@ def test_a_push_of_another_service_account_is_refused_though_its_audience_is_rig
         token = jwt.encode({"alg": "RS256", "kid": "k"}, claims | changed, key)
         delivery = replace(push(1), headers={"authorization": f"Bearer {token}"})
         names = {"GMAIL_PUBSUB_ACCOUNT": account, "GMAIL_PUBSUB_AUDIENCE": str(claims["aud"])}
-        verify(delivery, Proof(keys={"keys": [key.as_dict(private=False)]}, variables=names))
+        verify(
+            delivery, VerificationKeys(keys={"keys": [key.as_dict(private=False)]}, variables=names)
+        )
 
     pushed()
     for wrong in ({"email": "other@else.iam.gserviceaccount.com"}, {"email_verified": False}):

@@ -10,12 +10,12 @@ from connectors import (
     BrokenConnectionError,
     Context,
     ContractError,
+    MadeWatch,
     NotAllowedError,
     RateLimitedError,
     Request,
     Response,
-    Wanted,
-    Watched,
+    WatchRequest,
     load,
 )
 from tests._driving import NOW, response
@@ -218,12 +218,12 @@ def test_changes_in_a_shared_drive_are_told_by_a_channel_on_its_log() -> None:
     context = Context(now=NOW, account_id="ann@firm.example")
     resources, _ = run(watch.resources(context), cabinet)
     assert set(resources) == {MINE, "team"}
-    wanted = Wanted(
+    wanted = WatchRequest(
         id="c1", resource="team", address="https://sync.test/api/webhooks/google_drive",
         secret="s", lifetime=timedelta(days=7), context=context,
     )  # fmt: skip
     watched, asked = run(watch.create(wanted), cabinet)
-    assert isinstance(watched, Watched)
+    assert isinstance(watched, MadeWatch)
     assert asked[-1].path == "/changes/watch"
     assert asked[-1].params["driveId"] == "team"
     assert asked[-1].params["includeItemsFromAllDrives"] is True

@@ -20,7 +20,7 @@ from connectors import (
     Context,
     ContractError,
     Delivery,
-    Heard,
+    EventBatch,
     NotAllowedError,
     Page,
     ProviderUnavailableError,
@@ -767,15 +767,17 @@ class Bayeux:
         subscribed = [each for each in self.sent if each["channel"] == "/meta/subscribe"]
         return [each["ext"]["replay"]["/data/ChangeEvents"] for each in subscribed]
 
-    def hear(self, until: Callable[[list[Heard]], bool], at: Mapping[str, Any]) -> list[Heard]:
+    def hear(
+        self, until: Callable[[list[EventBatch]], bool], at: Mapping[str, Any]
+    ) -> list[EventBatch]:
         assert SALESFORCE.feed
         listener = SALESFORCE.feed.listen(Checkpoint(at), CONTEXT)
-        heard: list[Heard] = []
+        heard: list[EventBatch] = []
         answer: Any = None
         for _ in range(60):
             action = listener.send(answer)
             answer = self(action) if isinstance(action, Request) else None
-            if isinstance(action, Heard):
+            if isinstance(action, EventBatch):
                 heard.append(action)
             if until(heard):
                 listener.close()

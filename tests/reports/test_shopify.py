@@ -21,17 +21,17 @@ from connectors import (
     Effect,
     Event,
     NotAllowedError,
+    NoWatch,
     Page,
-    Proof,
     ProviderUnavailableError,
     RateLimitedError,
     Record,
-    Refused,
     Request,
     Response,
     RetryableError,
     Stream,
-    Wanted,
+    VerificationKeys,
+    WatchRequest,
     load,
 )
 from connectors._answers import error_by_status
@@ -457,7 +457,7 @@ def test_what_is_signed_with_the_former_secret_is_taken_too() -> None:
     sent = replace(sent, headers={**sent.headers, "x-shopify-hmac-sha256": digest})
     assert SHOPIFY.webhook
     assert SHOPIFY.webhook.verify
-    SHOPIFY.webhook.verify(sent, Proof(secrets=("new", "former")))
+    SHOPIFY.webhook.verify(sent, VerificationKeys(secrets=("new", "former")))
 
 
 def test_a_purchase_brings_the_stock_of_a_product_up_to_date() -> None:
@@ -489,7 +489,7 @@ def test_a_subscription_that_stands_already_is_taken_as_it_is() -> None:
     ours, and the shop is not polled for want of it."""
     address = "https://atom.test/hook"
     standing: list[dict[str, str]] = []
-    wanted = Wanted(
+    wanted = WatchRequest(
         id="w", resource="locations", address=address, secret="", lifetime=7 * DAY,
         context=Context(now=NOW, account_id=SHOP),
     )  # fmt: skip
@@ -511,7 +511,7 @@ def test_a_subscription_that_stands_already_is_taken_as_it_is() -> None:
         wrong = [{"field": ["address"], "message": "has already been taken"}]
         refused = {"webhookSubscription": None, "userErrors": wrong}
         sent = response({"data": {"webhookSubscriptionCreate": refused}})
-    assert not isinstance(made, Refused)
+    assert not isinstance(made, NoWatch)
 
 
 # -- Known before: these do not count among the first tries ---------------------------------------

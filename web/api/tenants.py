@@ -131,7 +131,7 @@ async def delete_tenant(
     found = await tenants.get(shared.database, tenant_id)
     selling = request.app.state.billing
     ended = await billing_endings.end_or_owe(selling, shared.database, tenant_id)
-    await erasure.part_with(disconnector(shared), found.slug, wait=VENDOR_WAIT)
+    await erasure.delete_tenant(disconnector(shared), found.slug, wait=VENDOR_WAIT)
     if ended.owed is not None:
         return JSONResponse(Owed(owed=ended.owed).model_dump(), status_code=202)
     return Response(status_code=204)
