@@ -31,9 +31,9 @@ from rich.progress import (
 import sandbox as vendors
 from cli import start_services, status_rows, status_table, tell_addresses
 from connectors import SyncType, all_connectors, load
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import answered, authorize_url, exchange, identify
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import answered, authorize_url, exchange, identify
 from deployments import local
 from deployments._prefect import connected
 from deployments.triggers import each_ended, start_sync

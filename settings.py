@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors import load
-from connectors._oauth import OAuthApp, settings_in
+from connectors.kernel.oauth import OAuthApp, settings_in
 from deployments.tiers import Intervals, read_audit_intervals, read_intervals
 from deployments.variables import apps
 from storage.models import Tier

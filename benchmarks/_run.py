@@ -18,7 +18,7 @@ from benchmarks._floor import TABLE as FLOOR
 from benchmarks._process import BenchmarkError, Process
 from benchmarks._vendor import INTEGRATION, PATH, STREAM, register
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from deployments import _postgres, local
 from flows._reading import BATCH_RECORDS
 from settings import Settings, read, variables_of

@@ -20,7 +20,7 @@ from benchmarks._process import BenchmarkError, Process
 from benchmarks._run import Bench, Scenario, flow_of, pages, servers
 from benchmarks._vendor import INTEGRATION, STREAM
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from deployments import local
 from settings import Settings
 from storage import grants, tenants

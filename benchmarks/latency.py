@@ -24,7 +24,7 @@ from rich.console import Console
 import sandbox
 from benchmarks import _machine
 from connectors import Account, load
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from deployments import local
 from deployments.triggers import each_ended
 from deployments.webhooks import address_of

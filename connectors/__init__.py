@@ -1,10 +1,16 @@
-"""What atom-sync can talk to: one module an integration, found by its file name."""
+"""What atom-sync can talk to: a module or a package for each integration, found by its name.
+
+`kernel` holds what all connectors share; what stands here is what a connector imports of it. A
+folder with an underscore is shared by the integrations of one vendor.
+"""
 
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from connectors._errors import (
+from connectors.kernel.auth import Account, ApiKey, Callback, OAuth2, Question, Verdict
+from connectors.kernel.connector import Connector, RateLimit, SyncType
+from connectors.kernel.errors import (
     BrokenConnectionError,
     CheckpointExpiredError,
     ConnectorError,
@@ -16,32 +22,23 @@ from connectors._errors import (
     SignatureError,
     UnknownKeyError,
 )
-from connectors._feeds import EventBatch, Feed, FeedGap, Listener
-from connectors._types import (
-    Account,
-    ApiKey,
-    Callback,
+from connectors.kernel.feeds import EventBatch, Feed, FeedGap, Listener
+from connectors.kernel.messages import (
     Checkpoint,
     Column,
-    Connector,
     Context,
     Gone,
     ListedKeys,
-    OAuth2,
     Page,
-    Question,
-    RateLimit,
     Reader,
     Record,
     Request,
     Response,
     Stream,
-    SyncType,
     Unread,
-    Verdict,
     column,
 )
-from connectors._webhooks import (
+from connectors.kernel.webhooks import (
     Delivery,
     Effect,
     Event,
@@ -112,8 +109,8 @@ __all__ = [
 
 @cache
 def load(name: str) -> Connector:
-    """The connector in `connectors/<name>.py`; LookupError names those there are."""
-    if name.startswith("_") or name not in _names():
+    """The connector of `connectors/<name>`; LookupError names those there are."""
+    if name not in _names():
         raise LookupError(f"no integration {name!r}; there are: {', '.join(_names())}")
     connector: Connector = import_module(f"connectors.{name}").connector
     return connector
@@ -126,6 +123,5 @@ def all_connectors() -> tuple[Connector, ...]:
 
 @cache
 def _names() -> tuple[str, ...]:
-    return tuple(
-        sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_"))
-    )
+    found = (module.name for module in iter_modules(__path__))
+    return tuple(sorted(name for name in found if name != "kernel" and not name.startswith("_")))

@@ -36,13 +36,13 @@ from connectors import (
     column,
     one_resource,
 )
-from connectors._body import parse_json
 from connectors._google import SCOPE, SCOPE_REASONS, auth, classify, reasons
-from connectors._jwts import google_push_token
-from connectors._paging import LAPSED, ask, cursor_pages, rows_of
-from connectors._parts import ask_each
-from connectors._versions import EPOCH, MILLISECOND, integer
-from connectors._webhooks import WatchSteps, each_event
+from connectors.kernel.body import parse_json
+from connectors.kernel.jwts import google_push_token
+from connectors.kernel.paging import LAPSED, ask, cursor_pages, rows_of
+from connectors.kernel.parts import ask_each
+from connectors.kernel.versions import EPOCH, MILLISECOND, integer
+from connectors.kernel.webhooks import WatchSteps, each_event
 
 USER = "/users/me"
 PAGE = 500

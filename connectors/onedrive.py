@@ -35,11 +35,11 @@ from connectors import (
 )
 from connectors._microsoft import GRAPH, NEXT, auth, listing, may_have_none, me, no_licence
 from connectors._microsoft import classify as graph_error
-from connectors._microsoft_deltas import PageContext, Settle, as_it_came, delta_stream
-from connectors._microsoft_watches import graph_watch, graph_webhook, hint
-from connectors._paging import Read, rows_of
-from connectors._parts import OF_A_PART, ask_each
-from connectors._versions import parse_time
+from connectors._microsoft.deltas import PageContext, Settle, as_it_came, delta_stream
+from connectors._microsoft.watches import graph_watch, graph_webhook, hint
+from connectors.kernel.paging import Read, rows_of
+from connectors.kernel.parts import OF_A_PART, ask_each
+from connectors.kernel.versions import parse_time
 
 DRIVE = "/me/drive"
 ROOT, DELTA = f"{DRIVE}/root", f"{DRIVE}/root/delta"

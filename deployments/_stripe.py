@@ -15,7 +15,7 @@ from uuid import UUID
 import stripe
 
 from connectors import ContractError, ProviderUnavailableError, RateLimitedError
-from connectors._answers import PARSE_ERRORS
+from connectors.kernel.statuses import PARSE_ERRORS
 from settings import Settings, SettingsError
 from storage.billing import Customer
 from storage.subscriptions import Subscription

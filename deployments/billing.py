@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import stripe
 
-from connectors._clock import SYSTEM_CLOCK, Clock
+from connectors.kernel.clock import SYSTEM_CLOCK, Clock
 from deployments._stripe import connected, read_customer
 from settings import Settings, listed_of
 from storage import Tier

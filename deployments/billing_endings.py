@@ -9,7 +9,7 @@ from uuid import UUID
 import stripe
 
 from connectors import ConnectorError
-from connectors._clock import SYSTEM_CLOCK
+from connectors.kernel.clock import SYSTEM_CLOCK
 from deployments._stripe import asking, read_customer
 from deployments.billing import UNKNOWN, Billing
 from settings import SettingsError

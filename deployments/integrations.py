@@ -70,7 +70,7 @@ def table() -> str:
 def _document(connector: Connector, command: str) -> Iterator[str]:
     yield f"# {connector.title}"
     yield ""
-    yield f"<!-- Written by `{command}` from `connectors/{connector.name}.py`. -->"
+    yield f"<!-- Written by `{command}` from `connectors.{connector.name}`. -->"
     yield ""
     if isinstance(connector.auth, ApiKey):
         yield from _of_key(connector, connector.auth)

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from connectors import load
-from connectors._budget import Budget
-from connectors._client import Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
 from settings import Settings, SettingsError
 from storage import connections, tokens
 from storage.database import Database

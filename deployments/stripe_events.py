@@ -13,7 +13,7 @@ from typing import Any
 import stripe
 
 from connectors import SignatureError
-from connectors._answers import PARSE_ERRORS
+from connectors.kernel.statuses import PARSE_ERRORS
 from storage.billing import Hint
 
 PATH = "/api/billing/stripe"

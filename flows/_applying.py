@@ -28,7 +28,7 @@ from connectors import (
     Stream,
     load,
 )
-from connectors._client import Client
+from connectors.kernel.client import Client
 from deployments.runtime import Runtime
 from flows._clients import client_of
 from flows._duties import Later, Weighed, weigh

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connectors import Context, load
-from connectors._client import Client, Transport
+from connectors.kernel.client import Client, Transport
 from deployments.runtime import Runtime
 from storage import connections
 

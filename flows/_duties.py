@@ -13,7 +13,7 @@ from connectors import (
     Webhook,
     load,
 )
-from connectors._client import Client
+from connectors.kernel.client import Client
 from settings import SettingsError
 from storage import Status, StorageError
 from storage.connections import Connection

@@ -23,7 +23,7 @@ from connectors import (
     all_connectors,
     load,
 )
-from connectors._client import Transport
+from connectors.kernel.client import Transport
 from deployments.runtime import Runtime
 from flows._clients import client_of
 from flows._storing import LEASE_TTL

@@ -19,7 +19,7 @@ from connectors import (
     ContractError,
     Stream,
 )
-from connectors._client import Client
+from connectors.kernel.client import Client
 from flows._batches import Audit, Batch, Known, Outcome, Part, Scan
 from storage import checkpoints, records
 

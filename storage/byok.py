@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import select
 
 from connectors import ApiKey, Connector, ConnectorError, Verdict, all_connectors
-from connectors._budget import Budget
-from connectors._client import Client, Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from storage import tenant_settings
 from storage._errors import NotFoundError
 from storage.database import Database

@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from storage import tenant_settings
 from storage._errors import StorageError
 from storage.database import Database

@@ -17,10 +17,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2, load
-from connectors import _oauth as oauth
-from connectors._budget import Budget
-from connectors._client import Client, Transport
-from connectors._oauth import OAuthApp
+from connectors.kernel import oauth as oauth
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
+from connectors.kernel.oauth import OAuthApp
 from storage import connections, notices, tenant_settings, tokens, watching
 from storage._errors import NotFoundError
 from storage.database import Database

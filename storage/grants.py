@@ -12,8 +12,8 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Account, BrokenConnectionError, Connector, ContractError, load
-from connectors._hosts import check_account
-from connectors._token_answers import Tokens
+from connectors.kernel.hosts import check_account
+from connectors.kernel.token_answers import Tokens
 from storage import checkpoints, notices, privacy, tenant_settings
 from storage._rows import is_storable, stored_json, stored_text
 from storage.database import Database

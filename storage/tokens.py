@@ -26,11 +26,11 @@ from connectors import (
     RateLimitedError,
     load,
 )
-from connectors import _oauth as oauth
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import OAuthApp
-from connectors._token_answers import Tokens
+from connectors.kernel import oauth as oauth
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp
+from connectors.kernel.token_answers import Tokens
 from storage import tenant_settings
 from storage._errors import NotFoundError
 from storage.database import Database

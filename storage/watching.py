@@ -20,7 +20,7 @@ from connectors import (
     Watch,
     WatchRequest,
 )
-from connectors._client import Client
+from connectors.kernel.client import Client
 from storage import checkpoints, gaps, watches
 from storage.connections import Connection
 from storage.database import Database

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response as Answered
 
 from connectors import Account, Connector, OAuth2, Request, Response, SyncType
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import OAuthApp
-from connectors._token_answers import Tokens
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp
+from connectors.kernel.token_answers import Tokens
 from sandbox._app import build
 from sandbox._oauth import OAuth, Rotation
 from sandbox._serve import run

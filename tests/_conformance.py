@@ -17,9 +17,9 @@ from sqlalchemy import text
 
 import sandbox
 from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Reader, Stream
-from connectors._client import Client
-from connectors._hosts import filled
-from connectors._oauth import authorize_url, exchange, identify
+from connectors.kernel.client import Client
+from connectors.kernel.hosts import filled
+from connectors.kernel.oauth import authorize_url, exchange, identify
 from flows._batches import Outcome
 from flows._reading import Reading
 from flows._storing import LEASE_TTL, renewed, store

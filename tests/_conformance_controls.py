@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 
-from connectors._clock import Clock
+from connectors.kernel.clock import Clock
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors import Connector, RateLimitedError, Request, Response
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._clock import Clock
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.clock import Clock
 
 
 class Line(Transport):

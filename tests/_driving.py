@@ -16,7 +16,7 @@ from connectors import (
     Response,
     Stream,
 )
-from connectors._rounds import Rounds
+from connectors.kernel.rounds import Rounds
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

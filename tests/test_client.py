@@ -28,9 +28,9 @@ from connectors import (
     Request,
     Response,
 )
-from connectors._budget import Budget
-from connectors._client import Client, Transport
-from connectors._patience import ATTEMPTS
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
+from connectors.kernel.retry import ATTEMPTS
 from tests._vendor import HOST, Answer, PlayedClock, Vendor, made_up, serve
 
 TOKEN = "canary-token-9f2c"

@@ -65,8 +65,9 @@ def written_budgets(connector: Connector) -> set[str]:
     """The names of budgets that stand in the connector's files, also where no test may come."""
     found: set[str] = set()
     folder = Path(connectors.__file__).parent
-    for file in [folder / f"{connector.name}.py", *folder.glob(f"_{connector.name}*.py")]:
-        module = import_module(f"connectors.{file.stem}")
+    package = folder / connector.name
+    for file in package.glob("*.py") if package.is_dir() else [package.with_suffix(".py")]:
+        module = import_module(".".join(file.relative_to(folder.parent).with_suffix("").parts))
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "budget":
                 named = getattr(node.value, "value", None) or getattr(

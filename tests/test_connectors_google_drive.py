@@ -16,7 +16,7 @@ from connectors import (
     Response,
     load,
 )
-from connectors._answers import error_by_status
+from connectors.kernel.statuses import error_by_status
 from tests._driving import NOW, drive, held, response
 
 DRIVE = load("google_drive")

@@ -16,7 +16,7 @@ from connectors import (
     Response,
     load,
 )
-from connectors._versions import epoch_ms
+from connectors.kernel.versions import epoch_ms
 from tests._driving import NOW, drive, held, response
 
 HUBSPOT = load("hubspot")

@@ -26,8 +26,8 @@ from connectors import (
     load,
 )
 from connectors._microsoft import DELTA, GRAPH, NEXT, PERSONAL
-from connectors._ms_teams import LOOKBACK
-from connectors._webhooks import Delivery
+from connectors.kernel.webhooks import Delivery
+from connectors.ms_teams.reading import LOOKBACK
 from sandbox import start
 from tests._driving import NOW, drive, held, response
 from tests._graph import Person, calm

@@ -25,7 +25,7 @@ from connectors import (
     load,
 )
 from connectors._microsoft import DELTA, GRAPH, NEXT
-from connectors._outlook import folders
+from connectors.outlook.reading import folders
 from sandbox import start
 from tests._driving import NOW, drive, response
 from tests._graph import Person, calm

@@ -18,7 +18,7 @@ from connectors import (
     Response,
     load,
 )
-from connectors._versions import parse_time
+from connectors.kernel.versions import parse_time
 from tests._driving import NOW, drive, response
 
 QUICKBOOKS = load("quickbooks")

@@ -21,13 +21,13 @@ from connectors import (
     RateLimitedError,
     Request,
 )
-from connectors import _salesforce_bulk as bulk
-from connectors import _salesforce_objects as objects
-from connectors import _salesforce_query as soql
-from connectors._hosts import check_account
-from connectors._oauth import OAuthApp, answered, authorize_url
-from connectors._salesforce_query import eighteen
-from connectors._versions import parse_time
+from connectors.kernel.hosts import check_account
+from connectors.kernel.oauth import OAuthApp, answered, authorize_url
+from connectors.kernel.versions import parse_time
+from connectors.salesforce import bulk as bulk
+from connectors.salesforce import query as soql
+from connectors.salesforce import reading as objects
+from connectors.salesforce.query import eighteen
 from deployments import runtime
 from flows._clients import client_of
 from settings import read

@@ -26,9 +26,9 @@ from connectors import (
     VerificationKeys,
     load,
 )
-from connectors._shopify import BY_PAGES, DEAREST, LOOKS, Rows
-from connectors._shopify_answers import classify, verify_callback
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
+from connectors.shopify.errors import classify, verify_callback
+from connectors.shopify.reading import BY_PAGES, DEAREST, LOOKS, Rows
 from sandbox._shopify_auth import signed
 from tests._conformance import Bench, Tried
 from tests._driving import NOW, drive, response
@@ -268,7 +268,7 @@ def test_a_checkpoint_of_before_is_read_on_from() -> None:
 
 
 def test_no_query_is_paged_to_25000_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors._shopify.BY_PAGES", 500)
+    monkeypatch.setattr("connectors.shopify.reading.BY_PAGES", 500)
     shop = Shop(*(product(n, n) for n in range(1, 1501)))
     pages = drive(SHOPIFY.stream("products").read, shop)
     assert {row["id"] for page in pages for row in page.records} == {r["id"] for r in shop.rows}
@@ -279,7 +279,7 @@ def test_no_query_is_paged_to_25000_rows(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_rows_that_share_a_time_are_paged_through_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors._shopify.BY_PAGES", 250)
+    monkeypatch.setattr("connectors.shopify.reading.BY_PAGES", 250)
     shop = Shop(*(product(n, 0) for n in range(1, 1501)))
     pages = drive(SHOPIFY.stream("products").read, shop)
     assert {row["id"] for page in pages for row in page.records} == {r["id"] for r in shop.rows}
@@ -365,8 +365,8 @@ async def test_a_sale_is_told_by_its_stock_and_read_by_it(bench: Bench) -> None:
 
 
 async def exporting(bench: Bench, monkeypatch: pytest.MonkeyPatch, **how: Any) -> Tried:
-    monkeypatch.setattr("connectors._shopify.BY_PAGES", 100)
-    monkeypatch.setattr("connectors._shopify.PART", 4_000)
+    monkeypatch.setattr("connectors.shopify.reading.BY_PAGES", 100)
+    monkeypatch.setattr("connectors.shopify.reading.PART", 4_000)
     monkeypatch.setattr("flows._reading.BATCH_RECORDS", 1)
     tried = await bench.connect(SHOPIFY, size=400)
     bench.controls("/shopify/bulk", {"seconds": 45, "fate": "COMPLETED", **how})

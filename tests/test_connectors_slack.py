@@ -27,10 +27,10 @@ from connectors import (
     SignatureError,
     load,
 )
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import OAuthApp, authorize_url, exchange, refresh, revoke
-from connectors._webhooks import VerificationKeys
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp, authorize_url, exchange, refresh, revoke
+from connectors.kernel.webhooks import VerificationKeys
 from tests._delivered import Place, sandboxed
 from tests._driving import NOW, drive, held, response
 

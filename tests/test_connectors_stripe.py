@@ -27,9 +27,9 @@ from connectors import (
     Stream,
     load,
 )
-from connectors._signatures import stripe_signature
-from connectors._versions import EPOCH
-from connectors._webhooks import Delivery
+from connectors.kernel.signatures import stripe_signature
+from connectors.kernel.versions import EPOCH
+from connectors.kernel.webhooks import Delivery
 from tests._driving import NOW, response
 
 STRIPE = load("stripe")

@@ -10,7 +10,7 @@ import pytest
 
 import sandbox
 from connectors import SignatureError, all_connectors, load
-from connectors._webhooks import Delivery, Event, VerificationKeys, Webhook
+from connectors.kernel.webhooks import Delivery, Event, VerificationKeys, Webhook
 from sandbox._vendor import Json, Vendor
 from tests._delivered import Place, sandboxed
 from tests._receiver import Received

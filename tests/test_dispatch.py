@@ -159,7 +159,7 @@ def _streams() -> list[str]:
 async def test_one_that_fails_backs_off_and_the_others_go_on(
     world: Sandboxed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors._patience.BACKOFF", timedelta())
+    monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta())
     good, bad = await connect(world, "good", "bad")
     world.control("POST", "/hubspot/tokens", {"account": bad.account_id, "op": "expire"})
     world.run(f"UPDATE grants SET expires_at = now() WHERE id = '{bad.grant_id}'")
@@ -245,7 +245,7 @@ async def test_a_vendor_that_is_away_as_a_whole_is_left_alone_until_a_probe_come
     world: Sandboxed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATOM_DISPATCH_CONCURRENCY", "2")
-    monkeypatch.setattr("connectors._patience.BACKOFF", timedelta())
+    monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta())
     linked = await connect(world, *(f"tenant-{n}" for n in range(10)))
     world.fault("hubspot", "503", count=10_000)
     state = await dispatched()

@@ -21,7 +21,7 @@ from connectors import (
     Webhook,
     load,
 )
-from connectors._signatures import channel_secret
+from connectors.kernel.signatures import channel_secret
 from tests._driving import NOW, response
 
 NAMES = ["google_calendar", "google_drive"]

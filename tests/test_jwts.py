@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from connectors import Delivery, SignatureError, UnknownKeyError, VerificationKeys
-from connectors._jwts import google_push_token, graph_tokens, hs256_token
+from connectors.kernel.jwts import google_push_token, graph_tokens, hs256_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())

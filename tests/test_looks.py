@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from connectors import Response
-from connectors._answers import retry_after, vendor_time, wait_in_words
-from connectors._looks import Look, Looks
+from connectors.kernel.looks import Look, Looks
+from connectors.kernel.statuses import retry_after, vendor_time, wait_in_words
 from tests._driving import NOW, response
 
 LOOKS = Looks()

@@ -28,8 +28,8 @@ from connectors._microsoft import (
     listing,
     me,
 )
-from connectors._microsoft_deltas import delta_stream
-from connectors._oauth import OAuthApp, authorize_url, settings_in
+from connectors._microsoft.deltas import delta_stream
+from connectors.kernel.oauth import OAuthApp, authorize_url, settings_in
 from tests._driving import drive, response
 
 AUTH = auth({"Files.Read": "files"})

@@ -17,7 +17,7 @@ from connectors import (
     Response,
 )
 from connectors._microsoft import GRAPH
-from connectors._microsoft_deltas import GIVEN_UP_AFTER, PageContext, delta_stream, each_by_id
+from connectors._microsoft.deltas import GIVEN_UP_AFTER, PageContext, delta_stream, each_by_id
 from tests._driving import NOW, drive, response
 from tests.reports._graph import error, page
 

@@ -19,8 +19,8 @@ from connectors import (
     WatchRequest,
     one_resource,
 )
-from connectors._answers import PARSE_ERRORS
-from connectors._microsoft_watches import graph_watch, graph_webhook, hint
+from connectors._microsoft.watches import graph_watch, graph_webhook, hint
+from connectors.kernel.statuses import PARSE_ERRORS
 from tests._driving import NOW, response
 
 WEBHOOK = graph_webhook(means=hint("files"), covers=("files",))

@@ -13,7 +13,7 @@ import pytest
 
 import sandbox
 from connectors import load
-from connectors._client import Client
+from connectors.kernel.client import Client
 from deployments.runtime import Runtime, opened
 from flows.watches import station
 from settings import read

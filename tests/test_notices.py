@@ -18,7 +18,7 @@ from psycopg.rows import DictRow, dict_row
 from sqlalchemy import update
 
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from deployments.mail import MailError, MailServer, RefusedMailError, one_line
 from deployments.runtime import Runtime, opened
 from flows.notify import send_due

@@ -22,17 +22,10 @@ from connectors import (
     Request,
     load,
 )
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import (
-    OAuthApp,
-    authorize_url,
-    exchange,
-    identify,
-    refresh,
-    revoke,
-)
-from connectors._token_answers import Tokens
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp, authorize_url, exchange, identify, refresh, revoke
+from connectors.kernel.token_answers import Tokens
 from tests._vendor import Answer, PlayedClock, Vendor, made_up, serve
 
 APP = OAuthApp("client-1", "canary-secret", "https://atom.test/callback")
@@ -327,7 +320,7 @@ async def test_a_refusal_in_a_form_that_cannot_be_read_is_a_contract_error(
     vendor: Vendor, calls: Calls
 ) -> None:
     vendor.will(Answer(400, body={"ok": False, "error": ["canary"]}))
-    with pytest.raises(ContractError, match=r"_slack_answers\.py"):
+    with pytest.raises(ContractError, match=r"slack/errors\.py"):
         await calls.refresh(load("slack"))
 
 

@@ -13,7 +13,7 @@ from connectors import (
     Request,
     Response,
 )
-from connectors._paging import (
+from connectors.kernel.paging import (
     Read,
     connection_pages,
     cursor_pages,
@@ -23,7 +23,7 @@ from connectors._paging import (
     offset_pages,
     page_number_pages,
 )
-from connectors._versions import epoch_us, integer
+from connectors.kernel.versions import epoch_us, integer
 from tests._driving import NOW, Answer, drive, response
 
 ROWS = [{"id": str(number)} for number in range(7)]

@@ -21,8 +21,8 @@ from connectors import (
     Response,
     Stream,
 )
-from connectors._paging import Read
-from connectors._parts import AWAY_IN_A_ROW, FIRST_PAUSE, Parts, ask_each, each_part
+from connectors.kernel.paging import Read
+from connectors.kernel.parts import AWAY_IN_A_ROW, FIRST_PAUSE, Parts, ask_each, each_part
 from tests._driving import NOW, drive, held, response
 
 REFUSED = NotAllowedError("an administrator has to allow it")

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import text
 
 from connectors import Checkpoint, CheckpointExpiredError, Context, Page, Reader, Stream
-from connectors._budget import Budget
-from connectors._client import Client, Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from flows._reading import Reading
 from flows._storing import LEASE_TTL, store
 from storage import checkpoints, leases

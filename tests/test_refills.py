@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from storage import checkpoints, grants, tenants
 from storage.database import Database
 from storage.vault import Vault

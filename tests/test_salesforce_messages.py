@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from connectors import ContractError, Delivery, Event, load
-from connectors._salesforce_messages import ACK, OUTBOUND
+from connectors.salesforce.events import ACK, OUTBOUND
 from deployments.webhooks import address_of
 from sandbox._salesforce_messages import SESSION
 from storage.database import Database

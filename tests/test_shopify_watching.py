@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 import sandbox
-from connectors._shopify import ask
-from connectors._shopify_answers import data_of
-from connectors._shopify_watches import DELETE
+from connectors.shopify.errors import data_of
+from connectors.shopify.reading import ask
+from connectors.shopify.watches import DELETE
 from deployments.runtime import Runtime, opened
 from flows._applying import read, store, take
 from flows.watches import station
@@ -112,7 +112,7 @@ class HintSummary:
 async def shop(
     database: Database, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[HintSummary]:
-    monkeypatch.setattr("connectors._patience.BACKOFF", timedelta(milliseconds=20))
+    monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta(milliseconds=20))
     with sandbox.start(["shopify"]) as origin:
         given = environment(origin, database_url, redis_url, ["shopify"])
         values: dict[str, Any] = {name.lower(): value for name, value in given.items()}

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors import Delivery, Effect, Event, SignatureError, VerificationKeys
-from connectors._signatures import (
+from connectors.kernel.signatures import (
     base64_key,
     box_signature,
     channel_secret,
@@ -30,7 +30,7 @@ from connectors._signatures import (
     stripe_signature,
     text_key,
 )
-from connectors._webhooks import Verify
+from connectors.kernel.webhooks import Verify
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 EVENT = Event(id="e-1", type="change", effect=Effect.HINT, watch_id="channel-1")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from connectors import Account
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from storage import Tier, due, grants, migrate, tenants
 from storage.database import Database
 from storage.due import Scope

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from benchmarks._month import month
 from connectors import Checkpoint, Context, Reader, Stream, SyncType, Webhook
-from connectors._webhooks import Watch, one_resource
+from connectors.kernel.webhooks import Watch, one_resource
 from deployments import tiers
 from deployments.tiers import AHEAD, EPOCH, SYNC_INTERVALS, PollPlan, PollPolicy
 from settings import SettingsError, read

@@ -23,8 +23,8 @@ from connectors import (
     WatchRequest,
     load,
 )
-from connectors._budget import Budget
-from connectors._client import Client, Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from storage import connections, watches, watching
 from storage.database import Database
 from storage.vault import Vault

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from connectors import Account, Connector, ContractError, OAuth2, SyncType
-from connectors._hosts import check_account
+from connectors.kernel.hosts import check_account
 from storage import connect_sessions, tenants
 from storage.database import Database
 from tests._connecting import (

@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from connectors import Account, ContractError, all_connectors
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from settings import Settings, read
 from storage import connect_sessions, connections, grants
 from storage.connections import Connection

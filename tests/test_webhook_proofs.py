@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from connectors import Connector, SignatureError, all_connectors, load
-from connectors._webhooks import Delivery
+from connectors.kernel.webhooks import Delivery
 from deployments import webhooks
 from settings import Settings
 from storage import tenants

@@ -17,7 +17,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from connectors import Account, load
-from connectors._token_answers import Tokens
+from connectors.kernel.token_answers import Tokens
 from deployments import local
 from deployments.webhooks import address_of
 from settings import untouched

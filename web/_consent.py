@@ -11,9 +11,9 @@ from connectors import (
     NotAllowedError,
     load,
 )
-from connectors._hosts import check_account
-from connectors._oauth import app_of_callback, app_of_grant, exchange, identify
-from connectors._token_answers import Tokens
+from connectors.kernel.hosts import check_account
+from connectors.kernel.oauth import app_of_callback, app_of_grant, exchange, identify
+from connectors.kernel.token_answers import Tokens
 from deployments.runtime import Runtime
 from storage import grants
 from storage.connect_sessions import Session

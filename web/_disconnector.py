@@ -1,7 +1,7 @@
 """What disconnecting needs, from what the process has opened."""
 
 from connectors import ContractError
-from connectors._oauth import OAuthApp
+from connectors.kernel.oauth import OAuthApp
 from deployments.runtime import Runtime
 from settings import SettingsError
 from storage.disconnecting import Disconnector

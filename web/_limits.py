@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors import RateLimit
-from connectors._budget import Budget
+from connectors.kernel.budget import Budget
 from deployments import stripe_events
 from web._problems import Problem, answer, problem_for
 

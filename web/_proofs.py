@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors import Connector, ConnectorError, Delivery, UnknownKeyError, VerificationKeys
-from connectors._webhooks import Verify
+from connectors.kernel.webhooks import Verify
 from deployments import webhooks
 from deployments.runtime import Runtime
 from storage import watches

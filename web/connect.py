@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
 from connectors import ApiKey, Connector, load
-from connectors._oauth import answered, authorize_url
+from connectors.kernel.oauth import answered, authorize_url
 from settings import SettingsError
 from storage import (
     byok,

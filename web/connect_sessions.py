@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from connectors import OAuth2, load
-from connectors._oauth import validated_answers
+from connectors.kernel.oauth import validated_answers
 from storage import NotFoundError, connect_sessions, tenants
 from storage.database import Database
 from storage.tenants import Tenant

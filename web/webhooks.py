@@ -31,7 +31,7 @@ from connectors import (
     all_connectors,
     load,
 )
-from connectors._answers import PARSE_ERRORS
+from connectors.kernel.statuses import PARSE_ERRORS
 from deployments import webhooks
 from deployments.runtime import Runtime
 from storage import DatabaseUnavailableError

@@ -22,7 +22,7 @@ from connectors import (
     SyncType,
     column,
 )
-from connectors._versions import epoch_us
+from connectors.kernel.versions import epoch_us
 
 
 def items(at: Checkpoint, context: Context) -> Reader:

@@ -23,15 +23,15 @@ from quickbooks import QuickBooks
 from slack_sdk.signature import SignatureVerifier
 
 from connectors import Delivery, SignatureError, VerificationKeys
-from connectors._jwts import google_push_token
-from connectors._signatures import (
+from connectors.kernel.jwts import google_push_token
+from connectors.kernel.signatures import (
     box_signature,
     hmac_signature,
     hubspot_signature,
     slack_signature,
     stripe_signature,
 )
-from connectors._webhooks import Verify
+from connectors.kernel.webhooks import Verify
 
 pytestmark = pytest.mark.referee
 

@@ -16,8 +16,8 @@ from connectors import (
     Record,
     Stream,
 )
-from connectors._budget import Budget
-from connectors._client import Client, Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from tests._driving import NOW, Answer, drive, held
 from tests._judging import as_the_client
 from tests._vendor import PlayedClock, Vendor

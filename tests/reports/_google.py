@@ -19,8 +19,8 @@ from connectors import (
     Response,
     Unread,
 )
-from connectors._answers import PARSE_ERRORS, error_by_status, unreadable
-from connectors._rounds import Rounds
+from connectors.kernel.rounds import Rounds
+from connectors.kernel.statuses import PARSE_ERRORS, error_by_status, unreadable
 from tests._driving import NOW, held, response
 
 # More calls than any of these situations takes.

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from connectors import Connector, Request, Response
-from connectors._answers import error_by_status
 from connectors._microsoft import GRAPH
+from connectors.kernel.statuses import error_by_status
 from tests._driving import response
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from connectors import Checkpoint, Connector, Context, Page, Stream
-from connectors._budget import Budget
-from connectors._client import Client, Transport
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from tests._vendor import Answer, PlayedClock, Vendor, serve
 
 

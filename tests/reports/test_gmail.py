@@ -27,10 +27,10 @@ from connectors import (
     VerificationKeys,
     load,
 )
-from connectors._answers import retry_after
-from connectors._budget import Budget
-from connectors._client import Client, Transport
-from connectors._patience import Patience
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
+from connectors.kernel.retry import Patience
+from connectors.kernel.statuses import retry_after
 from tests._driving import NOW, response
 from tests._vendor import Answer, Call, PlayedClock, Vendor, serve
 from tests.reports._google import Mirror, meaning, refusal

@@ -31,9 +31,9 @@ from connectors import (
     RetryableError,
     load,
 )
-from connectors._budget import Budget
-from connectors._client import Transport
-from connectors._oauth import OAuthApp, refresh
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp, refresh
 from storage._rows import rows
 from tests._driving import NOW, drive, held, response
 from tests._judging import as_the_client, judged
@@ -417,7 +417,7 @@ def test_an_object_that_the_bulk_api_does_not_know_is_read_by_pages_to_its_end(
 
     airbytehq/airbyte#13088 (2022-05). Right: it is read by pages.
     """
-    monkeypatch.setattr("connectors._salesforce_objects.BY_PAGES", 1)
+    monkeypatch.setattr("connectors.salesforce.reading.BY_PAGES", 1)
     org = Org(*(row(n) for n in range(4_100)))
     org.jobs = lambda request: refused("INVALIDENTITY")
     read = followed(org).sync()

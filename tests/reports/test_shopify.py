@@ -34,9 +34,9 @@ from connectors import (
     WatchRequest,
     load,
 )
-from connectors._answers import error_by_status
-from connectors._oauth import OAuthApp, refresh
-from connectors._shopify_watches import TOPICS
+from connectors.kernel.oauth import OAuthApp, refresh
+from connectors.kernel.statuses import error_by_status
+from connectors.shopify.watches import TOPICS
 from tests._conformance import Bench
 from tests._driving import NOW, drive, held, response
 from tests._vendor import Answer as Answered
@@ -254,7 +254,7 @@ def test_a_row_without_a_time_of_change_is_held() -> None:
 
 @pytest.fixture
 def few_by_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors._shopify.BY_PAGES", 50)
+    monkeypatch.setattr("connectors.shopify.reading.BY_PAGES", 50)
 
 
 @pytest.mark.usefixtures("few_by_pages")

@@ -22,7 +22,7 @@ from connectors import (
     Response,
     load,
 )
-from connectors._versions import EPOCH
+from connectors.kernel.versions import EPOCH
 from tests._driving import NOW, Answer, drive, held, response
 from tests._judging import as_the_client, judged
 from tests.test_connectors_stripe import ACCOUNT, Played, listed, thing

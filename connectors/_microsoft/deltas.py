@@ -1,0 +1,218 @@
+"""Graph's delta functions: all there is at first, then what changed since the last round.
+
+https://learn.microsoft.com/graph/delta-query-overview
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from connectors import (
+    Checkpoint,
+    CheckpointExpiredError,
+    Context,
+    ContractError,
+    NotAllowedError,
+    Page,
+    ProviderUnavailableError,
+    Reader,
+    Record,
+    Request,
+    Response,
+)
+from connectors._microsoft import changes, get_page, is_removed, onward
+from connectors.kernel.paging import Read
+from connectors.kernel.parts import ask_each
+from connectors.kernel.versions import parse_time
+
+# A delta link that is never answered is given up after so long: programs were answered 504, or 500
+# "nextLink value without skip or skiptoken", at every try for as long as they held on to it
+# (microsoft-graph-docs#2531 and #2497, 2018-04).
+GIVEN_UP_AFTER = timedelta(hours=6)
+# Records that are asked for by their ids at a time.
+AT_ONCE = 20
+_OWN = frozenset({"link", "before", "listing", "failing"})
+
+
+@dataclass(frozen=True)
+class PageContext:
+    """Of the answer that a page was made from: when it was asked for, whether it is of the first
+    listing, and whether it is the last one of its round."""
+
+    at: datetime
+    listing: bool
+    ended: bool
+    now: datetime
+
+
+# Makes of a page of a delta the one that is stored, and may ask for more. What it adds to the
+# checkpoint is handed to it again with the next page.
+Settle: TypeAlias = Callable[[Page, PageContext], Generator[Any, Any, Page]]
+
+
+def as_it_came(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    yield from ()
+    return page
+
+
+def delta_stream(
+    request: Request,
+    *,
+    gone: Callable[[Record], bool] = is_removed,
+    shape: Callable[[Record], Record] = lambda row: row,
+    key: Callable[[str], str] = lambda id: id,
+    settle: Settle = as_it_came,
+    begin: Request | None = None,
+    smaller: Sequence[Request] = (),
+) -> Read:
+    """Reads a delta function.
+
+    The checkpoint is the link that comes next, whether it leads on or opens the next round. `gone`
+    tells a delete from a record, `shape` makes of a row what is kept of it, `key` a key of an id.
+    `begin` asks for a delta from now on: it is taken before the first listing and followed after
+    it, because no other delta reports what goes while that is paged. `smaller` are forms of the
+    request with smaller pages, for accounts of which Graph cannot make a large one. A status that
+    the request expects means that Graph does not show this collection, or not any more.
+    """
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        place = dict(at)
+        if "link" not in at:
+            place["listing"] = True
+            if begin is not None:
+                place["before"] = yield from _latest(begin)
+        sizes = [request, *smaller]
+        while True:
+            link = place.get("link")
+            try:
+                response = yield from _asked(sizes, link)
+            except ProviderUnavailableError:
+                if link is None or "listing" in place:
+                    raise
+                failing = parse_time(place.setdefault("failing", context.now.isoformat()))
+                if context.now - failing >= GIVEN_UP_AFTER:
+                    raise CheckpointExpiredError("Microsoft never answers this delta") from None
+                yield Page((), Checkpoint(place))
+                raise
+            if response.status in request.expect:
+                raise NotAllowedError(
+                    f"Microsoft does not show this ({response.status}): it is gone by now, or an "
+                    "administrator has to allow it"
+                )
+            listing = "listing" in place
+            records, deleted = changes(response, gone, key)
+            place, ended = _onward(place, response)
+            page = Page(
+                [shape(row) for row in records],
+                Checkpoint(place),
+                deleted=[key(id_) for id_ in deleted],
+            )
+            page_context = PageContext(response.sent_at, listing, ended, context.now)
+            page = yield from settle(page, page_context)
+            place = dict(page.checkpoint)
+            yield page
+            if ended:
+                return
+
+    return read
+
+
+def _latest(begin: Request) -> Generator[Any, Any, str | None]:
+    """The link of a delta that begins now; none where Graph gives none for this collection."""
+    try:
+        response = yield begin
+        link, ended = onward(response, None)
+        while not ended:
+            response = yield from get_page(begin, link)
+            link, ended = onward(response, link)
+    except ContractError:
+        return None
+    return link
+
+
+def _asked(sizes: list[Request], link: str | None) -> Generator[Any, Any, Response]:
+    """The answer, of the largest page that Graph manages; larger ones are not tried again."""
+    while True:
+        try:
+            return (yield from get_page(sizes[0], link))
+        except ProviderUnavailableError:
+            # A link fixes the parameters: only a size that is asked for in a header still counts.
+            if len(sizes) == 1 or (link and sizes[1].headers == sizes[0].headers):
+                raise
+            del sizes[0]
+
+
+def _onward(place: Mapping[str, Any], response: Response) -> tuple[dict[str, Any], bool]:
+    """The place after this answer, and whether its round is over."""
+    link, ended = onward(response, place.get("link"))
+    following = {name: value for name, value in place.items() if name not in _OWN}
+    if not ended:
+        more = {name: place[name] for name in ("before", "listing") if name in place}
+        return {**following, **more, "link": link}, False
+    if before := place.get("before"):
+        return {**following, "link": before}, False
+    return {**following, "link": link}, True
+
+
+def each_by_id(
+    path: str,
+    *,
+    split: Callable[[str], tuple[str, str]] = lambda key: ("", key),
+    shape: Callable[[str, Record], Record | None],
+    params: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Callable[[Sequence[str], Context], Reader]:
+    """Reads records again by their keys: a `Stream.fetch`.
+
+    `split` makes of a key its parent and its id; `shape` gives the record, and None where the
+    answer shows that it is not that parent's any more.
+    """
+
+    def fetch(keys: Sequence[str], context: Context) -> Reader:
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            found = yield from by_id(path, [split(key)[1] for key in some], params, headers)
+            records, deleted = [], []
+            for key, answer in zip(some, found, strict=True):
+                if isinstance(answer, Exception):
+                    raise answer
+                record = answer and shape(split(key)[0], answer)
+                if record:
+                    records.append(record)
+                else:
+                    deleted.append(key)
+            yield Page(records, Checkpoint(), deleted=deleted)
+
+    return fetch
+
+
+def by_id(
+    path: str,
+    ids: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Generator[Any, Any, list[Record | Exception | None]]:
+    """What each id is now: None of one that is gone, an error of one that cannot be read."""
+    found: list[Record | Exception | None] = []
+    for start in range(0, len(ids), AT_ONCE):
+        requests = [
+            Request.get(
+                f"{path}/{quote(id_, safe='')}",
+                params=params or {},
+                headers=headers or {},
+                expect=(404,),
+            )
+            for id_ in ids[start : start + AT_ONCE]
+        ]
+        for answer in (yield from ask_each(requests)):
+            if isinstance(answer, Exception):
+                found.append(answer)
+            elif answer.status == 404:
+                found.append(None)
+            else:
+                row = dict(answer.json)
+                row.pop("@odata.context", None)
+                found.append(row)
+    return found

@@ -1,0 +1,344 @@
+"""OAuth 2: where a tenant is sent to consent, and the calls that get, renew and revoke tokens.
+
+Authlib writes the requests (RFC 6749, 7636); they are sent through our own transport, which keeps
+the rules that all calls obey. A refresh token that is good for one use is never sent twice: after
+an outcome we do not know, the caller decides.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6749.parameters import (  # type: ignore[import-untyped]
+    prepare_grant_uri,
+    prepare_token_request,
+)
+from authlib.oauth2.rfc7636 import (  # type: ignore[import-untyped]
+    create_s256_code_challenge,
+)
+
+from connectors.kernel.auth import Account, Callback, OAuth2, Question
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport, check_host
+from connectors.kernel.connector import Connector
+from connectors.kernel.errors import (
+    BrokenConnectionError,
+    ConnectorError,
+    ContractError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
+from connectors.kernel.messages import Request, Response
+from connectors.kernel.retry import Patience
+from connectors.kernel.statuses import PARSE_ERRORS, error_by_status, retry_after, unreadable
+from connectors.kernel.token_answers import Tokens, read_tokens
+
+# These are the operator's: a wrong client id, secret or redirect address of our app at the vendor.
+OPERATOR_ERRORS = frozenset(
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "redirect_uri_mismatch",
+        "invalid_redirect_uri",
+        "deleted_client",
+        "invalid_scope",
+    }
+)
+_CLIENT_AUTH = {"body": "client_secret_post", "basic": "client_secret_basic"}
+FORM = "application/x-www-form-urlencoded"
+_CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,40}")
+_SETTING = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+_PLACED = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
+# What cannot mean anything in a URL, whatever a pattern allows.
+_PART = r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?"
+_ANSWER = re.compile(rf"{_PART}(,{_PART}){{0,99}}")
+
+
+@dataclass(frozen=True)
+class OAuthApp:
+    """Our app as it is registered at a vendor; `settings` are the operator's that stand in its
+    URLs, `answers` the tenant's."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    redirect_uri: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+
+def settings_in(auth: OAuth2) -> tuple[str, ...]:
+    """The operator's settings that stand in the vendor's URLs."""
+    urls = (auth.authorize_url, auth.token_url, auth.revoke_url or "")
+    return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
+
+
+def validated_answers(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
+    """What a tenant answered, as it is used; ValueError, to be read by a person, of what does not
+    fit."""
+    return {question.name: _answer(question, given) for question in auth.questions}
+
+
+def answered(auth: OAuth2, app: OAuthApp, given: Mapping[str, Any]) -> OAuthApp:
+    """Our app as a tenant that answered so finds it; ValueError as of `validated_answers`."""
+    return replace(app, answers=validated_answers(auth, given))
+
+
+def app_of_grant(connector: Connector, app: OAuthApp, held: Mapping[str, Any]) -> OAuthApp:
+    """Our app for a consent that was stored; BrokenConnectionError where its answers are not."""
+    try:
+        return answered(connector.oauth, app, held)
+    except ValueError:
+        raise BrokenConnectionError(
+            f"it is not known any more where at {connector.title} this was allowed: connect again"
+        ) from None
+
+
+def app_of_callback(
+    connector: Connector, app: OAuthApp, params: Mapping[str, str], at: datetime
+) -> OAuthApp:
+    """Our app for the tenant that came back; SignatureError where the vendor did not send it."""
+    auth = connector.oauth
+    callback = Callback(params=params, answers=app.answers, client_secret=app.client_secret, at=at)
+    try:
+        return answered(auth, app, auth.verify_callback(callback))
+    except PARSE_ERRORS as error:
+        raise unreadable(connector.title, error) from error
+
+
+def _answer(question: Question, given: Mapping[str, Any]) -> str:
+    # People paste addresses.
+    text = str(given.get(question.name) or "").strip().lower()
+    text = text.removeprefix("https://").removesuffix("/") or question.default
+    if _ANSWER.fullmatch(text) and re.fullmatch(question.pattern, text, re.ASCII):
+        return text
+    raise ValueError(f"{question.title}: {question.hint}")
+
+
+def _expanded(auth: OAuth2, app: OAuthApp, url: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        given = app.settings[name] if name.isupper() else app.answers[name]
+        return quote(auth.url_overrides.get(given, given), safe="")
+
+    return _PLACED.sub(value, url)
+
+
+def authorize_url(
+    auth: OAuth2, app: OAuthApp, *, state: str, code_verifier: str | None = None
+) -> str:
+    """Where the tenant's browser is sent to consent; PKCE (S256) where a verifier is given."""
+    challenge: dict[str, str] = {}
+    if code_verifier:
+        challenge = {
+            "code_challenge": create_s256_code_challenge(code_verifier),
+            "code_challenge_method": "S256",
+        }
+    url: str = prepare_grant_uri(
+        _expanded(auth, app, auth.authorize_url),
+        app.client_id,
+        "code",
+        redirect_uri=app.redirect_uri,
+        scope=auth.scope_separator.join(auth.scopes),
+        state=state,
+        **{**auth.authorize_params, **challenge},
+    )
+    return url
+
+
+async def exchange(
+    connector: Connector,
+    app: OAuthApp,
+    *,
+    code: str,
+    code_verifier: str | None = None,
+    transport: Transport,
+    budget: Budget,
+) -> Tokens:
+    """The tokens for an authorization code, which is good for one attempt."""
+    body = prepare_token_request(
+        "authorization_code",
+        redirect_uri=app.redirect_uri,
+        code=code,
+        code_verifier=code_verifier,
+        **connector.oauth.token_params,
+    )
+    call = _Call(connector, app, transport, budget, account_id="")
+    return await call.tokens(body, attempts=1)
+
+
+async def refresh(
+    connector: Connector,
+    app: OAuthApp,
+    *,
+    refresh_token: str,
+    account_id: str,
+    transport: Transport,
+    budget: Budget,
+) -> Tokens:
+    """New tokens. Tried again after a failure only where the vendor's refresh tokens stay good."""
+    body = prepare_token_request("refresh_token", refresh_token=refresh_token)
+    call = _Call(connector, app, transport, budget, account_id)
+    return await call.tokens(body, attempts=1 if connector.oauth.rotates else 3)
+
+
+async def revoke(
+    connector: Connector, app: OAuthApp, *, token: str, transport: Transport, budget: Budget
+) -> None:
+    """Give a refresh token, or what else the vendor ends a consent by, back. One that it no longer
+    knows is as good as revoked."""
+    auth = connector.oauth
+    if auth.revoke_url is None:
+        return
+    call = _Call(connector, app, transport, budget, account_id="")
+    if auth.revoke_body == "json":
+        content = json.dumps({"token": token})
+        response = await call.send(auth.revoke_url, content, "application/json", attempts=3)
+    else:
+        named = auth.gives_back not in ("", "access_token")
+        form = {auth.gives_back if named else "token": token}
+        if auth.revoke_body == "rfc7009" and not auth.gives_back:
+            form["token_type_hint"] = "refresh_token"  # noqa: S105 - RFC 7009's word
+        signed = auth.revoke_body == "rfc7009"
+        response = await call.send(
+            auth.revoke_url, urlencode(form), FORM, attempts=3, signed=signed
+        )
+    code = _code(response)
+    if code in auth.refused or (response.status == 400 and code not in OPERATOR_ERRORS):
+        return
+    if error := _refusal(connector, response, "revocation"):
+        raise error
+
+
+async def identify(
+    connector: Connector,
+    tokens: Tokens,
+    callback: Mapping[str, str],
+    *,
+    transport: Transport,
+    budget: Budget,
+) -> tuple[Account, ...]:
+    """The accounts that a new grant covers."""
+
+    async def token(refused: bool) -> str:
+        if refused:
+            raise BrokenConnectionError(f"{connector.title} refuses the token it has just given")
+        return tokens.access_token
+
+    client = Client(
+        connector, transport=transport, account_id="", config=tokens.extra, token=token,
+        budget=budget,
+    )  # fmt: skip
+    try:
+        steps = connector.identify(tokens.extra, callback)
+    except PARSE_ERRORS as error:
+        raise unreadable(connector.title, error) from error
+    accounts = await client.run(steps)
+    if not all(isinstance(account.id, str) and account.id.strip() for account in accounts):
+        raise ContractError(f"{connector.title} did not say which account was connected")
+    names = [question.name for question in connector.oauth.questions]
+    kept = {name: tokens.extra[name] for name in names}
+    return tuple(replace(account, config={**kept, **account.config}) for account in accounts)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call to a vendor's authorisation server."""
+
+    connector: Connector
+    app: OAuthApp
+    transport: Transport
+    budget: Budget
+    account_id: str
+
+    async def tokens(self, body: str, *, attempts: int) -> Tokens:
+        auth = self.connector.oauth
+        response = await self.send(auth.token_url, body, FORM, attempts=attempts)
+        # Before anything else is made of the answer: it may be the only copy.
+        if tokens := read_tokens(self.connector, response, self.app.answers):
+            return tokens
+        raise _refusal(self.connector, response, "token call") or ContractError(
+            f"{self.connector.title} answered a token call without an access token"
+        )
+
+    async def send(
+        self, url: str, body: str, content_type: str, *, attempts: int, signed: bool = True
+    ) -> Response:
+        """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
+        auth, title = self.connector.oauth, self.connector.title
+        url = _expanded(auth, self.app, url)
+        known = [auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])]
+        check_host(title, url, tuple(_expanded(auth, self.app, one) for one in known))
+        headers = {
+            "accept": "application/json",
+            "content-type": content_type,
+            **auth.token_headers,
+        }
+        if signed:
+            signer = ClientAuth(
+                self.app.client_id, self.app.client_secret, _CLIENT_AUTH[auth.client_auth]
+            )
+            _, headers, body = signer.prepare("POST", url, headers, body)
+            if auth.bearer == "app":
+                headers["authorization"] = f"Bearer {self.app.client_secret}"
+        patience = Patience(attempts)
+        while True:
+            await self.budget.spend(self.connector, self.account_id, Request.post(url))
+            requested_pause: timedelta | None = None
+            try:
+                response = await self.transport.call(title, "POST", url, headers, body.encode())
+                requested_pause = retry_after(response, self.transport.clock.now())
+                if response.status < 500 and response.status != 429:
+                    return response
+                failure = error_by_status(title, "its authorisation server", response)
+            except ProviderUnavailableError as error:
+                failure = error
+            if isinstance(failure, RateLimitedError):
+                failure.retry_after = patience.after_rate_limit(failure, requested_pause)
+                await self.budget.close_until(self.connector, self.account_id, failure.retry_after)
+                raise failure
+            if isinstance(failure, ProviderUnavailableError):
+                pause = patience.after_failure(failure, requested_pause)
+                await self.transport.clock.sleep(pause.total_seconds())
+
+
+def _refusal(connector: Connector, response: Response, what: str) -> ConnectorError | None:
+    """An error answer of an authorisation server, which may come with any status, 200 too."""
+    code = _code(response)
+    title = connector.title
+    if code is None and 200 <= response.status < 300:
+        return None
+    if isinstance(response.json, dict):
+        try:
+            explanation = connector.oauth.error_from(response.json)
+        except PARSE_ERRORS as error:
+            return unreadable(connector.title, error)
+        if explanation:
+            return explanation
+    if code is None:
+        return ContractError(f"{title} refused a {what} ({response.status}) and did not say why")
+    if code in connector.oauth.refused:
+        return BrokenConnectionError(f"{title} no longer accepts this authorisation ({code})")
+    if code in OPERATOR_ERRORS:
+        return ContractError(
+            f"{title} does not accept our app ({code}): compare {connector.oauth.env}_CLIENT_ID, "
+            "its secret and the redirect address with the app's settings there"
+        )
+    return ContractError(f"{title} refused a {what} ({response.status}, {code})")
+
+
+def _code(response: Response) -> str | None:
+    """The answer's error code, where it is one word; None of a good answer."""
+    body = response.json
+    if not isinstance(body, dict):
+        return None
+    names = ("error",) if 200 <= response.status < 300 else ("error", "status", "errorType")
+    for name in names:
+        value = body.get(name)
+        if isinstance(value, str) and value != "error" and _CODE.fullmatch(value):
+            return value
+    return None

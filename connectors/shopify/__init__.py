@@ -1,0 +1,271 @@
+"""Shopify: orders, products, customers, inventory items and locations of a shop (GraphQL, 2026-10).
+
+https://shopify.dev/docs/api/admin-graphql
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from connectors import (
+    Account,
+    Checkpoint,
+    Column,
+    Connector,
+    Context,
+    OAuth2,
+    Page,
+    Question,
+    RateLimit,
+    Reader,
+    Record,
+    Request,
+    Response,
+    Stream,
+    SyncType,
+    column,
+)
+from connectors.kernel.versions import epoch_us, find, parse_time
+from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
+from connectors.shopify.events import STOCK, webhook
+from connectors.shopify.reading import Rows, ask, key_of, number, read_again, scan, since
+from connectors.shopify.watches import watch
+
+MONEY = "{ shopMoney { amount currencyCode } }"
+ORDERS = Rows(
+    "orders",
+    "Order",
+    "id legacyResourceId name email phone note createdAt updatedAt processedAt cancelledAt "
+    "cancelReason closedAt displayFinancialStatus displayFulfillmentStatus currencyCode confirmed "
+    "test tags currentSubtotalLineItemsQuantity customer { id } "
+    f"totalPriceSet {MONEY} currentTotalPriceSet {MONEY}",
+    points=6,
+    # 60 days without read_all_orders, by when an order was made; clocks differ.
+    shown=timedelta(days=59),
+)
+PRODUCTS = Rows(
+    "products",
+    "Product",
+    "id legacyResourceId title handle status vendor productType tags totalInventory createdAt "
+    "updatedAt publishedAt",
+    points=1,
+)
+CUSTOMERS = Rows(
+    "customers",
+    "Customer",
+    "id legacyResourceId firstName lastName displayName state note tags locale taxExempt "
+    "verifiedEmail numberOfOrders createdAt updatedAt amountSpent { amount currencyCode } "
+    "defaultEmailAddress { emailAddress } defaultPhoneNumber { phoneNumber }",
+    points=4,
+)
+INVENTORY_ITEMS = Rows(
+    "inventoryItems",
+    "InventoryItem",
+    "id legacyResourceId sku tracked requiresShipping countryCodeOfOrigin harmonizedSystemCode "
+    "createdAt updatedAt unitCost { amount currencyCode }",
+    points=2,
+    ordered=False,
+)
+LOCATIONS = Rows(
+    "locations",
+    "Location",
+    "id legacyResourceId name isActive shipsInventory fulfillsOnlineOrders createdAt updatedAt "
+    "address { address1 city country countryCode zip }",
+    points=2,
+    ordered=False,
+    filtered=False,
+    arguments=", includeInactive: true",
+)
+TIMES = {
+    "created_at": column("createdAt", "timestamptz"),
+    "updated_at": column("updatedAt", "timestamptz"),
+}
+
+
+Fetch: TypeAlias = Callable[[Sequence[str], Context], Reader]
+
+
+def stream(
+    name: str, rows: Rows, columns: Mapping[str, Column], fetch: Fetch | None = None
+) -> Stream:
+    """Rows by the time of their change. What was deleted only webhooks tell."""
+    return Stream(
+        name=name,
+        key=key_of,
+        read=lambda at, context: scan(rows, at, context),
+        listing=lambda at, context: scan(rows.bare, at, context),
+        fetch=fetch or (lambda keys, context: read_again(rows, keys, context)),
+        window=since,
+        version=epoch_us("updatedAt"),
+        hides_deletes=True,
+        keeps_hidden=rows.shown is not None,
+        made_at=made_at if rows.shown else None,
+        columns={**columns, **TIMES},
+    )
+
+
+def made_at(record: Record) -> datetime:
+    """When an order was made; one that does not say counts as new, and is looked for."""
+    return parse_time(record.get("createdAt") or "9999-01-01")
+
+
+def products_again(keys: Sequence[str], context: Context) -> Reader:
+    """Products by their ids, and those whose stock changed, by that of the inventory item."""
+    items = [key for key in keys if key.startswith(STOCK)]
+    yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
+    for first in range(0, len(items), AT_ONCE):
+        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
+        found = data_of((yield ask(BY_STOCK, {"ids": ids}, cost=3 * len(ids))))["nodes"]
+        products = [find(item, ("variant", "product")) for item in found]
+        yield Page([product for product in products if product], Checkpoint())
+
+
+AT_ONCE = 100
+BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {{
+    variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
+
+
+def identify(
+    answer: Mapping[str, Any], callback: Mapping[str, str]
+) -> Generator[Request, Response, tuple[Account, ...]]:
+    """The shop, by the domain that its webhooks name."""
+    response = yield ask("{ shop { name } }", {})
+    return (Account(str(answer["shop"]), name=str(data_of(response)["shop"]["name"])),)
+
+
+connector = Connector(
+    name="shopify",
+    title="Shopify",
+    sync_type=SyncType.PUSH,
+    base_url=f"https://{{config[shop]}}/admin/api/{VERSION}",
+    hosts=("*.myshopify.com",),
+    files=("storage.googleapis.com",),
+    auth_header="x-shopify-access-token",
+    auth=OAuth2(
+        env="SHOPIFY",
+        variables=("SHOPIFY_API_KEY", "SHOPIFY_API_SECRET"),
+        questions=(
+            Question(
+                name="shop",
+                title="Address of your shop",
+                pattern=r"[a-z0-9][a-z0-9-]*\.myshopify\.com",
+                hint="its name at myshopify.com, such as acme.myshopify.com",
+            ),
+        ),
+        verify_callback=verify_callback,
+        authorize_url="https://{shop}/admin/oauth/authorize",
+        token_url="https://{shop}/admin/oauth/access_token",  # noqa: S106
+        token_params={"expiring": "1"},
+        scope_separator=",",
+        console="https://partners.shopify.com",
+        scopes={
+            "read_orders": "the stream orders, of the last 60 days",
+            "read_products": "the stream products",
+            "read_customers": "the stream customers, and whose an order is",
+            "read_inventory": "the stream inventory_items",
+            "read_locations": "the stream locations",
+        },
+        rotates=True,
+        # Until its successor is first used, at most so long.
+        grace=timedelta(days=30),
+        idle_lifetime=timedelta(days=90),
+    ),
+    rate_limits=(
+        # A standard shop's bucket of 2,000 points, filled with 100 a second.
+        RateLimit(2_000, per=timedelta(seconds=20)),
+        RateLimit(10, per=timedelta(seconds=10), name="exports"),
+        RateLimit(10, per=timedelta(seconds=1), name="files"),
+    ),
+    identify=identify,
+    classify=classify,
+    webhook=webhook,
+    watch=watch,
+    sync_method="search by change time, exports of long scans",
+    referees=("ShopifyAPI",),
+    limitations=(
+        "Line items of orders and variants of products.",
+        "Orders older than 60 days: they need read_all_orders, which Shopify approves by app. What "
+        "was read before stays, as it was then.",
+        "Deletes that no webhook told of are found by the weekly audit; of orders older than 60 "
+        "days, only where a shop shows such orders.",
+        "Fields of protected customer data that the app is not approved for come empty; the status "
+        "names them.",
+        "A shop whose address at myshopify.com is changed has to be connected again.",
+    ),
+    streams=(
+        stream(
+            "orders",
+            ORDERS,
+            {
+                "name": column("name"),
+                "email": column("email"),
+                "financial_status": column("displayFinancialStatus"),
+                "fulfillment_status": column("displayFulfillmentStatus"),
+                "total": column("totalPriceSet.shopMoney.amount", "numeric"),
+                "current_total": column("currentTotalPriceSet.shopMoney.amount", "numeric"),
+                "currency": column("currencyCode"),
+                "items": column("currentSubtotalLineItemsQuantity", "bigint"),
+                "customer_id": column("customer.id"),
+                "tags": column("tags", "jsonb"),
+                "processed_at": column("processedAt", "timestamptz"),
+                "cancelled_at": column("cancelledAt", "timestamptz"),
+            },
+        ),
+        stream(
+            "products",
+            PRODUCTS,
+            {
+                "title": column("title"),
+                "handle": column("handle"),
+                "status": column("status"),
+                "vendor": column("vendor"),
+                "product_type": column("productType"),
+                "total_inventory": column("totalInventory", "bigint"),
+                "tags": column("tags", "jsonb"),
+                "published_at": column("publishedAt", "timestamptz"),
+            },
+            products_again,
+        ),
+        stream(
+            "customers",
+            CUSTOMERS,
+            {
+                "first_name": column("firstName"),
+                "last_name": column("lastName"),
+                "email": column("defaultEmailAddress.emailAddress"),
+                "phone": column("defaultPhoneNumber.phoneNumber"),
+                "state": column("state"),
+                "orders": column("numberOfOrders", "bigint"),
+                "spent": column("amountSpent.amount", "numeric"),
+                "currency": column("amountSpent.currencyCode"),
+                "tags": column("tags", "jsonb"),
+            },
+        ),
+        stream(
+            "inventory_items",
+            INVENTORY_ITEMS,
+            {
+                "sku": column("sku"),
+                "tracked": column("tracked", "boolean"),
+                "requires_shipping": column("requiresShipping", "boolean"),
+                "unit_cost": column("unitCost.amount", "numeric"),
+                "currency": column("unitCost.currencyCode"),
+            },
+        ),
+        Stream(
+            name="locations",
+            key=key_of,
+            read=lambda at, context: scan(LOCATIONS, at, context),
+            fetch=lambda keys, context: read_again(LOCATIONS, keys, context),
+            version=epoch_us("updatedAt"),
+            snapshot=True,
+            columns={
+                "name": column("name"),
+                "active": column("isActive", "boolean"),
+                "city": column("address.city"),
+                "country": column("address.country"),
+                **TIMES,
+            },
+        ),
+    ),
+)

@@ -1,0 +1,356 @@
+"""Shopify's GraphQL: rows by pages, by windows of time and by exports.
+
+https://shopify.dev/docs/api/usage/bulk-operations/queries
+"""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from connectors.kernel.errors import ConnectorError, ProviderUnavailableError
+from connectors.kernel.looks import Look, Looks
+from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.statuses import vendor_time
+from connectors.shopify.errors import TooDearError, data_of, denied, is_refused, unapproved
+
+# A query that may ask for more points than these is refused.
+DEAREST = 1_000
+# Points are taken for the rows that are asked for, and mostly few are there: with full pages the
+# five streams would wait for half a minute to find nothing new. So each page asks for no more than
+# came before it, and for these at least.
+SHORT = 25
+# What changed just now may not be found yet, and at times it is found late.
+LOOKS = Looks()
+# So many rows of one scan come by pages, far below the 25,000 at which paging ends; the rest of a
+# longer one is exported.
+BY_PAGES = 10_000
+PART = 8 * 2**20
+# Before there was a Shopify nothing was changed there.
+FIRST = datetime(2006, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+EXPORT = """query($id: ID!) { node(id: $id) { ... on BulkOperation {
+    id status errorCode objectCount fileSize url } } }"""
+RUN_EXPORT = """mutation($query: String!) { bulkOperationRunQuery(query: $query) {
+    bulkOperation { id status } userErrors { field message } } }"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One kind of row: the connection that lists it, its type, and the fields that are asked for.
+
+    `points` is what one row costs. An `ordered` connection can be sorted by time of change. With
+    `shown` a shop may show only the rows made in that time: one that is not found may be older,
+    unless others are found that are.
+    """
+
+    connection: str
+    type: str
+    fields: str
+    points: int
+    ordered: bool = True
+    filtered: bool = True
+    arguments: str = ""
+    shown: timedelta | None = None
+
+    @property
+    def page(self) -> int:
+        """As many rows as one query may ask for."""
+        return min(250, (DEAREST - 2) // self.points)
+
+    @property
+    def bare(self) -> "Rows":
+        """The same rows with no more than what tells them apart, and their versions."""
+        return replace(self, fields=f"id updatedAt{' createdAt' if self.shown else ''}", points=1)
+
+    def listing(self, size: int, after: str | None, search: str | None) -> Request:
+        sort = ", sortKey: UPDATED_AT" if self.ordered else ""
+        by = ", query: $search" if self.filtered else ""
+        variables: dict[str, Any] = {"size": size, "after": after}
+        declared = "$size: Int!, $after: String"
+        if self.filtered:
+            declared += ", $search: String"
+            variables["search"] = search
+        query = (
+            f"query({declared}) {{ {self.connection}(first: $size, after: $after{by}{sort}"
+            f"{self.arguments}) {{ nodes {{ {self.fields} }} "
+            "pageInfo { hasNextPage endCursor } } }"
+        )
+        return ask(query, variables, cost=2 + size * self.points)
+
+    def export(self, search: str | None) -> Request:
+        found = f"(query: {json.dumps(search)})" if search else ""
+        query = f"{{ {self.connection}{found} {{ edges {{ node {{ {self.fields} }} }} }} }}"
+        return ask(RUN_EXPORT, {"query": query}, cost=10)
+
+    def again(self, keys: Sequence[str]) -> Request:
+        ids = [f"gid://shopify/{self.type}/{number(key)}" for key in keys]
+        row = f"... on {self.type} {{ {self.fields} }}"
+        query = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ {row} }} }}"
+        return ask(query, {"ids": ids}, cost=len(ids) * self.points)
+
+
+def ask(query: str, variables: Mapping[str, Any], *, cost: int = 1, budget: str = "") -> Request:
+    body = {"query": query, "variables": dict(variables)}
+    return Request.post("/graphql.json", json=body, cost=cost, budget=budget)
+
+
+def number(id: Any) -> str:
+    """The number of a record, whether Shopify gives it as such or as `gid://shopify/Order/1`."""
+    digits = str(id).rpartition("/")[2]
+    if not digits.isdecimal():
+        raise ValueError("an id that is no number")
+    return digits
+
+
+def key_of(record: Record) -> str:
+    return number(record["id"])
+
+
+def since(at: datetime) -> Checkpoint:
+    return Checkpoint(since=stamp(at - LOOKS.overlap))
+
+
+@dataclass
+class _Scan:
+    """All rows, or those that changed since a look began, and how far that has come.
+
+    `begun` and `until` are the times of change that are searched for; with `paged` no export is
+    begun any more. `last` is the time of the last row that came, `count` how many came by pages
+    since the last cut. `old` says that rows came which are older than what a shop may hide.
+    """
+
+    look: Look
+    begun: str | None
+    until: str | None = None
+    after: str | None = None
+    count: int = 0
+    last: str | None = None
+    paged: bool = False
+    denied: set[str] = field(default_factory=set)
+    old: bool = False
+
+    @classmethod
+    def at(cls, at: Checkpoint, context: Context) -> "_Scan":
+        look = _look(at, context)
+        begun = at.get("from") or (stamp(look.since) if look.since else None)
+        return cls(
+            look, begun, at.get("until"), at.get("after"), at.get("count", 0), at.get("last"),
+            at.get("paged", False), set(at.get("denied", ())), at.get("old", False),
+        )  # fmt: skip
+
+    def saved(self, **more: Any) -> Checkpoint:
+        here = {
+            "from": self.begun, "until": self.until, "after": self.after, "count": self.count,
+            "last": self.last, "paged": self.paged, "denied": sorted(self.denied),
+            "old": self.old, **more,
+        }  # fmt: skip
+        return Checkpoint(self.look.saved, **{name: value for name, value in here.items() if value})
+
+    @property
+    def search(self) -> str | None:
+        parts = [f"updated_at:>='{self.begun}'"] if self.begun else []
+        parts += [f"updated_at:<'{self.until}'"] if self.until else []
+        return " AND ".join(parts) or None
+
+    def came(self, records: Sequence[Record], rows: Rows, now: datetime) -> None:
+        """Notes whether the shop shows old rows as well: it does with read_all_orders."""
+        if rows.shown and not self.old:
+            before = stamp(now - rows.shown - timedelta(days=2))
+            self.old = any((row.get("createdAt") or before) < before for row in records)
+
+    def behind(self, response: Response) -> None:
+        """No position is ahead of the vendor's clock."""
+        now = vendor_time(response)
+        self.look = replace(
+            self.look, looked=min(self.look.looked, now), late=min(self.look.late, now)
+        )
+
+    def cut(self, rows: Rows) -> None:
+        """From the last time on, where rows come in that order, else from the start."""
+        if rows.ordered and self.last:
+            self.begun = self.last
+        self.after, self.count = None, 0
+
+    def go_on(self, rows: Rows, now: datetime) -> None:
+        """A query of its own, far from where paging ends."""
+        self.paged, self.count = True, 0
+        if rows.ordered:
+            if self.last != self.begun:
+                self.cut(rows)
+            return
+        lower = datetime.fromisoformat(self.begun) if self.begun else FIRST
+        upper = datetime.fromisoformat(self.until) if self.until else now
+        if upper - lower > 2 * SECOND:
+            self.begun, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
+            self.after = None
+
+    def next_window(self, now: datetime) -> bool:
+        """The window after one that was read to its end, twice as long; False after the last, which
+        is open: what changes meanwhile leaves the others."""
+        if self.until is None or self.begun is None:
+            return False
+        begin, end = (datetime.fromisoformat(one) for one in (self.begun, self.until))
+        following = end + 2 * (end - begin)
+        self.begun, self.after, self.count = self.until, None, 0
+        self.until = stamp(following) if following < now else None
+        return True
+
+    def ended(self, records: Sequence[Record], rows: Rows, context: Context) -> Page:
+        """The last page."""
+        shown_from = context.now - rows.shown if rows.shown and not self.old else None
+        return Page(
+            records, Checkpoint(self.look.checkpoint), shown_from=shown_from,
+            shape=",".join(sorted(self.denied)), unread=unapproved(self.denied),
+        )  # fmt: skip
+
+
+def _look(at: Checkpoint, context: Context) -> Look:
+    if "looking" in at:
+        return Look.resumed(at)
+    if "looked" in at:
+        return LOOKS.begin(at, context.now)
+    # A window, or what was saved before 2026-12.
+    begun = datetime.fromisoformat(at["since"]) if "since" in at else None
+    started = datetime.fromisoformat(at["started"]) if "started" in at else context.now
+    return Look(begun, started, started)
+
+
+def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
+    """All rows, or those that changed since the checkpoint."""
+    here = _Scan.at(at, context)
+    if "export" in at and (
+        yield from _exported(rows, here, at["export"], at.get("offset", 0), context)
+    ):
+        return
+    resumed, most = here.after is not None, rows.page
+    while True:
+        if here.count >= BY_PAGES:
+            if not here.paged and (export := (yield from _begin_export(rows, here))):
+                here.cut(rows)
+                yield Page((), here.saved(export=export))
+                if (yield from _exported(rows, here, export, 0, context)):
+                    return
+            else:
+                here.go_on(rows, context.now)
+        size = min(most, max(SHORT, here.count))
+        try:
+            response = yield rows.listing(size, here.after, here.search)
+        except (TooDearError, ProviderUnavailableError) as error:
+            most = _fewer(size, error)
+            continue
+        if resumed and is_refused(response):
+            here.after, resumed = None, False  # it no longer knows that place
+            continue
+        resumed = False
+        found = data_of(response)[rows.connection]
+        here.behind(response)
+        here.denied |= denied(response)
+        records, more = found["nodes"], found["pageInfo"]
+        here.came(records, rows, context.now)
+        if not more["hasNextPage"]:
+            if not here.next_window(context.now):
+                yield here.ended(records, rows, context)
+                return
+        else:
+            here.after = more["endCursor"]
+            here.count += len(records)
+            here.last = records[-1]["updatedAt"] if rows.ordered and records else here.last
+        yield Page(records, here.saved())
+
+
+def _fewer(size: int, error: ConnectorError) -> int:
+    """How many rows to ask for where so many are too many; the error where there is no less. What
+    times out is tried with few once: it may be Shopify that is away."""
+    least = 1 if isinstance(error, TooDearError) else SHORT
+    if size <= least:
+        raise error
+    return max(1, size // 4) if isinstance(error, TooDearError) else SHORT
+
+
+def _begin_export(rows: Rows, here: _Scan) -> Generator[Request, Response, str | None]:
+    """The id of a new export; None where Shopify begins none now, as while another one runs."""
+    begun = here.last if rows.ordered else here.begun
+    request = rows.export(f"updated_at:>='{begun}'" if begun else None)
+    answer = data_of((yield request))["bulkOperationRunQuery"]
+    export = answer["bulkOperation"]
+    return str(export["id"]) if export and not answer["userErrors"] else None
+
+
+def _exported(
+    rows: Rows, here: _Scan, export: str, offset: int, context: Context
+) -> Generator[Any, Any, bool]:
+    """Reads the rest of an export's file, in parts, once it is there. Its link is kept nowhere.
+
+    False where it failed, ended, or is gone: it is kept for a week. Then all of it comes by pages.
+    """
+    for _ in range(2):  # a link ends after some time: there is a fresh one once
+        file = data_of((yield ask(EXPORT, {"id": export}, budget="exports")))["node"]
+        if not _is_whole(file):
+            break
+        size = int(file["fileSize"] or 0)
+        if offset >= size:
+            yield here.ended((), rows, context)
+            return True
+        while True:
+            part = yield _part(file["url"], offset, size)
+            last = offset + len(part.json or b"") >= size
+            # The last line need not end.
+            lines, _, rest = (part.json, b"", b"") if last else part.json.rpartition(b"\n")
+            if part.status != 206 or not lines:
+                break
+            offset += len(part.json) - len(rest)
+            records = [json.loads(line) for line in lines.split(b"\n") if line]
+            here.came(records, rows, context.now)
+            if last:
+                yield here.ended(records, rows, context)
+                return True
+            yield Page(records, here.saved(export=export, offset=offset))
+    here.paged = True
+    yield Page((), here.saved())
+    return False
+
+
+def _is_whole(export: Mapping[str, Any] | None) -> bool:
+    """Whether it is done, and what it holds is there: one may count rows and have no link to them
+    (reported 2026-09)."""
+    if export is None or export["status"] != "COMPLETED":
+        return False
+    return bool(export.get("url")) or not int(export.get("objectCount") or 0)
+
+
+def _part(url: str, offset: int, size: int) -> Request:
+    headers = {
+        "range": f"bytes={offset}-{min(offset + PART, size) - 1}",
+        "accept-encoding": "identity",
+    }
+    expect = (400, 403, 404, 410, 416)
+    return Request.get(url, headers=headers, file=True, budget="files", expect=expect)
+
+
+def read_again(rows: Rows, keys: Sequence[str], context: Context) -> Reader:
+    """The records of those keys; those that Shopify does not have come out as deleted, or where
+    old ones are not shown, as hidden."""
+    left, most = list(keys), rows.page
+    while left:
+        chunk = left[:most]
+        try:
+            response = yield rows.again(chunk)
+        except TooDearError as error:
+            most = _fewer(len(chunk), error)
+            continue
+        left = left[len(chunk) :]
+        found = data_of(response)["nodes"]
+        if len(found) != len(chunk):
+            raise ValueError("not an answer for each id")
+        gone = [number(key) for key, row in zip(chunk, found, strict=True) if row is None]
+        records = [row for row in found if row is not None]
+        if rows.shown:
+            yield Page(records, Checkpoint(), hidden=gone)
+        else:
+            yield Page(records, Checkpoint(), deleted=gone)
+
+
+def stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,331 @@
+"""What Slack lists: members and channels of each workspace, and what was said in each channel.
+
+https://docs.slack.dev/apis/web-api/pagination
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+from connectors.kernel.errors import CheckpointExpiredError, ContractError, NotAllowedError
+from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.paging import Read, rows_of
+from connectors.kernel.parts import Listing, Parts, each_part
+from connectors.kernel.versions import find
+from connectors.slack.errors import GONE, code_of, not_shown
+
+PAGE = 200
+# So far back messages and threads are read again: history knows no edits, only what was posted.
+LOOKBACK = timedelta(days=7)
+# A reply does not move its thread. So old threads are looked through now and then for new replies.
+THREADS_BACK, WIDE_EVERY = timedelta(days=30), timedelta(days=1)
+# What a free plan shows; it hides the rest, and shows it again once the plan is paid for (2022-09).
+SHOWN = timedelta(days=90)
+# Stands for channels that could not be listed.
+UNLISTED = ""
+
+
+class Got(NamedTuple):
+    """The rows of a page, and the cursor of the next, None after the last. `limited` says that the
+    plan hides what is older."""
+
+    rows: list[Record]
+    cursor: str | None
+    limited: bool
+
+
+Rows: TypeAlias = Generator[Request, Response, Got]
+Params: TypeAlias = Mapping[str, Any]
+
+
+def ask(method: str, params: Params, cursor: str | None = None) -> Request:
+    """Every method has a limit of its own."""
+    given = {name: value for name, value in {**params, "cursor": cursor}.items() if value}
+    return Request.get(f"/{method}", params=given, budget=method)
+
+
+def rows(method: str, records: str, params: Params, cursor: str | None) -> Rows:
+    """One page. An expired cursor leads to the first page again. A page without a next cursor is
+    the last."""
+    params = {**params, "limit": PAGE}
+    response = yield ask(method, params, cursor)
+    code = code_of(response)
+    if cursor is not None and code == "invalid_cursor":
+        response = yield ask(method, params)
+        code = code_of(response)
+    if code == "thread_not_found":
+        return Got([], None, False)
+    if code in GONE:
+        raise not_shown(code)
+    following = find(response.json, ("response_metadata", "next_cursor")) or None
+    # `is_limited` from memory (2026-11).
+    return Got(rows_of(response, records), following, response.json.get("is_limited") is True)
+
+
+def every(method: str, records: str, params: Params) -> Generator[Request, Response, list[Record]]:
+    """All pages of a list that is not kept."""
+    found: list[Record] = []
+    cursor: str | None = None
+    while True:
+        got = yield from rows(method, records, params, cursor)
+        found += got.rows
+        if (cursor := got.cursor) is None:
+            return found
+
+
+# -- Workspaces -----------------------------------------------------------------------------------
+
+
+def is_org(context: Context) -> bool:
+    """Whether the app is installed in a whole organisation: calls then have to name a workspace."""
+    return bool(context.config.get("org"))
+
+
+def workspaces(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+    found = yield from every("auth.teams.list", "teams", {})
+    return Parts(sorted({team["id"] for team in found}))
+
+
+def listing(
+    method: str, records: str, params: Callable[[Context], Params]
+) -> Callable[[Checkpoint, Context], Reader]:
+    """Of each workspace that the token is for, one after the other."""
+
+    def of_workspace(team: str) -> Read:
+        def read(at: Checkpoint, context: Context) -> Reader:
+            cursor = at.get("page")
+            while True:
+                asked = {**params(context), "team_id": team}
+                got = yield from rows(method, records, asked, cursor)
+                if (cursor := got.cursor) is None:
+                    yield Page(got.rows, Checkpoint())
+                    return
+                yield Page(got.rows, Checkpoint(page=cursor))
+
+        return read
+
+    of_each = each_part(workspaces, of_workspace)
+    return lambda at, context: (of_each if is_org(context) else of_workspace(""))(at, context)
+
+
+# -- Channels -------------------------------------------------------------------------------------
+
+
+def kinds(context: Context) -> dict[str, Any]:
+    """Private channels are asked for only where that was granted: Slack refuses it all if not."""
+    private = "groups:read" in context.config.get("scopes", ())
+    return {"types": f"public_channel{',private_channel' if private else ''}"}
+
+
+def joined(former: Sequence[str]) -> Listing:
+    """The channels that the app was invited to: it may read no others.
+
+    Slack puts bots out of a channel that is archived; what was said there is still there. Of a
+    workspace that cannot be listed nothing is known: what was read of its channels stays.
+    """
+
+    def listed(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+        teams = [""]
+        if is_org(context):
+            teams = list((yield from workspaces(context)).present)
+        present: set[str] = set()
+        kept: set[str] = set()
+        for team in teams:
+            asked = {**kinds(context), "team_id": team}
+            try:
+                found = yield from every("conversations.list", "channels", asked)
+            except (NotAllowedError, ContractError):
+                if not team:
+                    raise
+                kept |= {UNLISTED, *former}
+                continue
+            present |= {row["id"] for row in found if row.get("is_member") is True}
+            kept |= {row["id"] for row in found if row.get("is_archived") is True}
+        return Parts(sorted(present), sorted(kept - present), hidden=True)
+
+    return listed
+
+
+def by_channel(read: Callable[[str], Read]) -> Callable[[Checkpoint, Context], Reader]:
+    """Channel by channel, each from where it was read to."""
+
+    def stream(at: Checkpoint, context: Context) -> Reader:
+        if "since" in at:
+            at = yield from _of_each(at, context)
+        elif "place" in at:
+            raise CheckpointExpiredError("channels are read by themselves now")
+        yield from each_part(joined(tuple(at.get("parts", ()))), read, prefix=_prefix)(at, context)
+
+    return stream
+
+
+def _of_each(
+    at: Checkpoint, context: Context
+) -> Generator[Request | tuple[Request, ...], Any, Checkpoint]:
+    """For each channel the checkpoint that stood for all: a window's, or one of before 2026-12."""
+    known = [one for one in at.get("channels", ()) if one]
+    if not known:
+        known = list((yield from joined(())(context)).present)
+    return Checkpoint(parts={one: {"since": at["since"]} for one in known})
+
+
+def _prefix(channel: str) -> str:
+    return f"{channel}/" if channel else ""
+
+
+def since_when(at: datetime) -> Checkpoint:
+    return Checkpoint(since=int(at.timestamp()))
+
+
+# -- What was said --------------------------------------------------------------------------------
+
+
+def history(channel: str, oldest: str, cursor: str | None) -> Rows:
+    params = {"channel": channel, "oldest": oldest}
+    return (yield from rows("conversations.history", "messages", params, cursor))
+
+
+def _oldest(since: int | None, back: timedelta) -> str:
+    return "" if since is None else f"{since - back.total_seconds():.6f}"
+
+
+def _shown(got: Got, context: Context) -> datetime | None:
+    return context.now - SHOWN if got.limited else None
+
+
+def messages_of(channel: str) -> Read:
+    def read(at: Checkpoint, context: Context) -> Reader:
+        begun = {**at, "started": at.get("started", int(context.now.timestamp()))}
+        oldest = _oldest(at.get("since"), LOOKBACK)
+        cursor = at.get("page")
+        while True:
+            got = yield from history(channel, oldest, cursor)
+            found = [{**row, "channel_id": channel} for row in got.rows]
+            shown = _shown(got, context)
+            if (cursor := got.cursor) is None:
+                yield Page(found, Checkpoint(since=begun["started"]), shown_from=shown)
+                return
+            yield Page(found, Checkpoint(begun, page=cursor), shown_from=shown)
+
+    return read
+
+
+def replies_of(channel: str) -> Read:
+    """Every thread that had a reply since then, whole.
+
+    History may come newest first or, with `oldest`, from there on: so what is done of a page is
+    noted thread by thread. A thread that cannot be read leaves the others read.
+    """
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        begun = _threads_begun(at, context)
+        since = float(_oldest(at.get("since"), LOOKBACK) or 0)
+        cursor, done = at.get("page"), list(at.get("done", ()))
+        failed: NotAllowedError | ContractError | None = None
+        while True:
+            here = {"page": cursor} if cursor else {}
+            got = yield from history(channel, begun["oldest"], cursor)
+            for parent in got.rows:
+                ts = parent["ts"]
+                if ts in done or not _has_replies(parent, since):
+                    continue
+                try:
+                    found = yield from _thread(channel, ts)
+                except (NotAllowedError, ContractError) as error:
+                    failed = error
+                    continue
+                done.append(ts)
+                yield Page(found, Checkpoint(begun, **here, done=list(done)))
+            shown = _shown(got, context)
+            cursor, done = got.cursor, []
+            if cursor is None:
+                break
+            yield Page((), Checkpoint(begun, page=cursor), shown_from=shown)
+        if failed is not None:
+            raise failed
+        ended = Checkpoint(since=begun["started"], wide=begun["wide"])
+        yield Page((), ended, shown_from=shown)
+
+    return read
+
+
+def _threads_begun(at: Checkpoint, context: Context) -> dict[str, Any]:
+    """What a read of a channel's threads keeps from its begin."""
+    if "started" in at:
+        return {name: at[name] for name in ("since", "started", "oldest", "wide") if name in at}
+    now = int(context.now.timestamp())
+    since, wide = at.get("since"), at.get("wide")
+    is_wide = wide is None or now - wide >= WIDE_EVERY.total_seconds()
+    begun = {
+        "started": now,
+        "oldest": _oldest(since, THREADS_BACK if is_wide else LOOKBACK),
+        "wide": now if is_wide else wide,
+    }
+    return begun if since is None else {**begun, "since": since}
+
+
+def _has_replies(parent: Record, since: float) -> bool:
+    if not parent.get("reply_count") or parent.get("thread_ts") != parent["ts"]:
+        return False
+    return float(parent.get("latest_reply") or parent["ts"]) >= since
+
+
+def _thread(channel: str, ts: str) -> Generator[Request, Response, list[Record]]:
+    """A thread's replies. Its parent is in each page's first row (from memory, 2026-11): wherever
+    it stands, it is left out."""
+    found = yield from every("conversations.replies", "messages", {"channel": channel, "ts": ts})
+    return [{**row, "channel_id": channel} for row in found if row["ts"] != ts]
+
+
+def members_of(channel: str) -> Read:
+    def read(at: Checkpoint, context: Context) -> Reader:
+        cursor = at.get("page")
+        while True:
+            params = {"channel": channel}
+            got = yield from rows("conversations.members", "members", params, cursor)
+            # Plain ids, no objects.
+            found = [{"channel_id": channel, "user_id": str(one)} for one in got.rows]
+            if (cursor := got.cursor) is None:
+                yield Page(found, Checkpoint())
+                return
+            yield Page(found, Checkpoint(page=cursor))
+
+    return read
+
+
+# -- One by one -----------------------------------------------------------------------------------
+
+
+def channels_again(keys: Sequence[str], context: Context) -> Reader:
+    """Of events that tell a channel by its id alone, or not all of it."""
+    found: list[Record] = []
+    gone: list[str] = []
+    for key in keys:
+        params = {"channel": key, "include_num_members": "true"}
+        response = yield ask("conversations.info", params)
+        if code_of(response) in GONE:
+            gone.append(key)
+        else:
+            found.append(response.json["channel"])
+    yield Page(found, Checkpoint(), deleted=gone)
+
+
+def replies_again(keys: Sequence[str], context: Context) -> Reader:
+    """Single replies: Slack answers a reply's time with it alone, or with its thread around it.
+
+    https://docs.slack.dev/reference/methods/conversations.replies (from memory, 2026-11)
+    """
+    found: list[Record] = []
+    gone: list[str] = []
+    for key in keys:
+        channel, _, ts = key.partition("/")
+        params = {"channel": channel, "ts": ts, "oldest": ts, "latest": ts, "inclusive": "true"}
+        response = yield ask("conversations.replies", {**params, "limit": PAGE})
+        if code_of(response) == "thread_not_found":
+            gone.append(key)
+        elif code := code_of(response):
+            raise not_shown(code)
+        else:
+            said = [row for row in response.json["messages"] if row["ts"] == ts]
+            found += [{**row, "channel_id": channel} for row in said]
+    yield Page(found, Checkpoint(), deleted=gone)
