@@ -13,20 +13,10 @@ from typing import Any, Never
 
 from starlette.responses import Response
 
-from sandbox._data import FIRM_ENDS, FIRM_STARTS
-from sandbox._oauth import OAuth
-from sandbox._vendor import (
-    Call,
-    Change,
-    Json,
-    Kind,
-    RefusedError,
-    Route,
-    Seed,
-    Trouble,
-    Vendor,
-    reply,
-)
+from sandbox.kernel.data import FIRM_ENDS, FIRM_STARTS
+from sandbox.kernel.oauth import Call, OAuth
+from sandbox.kernel.values import Change, Json, Kind, RefusedError, Seed, reply
+from sandbox.kernel.vendor import ErrorCase, Route, Vendor
 
 HOST = "api.openai.com"
 # When each was made, in epoch seconds, and by whom.
@@ -67,14 +57,14 @@ def model(call: Call) -> Response:
     for each in MODELS:
         if each[0] == call.params["model"]:
             return reply(_model(*each))
-    return trouble(Trouble(kind=Kind.NOT_FOUND), call)
+    return trouble(ErrorCase(kind=Kind.NOT_FOUND), call)
 
 
 def _model(name: str, created: int, owner: str) -> Json:
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
 
-def trouble(trouble: Trouble, call: Call) -> Response:
+def trouble(trouble: ErrorCase, call: Call) -> Response:
     status, kind, code, message = FORMS[trouble.kind]
     if trouble.kind is Kind.UNAUTHORIZED:
         if trouble.detail == "missing":

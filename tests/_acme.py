@@ -15,18 +15,19 @@ from uuid import UUID
 
 import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.responses import Response as Answered
+from starlette.responses import Response as AppResponse
 
 from connectors import Account, Connector, OAuth2, Request, Response, SyncType
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp
 from connectors.kernel.token_answers import Tokens
-from sandbox._app import build
-from sandbox._oauth import OAuth, Rotation
-from sandbox._serve import run
-from sandbox._vendor import Call, Kind, Trouble, Vendor, reply
-from sandbox._world import World
+from sandbox.kernel.app import build
+from sandbox.kernel.oauth import Call, OAuth, Rotation
+from sandbox.kernel.serve import run
+from sandbox.kernel.values import Kind, reply
+from sandbox.kernel.vendor import ErrorCase, Vendor
+from sandbox.kernel.world import World
 from storage.database import Database
 from storage.tokens import access_token
 from storage.vault import Vault
@@ -43,7 +44,7 @@ ROTATIONS = {
 STATUS = {Kind.RATE_LIMITED: 429, Kind.SERVER_ERROR: 500, Kind.UNAVAILABLE: 503}
 
 
-def _trouble(trouble: Trouble, call: Call) -> Answered:
+def _trouble(trouble: ErrorCase, call: Call) -> AppResponse:
     wait = {"retry-after": f"{trouble.retry_after:g}"} if trouble.retry_after else {}
     return reply({"error": "temporarily_unavailable"}, STATUS.get(trouble.kind, 400), wait)
 
@@ -68,7 +69,7 @@ class Acme:
         )
 
     def accepts(self, access_token: str) -> bool:
-        return self.world.desks["acme"].access(access_token) is not None
+        return self.world.servers["acme"].access(access_token) is not None
 
     def revoke(self, account_id: str = "a-1") -> None:
         self._control("/tokens", {"account": account_id, "op": "revoke"})
@@ -127,7 +128,7 @@ def acme(rules: Rules = "lasting", **oauth: Any) -> Iterator[Acme]:
         trouble=_trouble,
     )
     world = World([vendor], seed=1)
-    world.add_account(world.desks["acme"], size=0, account_id="a-2")
+    world.add_account(world.servers["acme"], size=0, account_id="a-2")
     with run(build(world)) as origin:
         yield Acme(origin, world)
 

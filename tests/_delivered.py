@@ -9,10 +9,11 @@ from typing import Any
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 
 import sandbox
-from sandbox._app import build
-from sandbox._serve import run
-from sandbox._vendor import Json, Vendor
-from sandbox._world import World
+from sandbox.kernel.app import build
+from sandbox.kernel.serve import run
+from sandbox.kernel.values import Json
+from sandbox.kernel.vendor import Vendor
+from sandbox.kernel.world import World
 from tests._receiver import PATIENCE, Receiver, receiving
 
 

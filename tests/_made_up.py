@@ -9,14 +9,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sandbox._oauth import OAuth
-from sandbox._vendor import Call, Change, Json, Route, Seed, Vendor, reply
-from sandbox._webhooks import (
-    Delivery,
-    Message,
-    Sender,
-    again_after,
-)
+from sandbox.kernel.oauth import Call, OAuth
+from sandbox.kernel.values import Change, Json, Seed, reply
+from sandbox.kernel.vendor import Route, Vendor
+from sandbox.kernel.webhooks import Delivery, Message, Sender, again_after
 from tests._delivered import Place
 from tests._receiver import PATIENCE, Answering, Received
 

@@ -85,9 +85,7 @@ async def test_a_named_budget_is_counted_on_its_own(redis_url: str) -> None:
 
 async def test_a_budget_that_its_connector_does_not_declare_is_refused_at_the_first_call() -> None:
     budget = Budget(None)
-    with pytest.raises(
-        ContractError, match=r"'serach'.*made_up, which has many, search, units"
-    ):
+    with pytest.raises(ContractError, match=r"'serach'.*made_up, which has many, search, units"):
         await budget.spend(CONNECTOR, "acme", Request.post("/search", budget="serach"))
     # What names none is bound by the unnamed limits, and free where there are none.
     await budget.spend(made_up(rate_limits=()), "acme", GET)

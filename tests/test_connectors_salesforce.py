@@ -140,7 +140,7 @@ def by_job(org: Org, monkeypatch: pytest.MonkeyPatch, *, part: int = 4) -> None:
     monkeypatch.setattr(soql, "PAGE", 2)
     monkeypatch.setattr(objects, "BY_PAGES", 1)
     monkeypatch.setattr(bulk, "PART", part)
-    monkeypatch.setattr("sandbox._salesforce_bulk.TAKES", 0.0)
+    monkeypatch.setattr("sandbox.salesforce.bulk.TAKES", 0.0)
 
 
 @pytest.mark.parametrize("stream", ["accounts", "opportunities", "users", "custom_objects"])

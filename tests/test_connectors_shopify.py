@@ -29,7 +29,7 @@ from connectors import (
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
 from connectors.shopify.errors import classify, verify_callback
 from connectors.shopify.reading import BY_PAGES, DEAREST, LOOKS, Rows
-from sandbox._shopify_auth import signed
+from sandbox.shopify.auth import signed
 from tests._conformance import Bench, Tried
 from tests._driving import NOW, drive, response
 

@@ -11,7 +11,8 @@ import pytest
 import sandbox
 from connectors import SignatureError, all_connectors, load
 from connectors.kernel.webhooks import Delivery, Event, VerificationKeys, Webhook
-from sandbox._vendor import Json, Vendor
+from sandbox.kernel.values import Json
+from sandbox.kernel.vendor import Vendor
 from tests._delivered import Place, sandboxed
 from tests._receiver import Received
 

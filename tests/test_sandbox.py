@@ -15,11 +15,12 @@ import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
 
 import sandbox
-from sandbox._app import build
-from sandbox._oauth import OAuth, Rotation
-from sandbox._serve import run
-from sandbox._vendor import Call, Change, Json, Limit, Route, Seed, Trouble, Vendor, reply
-from sandbox._world import World
+from sandbox.kernel.app import build
+from sandbox.kernel.oauth import Call, OAuth, Rotation
+from sandbox.kernel.serve import run
+from sandbox.kernel.values import Change, Json, Seed, reply
+from sandbox.kernel.vendor import ErrorCase, Limit, Route, Vendor
+from sandbox.kernel.world import World
 
 BACK = "http://127.0.0.1:9/back?tenant=acme"
 STATUS = {
@@ -61,7 +62,7 @@ def _apply(state: dict[str, Json], change: Change) -> str:
     return id_
 
 
-def _trouble(wrong: Trouble, call: Call) -> Any:
+def _trouble(wrong: ErrorCase, call: Call) -> Any:
     return reply({"kind": wrong.kind, "detail": wrong.detail}, STATUS[wrong.kind])
 
 

@@ -14,9 +14,9 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
-from sandbox._vendor import Json
-from sandbox._webhooks import Answered, Delivery
 from sandbox.gmail import vendor
+from sandbox.kernel.values import Json
+from sandbox.kernel.webhooks import AppResponse, Delivery
 from tests._delivered import Place, sandboxed
 from tests._receiver import OK, Answering, Received
 
@@ -269,6 +269,6 @@ def test_a_retry_is_the_same_message_with_growing_gaps_until_a_week_is_over(box:
     assert sender
     made_at = datetime.now(UTC)
     new = [Delivery(notices=(), made_at=made_at, now=made_at, attempt=n) for n in range(1, 20)]
-    waits = [sender.retry(delivery, Answered(status=503)) for delivery in new]
+    waits = [sender.retry(delivery, AppResponse(status=503)) for delivery in new]
     assert waits[:4] == [10, 20, 40, 80]
     assert waits[-1] == 600

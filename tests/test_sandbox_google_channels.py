@@ -9,7 +9,7 @@ from typing import Any
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
 
-from sandbox._vendor import Json
+from sandbox.kernel.values import Json
 from tests._delivered import Place, sandboxed
 from tests._google_account import escaped, refusal
 from tests._receiver import Answering, Received

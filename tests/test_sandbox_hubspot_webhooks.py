@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from sandbox._vendor import Json
-from sandbox._webhooks import Answered, Delivery
 from sandbox.hubspot import vendor
+from sandbox.kernel.values import Json
+from sandbox.kernel.webhooks import AppResponse, Delivery
 from tests._delivered import Place, sandboxed
 from tests._receiver import OK, Answering, Received
 
 SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
 CONTACTS = "/api.hubapi.com/crm/objects/2026-03/contacts"
 DOWN = Answering(500)
-NOWHERE = Answered()
+NOWHERE = AppResponse()
 
 
 def signature_v3(secret: str, method: str, url: str, body: bytes, timestamp: str) -> str:
@@ -320,7 +320,7 @@ def test_any_2xx_within_five_seconds_acknowledges() -> None:
 
 def _takes(status: int) -> bool:
     assert vendor.webhook
-    return vendor.webhook.acknowledges(Answered(status=status))
+    return vendor.webhook.acknowledges(AppResponse(status=status))
 
 
 def _attempt(number: int) -> Delivery:

@@ -8,12 +8,14 @@ import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
 from starlette.responses import Response
 
-from sandbox._app import build
 from sandbox._microsoft import GRAPH
-from sandbox._microsoft_odata import Feed, condition, delta, listing
-from sandbox._serve import run
-from sandbox._vendor import Call, Json, Route
-from sandbox._world import World
+from sandbox._microsoft.odata import Feed, condition, delta, listing
+from sandbox.kernel.app import build
+from sandbox.kernel.oauth import Call
+from sandbox.kernel.serve import run
+from sandbox.kernel.values import Json
+from sandbox.kernel.vendor import Route
+from sandbox.kernel.world import World
 from sandbox.onedrive import vendor
 from tests._graph import Person, problem
 

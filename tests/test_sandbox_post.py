@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sandbox._post import Post
-from sandbox._webhooks import Answered, Asking, Message
+from sandbox.kernel.sender import HttpSender
+from sandbox.kernel.webhooks import AppResponse, CallbackFlow, Message
 from tests._waiting import until
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -53,8 +53,8 @@ async def answering(raw: bytes, *, close: bool = False) -> AsyncIterator[Server]
 
 
 @asynccontextmanager
-async def posting() -> AsyncIterator[Callable[[Message], Awaitable[Answered]]]:
-    post = Post()
+async def posting() -> AsyncIterator[Callable[[Message], Awaitable[AppResponse]]]:
+    post = HttpSender()
     try:
         yield lambda message: post.call(message, 60.0)
     finally:
@@ -111,7 +111,7 @@ async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
 )
 async def test_an_answer_that_is_none_is_a_failure(raw: bytes) -> None:
     async with answering(raw, close=True) as server, posting() as call:
-        assert await call(Message(url=server.url)) == Answered(failure="connection")
+        assert await call(Message(url=server.url)) == AppResponse(failure="connection")
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ async def test_an_answer_that_is_none_is_a_failure(raw: bytes) -> None:
 )
 async def test_what_cannot_be_said_in_http_is_not_sent(message: Message) -> None:
     async with posting() as call:
-        assert await call(message) == Answered(failure="message")
+        assert await call(message) == AppResponse(failure="message")
 
 
 async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     raw = HEAD + b"content-length: 2\r\n\r\nok"
-    post = Post()
+    post = HttpSender()
 
     def is_closed() -> bool:
         return all(line.reader.at_eof() for lines in post._idle.values() for line in lines)
@@ -144,13 +144,13 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
 
 
 async def test_a_generator_is_sent_what_its_calls_were_answered() -> None:
-    def asking(url: str) -> Asking[list[int]]:
+    def asking(url: str) -> CallbackFlow[list[int]]:
         first = yield Message(url=url)
         second = yield Message(url="http://127.0.0.1:9/")
         return [first.status, second.status]
 
     async with answering(HEAD + b"content-length: 0\r\n\r\n") as server:
-        post = Post()
+        post = HttpSender()
         assert await post.answer(asking(server.url)) == [200, 0]
         post.close()
         await asyncio.sleep(0)

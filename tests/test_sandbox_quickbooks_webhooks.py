@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from sandbox._vendor import Json
-from sandbox._webhooks import Answered, Delivery
+from sandbox.kernel.values import Json
+from sandbox.kernel.webhooks import AppResponse, Delivery
 from sandbox.quickbooks import vendor
 from tests._delivered import Place, sandboxed
 from tests._receiver import OK, Answering, Received
@@ -203,7 +203,7 @@ def test_retries_come_sooner_then_later_and_then_every_six_hours() -> None:
     assert sender
     now = datetime.now(UTC)
     new = (Delivery(notices=(), made_at=now, now=now, attempt=n) for n in range(1, 1000))
-    waits = [sender.retry(delivery, Answered()) for delivery in islice(new, 12)]
+    waits = [sender.retry(delivery, AppResponse()) for delivery in islice(new, 12)]
     hour = 3600
     assert waits[:8] == [10, 20, 30, 300, 1200, 2 * hour, 4 * hour, 6 * hour]
     assert set(waits[8:]) == {6 * hour}

@@ -9,11 +9,12 @@ import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
 import pytest
 from starlette.responses import Response
 
-from sandbox._vendor import Answer, Call, Json, Route, reply
-from sandbox._webhooks import (
-    Address,
-    Answered,
-    Asking,
+from sandbox.kernel.oauth import Call
+from sandbox.kernel.values import Address, Answer, Json, reply
+from sandbox.kernel.vendor import Route
+from sandbox.kernel.webhooks import (
+    AppResponse,
+    CallbackFlow,
     Delivery,
     Event,
     Message,
@@ -29,7 +30,7 @@ from tests._receiver import Answering, Received
 LASTS = 3600.0
 
 
-def _watch(call: Call) -> Asking[Response]:
+def _watch(call: Call) -> CallbackFlow[Response]:
     """Asks the address while the call is open, and only then makes the watch."""
     body: Json = call.json()
     asked = Message(url=f"{body['address']}?prove=me%20now")
@@ -46,7 +47,7 @@ def _watch(call: Call) -> Asking[Response]:
         grant=call.grant,
         expires_at=ends,
     )
-    call.desk.watches.add(watch)
+    call.server.watches.add(watch)
     call.outbox.tell(call.account.id, {"watch": watch.id, "state": "sync"})
     warning = {"watch": watch.id, "state": "ends soon"}
     call.outbox.tell(call.account.id, warning, at=call.clock.now() + timedelta(seconds=LASTS - 600))
@@ -54,7 +55,7 @@ def _watch(call: Call) -> Asking[Response]:
 
 
 def _unwatch(call: Call) -> Response:
-    gone = call.desk.watches.remove(call.params["id"])
+    gone = call.server.watches.remove(call.params["id"])
     return Response(status_code=204 if gone else 404)
 
 
@@ -89,7 +90,7 @@ def _together(notice: Notice) -> str:
     return notice.address.url if notice.address.about["soap"] else notice.address.id
 
 
-def _took(answered: Answered) -> bool:
+def _took(answered: AppResponse) -> bool:
     soap = "xml" in answered.headers.get("content-type", "")
     return answered.status == 200 and (not soap or b"<Ack>true</Ack>" in answered.body)
 

@@ -8,13 +8,8 @@ from threading import Event
 
 import pytest
 
-from sandbox._vendor import Json, RefusedError
-from sandbox._webhooks import (
-    Address,
-    Asking,
-    Delivery,
-    Message,
-)
+from sandbox.kernel.values import Address, Json, RefusedError
+from sandbox.kernel.webhooks import CallbackFlow, Delivery, Message
 from tests._delivered import Place, placed
 from tests._made_up import (
     DOWN,
@@ -377,7 +372,7 @@ def test_two_thousand_deliveries_to_one_address_arrive_once_each(place: Place) -
 
 
 def test_an_app_address_is_proven_before_the_control_takes_it() -> None:
-    def handshake(address: Address) -> Asking[None]:
+    def handshake(address: Address) -> CallbackFlow[None]:
         answered = yield Message(url=f"{address.url}?challenge=42", method="GET")
         if answered.body != b"42":
             raise RefusedError("the address does not answer the challenge", status=400)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox._vendor import Json
+from sandbox.kernel.values import Json
 from tests._delivered import Place, placed
 from tests._made_up import DOWN, VENDOR, add, ids, is_signed, told
 from tests._receiver import OK, Answering

@@ -16,8 +16,9 @@ from connectors.shopify.watches import DELETE
 from deployments.runtime import Runtime, opened
 from flows._applying import read, store, take
 from flows.watches import station
-from sandbox._shopify_events import retry
-from sandbox._webhooks import Address, Answered, Delivery, Event, Notice
+from sandbox.kernel.values import Address
+from sandbox.kernel.webhooks import AppResponse, Delivery, Event, Notice
+from sandbox.shopify.events import retry
 from settings import read as read_settings
 from storage import (
     changes,
@@ -163,7 +164,7 @@ def test_a_delivery_that_fails_a_ninth_time_ends_its_subscription() -> None:
     notice = Notice(event=event, address=address)
     now = datetime.now(UTC)
     waits = [
-        retry(Delivery(notices=(notice,), made_at=now, now=now, attempt=attempt), Answered())
+        retry(Delivery(notices=(notice,), made_at=now, now=now, attempt=attempt), AppResponse())
         for attempt in range(1, 10)
     ]
     assert None not in waits[:8]

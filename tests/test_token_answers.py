@@ -15,7 +15,7 @@ import pytest
 from connectors import Account, Connector, OAuth2, all_connectors
 from connectors import load as connector_named
 from connectors.kernel.token_answers import Tokens, read_tokens
-from sandbox._oauth import Issue
+from sandbox.kernel.oauth import Issue
 from storage.database import Database
 from tests._acme import acme
 from tests._driving import response

@@ -13,11 +13,11 @@ from typing import get_args
 from uuid import UUID
 
 import pytest
-from starlette.responses import Response as Answered
+from starlette.responses import Response as AppResponse
 
 from connectors import BrokenConnectionError
-from sandbox._oauth import Refusal
-from sandbox._vendor import Call, reply
+from sandbox.kernel.oauth import Call, Refusal
+from sandbox.kernel.values import reply
 from storage.database import Database
 from storage.lapsing import lapsing
 from tests._acme import (
@@ -122,7 +122,7 @@ class Life:
         held = await self.ours.held()
         assert held["access_token"] == token
         assert self.vendor.accepts(token)
-        desk = self.vendor.world.desks["acme"]
+        desk = self.vendor.world.servers["acme"]
         assert desk.refresh(held["refresh_token"]) is not None
         live = {name for name in desk.refresh_tokens if desk.refresh(name) is not None}
         if self.caller.rules == "single-use":
@@ -178,7 +178,7 @@ async def test_a_vendor_that_says_to_wait_is_waited_for(ours: Ours) -> None:
 
 
 async def test_a_refusal_with_status_403_is_one(ours: Ours) -> None:
-    def refuse(refusal: Refusal, call: Call) -> Answered:
+    def refuse(refusal: Refusal, call: Call) -> AppResponse:
         return reply({"error": refusal.error}, 403)
 
     with acme(refuse=refuse) as vendor:
@@ -190,8 +190,8 @@ async def test_a_refusal_with_status_403_is_one(ours: Ours) -> None:
 
 
 async def test_a_status_403_that_does_not_say_why_breaks_nothing(ours: Ours) -> None:
-    def refuse(refusal: Refusal, call: Call) -> Answered:
-        return Answered("<html>blocked</html>", 403, media_type="text/html")
+    def refuse(refusal: Refusal, call: Call) -> AppResponse:
+        return AppResponse("<html>blocked</html>", 403, media_type="text/html")
 
     with acme(refuse=refuse) as vendor:
         caller = await ours.caller(vendor)

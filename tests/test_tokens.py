@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import psycopg
 import pytest
-from starlette.responses import Response as Answered
+from starlette.responses import Response as AppResponse
 
 from connectors import (
     Account,
@@ -22,8 +22,8 @@ from connectors import (
     ProviderUnavailableError,
     RateLimitedError,
 )
-from sandbox._oauth import Refusal
-from sandbox._vendor import Call, reply
+from sandbox.kernel.oauth import Call, Refusal
+from sandbox.kernel.values import reply
 from storage import NotFoundError, tenants
 from storage.database import Database
 from storage.tenant_settings import tokens_key
@@ -208,7 +208,7 @@ async def test_a_refused_refresh_token_pauses_every_connection_of_the_grant(ours
 
 
 async def test_an_error_with_status_200_is_an_error(ours: Ours) -> None:
-    def refuse(refusal: Refusal, call: Call) -> Answered:
+    def refuse(refusal: Refusal, call: Call) -> AppResponse:
         return reply({"ok": False, "error": refusal.error}, 200)
 
     with acme(refuse=refuse) as vendor:
@@ -251,7 +251,7 @@ async def test_a_vendor_that_cannot_now_leaves_the_grant_as_it_is(
 
 
 async def test_an_app_that_the_vendor_refuses_is_the_operators_to_mend(ours: Ours) -> None:
-    def refuse(refusal: Refusal, call: Call) -> Answered:
+    def refuse(refusal: Refusal, call: Call) -> AppResponse:
         return reply({"error": "invalid_client"}, 401)
 
     with acme(refuse=refuse) as vendor:
@@ -413,7 +413,7 @@ async def test_no_secret_is_in_an_error_a_log_row_or_a_repr(
     caplog.set_level(logging.DEBUG)
     logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
 
-    def echo(refusal: Refusal, call: Call) -> Answered:
+    def echo(refusal: Refusal, call: Call) -> AppResponse:
         # A vendor that quotes what it was sent.
         body = call.body.decode()
         return reply({"error": "invalid_grant", "error_description": body, "status": body}, 400)

@@ -39,7 +39,7 @@ from connectors.kernel.statuses import error_by_status
 from connectors.shopify.watches import TOPICS
 from tests._conformance import Bench
 from tests._driving import NOW, drive, held, response
-from tests._vendor import Answer as Answered
+from tests._vendor import Answer as AppResponse
 from tests.reports._line import line
 
 SHOPIFY = load("shopify")
@@ -355,8 +355,8 @@ async def test_a_throttled_query_is_asked_again_when_the_bucket_holds_enough() -
         "extensions": {"cost": {"requestedQueryCost": 452, "throttleStatus": status}},
     }
     found = {"nodes": [row("Location", 1)], "pageInfo": {"hasNextPage": False, "endCursor": "1"}}
-    good = Answered(body={"data": {"locations": found}})
-    async with line(SHOPIFY, SHOP, Answered(body=throttled), good) as spoken:
+    good = AppResponse(body={"data": {"locations": found}})
+    async with line(SHOPIFY, SHOP, AppResponse(body=throttled), good) as spoken:
         started = spoken.clock.now()
         assert held(LOCATIONS, await spoken.read(LOCATIONS)).keys() == {"1"}
     assert spoken.clock.now() - started >= timedelta(seconds=4)
@@ -388,8 +388,8 @@ async def test_a_gateway_without_words_is_tried_again() -> None:
     """Shopify/cli#5247 (2025-01): 502 with nothing to read, now and then. Right: it is asked
     again."""
     found = {"nodes": [row("Location", 1)], "pageInfo": {"hasNextPage": False, "endCursor": "1"}}
-    bad = Answered(502, raw=b"", headers={"content-type": "text/html"})
-    async with line(SHOPIFY, SHOP, bad, Answered(body={"data": {"locations": found}})) as spoken:
+    bad = AppResponse(502, raw=b"", headers={"content-type": "text/html"})
+    async with line(SHOPIFY, SHOP, bad, AppResponse(body={"data": {"locations": found}})) as spoken:
         assert held(LOCATIONS, await spoken.read(LOCATIONS)).keys() == {"1"}
 
 
@@ -411,7 +411,7 @@ async def test_a_refresh_that_ends_in_a_gateways_error_does_not_end_the_consent(
     Shopify had rotated the token; the connection was lost for good. Right: it is unknown, not
     over: it is tried again later, with the token that is still good."""
     with_answers = OAuthApp("id", "secret", "https://atom.test/back", answers={"shop": SHOP})
-    async with line(SHOPIFY, SHOP, Answered(520, raw=b"<html>")) as spoken:
+    async with line(SHOPIFY, SHOP, AppResponse(520, raw=b"<html>")) as spoken:
         with pytest.raises(ProviderUnavailableError):
             await refresh(
                 SHOPIFY, with_answers, refresh_token="r-1", account_id=SHOP,

@@ -21,7 +21,7 @@ from connectors import (
 )
 from tests._conformance import Bench
 from tests._driving import NOW, Answer, drive, held, response
-from tests._vendor import Answer as Answered
+from tests._vendor import Answer as AppResponse
 from tests.reports._line import line
 
 SLACK = load("slack")
@@ -175,10 +175,10 @@ async def test_a_connection_that_is_reset_in_a_thread_does_not_end_the_read() ->
     export ended. Right: the call is made again."""
     talk = thread(2 * DAY, DAY)
     answers = [
-        Answered(body={"ok": True, "channels": [{"id": "C1", "is_member": True}]}),
-        Answered(body={"ok": True, "messages": talk[:1]}),
-        Answered(body={"ok": True}, cut=True),
-        Answered(body={"ok": True, "messages": talk}),
+        AppResponse(body={"ok": True, "channels": [{"id": "C1", "is_member": True}]}),
+        AppResponse(body={"ok": True, "messages": talk[:1]}),
+        AppResponse(body={"ok": True}, cut=True),
+        AppResponse(body={"ok": True, "messages": talk}),
     ]
     async with line(SLACK, "T1", *answers) as spoken:
         pages = await spoken.read(REPLIES)
@@ -457,8 +457,8 @@ async def test_a_token_that_has_expired_is_renewed_and_the_call_made_again() -> 
     """slackapi/bolt-js#1968 (2023-10): with token rotation on, calls answered token_expired, with
     HTTP 200, and nothing renewed it. Right: the token is renewed once, and the read goes on."""
     good = {"ok": True, "members": [{"id": "U1"}]}
-    refused = Answered(body={"ok": False, "error": "token_expired"})
-    async with line(SLACK, "T1", refused, Answered(body=good)) as spoken:
+    refused = AppResponse(body={"ok": False, "error": "token_expired"})
+    async with line(SLACK, "T1", refused, AppResponse(body=good)) as spoken:
         pages = await spoken.read(USERS)
     assert held(USERS, pages).keys() == {"U1"}
     assert len(spoken.renewed) == 1
@@ -467,8 +467,8 @@ async def test_a_token_that_has_expired_is_renewed_and_the_call_made_again() -> 
 async def test_a_limit_is_waited_for_as_long_as_slack_says() -> None:
     """airbytehq/airbyte#2376 (2021-03): a connector waited by a rule of its own, and failed after
     hours; Retry-After said how long. Right: it waits that long, and the read goes on."""
-    limited = Answered(429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "30"})
-    good = Answered(body={"ok": True, "members": [{"id": "U1"}]})
+    limited = AppResponse(429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "30"})
+    good = AppResponse(body={"ok": True, "members": [{"id": "U1"}]})
     async with line(SLACK, "T1", limited, good) as spoken:
         started = spoken.clock.now()
         assert held(USERS, await spoken.read(USERS))
@@ -478,10 +478,10 @@ async def test_a_limit_is_waited_for_as_long_as_slack_says() -> None:
 async def test_a_limit_that_is_told_in_plain_text_is_one() -> None:
     """slackhq/slack-api-docs#69 (2016-11): under load Slack answers with a sentence in place of
     JSON, and programs fell over it. Right: it is waited for, and the read goes on."""
-    limited = Answered(429, raw=b"You are sending too many requests.", headers={
+    limited = AppResponse(429, raw=b"You are sending too many requests.", headers={
         "content-type": "text/plain", "retry-after": "5"
     })  # fmt: skip
-    good = Answered(body={"ok": True, "members": [{"id": "U1"}]})
+    good = AppResponse(body={"ok": True, "members": [{"id": "U1"}]})
     async with line(SLACK, "T1", limited, good) as spoken:
         assert held(USERS, await spoken.read(USERS)).keys() == {"U1"}
 
@@ -489,8 +489,8 @@ async def test_a_limit_that_is_told_in_plain_text_is_one() -> None:
 async def test_an_internal_error_of_slacks_is_tried_again() -> None:
     """slackapi/python-slack-sdk#1403 (2023-09): conversations.list answered internal_error, with
     HTTP 200, in the middle of a run, which ended there. Right: it is asked again."""
-    bad = Answered(body={"ok": False, "error": "internal_error"})
-    good = Answered(body={"ok": True, "channels": [{"id": "C1"}]})
+    bad = AppResponse(body={"ok": False, "error": "internal_error"})
+    good = AppResponse(body={"ok": True, "channels": [{"id": "C1"}]})
     async with line(SLACK, "T1", bad, good) as spoken:
         assert held(CHANNELS, await spoken.read(CHANNELS)).keys() == {"C1"}
 
