@@ -12,7 +12,8 @@ from uuid import UUID
 
 from benchmarks.vendor.benchmark import connector
 from connectors import Connector
-from deployments.tiers import EPOCH, SYNC_INTERVALS, PollPlan, PollPolicy, shards_of
+from deployments.tiers import EPOCH, PollPlan, PollPolicy, shards_of
+from settings.intervals import SYNC_INTERVALS
 from storage.models import Tier
 
 MINUTE, WEEK = timedelta(minutes=1), timedelta(weeks=1)

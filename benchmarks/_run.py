@@ -19,8 +19,8 @@ from benchmarks._process import BenchmarkError, Process
 from benchmarks._vendor import INTEGRATION, PATH, STREAM, register
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
-from deployments import _postgres, local
 from flows._reading import BATCH_RECORDS
+from servers import local, postgresql
 from settings import Settings, read, variables_of
 from storage import grants, tenants
 from storage.migrate import migrate
@@ -177,7 +177,7 @@ def servers(say: Say) -> Iterator[Bench]:
 def pids(home: Path) -> dict[str, int]:
     """The servers that a supervisor of this home has started, by name."""
     processes = json.loads((home / "services.json").read_text())["processes"]
-    postmaster = _postgres.locate(home).data / "postmaster.pid"
+    postmaster = postgresql.locate(home).data / "postmaster.pid"
     return {
         "postgresql": int(postmaster.read_text().split()[0]),
         **{name: process["pid"] for name, process in processes.items()},

@@ -21,10 +21,10 @@ from rich.console import Console
 
 from benchmarks import _machine
 from benchmarks._process import Answer, Process
-from deployments import local
+from servers import local
 from settings import read
 from storage.database import Database
-from storage.measures import measure
+from storage.metrics import measure
 from storage.migrate import migrate
 
 INTEGRATIONS = [f"integration-{number}" for number in range(1, 21)]

@@ -21,7 +21,7 @@ from benchmarks._run import Bench, Scenario, flow_of, pages, servers
 from benchmarks._vendor import INTEGRATION, STREAM
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
-from deployments import local
+from servers import local
 from settings import Settings
 from storage import grants, tenants
 from storage.vault import Vault

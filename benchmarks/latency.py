@@ -25,10 +25,10 @@ import sandbox
 from benchmarks import _machine
 from connectors import Account, load
 from connectors.kernel.token_answers import Tokens
-from deployments import local
 from deployments.triggers import each_ended
-from deployments.webhooks import address_of
+from servers import local
 from settings import Settings, untouched
+from settings.webhooks import address_of
 from storage import grants, tenants
 from storage.database import Database
 from storage.migrate import migrate

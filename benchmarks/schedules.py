@@ -26,10 +26,10 @@ from benchmarks._month import Month, month
 from benchmarks._report import Verdict
 from benchmarks._run import Say, pids
 from connectors import load
-from deployments import local
-from deployments._prefect import connected, standing
-from deployments._wanted import TIERS
+from deployments.desired import TIERS
+from deployments.prefect_api import connected, standing
 from deployments.reconcile import reconcile
+from servers import local
 from settings import Settings, read
 from storage.migrate import migrate
 

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks import _machine
 from benchmarks._process import Process, obey
-from deployments import local
+from servers import local
 from settings import Settings, read
 from storage.migrate import migrate
 

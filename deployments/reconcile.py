@@ -13,11 +13,12 @@ from pathlib import Path
 from prefect.client.orchestration import PrefectClient
 
 from connectors import load
-from deployments import _prefect, static
-from deployments._plan import Plan, carry_out, planned
-from deployments._wanted import MANAGED, TIERS, Deployment, Scheduled, shard_slug, tier_name
-from deployments.tiers import EPOCH, PollPolicy, in_words, shards_of
+from deployments import prefect_api, prefect_yaml
+from deployments.desired import MANAGED, TIERS, Deployment, Scheduled, shard_slug, tier_name
+from deployments.plan import Plan, carry_out, planned
+from deployments.tiers import EPOCH, PollPolicy, shards_of
 from settings import Settings
+from settings.intervals import in_words
 from storage import schedules
 from storage.database import Database
 from storage.schedules import Group
@@ -40,7 +41,7 @@ async def reconcile(
     `show` gets the plan before we carry it out. None if another process was at it for all of
     `patience` seconds. A stop half-way leaves whole deployments, and the next run does the rest.
     """
-    async with _prefect.connected(settings) as client:
+    async with prefect_api.connected(settings) as client:
         while True:
             async with schedules.alone(database) as alone:
                 if alone:
@@ -66,9 +67,9 @@ async def _reconcile(
     found = await schedules.groups(database)
     # Reading a flow's signature from its source takes a while.
     tiers, problems = await asyncio.to_thread(tier_deployments, settings, found)
-    declared = await asyncio.to_thread(static.declared) if whole else []
+    declared = await asyncio.to_thread(prefect_yaml.declared) if whole else []
     wanted = [*declared, *tiers]
-    there = await _prefect.standing(client, {TIERS, *(each.flow for each in wanted)})
+    there = await prefect_api.standing(client, {TIERS, *(each.flow for each in wanted)})
     plan = planned(wanted, there.deployments, problems)
     show(plan)
     if not dry_run:
@@ -105,8 +106,8 @@ def tier_deployment(policy: PollPolicy, group: Group) -> Deployment:
         tags=frozenset({MANAGED, f"integration:{group.integration}", f"tier:{group.tier}"}),
         version=version(),
         parameters={"integration": group.integration, "tier": str(group.tier)},
-        job_variables=static.job_variables(),
-        parameter_schema=static.parameter_schema(ENTRYPOINT),
+        job_variables=prefect_yaml.job_variables(),
+        parameter_schema=prefect_yaml.parameter_schema(ENTRYPOINT),
         schedules=tuple(
             Scheduled(
                 slug=shard_slug(shard),

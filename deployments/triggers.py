@@ -8,12 +8,10 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from connectors import load
-from deployments._errors import PrefectUnavailableError as PrefectUnavailableError
-from deployments._prefect import connected
-from deployments.local import ready
+from deployments.errors import PrefectUnavailableError as PrefectUnavailableError
+from deployments.prefect_api import connected
 from settings import Settings
-from storage import audits, connections
+from storage import connections
 
 MANUAL_SYNC = "sync/manual"
 DRAIN = "drain-events/webhooks"
@@ -115,50 +113,3 @@ async def each_ended(
                 yield run
         if waiting:
             await asyncio.sleep(every)
-
-
-async def sync_now(
-    settings: Settings,
-    tenant: str,
-    integration: str,
-    *,
-    account: str | None,
-    streams: Sequence[str] | None,
-    full: bool,
-    audit: bool = False,
-) -> FlowRun:
-    """Sync a tenant's connection, and follow the run to its end."""
-    connector = load(integration)
-    for name in streams or ():
-        connector.stream(name)  # before anything runs
-    async with ready(settings) as database:
-        connection = await connections.find(database, tenant, integration, account)
-    trigger = "audit" if audit else "manual"
-    async with connected(settings) as client:
-        run = await start_sync(
-            client, connection, trigger=trigger, streams=streams, full=full, audit=audit
-        )
-        async for ended in each_ended(client, [run.id]):
-            run = ended
-    return run
-
-
-async def audit_now(
-    settings: Settings,
-    tenant: str,
-    integration: str,
-    *,
-    account: str | None,
-    streams: Sequence[str] | None,
-) -> tuple[FlowRun, list[audits.Result]]:
-    """Check a tenant's connection against what the vendor lists: the run, and what it found."""
-    async with ready(settings) as database:
-        connection = await connections.find(database, tenant, integration, account)
-        async with database.transaction(connection.tenant_id) as session:
-            before = await audits.latest(session, connection.id)
-        run = await sync_now(
-            settings, tenant, integration, account=account, streams=streams, full=False, audit=True
-        )
-        async with database.transaction(connection.tenant_id) as session:
-            after = await audits.latest(session, connection.id)
-    return run, [one for name, one in after.items() if one != before.get(name)]

@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from accounts.runtime import Runtime
 from connectors import (
     BrokenConnectionError,
     Checkpoint,
@@ -29,7 +30,6 @@ from connectors import (
     load,
 )
 from connectors.kernel.client import Client
-from deployments.runtime import Runtime
 from flows._clients import client_of
 from flows._duties import Later, Weighed, weigh
 from flows._hints import RETRY_AFTER

@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from accounts.runtime import Runtime
 from connectors import Context, load
 from connectors.kernel.client import Client, Transport
-from deployments.runtime import Runtime
 from storage import connections
 
 TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed

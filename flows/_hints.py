@@ -13,8 +13,8 @@ from datetime import timedelta
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from accounts.runtime import Runtime
 from connectors import Checkpoint, ConnectorError, Stream, load
-from deployments.runtime import Runtime
 from flows._batches import Batch
 from flows._clients import client_of
 from flows._reading import Reading

@@ -14,6 +14,7 @@ import psycopg
 from prefect import get_run_logger
 from sqlalchemy.exc import DBAPIError
 
+from accounts.runtime import Runtime
 from connectors import (
     BrokenConnectionError,
     ConnectorError,
@@ -24,7 +25,6 @@ from connectors import (
     load,
 )
 from connectors.kernel.client import Transport
-from deployments.runtime import Runtime
 from flows._clients import client_of
 from flows._storing import LEASE_TTL
 from settings import SettingsError

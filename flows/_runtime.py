@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from deployments.runtime import Runtime, opened
+from accounts.runtime import Runtime, opened
 from flows import _run_log
 from settings import Settings, read
 

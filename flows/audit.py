@@ -12,8 +12,8 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from accounts.runtime import Runtime
 from connectors import all_connectors
-from deployments.runtime import Runtime
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._runtime import runtime

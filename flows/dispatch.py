@@ -15,8 +15,8 @@ from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from accounts.runtime import Runtime
 from connectors import load
-from deployments.runtime import Runtime
 from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
 from flows._dispatched import FAILED, FRESH, LEASED, RELEASED, SYNCED, Outcome, publish, summary

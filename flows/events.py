@@ -17,8 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from accounts.runtime import Runtime
 from connectors import ConnectorError
-from deployments.runtime import Runtime
 from flows import _applying
 from flows._applying import Work
 from flows._hints import AT_ONCE, HintSummary, read_dirty_streams

@@ -16,6 +16,9 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from accounts import tokens
+from accounts.expiring_grants import Lapsing, lapsing
+from accounts.runtime import Runtime
 from connectors import (
     BrokenConnectionError,
     ConnectorError,
@@ -23,11 +26,9 @@ from connectors import (
     RetryableError,
     all_connectors,
 )
-from deployments.runtime import Runtime
 from flows._runtime import runtime
 from settings import SettingsError
-from storage import StorageError, runs, tokens
-from storage.lapsing import Lapsing, lapsing
+from storage import StorageError, runs
 from storage.vault import VaultError
 
 AT_ONCE = 4

@@ -9,9 +9,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from accounts.runtime import Runtime
 from deployments.mail import MailError, MailServer, RefusedMailError, Session
-from deployments.runtime import Runtime
-from flows._letter import letter
+from flows._reconnect_email import letter
 from flows._runtime import runtime
 from settings import Settings, SettingsError
 from storage import StorageError, notices, runs

@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from deployments.catching_up import catch_up
+from deployments.catchup import catch_up
 from deployments.reconcile import reconcile as make
 from deployments.triggers import PrefectUnavailableError
 from flows._runtime import runtime

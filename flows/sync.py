@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
+from accounts.runtime import Runtime
 from connectors import ConnectorError, RetryableError, Stream, load
-from deployments.runtime import Runtime
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish

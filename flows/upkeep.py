@@ -12,14 +12,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
-from deployments import promises
-from deployments.leftovers import Lives, crash_dead, forget_missed, heard_of
-from deployments.runtime import Runtime
+from accounts.runtime import Runtime
+from deployments import freshness_targets
+from deployments.stale_runs import Lives, crash_dead, forget_missed, heard_of
 from flows._dispatched import spoken
 from flows._runtime import runtime
-from storage import Tier, breakers, drains, failing, freshness, locks, pruning, runs
+from storage import Tier, breakers, drains, failures, freshness, locks, pruning, runs
 from storage.due import Scope
-from storage.failing import Failing
+from storage.failures import Failing
 from storage.freshness import Promise
 
 FRESHNESS, FAILING = "freshness", "failing"
@@ -77,7 +77,7 @@ async def _forget_missed(shared: Runtime) -> str:
 
 
 async def _keep_promises(shared: Runtime) -> str:
-    changed = await promises.save(shared.settings, shared.database)
+    changed = await freshness_targets.save(shared.settings, shared.database)
     return "other intervals are promised from now on" if changed else ""
 
 
@@ -89,7 +89,7 @@ async def _prune(shared: Runtime) -> str:
 async def _report(shared: Runtime) -> str:
     """Once for each break: an event in Prefect, which an automation may pass on, and a log line."""
     log = get_run_logger()
-    async with failing.changes(shared.database) as found:
+    async with failures.changes(shared.database) as found:
         for one in found.begun:
             log.warning("%s fails (%s): %s", one, one.failure, one.reason)
             _emit(BEGUN, one)
@@ -98,7 +98,7 @@ async def _report(shared: Runtime) -> str:
             _emit(MENDED, one)
     if not found.begun and not found.mended:
         return ""
-    await _publish_failing(await failing.standing(shared.database))
+    await _publish_failing(await failures.standing(shared.database))
     return f"{len(found.begun):,} connections fail newly, {len(found.mended):,} work again"
 
 

@@ -12,15 +12,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from accounts import watching
+from accounts.runtime import Runtime
+from accounts.watching import Looked, Station
 from connectors import BrokenConnectionError, ConnectorError, all_connectors, load
-from deployments.runtime import Runtime
-from deployments.webhooks import address_of, is_watchable, variables_of
 from flows._clients import client_of
 from flows._hints import begin, read_all
 from flows._runtime import runtime
 from settings import SettingsError
-from storage import StorageError, connections, gaps, runs, watches, watching
-from storage.watching import Looked, Station
+from settings.webhooks import address_of, is_watchable, variables_of
+from storage import StorageError, connections, gaps, runs, watches
 
 AT_ONCE = 8
 CLAIM = 100

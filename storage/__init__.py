@@ -1,6 +1,7 @@
 """What we remember: tables, transactions, secrets, records, leases and checkpoints."""
 
-from storage._errors import (
+from storage.database import Database
+from storage.errors import (
     DatabaseUnavailableError,
     LeaseLostError,
     NotFoundError,
@@ -8,7 +9,6 @@ from storage._errors import (
     SchemaError,
     StorageError,
 )
-from storage.database import Database
 from storage.migrate import Migrated, check, migrate
 from storage.models import Status, Tier
 

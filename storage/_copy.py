@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from storage._rows import HASH_BYTES, Row
+from storage.rows import HASH_BYTES, Row
 
 ROWS_PER_CHUNK = 1_000
 

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from storage._errors import SchemaError
+from storage.errors import SchemaError
 
 OWNER, TENANT, DISPATCH, INGRESS = ROLES = (
     "atom_owner",

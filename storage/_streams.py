@@ -8,8 +8,8 @@ import psycopg
 from psycopg import sql
 
 from connectors import Column, Connector, Stream
-from storage._errors import SchemaError
 from storage._rights import OWNER, TENANT, Connection
+from storage.errors import SchemaError
 
 # PostgreSQL cuts longer names off, and then two of them may be the same.
 LONGEST_NAME = 63

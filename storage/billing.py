@@ -20,8 +20,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tenants
-from storage._errors import NotFoundError
 from storage.database import Database
+from storage.errors import NotFoundError
 from storage.models import BillingCustomer, BillingEvent, Tenant, Tier
 from storage.subscriptions import Rules, Standing, Subscription, Worth, worth
 

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
 from storage import tenant_settings
-from storage._errors import StorageError
 from storage.database import Database
+from storage.errors import StorageError
 from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
 from storage.models import ConnectSession, OAuthState
 from storage.vault import Vault

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tenants
-from storage._errors import NotFoundError
 from storage.database import Database
+from storage.errors import NotFoundError
 from storage.models import Connection as ConnectionRow
 from storage.models import Failure, Status, Tier
 from storage.models import Tenant as TenantRow

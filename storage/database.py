@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from storage._errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError
 
 # What a URL may leave out. A server that vanished without a word is noticed within a minute.
 CONNECT_OPTIONS = {

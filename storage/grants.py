@@ -15,10 +15,10 @@ from connectors import Account, BrokenConnectionError, Connector, ContractError,
 from connectors.kernel.hosts import check_account
 from connectors.kernel.token_answers import Tokens
 from storage import checkpoints, notices, privacy, tenant_settings
-from storage._rows import is_storable, stored_json, stored_text
 from storage.database import Database
 from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
 from storage.models import Connection, Grant, OAuthLog, Status, Tenant
+from storage.rows import is_storable, stored_json, stored_text
 from storage.vault import Vault
 
 

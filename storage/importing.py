@@ -20,8 +20,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tenant_settings
-from storage._errors import NotFoundError, StorageError
 from storage.database import CONNECT_OPTIONS, Database, unavailable
+from storage.errors import NotFoundError, StorageError
 from storage.models import Tenant, TenantSetting
 from storage.vault import Vault, VaultError
 

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import BigInteger, Uuid
 
 from connectors import Effect, Event
-from storage._rows import stored_json
 from storage.database import Database, postgres
 from storage.models import Event as EventRow
+from storage.rows import stored_json
 
 CHANNEL = "atom_events"
 MAX_ATTEMPTS = 5

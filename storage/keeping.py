@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from storage._errors import DatabaseUnavailableError
+from storage.errors import DatabaseUnavailableError
 
 # Proxies give a page up after a minute.
 WHILE_A_PERSON_WAITS = timedelta(seconds=30)

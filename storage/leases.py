@@ -16,8 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage._errors import LeaseLostError, NotFoundError
 from storage.database import Database
+from storage.errors import LeaseLostError, NotFoundError
 from storage.models import Connection
 from storage.models import Lease as LeaseRow
 

@@ -17,9 +17,9 @@ from sqlalchemy.pool import NullPool
 
 from connectors import Connector
 from storage import _rights, _streams
-from storage._errors import SchemaError
 from storage._rights import Connection as Postgres
 from storage.database import engine, is_unavailable, search_path, unavailable
+from storage.errors import SchemaError
 from storage.migrations import FOLDER, VERSION_TABLE, head
 from storage.models import Base
 

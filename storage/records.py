@@ -26,7 +26,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Record
 from storage._copy import binary
-from storage._errors import SchemaError
 from storage._merge import (
     BURY,
     CHANGED_AT,
@@ -43,9 +42,10 @@ from storage._merge import (
     TOMBSTONES,
     UNSEEN,
 )
-from storage._rows import Row, listed, rows
 from storage.database import Database, postgres
+from storage.errors import SchemaError
 from storage.models import CheckpointRow, RecordRow
+from storage.rows import Row, listed, rows
 
 __all__ = [
     "Count", "Row", "Written", "counts", "known", "listed", "rows", "see", "sweep", "unseen",

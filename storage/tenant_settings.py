@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage._errors import NotFoundError
+from storage.errors import NotFoundError
 from storage.models import Tenant, TenantSetting
 from storage.vault import Vault, VaultError
 

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage._errors import NotFoundError
 from storage.database import Database
+from storage.errors import NotFoundError
 from storage.models import Connection, Status, Tier
 from storage.models import Tenant as TenantRow
 

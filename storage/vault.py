@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from storage._errors import StorageError
 from storage.database import Database
+from storage.errors import StorageError
 from storage.models import Installation, Tenant
 
 KEY_BYTES = 32

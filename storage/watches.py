@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import MadeWatch
 from storage import tenant_settings
-from storage._rows import is_storable
 from storage.database import Database
 from storage.models import Connection, Status
 from storage.models import Watch as WatchRow
+from storage.rows import is_storable
 from storage.vault import Vault
 
 # A claim that its process did not come back from runs out.

@@ -8,10 +8,10 @@ from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 
-from deployments import surroundings
+from servers import environment
 
 HERE = Path(__file__).parent  # no such file lies here
 
-surroundings.forget()
+environment.forget()
 with chdir(HERE):
     import_module("prefect")

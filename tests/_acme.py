@@ -17,6 +17,7 @@ import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response as AppResponse
 
+from accounts.tokens import access_token
 from connectors import Account, Connector, OAuth2, Request, Response, SyncType
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
@@ -29,7 +30,6 @@ from sandbox.kernel.values import Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Vendor
 from sandbox.kernel.world import World
 from storage.database import Database
-from storage.tokens import access_token
 from storage.vault import Vault
 
 HOST = "acme.test"

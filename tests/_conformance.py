@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import text
 
 import sandbox
+from accounts import tokens
 from connectors import Checkpoint, CheckpointExpiredError, Connector, Context, Reader, Stream
 from connectors.kernel.client import Client
 from connectors.kernel.hosts import filled
@@ -24,17 +25,7 @@ from flows._batches import Outcome
 from flows._reading import Reading
 from flows._storing import LEASE_TTL, renewed, store
 from settings import Settings, read
-from storage import (
-    audits,
-    checkpoints,
-    connections,
-    grants,
-    leases,
-    records,
-    runs,
-    tenants,
-    tokens,
-)
+from storage import audits, checkpoints, connections, grants, leases, records, runs, tenants
 from storage.database import Database
 from storage.models import Failure
 from storage.vault import Vault

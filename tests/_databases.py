@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from deployments import _postgres
+from servers import postgresql
 
 # All that a test may have changed beside rows. Names of temporary tables come and go by themselves.
 FORM = """
@@ -58,7 +58,7 @@ END $$
 """
 
 
-def create(server: _postgres.Postgres, template: str = "template0") -> str:
+def create(server: postgresql.Postgres, template: str = "template0") -> str:
     """A new database, by its name."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
@@ -73,7 +73,7 @@ def create(server: _postgres.Postgres, template: str = "template0") -> str:
 class Pool:
     """Copies of a template, each handed out as it was when it was new."""
 
-    def __init__(self, server: _postgres.Postgres, template: str) -> None:
+    def __init__(self, server: postgresql.Postgres, template: str) -> None:
         self._server = server
         self._template = template
         self._free: list[str] = []

@@ -18,8 +18,8 @@ from uuid import UUID
 import httpx  # noqa: TID251 - a test speaks to what stands for Stripe
 import stripe
 
-from deployments._stripe import connected
-from deployments.stripe_events import read
+from billing.events import read
+from billing.stripe_api import connected
 from settings import Settings
 from storage.billing import Hint
 

@@ -8,12 +8,12 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from accounts.tokens import connect
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
 from storage import tenants
 from storage.database import Database
 from storage.tenant_settings import get_json
-from storage.tokens import connect
 from storage.vault import Vault
 from tests._acme import Acme, Caller, Rules
 

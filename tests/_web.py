@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from deployments import local
+from servers import local
 from settings import Settings, read
 from tests._sandboxed import KEY
 from tests._serving import serving

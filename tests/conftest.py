@@ -17,7 +17,7 @@ from prefect.settings import (
 
 import sandbox
 from connectors import all_connectors
-from deployments import _postgres, _redis, local
+from servers import local, postgresql, redis_server
 from settings import asyncpg_url, read
 from storage.database import Database
 from storage.migrate import migrate
@@ -59,20 +59,20 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(home: Path) -> Iterator[_postgres.Postgres]:
-    server = _postgres.start(home, options=("fsync=off", "full_page_writes=off"))
+def postgres(home: Path) -> Iterator[postgresql.Postgres]:
+    server = postgresql.start(home, options=("fsync=off", "full_page_writes=off"))
     yield server
     server.stop()
 
 
 @pytest.fixture
-def postgres_url(postgres: _postgres.Postgres) -> str:
+def postgres_url(postgres: postgresql.Postgres) -> str:
     """A fresh, empty database, as its superuser."""
     return postgres.url(_databases.create(postgres))
 
 
 @pytest.fixture(scope="session")
-async def template(postgres: _postgres.Postgres) -> str:
+async def template(postgres: postgresql.Postgres) -> str:
     """A migrated database that each test gets a copy of."""
     name = _databases.create(postgres)
     await migrate(postgres.url(name), connectors=all_connectors())
@@ -80,12 +80,12 @@ async def template(postgres: _postgres.Postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def _pool(postgres: _postgres.Postgres, template: str) -> _databases.Pool:
+def _pool(postgres: postgresql.Postgres, template: str) -> _databases.Pool:
     return _databases.Pool(postgres, template)
 
 
 @pytest.fixture
-def database_url(postgres: _postgres.Postgres, _pool: _databases.Pool) -> Iterator[str]:
+def database_url(postgres: postgresql.Postgres, _pool: _databases.Pool) -> Iterator[str]:
     """A fresh, migrated database."""
     name = _pool.take()
     yield postgres.url(name)
@@ -93,7 +93,7 @@ def database_url(postgres: _postgres.Postgres, _pool: _databases.Pool) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def shared_database_url(postgres: _postgres.Postgres, template: str) -> str:
+def shared_database_url(postgres: postgresql.Postgres, template: str) -> str:
     """One migrated database for all tests of a module, which keep to tenants of their own."""
     return postgres.url(_databases.create(postgres, template))
 
@@ -107,8 +107,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="session")
 def _redis_server(home: Path) -> Iterator[str]:
-    process = _redis.start(home, home / "redis.log")
-    yield _redis.url_of(home)
+    process = redis_server.start(home, home / "redis.log")
+    yield redis_server.url_of(home)
     process.terminate()
     process.wait()
 
@@ -122,7 +122,7 @@ def redis_url(_redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def prefect_database(postgres: _postgres.Postgres) -> str:
+def prefect_database(postgres: postgresql.Postgres) -> str:
     """Prefect's own database, for tests that look at what reached it."""
     return postgres.url(_databases.create(postgres))
 

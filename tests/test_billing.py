@@ -15,11 +15,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from billing import stripe_api
+from billing.cancellation import end
+from billing.customers import Billing, opened, settle_due, settle_now
+from billing.stripe_api import read_customer
 from connectors import ContractError, ProviderUnavailableError, RateLimitedError
-from deployments import _stripe
-from deployments._stripe import read_customer
-from deployments.billing import Billing, opened, settle_due, settle_now
-from deployments.billing_endings import end
 from settings import Settings, SettingsError, read
 from storage import Tier, check, migrate, tenants
 from storage import billing as ledger
@@ -521,7 +521,7 @@ async def test_a_higher_tier_counts_at_once_for_what_waits(till: Till, stripe: L
 @pytest.fixture
 def unrepeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own repetitions wait for seconds."""
-    monkeypatch.setattr(_stripe, "REPEATS", 0)
+    monkeypatch.setattr(stripe_api, "REPEATS", 0)
 
 
 @pytest.mark.usefixtures("unrepeated")

@@ -14,9 +14,9 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import sandbox
+from billing.stripe_api import connected, read_customer
 from cli import app
-from deployments._doctor_stripe import billing as examined
-from deployments._stripe import connected, read_customer
+from cli.doctor.stripe import billing as examined
 from settings import SettingsError, read
 from storage import Tier, tenants
 from storage.database import Database

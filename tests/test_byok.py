@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 import sandbox
+from accounts import api_keys
 from connectors import Verdict, load
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from settings import variables_of
-from storage import NotFoundError, byok, tenants
+from storage import NotFoundError, tenants
 from storage.database import Database
 from storage.tenants import Tenant
 from storage.vault import Vault
@@ -54,14 +55,14 @@ def new_key(origin: str, **options: Any) -> tuple[str, str]:
 
 
 async def put(database: Database, transport: Transport, tenant: Tenant, value: str) -> Verdict:
-    return await byok.put(
+    return await api_keys.put(
         database, VAULT, transport, Budget(None),
         tenant_id=tenant.id, setting=SETTING, value=value,
     )  # fmt: skip
 
 
 async def masked(database: Database, tenant: Tenant) -> list[str | None]:
-    return [key.masked for key in await byok.listing(database, VAULT, tenant.id)]
+    return [key.masked for key in await api_keys.listing(database, VAULT, tenant.id)]
 
 
 async def test_a_key_that_the_vendor_accepts_is_sealed_and_shown_masked(
@@ -150,7 +151,7 @@ async def test_a_restricted_key_and_a_vendor_that_breaks_off_prove_nothing(
 async def test_a_vendor_that_is_away_proves_nothing(
     database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(byok, "TIMEOUT", byok.TIMEOUT / 30)
+    monkeypatch.setattr(api_keys, "TIMEOUT", api_keys.TIMEOUT / 30)
     transport = Transport(sandbox_url="http://127.0.0.1:9")
     try:
         verdict = await put(database, transport, tenant, "sk-proj-canary-canary-canary")
@@ -165,7 +166,7 @@ async def test_only_keys_that_something_is_for_are_kept(
     database: Database, transport: Transport, tenant: Tenant
 ) -> None:
     with pytest.raises(NotFoundError, match=f"there are: {SETTING}"):
-        await byok.put(
+        await api_keys.put(
             database, VAULT, transport, Budget(None),
             tenant_id=tenant.id, setting="hubspot_tokens", value=json.dumps({"access_token": "x"}),
         )  # fmt: skip
@@ -175,12 +176,12 @@ async def test_a_key_that_no_longer_opens_is_listed_all_the_same(
     database: Database, transport: Transport, tenant: Tenant, origin: str
 ) -> None:
     await put(database, transport, tenant, new_key(origin)[1])
-    (found,) = await byok.listing(database, Vault([b"o" * 32]), tenant.id)
+    (found,) = await api_keys.listing(database, Vault([b"o" * 32]), tenant.id)
     assert (found.setting, found.masked) == (SETTING, None)
 
 
 def test_a_short_key_shows_nothing() -> None:
-    assert byok.mask("12345678") == "…"
+    assert api_keys.mask("12345678") == "…"
 
 
 def test_a_key_is_no_consent_and_a_consent_no_key() -> None:

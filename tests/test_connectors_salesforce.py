@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import sandbox
+from accounts import runtime
 from connectors import (
     BrokenConnectionError,
     Checkpoint,
@@ -28,7 +29,6 @@ from connectors.salesforce import bulk as bulk
 from connectors.salesforce import query as soql
 from connectors.salesforce import reading as objects
 from connectors.salesforce.query import eighteen
-from deployments import runtime
 from flows._clients import client_of
 from settings import read
 from storage import connections

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from cli import documents
 from connectors import OAuth2, all_connectors
-from deployments import credentials
-from deployments.variables import apps
 from settings import SettingsError, read, variables_of
+from settings.apps import apps
 from tests._vendor import made_up
 
 GUIDE = (
@@ -36,11 +36,11 @@ def names_in(text: str) -> list[str]:
     return re.findall(r"^([A-Z][A-Z0-9_]+)=", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", credentials.written(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", documents.written(), ids=lambda path: path.name)
 def test_what_is_written_from_the_declarations_is_current(path: object) -> None:
-    written = credentials.written()
+    written = documents.written()
     found = next(each for each in written if each == path)
-    assert found.read_text() == written[found], f"run {credentials.COMMAND}"
+    assert found.read_text() == written[found], f"run {documents.COMMAND}"
 
 
 def test_every_variable_of_the_guide_is_a_setting_and_stands_in_the_example() -> None:
@@ -48,7 +48,7 @@ def test_every_variable_of_the_guide_is_a_setting_and_stands_in_the_example() ->
     for prefix in (*NAMED_BY_THE_GUIDE, *NAMED_BY_SLUG):
         wanted += [f"{prefix}_CLIENT_ID", f"{prefix}_CLIENT_SECRET", f"{prefix}_CALLBACK_URL"]
     wanted += [f"{prefix}_WEBHOOK_SECRET" for prefix in NAMED_BY_SLUG]
-    listed = names_in(credentials.env_example())
+    listed = names_in(documents.env_example())
     assert set(wanted) <= set(listed)
     assert len(listed) == len(set(listed))
     settings = {name.upper() for name in type(read(_env_file=None)).model_fields}

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deployments import _postgres
+from servers import postgresql
 from storage import connections, tenant_settings
 from storage.database import Database
 from storage.vault import Vault
@@ -105,7 +105,7 @@ def test_status_needs_no_running_server(shown: Any) -> None:
 
 async def test_no_secret_and_no_vendor_data_is_left_where_it_does_not_belong(shown: Any) -> None:
     home, done = shown
-    server = _postgres.start(home / "demo")
+    server = postgresql.start(home / "demo")
     try:
         vault = Vault.parse((home / "demo" / "keys").read_text().strip())
         database = Database.connect(server.url())

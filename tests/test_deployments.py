@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from deployments.static import declared, deploy
+from deployments.prefect_yaml import declared, deploy
 from deployments.triggers import MANUAL_SYNC
 from flows.sync import sync
 from tests._waiting import found

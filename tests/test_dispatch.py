@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun, State
 
 from connectors import load
-from deployments import promises
+from deployments import freshness_targets
 from flows.dispatch import sync_tier
 from storage import breakers, connections, runs
 from storage.locks import locked
@@ -119,7 +119,7 @@ async def test_only_the_streams_that_are_due_are_read(world: Sandboxed) -> None:
 async def test_what_was_synced_meanwhile_is_left_out_and_the_artifact_says_so(
     world: Sandboxed,
 ) -> None:
-    await promises.save(world.settings, world.database)
+    await freshness_targets.save(world.settings, world.database)
     slugs = ("acme", "fresh", "paused", "broken", "busy")
     acme, fresh, paused, broken, busy = await connect(world, *slugs)
     world.run("UPDATE connections SET next_due_at = now() - interval '3 hours'")

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from cli.doctor import examine, unreadable
+from cli.doctor import services as services
+from cli.doctor.apps import integrations
+from cli.doctor.row import Row, is_local
+from cli.doctor.secrets import weakness
+from cli.doctor.stripe import billing
 from connectors import all_connectors
-from deployments import _doctor_services as services
-from deployments._doctor_apps import integrations
-from deployments._doctor_row import Row, is_local
-from deployments._doctor_secrets import weakness
-from deployments._doctor_stripe import billing
-from deployments.doctor import examine, unreadable
 from settings import Settings, SettingsError, read
 from storage import tenant_settings, tenants
 from storage.database import Database

@@ -4,9 +4,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from accounts.erasure import erase
 from storage import tenant_settings, tenants
 from storage.database import Database
-from storage.erasure import erase
 from storage.vault import Vault, VaultError
 from tests._stored import Stocked, row, stock, write
 

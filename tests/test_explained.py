@@ -12,11 +12,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from cli import app, status_rows, status_table
+from cli import app
+from cli.status import status_rows, status_table
 from connectors import SyncType, load
-from deployments.explained import because, explain, in_utc
-from deployments.tiers import PollPlan, PollPolicy, in_words, read_intervals
+from deployments.schedule_report import because, explain, in_utc
+from deployments.tiers import PollPlan, PollPolicy
 from settings import Settings, read
+from settings.intervals import in_words, read_intervals
 from storage import NotFoundError, connections, gaps
 from storage.database import Database
 from storage.models import Tier

@@ -20,8 +20,8 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from psycopg import sql
 
-from deployments import _postgres
-from deployments.credentials import env_example
+from cli.documents import env_example
+from servers import postgresql
 from settings import asyncpg_url
 from tests._mailbox import PASSWORD, USER, Mailbox, certificate, smtp
 from tests._vendor import Answer, Vendor, serve
@@ -90,7 +90,7 @@ def up(folder: Path, number: signal.Signals) -> Iterator[Up]:
     assert len(started) >= 3  # Prefect, the web and a worker
     _, left = psutil.wait_procs(started, timeout=10)
     assert not left
-    assert not _postgres.locate(folder / ".atom").running()
+    assert not postgresql.locate(folder / ".atom").running()
 
 
 def test_the_example_as_it_is_comes_up_is_all_well_and_goes_down(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_example_as_it_is_comes_up_is_all_well_and_goes_down(folder: Path) -
 
 @contextmanager
 def _everything(
-    folder: Path, server: _postgres.Postgres, redis_url: str
+    folder: Path, server: postgresql.Postgres, redis_url: str
 ) -> Iterator[dict[str, str]]:
     """A plausible value for every variable, but the one that would lead to another Prefect."""
     ours, prefects = f"ours_{folder.name}", f"prefect_{folder.name}"
@@ -176,7 +176,7 @@ def _stray(folder: Path) -> None:
 
 async def test_with_every_variable_set_and_stray_files_beside_it_all_works(
     folder: Path,
-    postgres: _postgres.Postgres,
+    postgres: postgresql.Postgres,
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

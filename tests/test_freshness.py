@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from cli import status_rows, status_table
+from cli.status import status_rows, status_table
 from connectors import load
-from deployments import promises
+from deployments import freshness_targets
 from settings import Settings, read
 from storage import freshness
 from storage.database import Database
@@ -108,11 +108,13 @@ async def test_a_live_watch_changes_what_is_promised(fleet: Fleet) -> None:
 
 
 async def test_the_database_knows_what_the_tiers_promise_and_nothing_else(fleet: Fleet) -> None:
-    assert await promises.save(settings(fleet), fleet.database)
-    assert not await promises.save(settings(fleet), fleet.database)
+    assert await freshness_targets.save(settings(fleet), fleet.database)
+    assert not await freshness_targets.save(settings(fleet), fleet.database)
     query = "SELECT every FROM sync_intervals WHERE integration = 'gmail' AND tier = %s"
     assert fleet.sql(query, ("SOLO",)) == [(timedelta(days=1),)] * len(load("gmail").streams)
-    assert await promises.save(settings(fleet, sync_intervals="SOLO.PULL=6h"), fleet.database)
+    assert await freshness_targets.save(
+        settings(fleet, sync_intervals="SOLO.PULL=6h"), fleet.database
+    )
     assert fleet.sql(query, ("SOLO",)) == [(timedelta(hours=6),)] * len(load("gmail").streams)
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PRODUCT = ("connectors", "storage", "flows", "deployments", "web")
+PRODUCT = (
+    "accounts", "billing", "cli", "connectors", "deployments", "flows", "servers", "settings",
+    "storage", "web",
+)  # fmt: skip
 ROW = re.compile(r"^\| (\w+) \| (.+) \| (.*)\|$", re.MULTILINE)
 ROWS = [
     (word, unused.strip())

@@ -10,12 +10,13 @@ import psycopg
 import pytest
 
 import sandbox
-from deployments.runtime import Runtime, opened
+from accounts import watching
+from accounts.runtime import Runtime, opened
+from accounts.watching import Looked
 from flows.watches import station
 from settings import read
-from storage import connections, watching
+from storage import connections
 from storage.database import Database
-from storage.watching import Looked
 from tests._sandboxed import Sandboxed, environment
 from tests._serving import serving
 from tests._waiting import until

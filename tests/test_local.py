@@ -15,8 +15,8 @@ import psycopg
 import pytest
 import redis
 
-from deployments import _postgres, local
-from deployments._processes import ServiceError
+from servers import local, postgresql
+from servers.processes import ServiceError
 from settings import Settings, read
 
 
@@ -137,7 +137,7 @@ def test_a_taken_port_is_passed_over() -> None:
 def test_no_folder_closed_to_others_is_opened_for_the_database(own_home: Path) -> None:
     closed = own_home / "closed"
     closed.mkdir(mode=0o700)
-    server = _postgres.locate(closed / "home")
+    server = postgresql.locate(closed / "home")
     assert closed.stat().st_mode & 0o777 == 0o700
     if os.geteuid() == 0:
         assert not server.data.is_relative_to(closed)
@@ -148,5 +148,5 @@ def test_no_folder_closed_to_others_is_opened_for_the_database(own_home: Path) -
 def test_sockets_are_closed_to_others(own_home: Path) -> None:
     with local.supervised(settings_of(own_home), quiet) as services:
         services.start_database()
-        server = _postgres.locate(own_home)
+        server = postgresql.locate(own_home)
         assert server.sockets.stat().st_mode & 0o777 == 0o700

@@ -17,10 +17,10 @@ from prefect.client.schemas.objects import State
 from psycopg.rows import DictRow, dict_row
 from sqlalchemy import update
 
+from accounts.runtime import Runtime, opened
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
 from deployments.mail import MailError, MailServer, RefusedMailError, one_line
-from deployments.runtime import Runtime, opened
 from flows.notify import send_due
 from settings import Settings, SettingsError, read
 from storage import connections, grants, notices, reconnect_links, runs, tenants

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from cli import app
 from connectors import load
-from deployments._plan import Plan
-from deployments._prefect import standing
-from deployments._wanted import TIERS
+from deployments.desired import TIERS
+from deployments.plan import Plan
+from deployments.prefect_api import standing
+from deployments.prefect_yaml import declared
 from deployments.reconcile import how_many, reconcile
-from deployments.static import declared
 from deployments.tiers import EPOCH, PollPolicy
 from settings import Settings, read
 from storage import connections, schedules, tenants

@@ -11,9 +11,9 @@ import pytest
 from prefect.client.schemas.objects import State
 
 import sandbox
-from deployments._postgres import Postgres
 from flows.keep_alive import keep_alive
 from flows.sync import sync
+from servers.postgresql import Postgres
 from settings import read
 from storage import connections
 from storage.database import Database

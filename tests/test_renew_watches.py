@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from deployments.runtime import opened
+from accounts.disconnecting import disconnect
+from accounts.runtime import opened
 from flows.sync import sync
 from flows.watches import renew_watches
 from settings import read
 from storage import gaps
-from storage.disconnecting import disconnect
 from tests._sandboxed import Sandboxed
-from web._disconnector import disconnector
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ async def test_a_new_connection_is_watched_and_its_watch_ends_with_it(public: Sa
     assert (await renewed()).message == "all watches stand"
     async with opened(read()) as runtime:
         await disconnect(
-            disconnector(runtime), tenant_id=connection.tenant_id, connection_id=connection.id
+            runtime.disconnector(), tenant_id=connection.tenant_id, connection_id=connection.id
         )
     assert watch_of(public, connection.account_id) is None
     assert public.one("SELECT count(*) FROM watches") == 0

@@ -13,8 +13,8 @@ import pytest
 
 from connectors import ContractError, Delivery, Event, load
 from connectors.salesforce.events import ACK, OUTBOUND
-from deployments.webhooks import address_of
 from sandbox.salesforce.events import SESSION
+from settings.webhooks import address_of
 from storage.database import Database
 from tests._delivered import Place, sandboxed
 from tests._delivering import PUBLIC

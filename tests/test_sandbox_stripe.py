@@ -11,7 +11,7 @@ import pytest
 import stripe
 
 import sandbox
-from deployments._stripe import connected
+from billing.stripe_api import connected
 from settings import read
 from tests._vendor import Answer, Vendor, serve
 

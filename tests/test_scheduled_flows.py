@@ -9,7 +9,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State
 
-from deployments.static import deploy
+from deployments.prefect_yaml import deploy
 from flows.keep_alive import ARTIFACT, keep_alive
 from flows.notify import notify
 from storage import connections, runs

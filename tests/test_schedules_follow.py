@@ -11,9 +11,9 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 
-from deployments._prefect import standing
-from deployments._wanted import TIERS
-from deployments.catching_up import WAITED, catch_up
+from deployments.catchup import WAITED, catch_up
+from deployments.desired import TIERS
+from deployments.prefect_api import standing
 from deployments.reconcile import reconcile
 from flows.reconcile import reconcile as reconcile_flow
 from settings import Settings, read

@@ -10,28 +10,20 @@ import psycopg
 import pytest
 
 import sandbox
+from accounts import watching
+from accounts.runtime import Runtime, opened
+from accounts.watching import Looked
 from connectors.shopify.errors import data_of
 from connectors.shopify.reading import ask
 from connectors.shopify.watches import DELETE
-from deployments.runtime import Runtime, opened
 from flows._applying import read, store, take
 from flows.watches import station
 from sandbox.kernel.values import Address
 from sandbox.kernel.webhooks import AppResponse, Delivery, Event, Notice
 from sandbox.shopify.events import retry
 from settings import read as read_settings
-from storage import (
-    changes,
-    connections,
-    drains,
-    inbox,
-    leases,
-    measures,
-    privacy,
-    watching,
-)
+from storage import changes, connections, drains, inbox, leases, metrics, privacy
 from storage.database import Database
-from storage.watching import Looked
 from tests._sandboxed import Sandboxed, environment
 from tests._serving import serving
 from tests._waiting import until
@@ -354,7 +346,7 @@ async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: HintSummary)
     assert timedelta(days=9) < duty.due_at - duty.received_at < timedelta(days=11)
     # What waits on purpose is no backlog, and keeps nobody's view of what changed back.
     shop.vendor.run("UPDATE events SET received_at = received_at - interval '1 hour'")
-    assert (await measures.measure(shop.shared.database)).pending == []
+    assert (await metrics.measure(shop.shared.database)).pending == []
     seen = await changes.read(shop.shared.database, shop.connection, "customers")
     assert seen.until > duty.received_at - timedelta(minutes=30)
     assert await privacy.withdraw(shop.shared.database, [duty.id]) == 1

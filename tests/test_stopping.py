@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployments import _postgres
+from servers import postgresql
 
 
 def in_the_background(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -52,7 +52,7 @@ def test_up_that_is_stopped_while_it_starts_leaves_nothing(folder: Path, reached
     assert process.returncode == 0, told + errors
     assert "Traceback" not in errors
     assert not [each for each in psutil.process_iter() if _stands_in(home, each)]
-    assert not _postgres.locate(home).running()
+    assert not postgresql.locate(home).running()
     assert not (home / "services.json").exists()
 
 

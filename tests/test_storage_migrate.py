@@ -29,7 +29,7 @@ from connectors import (
     SyncType,
     column,
 )
-from deployments import _postgres
+from servers import postgresql
 from storage import DatabaseUnavailableError, SchemaError, check, migrate
 from storage.database import Database, engine
 from storage.migrations import FOLDER, VERSION_TABLE, head
@@ -358,17 +358,17 @@ async def test_a_stream_that_cannot_be_kept_says_why(
 
 
 @pytest.fixture(scope="module")
-def cluster(home: Path) -> Iterator[_postgres.Postgres]:
+def cluster(home: Path) -> Iterator[postgresql.Postgres]:
     """A server that never saw us: roles belong to all its databases."""
     folder = home / "bare"
     folder.mkdir(mode=0o711)
-    server = _postgres.start(folder, options=("fsync=off",))
+    server = postgresql.start(folder, options=("fsync=off",))
     yield server
     server.stop()
 
 
 @pytest.fixture
-async def bare(cluster: _postgres.Postgres) -> AsyncIterator[tuple[str, str]]:
+async def bare(cluster: postgresql.Postgres) -> AsyncIterator[tuple[str, str]]:
     """A database of a user who may log in and no more: its administrator's URL, the user's."""
     name = f"app_{uuid4().hex[:8]}"
     admin = cluster.url("postgres")

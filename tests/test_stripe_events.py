@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import stripe
 
+from billing.events import TOLERANCE_SECONDS, TYPES, read
 from connectors import SignatureError
-from deployments.stripe_events import TOLERANCE_SECONDS, TYPES, read
 from tests._localstripe import WEBHOOK_SECRET, event, signed
 
 SUBSCRIPTION = {"id": "sub_1", "object": "subscription", "customer": "cus_1", "status": "active"}

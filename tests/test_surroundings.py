@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local, surroundings
-from deployments._errors import PrefectUnavailableError
-from deployments._prefect import connected
+from deployments.errors import PrefectUnavailableError
+from deployments.prefect_api import connected
+from servers import environment, local
 from settings import ALONE, read, untouched
 from tests._vendor import Answer, Vendor, serve
 
@@ -83,10 +83,10 @@ def test_what_was_set_is_set_again_afterwards(
     monkeypatch.setenv("PREFECT_PROFILE", "a")
     local.prepare(tmp_path)
     former, folder = dict(os.environ), Path.cwd()
-    with surroundings.apart(tmp_path):
+    with environment.apart(tmp_path):
         assert os.environ["PREFECT_LOGGING_LEVEL"] == "ERROR"
         assert "PREFECT_PROFILE" not in os.environ
-        assert Path.cwd() == surroundings.folder_of(tmp_path)
+        assert Path.cwd() == environment.folder_of(tmp_path)
     assert (dict(os.environ), Path.cwd()) == (former, folder)
 
 
@@ -103,7 +103,7 @@ def test_a_home_of_the_demo_sees_nothing_of_what_is_set(
     (home / ALONE).touch()
     assert read() == untouched(home)
     assert read(redis_url="redis://127.0.0.1/0").redis_url is not None
-    with surroundings.apart(home):
+    with environment.apart(home):
         left = [name for name, value in os.environ.items() if value in ("stray", "ERROR")]
     assert left == []
 

@@ -12,9 +12,10 @@ from sqlalchemy import select
 from benchmarks._month import month
 from connectors import Checkpoint, Context, Reader, Stream, SyncType, Webhook
 from connectors.kernel.webhooks import Watch, one_resource
-from deployments import tiers
-from deployments.tiers import AHEAD, EPOCH, SYNC_INTERVALS, PollPlan, PollPolicy
+from deployments.tiers import AHEAD, EPOCH, PollPlan, PollPolicy
 from settings import SettingsError, read
+from settings.intervals import SYNC_INTERVALS, read_intervals
+from settings.webhooks import unset
 from storage.database import Database
 from storage.models import Connection, Tier
 from storage.shards import in_shard, shard_of
@@ -108,13 +109,13 @@ def test_the_schedule_ticks_as_often_as_any_of_its_connections_may_be_polled() -
 def test_what_the_operator_has_set_decides_whether_webhooks_work() -> None:
     secret = made_up(webhook=Webhook(events=lambda _: (), covers=(), verified_by="JWT_SECRET"))
     nothing_set, given = read(_env_file=None), read(_env_file=None, jwt_secret="x" * 32)
-    assert tiers.unset(nothing_set, secret) == ["JWT_SECRET"]
+    assert unset(nothing_set, secret) == ["JWT_SECRET"]
     assert not PollPolicy.of(nothing_set, secret, Tier.TEAM).configured
     assert PollPolicy.of(given, secret, Tier.TEAM).configured
     watched = Webhook(events=lambda delivery: (), covers=())
-    assert tiers.unset(nothing_set, made_up(webhook=watched, watch=WATCH)) == []
+    assert unset(nothing_set, made_up(webhook=watched, watch=WATCH)) == []
     needy = replace(WATCH, needs=("NEXTAUTH_URL",))
-    assert tiers.unset(nothing_set, made_up(webhook=watched, watch=needy)) == ["NEXTAUTH_URL"]
+    assert unset(nothing_set, made_up(webhook=watched, watch=needy)) == ["NEXTAUTH_URL"]
 
 
 def test_an_operator_may_change_cells_of_the_table() -> None:
@@ -158,7 +159,7 @@ def test_due_times_are_the_connections_own_and_stay_where_they_are() -> None:
 )
 def test_every_stream_is_synced_once_in_its_interval_for_a_month(intervals: str) -> None:
     """The dispatcher's rules under a fake clock: each tick comes some seconds late."""
-    table = tiers.read_intervals(intervals)
+    table = read_intervals(intervals)
     chance = Random(5)
     for tier in Tier:
         pushed = policy(tier, sync_type=SyncType.PUSH, webhook=WEBHOOK, table=table, watch=WATCH)

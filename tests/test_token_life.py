@@ -15,11 +15,11 @@ from uuid import UUID
 import pytest
 from starlette.responses import Response as AppResponse
 
+from accounts.expiring_grants import lapsing
 from connectors import BrokenConnectionError
 from sandbox.kernel.oauth import Call, Refusal
 from sandbox.kernel.values import reply
 from storage.database import Database
-from storage.lapsing import lapsing
 from tests._acme import (
     Acme,
     Caller,

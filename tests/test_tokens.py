@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from starlette.responses import Response as AppResponse
 
+from accounts.tokens import connect
 from connectors import (
     Account,
     BrokenConnectionError,
@@ -27,7 +28,6 @@ from sandbox.kernel.values import reply
 from storage import NotFoundError, tenants
 from storage.database import Database
 from storage.tenant_settings import tokens_key
-from storage.tokens import connect
 from storage.vault import VaultError
 from tests._acme import (
     SECRET,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deployments import _postgres
+from servers import postgresql
 from tests._sandboxed import KEY
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -37,7 +37,7 @@ def hosted() -> Iterator[str]:
     with TemporaryDirectory(prefix="atom-hosted-") as folder:
         home = Path(folder)
         home.chmod(0o711)
-        server = _postgres.start(home)
+        server = postgresql.start(home)
         with psycopg.connect(server.url("postgres"), autocommit=True) as sql:
             sql.execute("CREATE ROLE tenant_db LOGIN CREATEDB CREATEROLE PASSWORD 'canary-pw-81c'")
             sql.execute("CREATE DATABASE atom_saas OWNER tenant_db")
@@ -45,7 +45,7 @@ def hosted() -> Iterator[str]:
         (server.data / "pg_hba.conf").write_text(
             "local all postgres trust\nlocal all all scram-sha-256\n"
         )
-        server = _postgres.start(home, options=("fsync=off",))
+        server = postgresql.start(home, options=("fsync=off",))
         with _tls(_certified(home), server.sockets / ".s.PGSQL.5432") as port:
             yield f"postgresql://tenant_db:canary-pw-81c@127.0.0.1:{port}/atom_saas?sslmode=require"
         server.stop()

@@ -24,10 +24,10 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events import ReceivedEvent
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 
-from deployments import leftovers
-from deployments._wanted import MANAGED
-from deployments.leftovers import forget_missed
-from deployments.static import declared
+from deployments import stale_runs
+from deployments.desired import MANAGED
+from deployments.prefect_yaml import declared
+from deployments.stale_runs import forget_missed
 from flows.upkeep import BEGUN, MENDED, OTHERS, upkeep
 from storage import pruning
 from storage.database import Database
@@ -80,7 +80,7 @@ def start(prefect_url: str, log: Path) -> subprocess.Popen[str]:
 async def test_what_a_killed_dispatcher_left_running_is_closed_and_nothing_that_lives(
     world: Sandboxed, prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "GRACE", LONG_AGO)
+    monkeypatch.setattr(stale_runs, "GRACE", LONG_AGO)
     connection = await world.connect("hubspot")
     world.hold("hubspot", count=9)
     process = start(prefect_url, tmp_path / "log")
@@ -101,12 +101,12 @@ async def test_what_a_killed_dispatcher_left_running_is_closed_and_nothing_that_
     # Other tests may have left some, too.
     assert re.search(r"[1-9]\d* dead runs set to Crashed", state.message or "")
     assert (await run_of(above)).state_name == "Crashed"
-    monkeypatch.setattr(leftovers, "_has_ended", lambda run: run.state.is_final())
+    monkeypatch.setattr(stale_runs, "_has_ended", lambda run: run.state.is_final())
     await kept_up()
     found = await run_of(below)
     assert found.state_name == "Crashed"
     assert found.state is not None
-    assert found.state.message == leftovers.LOST
+    assert found.state.message == stale_runs.LOST
     assert world.one("SELECT status FROM sync_runs") == "crashed"
     assert world.connection_status(connection.id) == "active"
 

@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from accounts import watching
+from accounts.watching import Looked, Station
 from connectors import (
     CheckpointExpiredError,
     Connector,
@@ -25,10 +27,9 @@ from connectors import (
 )
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
-from storage import connections, watches, watching
+from storage import connections, watches
 from storage.database import Database
 from storage.vault import Vault
-from storage.watching import Looked, Station
 from tests._sandboxed import KEY
 from tests._stored import Stocked, stock
 from tests._vendor import PlayedClock, Vendor, made_up, serve

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from deployments.static import deploy
+from deployments.prefect_yaml import deploy
 from storage import connections
 from storage.database import Database
 from tests._stored import Stocked, row, stock, write

@@ -16,10 +16,10 @@ import stripe
 from sqlalchemy import text
 
 import sandbox
-from deployments import billing_endings, purchases
-from deployments._stripe import connected, read_customer
-from deployments.billing import Billing, opened, settle_due, settle_now
-from deployments.stripe_events import TYPES
+from billing import cancellation, checkout
+from billing.customers import Billing, opened, settle_due, settle_now
+from billing.events import TYPES
+from billing.stripe_api import connected, read_customer
 from settings import Settings, SettingsError, read
 from storage import Tier, endings, tenants
 from storage import billing as ledger
@@ -277,7 +277,7 @@ async def test_a_key_stands_for_a_purchase_that_is_still_open(
     async with billing_of(business, database) as billing:
         payer = await ledger.payer(database, acme)
         assert payer is not None
-        await billing_endings.end(billing, acme)
+        await cancellation.end(billing, acme)
     answers = await asyncio.gather(*(link(tier="SOLO") for _ in range(3)))
     (second,) = {answer.json()["url"] for answer in answers}
     assert second != first
@@ -316,15 +316,15 @@ async def test_another_product_does_not_keep_a_tenant_from_buying_nor_is_it_ende
         customer = await buy(billing, acme)
         bought: Any = {"customer": customer, "items": [{"price": "price_1SandboxSeat"}]}
         other = await business.client.v1.subscriptions.create_async(bought)
-        with pytest.raises(purchases.PurchaseError, match="already"):
+        with pytest.raises(checkout.PurchaseError, match="already"):
             await buy(billing, acme)
         # What is not known to be ours is not ended: that could not be taken back.
-        ended = await billing_endings.end(billing, acme)
+        ended = await cancellation.end(billing, acme)
         assert f"{other.id} has no price that STRIPE_PRICE_ID_… names" in (ended.owed or "")
         rules = replace(billing.rules, ignored=frozenset({"price_1SandboxSeat"}))
         billing = replace(billing, rules=rules)
         assert await buy(billing, acme) == customer
-        assert await billing_endings.end(billing, acme) == billing_endings.Ended()
+        assert await cancellation.end(billing, acme) == cancellation.Ended()
         assert await endings.owed(database) == []
     assert (await business.client.v1.subscriptions.retrieve_async(other.id)).status == "active"
 
@@ -369,12 +369,12 @@ async def test_why_there_is_no_portal_is_told(
         customer = await buy(billing, acme)
         async with of_another_account(business) as client:
             with pytest.raises(SettingsError, match=r"acme: .* of another account"):
-                await purchases.portal(replace(billing, client=client), acme, return_url=BACK)
+                await checkout.portal(replace(billing, client=client), acme, return_url=BACK)
         await business.client.v1.customers.delete_async(customer)
-        with pytest.raises(purchases.PurchaseError, match="deleted at Stripe: ask for a checkout"):
-            await purchases.portal(billing, acme, return_url=BACK)
-        with pytest.raises(purchases.PurchaseError, match="bought nothing yet"):
-            await purchases.portal(billing, acme, return_url=BACK)
+        with pytest.raises(checkout.PurchaseError, match="deleted at Stripe: ask for a checkout"):
+            await checkout.portal(billing, acme, return_url=BACK)
+        with pytest.raises(checkout.PurchaseError, match="bought nothing yet"):
+            await checkout.portal(billing, acme, return_url=BACK)
         await buy(billing, acme)
     with serve(Vendor()) as vendor:
         refused = Answer(status=400, body={"error": {"type": "invalid_request_error"}})
@@ -388,7 +388,7 @@ async def test_why_there_is_no_portal_is_told(
         async with opened(settings, database) as unset:
             assert unset is not None
             with pytest.raises(SettingsError, match="save the customer portal's settings of test"):
-                await purchases.portal(unset, acme, return_url=BACK)
+                await checkout.portal(unset, acme, return_url=BACK)
 
 
 async def test_a_price_that_stripe_does_not_sell_is_named_with_its_setting(
@@ -440,7 +440,7 @@ async def test_a_customer_that_was_replaced_by_hand_is_not_sold_a_second_subscri
         await business.client.v1.subscriptions.create_async(bought)
         assert await settle_now(billing, second)
         await business.client.v1.customers.delete_async(first)
-        with pytest.raises(purchases.PurchaseError, match="there is a subscription already"):
+        with pytest.raises(checkout.PurchaseError, match="there is a subscription already"):
             await buy(billing, acme)
     payer = await ledger.payer(database, acme)
     assert payer is not None
@@ -492,7 +492,7 @@ async def test_what_an_erased_tenant_pays_for_is_owed_its_end_until_that_is_done
     business: Business, database: Database, acme: UUID
 ) -> None:
     async with billing_of(business, database) as billing:
-        link = await purchases.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
+        link = await checkout.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
         await business.pays(link.url)
         payer = await ledger.payer(database, acme)
         assert payer is not None
@@ -509,10 +509,10 @@ async def test_what_an_erased_tenant_pays_for_is_owed_its_end_until_that_is_done
         async with of_another_account(business) as client:
             cut_off = replace(billing, client=client, clock=clock)
             clock.at += timedelta(hours=2)
-            assert await billing_endings.end_owed(cut_off) == []
-            assert await billing_endings.end_owed(replace(billing, clock=clock)) == []
+            assert await cancellation.end_owed(cut_off) == []
+            assert await cancellation.end_owed(replace(billing, clock=clock)) == []
         clock.at += timedelta(hours=1)
-        assert await billing_endings.end_owed(replace(billing, clock=clock)) == [owed]
+        assert await cancellation.end_owed(replace(billing, clock=clock)) == [owed]
         assert await endings.owed(database) == []
     found = await read_customer(business.client, payer.customer_id)
     assert found is not None
@@ -529,7 +529,7 @@ async def test_without_a_key_what_an_erased_tenant_pays_for_is_owed_its_end(
     settings = read(_env_file=None, **dict(business.settings) | {"stripe_secret_key": None})
     async with serving_api(settings) as api:
         gone = await api.as_(scope="admin").call("DELETE", f"/api/tenants/{acme}")
-    assert (gone.status_code, gone.json()) == (202, {"owed": billing_endings.NO_KEY})
+    assert (gone.status_code, gone.json()) == (202, {"owed": cancellation.NO_KEY})
     assert [each.customer_id for each in await endings.owed(database)] == [customer]
 
 
@@ -541,7 +541,7 @@ async def test_nothing_is_ended_of_a_tenant_that_is_there_still(
         await endings.owe(
             database, customer, livemode=False, problem="it began", now=billing.clock.now()
         )
-        assert await billing_endings.end_owed(billing, all=True) == []
+        assert await cancellation.end_owed(billing, all=True) == []
         assert await endings.owed(database) == []
 
 
@@ -558,10 +558,10 @@ async def test_a_tenant_that_is_erased_twice_at_once_is_erased(
     business: Business, database: Database, acme: UUID
 ) -> None:
     async with billing_of(business, database) as billing:
-        link = await purchases.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
+        link = await checkout.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
         await business.pays(link.url)
         # All read what is paid for before one of them has ended it.
-        ended = await asyncio.gather(*(billing_endings.end(billing, acme) for _ in range(4)))
+        ended = await asyncio.gather(*(cancellation.end(billing, acme) for _ in range(4)))
     assert [each.owed for each in ended] == [None] * 4
 
 
@@ -580,9 +580,7 @@ async def billing_of(business: Business, database: Database) -> AsyncIterator[Bi
 
 
 async def buy(billing: Billing, tenant_id: UUID) -> str:
-    link = await purchases.checkout(
-        billing, tenant_id, Tier.TEAM, success_url=BACK, cancel_url=BACK
-    )
+    link = await checkout.checkout(billing, tenant_id, Tier.TEAM, success_url=BACK, cancel_url=BACK)
     payer = await ledger.payer(billing.database, tenant_id)
     assert payer is not None
     assert link.url
@@ -609,7 +607,7 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
         first = await buy(billing, acme)
         live = replace(billing, livemode=True)
         assert (
-            await billing_endings.end(live, acme) == billing_endings.Ended()
+            await cancellation.end(live, acme) == cancellation.Ended()
         )  # nobody is charged for a test
         second = await buy(live, acme)
         assert second != first
@@ -617,9 +615,9 @@ async def test_a_test_customer_makes_room_for_a_live_one_and_never_the_other_way
         with pytest.raises(SettingsError, match="of live mode, and STRIPE_SECRET_KEY of test"):
             await buy(billing, acme)
         with pytest.raises(SettingsError, match="of live mode"):
-            await purchases.portal(billing, acme, return_url=BACK)
+            await checkout.portal(billing, acme, return_url=BACK)
         with pytest.raises(SettingsError, match="acme may be paying"):
-            await billing_endings.end(billing, acme)
+            await cancellation.end(billing, acme)
 
 
 async def test_a_key_of_another_account_replaces_no_customer(
@@ -657,7 +655,7 @@ async def test_killed_after_the_commit_the_next_process_carries_the_event_out(
     business: Business, database: Database, acme: UUID, tmp_path: Path
 ) -> None:
     async with billing_of(business, database) as billing:
-        link = await purchases.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
+        link = await checkout.checkout(billing, acme, Tier.TEAM, success_url=BACK, cancel_url=BACK)
     await business.pays(link.url)
     payer = await ledger.payer(database, acme)
     assert payer is not None

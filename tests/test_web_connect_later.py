@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
-from deployments.static import deploy
+from deployments.prefect_yaml import deploy
 from storage import connect_sessions, tenants
 from storage.connect_sessions import PendingConsent
 from storage.database import Database

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments import promises
+from deployments import freshness_targets
 from settings import Settings
 from storage.database import Database
 from tests._fleet import Fleet
@@ -28,7 +28,7 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def fleet(settings: Settings, database: Database, database_url: str) -> Fleet:
-    await promises.save(settings, database)
+    await freshness_targets.save(settings, database)
     return Fleet(database_url, database)
 
 

@@ -14,8 +14,7 @@ import pytest
 
 from connectors import Connector, SignatureError, all_connectors, load
 from connectors.kernel.webhooks import Delivery
-from deployments import webhooks
-from settings import Settings
+from settings import Settings, webhooks
 from storage import tenants
 from storage.database import Database
 from storage.models import Connection, Grant

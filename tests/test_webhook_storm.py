@@ -18,9 +18,9 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from connectors import Account, load
 from connectors.kernel.token_answers import Tokens
-from deployments import local
-from deployments.webhooks import address_of
+from servers import local
 from settings import untouched
+from settings.webhooks import address_of
 from storage import grants, tenants
 from storage.database import Database
 from storage.migrate import migrate

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from connectors import Webhook, load
-from deployments.webhooks import address_of
 from flows.events import drain_events, sync_events
 from flows.sync import sync
 from flows.watches import renew_watches
 from settings import read
+from settings.webhooks import address_of
 from storage import connections
 from tests._sandboxed import Sandboxed
 from tests._serving import serving

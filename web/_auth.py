@@ -18,10 +18,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from deployments.runtime import Runtime
+from accounts.runtime import Runtime
 from settings import Settings, SettingsError
 from storage import NotFoundError
-from storage._rows import is_storable
+from storage.rows import is_storable
 from web import _limits
 from web._problems import Problem
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from accounts.runtime import Runtime
 from connectors import all_connectors
-from deployments import webhooks
-from deployments.runtime import Runtime
 from deployments.triggers import DRAIN, WATCHES, started
+from settings import webhooks
 from storage import drains, watches
 
 # A run that was handed to a worker, and of which nothing was heard since, has died with it.

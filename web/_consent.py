@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accounts.runtime import Runtime
 from connectors import (
     Account,
     BrokenConnectionError,
@@ -14,7 +15,6 @@ from connectors import (
 from connectors.kernel.hosts import check_account
 from connectors.kernel.oauth import app_of_callback, app_of_grant, exchange, identify
 from connectors.kernel.token_answers import Tokens
-from deployments.runtime import Runtime
 from storage import grants
 from storage.connect_sessions import Session
 from storage.oauth_log import record

@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from accounts.runtime import Runtime
 from connectors import Connector, all_connectors
-from deployments import webhooks
-from deployments.runtime import Runtime
-from storage import DatabaseUnavailableError, gaps, presence
+from settings import webhooks
+from storage import DatabaseUnavailableError, gaps, heartbeats
 
 EVERY_SECONDS = 10.0
 # Shorter absences are what vendors' own retries are for.
@@ -101,11 +101,11 @@ class Coverage:
         while True:
             with suppress(DatabaseUnavailableError):
                 if not came_back:
-                    away_since = await presence.arrive(self._runtime.database, name, "web:")
+                    away_since = await heartbeats.arrive(self._runtime.database, name, "web:")
                     if away_since and datetime.now(UTC) - away_since > UNNOTICED:
                         for connector in all_connectors():
                             if webhooks.is_enabled(self._runtime.settings, connector):
                                 await self._write(connector, away_since, "no web process was up")
                     came_back = True
-                await presence.beat(self._runtime.database, name)
+                await heartbeats.beat(self._runtime.database, name)
             await asyncio.sleep(EVERY_SECONDS)

@@ -10,9 +10,9 @@ from fastapi import HTTPException
 from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from billing import events
 from connectors import RateLimit
 from connectors.kernel.budget import Budget
-from deployments import stripe_events
 from web._problems import Problem, answer, problem_for
 
 MAX_BODY = 64 * 1024
@@ -111,7 +111,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = MAX_DELIVERY if scope["path"] == stripe_events.PATH else MAX_BODY
+        most = MAX_DELIVERY if scope["path"] == events.PATH else MAX_BODY
         declared = dict(scope["headers"]).get(b"content-length", b"0").decode("latin-1")
         try:
             held = HeldBody(most, declared)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from accounts import api_keys
+from accounts.runtime import Runtime
 from connectors import ApiKey, Connector, OAuth2, Question, all_connectors
-from deployments.runtime import Runtime
 from settings import SettingsError
-from storage import Status, byok, connections
+from storage import Status, connections
 from storage.connect_sessions import Session
 from storage.connections import Connection
 
@@ -66,7 +67,7 @@ class Entry:
 async def entries(shared: Runtime, session: Session) -> list[Entry]:
     """What this session may connect, by title; what is not configured comes last."""
     known = await connections.of_tenant(shared.database, session.tenant_id)
-    kept = await byok.listing(shared.database, shared.vault, session.tenant_id)
+    kept = await api_keys.listing(shared.database, shared.vault, session.tenant_id)
     keys = {each.setting: each.masked for each in kept}
     found = [
         _of_key(connector, connector.auth, keys)

@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from accounts.runtime import Runtime
 from connectors import Connector, ConnectorError, Delivery, UnknownKeyError, VerificationKeys
 from connectors.kernel.webhooks import Verify
-from deployments import webhooks
-from deployments.runtime import Runtime
+from settings import webhooks
 from storage import watches
 from storage.watches import Known
 

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from deployments import billing as selling
-from deployments.runtime import opened
+from accounts.runtime import opened
+from billing import customers as selling
 from settings import Settings, read
 from web import (
+    _background,
     _log,
-    _owed,
     _problems,
     api,
     billing,
@@ -44,10 +44,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.runtime = runtime
             async with (
                 selling.opened(chosen, runtime.database) as app.state.billing,
-                _owed.billed(runtime, app.state.billing) as app.state.wake_billing,
-                _owed.kept(runtime) as app.state.wake_owed,
-                _owed.drained(runtime) as wake_drain,
-                _owed.scheduled(runtime),
+                _background.billed(runtime, app.state.billing) as app.state.wake_billing,
+                _background.kept(runtime) as app.state.wake_owed,
+                _background.drained(runtime) as wake_drain,
+                _background.scheduled(runtime),
                 webhooks.opened(runtime, wake_drain) as app.state.ingress,
             ):
                 yield

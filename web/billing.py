@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments import purchases, stripe_events
-from deployments.billing import Billing
-from deployments.purchases import PurchaseError
+from billing import checkout, events
+from billing.checkout import PurchaseError
+from billing.customers import Billing
 from settings import SettingsError, listed_of
 from storage import Tier
 from storage import billing as ledger
@@ -73,7 +73,7 @@ Sold = Annotated[Billing, Depends(billing)]
 
 
 @router.post(
-    stripe_events.PATH,
+    events.PATH,
     summary="An event of Stripe's",
     description="For Stripe alone: proven by `STRIPE_WEBHOOK_SECRET`, and 404 while that is empty.",
     responses=responses(400, 401, 404, 413, 503),
@@ -92,7 +92,7 @@ async def take_event(
         raise Problem(404, "events are not taken: STRIPE_WEBHOOK_SECRET is not set")
     body = await request.body()
     try:
-        hint = stripe_events.read(body, stripe_signature, secrets)
+        hint = events.read(body, stripe_signature, secrets)
     except ValueError as error:
         raise Problem(400, "this is no event of the form that Stripe documents") from error
     if hint is None:
@@ -124,7 +124,7 @@ async def create_checkout(
     success_url = _checked("success_url", given.success_url, shared)
     cancel_url = _checked("cancel_url", given.cancel_url, shared)
     try:
-        page = await purchases.checkout(
+        page = await checkout.checkout(
             sold,
             caller.tenant_id,
             Tier(given.tier),
@@ -147,7 +147,7 @@ async def create_checkout(
 async def create_portal(shared: Shared, caller: Buyer, sold: Sold, given: NewPortal) -> StripePage:
     return_url = _checked("return_url", given.return_url, shared)
     try:
-        page = await purchases.portal(sold, caller.tenant_id, return_url=return_url)
+        page = await checkout.portal(sold, caller.tenant_id, return_url=return_url)
     except PurchaseError as error:
         raise Problem(409, str(error)) from error
     return StripePage.model_validate(page)

@@ -14,9 +14,9 @@ from settings import SettingsError
 from storage import StorageError, connect_sessions
 from storage.connect_sessions import PendingConsent, Return, Session
 from web._consent import exchange_failed, failed, finish, note, refusal, tokens_of
+from web._page_request import PageRequest, Visiting
 from web._pages import HEADERS, PageError, PageRoute
 from web._state import State
-from web._visit import PageRequest, Visiting
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 

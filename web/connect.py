@@ -7,25 +7,17 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
+from accounts import api_keys, disconnecting
 from connectors import ApiKey, Connector, load
 from connectors.kernel.oauth import answered, authorize_url
 from settings import SettingsError
-from storage import (
-    byok,
-    connect_sessions,
-    connections,
-    disconnecting,
-    reconnect_links,
-    tenant_settings,
-    tenants,
-)
+from storage import connect_sessions, connections, reconnect_links, tenant_settings, tenants
 from storage.connect_sessions import Session
 from web import _overview, _return_url
 from web._consent import finish, note
-from web._disconnector import disconnector
+from web._page_request import PageRequest, Visiting
 from web._pages import HEADERS, PageError, PageRoute, page, sentence
 from web._state import State
-from web._visit import PageRequest, Visiting
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -117,7 +109,7 @@ async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) 
     """A key that the person brought: verified, and kept unless it is proven wrong."""
     session, fields = await visit.session_and_form(session_id)
     shared, connector = visit.shared, _connector(session, integration)
-    verdict = await byok.put(
+    verdict = await api_keys.put(
         shared.database,
         shared.vault,
         shared.transport,
@@ -155,7 +147,7 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
         raise PageError(404, "Not found", "There is no such connection: it was removed.")
     connector = _connector(session, found.integration)
     await disconnecting.disconnect(
-        disconnector(shared), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
+        shared.disconnector(), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
     )
     name = found.account_name or found.account_id
     kept = "Its data was deleted." if purge else "The data that was read stays."

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from storage.database import Database
-from storage.measures import Measures, measure
+from storage.metrics import Measures, measure
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import responses
 

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from accounts.runtime import Runtime
 from connectors import (
     Connector,
     ConnectorError,
@@ -32,8 +33,7 @@ from connectors import (
     load,
 )
 from connectors.kernel.statuses import PARSE_ERRORS
-from deployments import webhooks
-from deployments.runtime import Runtime
+from settings import webhooks
 from storage import DatabaseUnavailableError
 from storage.inbox import Arrival
 from web._coverage import Coverage

@@ -28,8 +28,8 @@ from connectors import (
     load,
 )
 from storage import records
-from storage._rows import rows
 from storage.database import Database
+from storage.rows import rows
 from tests._driving import NOW, drive, held, response
 from tests._judging import judged
 from tests._stored import stock

@@ -34,7 +34,7 @@ from connectors import (
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp, refresh
-from storage._rows import rows
+from storage.rows import rows
 from tests._driving import NOW, drive, held, response
 from tests._judging import as_the_client, judged
 from tests._vendor import Answer, PlayedClock, Vendor, serve

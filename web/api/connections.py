@@ -7,13 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from accounts import disconnecting
+from accounts.runtime import Runtime
 from connectors import load
-from deployments.runtime import Runtime
 from deployments.triggers import started_sync
-from deployments.webhooks import own_address
-from storage import Status, connections, disconnecting, tenants
+from settings.webhooks import own_address
+from storage import Status, connections, tenants
 from web._auth import Caller, Scope, Shared, needs
-from web._disconnector import disconnector
 from web._problems import Problem, responses
 from web.api._fields import ConnectionId, Items
 
@@ -154,7 +154,7 @@ async def disconnect(
 ) -> Response:
     found = await visible(shared, caller, connection_id)
     await disconnecting.disconnect(
-        disconnector(shared), tenant_id=found.tenant_id, connection_id=found.id, purge=purge
+        shared.disconnector(), tenant_id=found.tenant_id, connection_id=found.id, purge=purge
     )
     return Response(status_code=204)
 

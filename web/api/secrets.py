@@ -10,7 +10,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from storage import Status, byok, oauth_log, tenant_settings
+from accounts import api_keys
+from storage import Status, oauth_log, tenant_settings
 from storage.models import Grant
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import Problem, responses
@@ -89,7 +90,7 @@ async def reveal(
     response: Response,
 ) -> RevealedKey:
     tenant = await visible_tenant(shared, caller, tenant_id)
-    connector = byok.connector_of(key)
+    connector = api_keys.connector_of(key)
     async with shared.database.transaction(tenant.id) as session:
         secret = await tenant_settings.get(session, shared.vault, tenant.id, key)
         if secret is None:

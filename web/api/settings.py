@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from storage import byok, tenant_settings
+from accounts import api_keys
+from storage import tenant_settings
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import Problem, responses
 from web.api._fields import Items, TenantId
@@ -47,7 +48,7 @@ async def list_settings(
     shared: Shared, caller: Annotated[Caller, needs(Scope.SETTINGS_READ)], tenant_id: TenantId
 ) -> Items[Setting]:
     tenant = await visible(shared, caller, tenant_id)
-    kept = await byok.listing(shared.database, shared.vault, tenant.id)
+    kept = await api_keys.listing(shared.database, shared.vault, tenant.id)
     return Items(
         items=[
             Setting(key=one.setting, masked=one.masked, updated_at=one.updated_at) for one in kept
@@ -66,7 +67,7 @@ async def put_setting(
     shared: Shared, caller: Writer, tenant_id: TenantId, key: KeyName, given: NewKey
 ) -> KeptKey:
     tenant = await visible(shared, caller, tenant_id)
-    verdict = await byok.put(
+    verdict = await api_keys.put(
         shared.database,
         shared.vault,
         shared.transport,
@@ -87,7 +88,7 @@ async def delete_setting(
     shared: Shared, caller: Writer, tenant_id: TenantId, key: KeyName
 ) -> Response:
     tenant = await visible(shared, caller, tenant_id)
-    byok.connector_of(key)
+    api_keys.connector_of(key)
     async with shared.database.transaction(tenant.id) as session:
         gone = await tenant_settings.delete(session, tenant.id, key)
     if not gone:

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
-from deployments import billing_endings
-from storage import Tier, erasure, tenants
+from accounts import erasure
+from billing import cancellation
+from storage import Tier, tenants
 from web._auth import Caller, Scope, Shared, needs
-from web._disconnector import disconnector
 from web._problems import Problem, responses
 from web.api._fields import Email, Limit, Line, Listed, Slug, TenantId
 
@@ -130,8 +130,8 @@ async def delete_tenant(
 ) -> Response:
     found = await tenants.get(shared.database, tenant_id)
     selling = request.app.state.billing
-    ended = await billing_endings.end_or_owe(selling, shared.database, tenant_id)
-    await erasure.delete_tenant(disconnector(shared), found.slug, wait=VENDOR_WAIT)
+    ended = await cancellation.end_or_owe(selling, shared.database, tenant_id)
+    await erasure.delete_tenant(shared.disconnector(), found.slug, wait=VENDOR_WAIT)
     if ended.owed is not None:
         return JSONResponse(Owed(owed=ended.owed).model_dump(), status_code=202)
     return Response(status_code=204)

@@ -1,0 +1,1 @@
+"""What we do at vendors for a tenant's accounts: tokens, keys, watches, and their end."""

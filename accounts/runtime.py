@@ -1,0 +1,90 @@
+"""What a process that does our work opens once: the database, the vault, the pooled transport."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from accounts import tokens
+from accounts.disconnecting import Disconnector
+from connectors import ContractError, load
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Transport
+from connectors.kernel.oauth import OAuthApp
+from settings import Settings, SettingsError
+from storage import connections
+from storage.database import Database
+from storage.vault import Vault, check_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    settings: Settings
+    database: Database
+    vault: Vault
+    transport: Transport
+    budget: Budget
+
+    async def access_token(self, connection: connections.Connection) -> str:
+        """The connection's access token, for somebody else's calls, renewed if it ends soon.
+
+        LookupError where calls carry our app's own secret: that opens every tenant's account.
+        """
+        connector = load(connection.integration)
+        if connector.oauth.bearer == "app":
+            raise LookupError(
+                f"{connector.title} gives an account no token of its own: our calls carry our "
+                "app's secret, which is never given away. Call it with a key of your own"
+            )
+        return await self.bearer(connection)
+
+    async def bearer(
+        self, connection: connections.Connection, *, refused: str | None = None
+    ) -> str:
+        """What our calls carry, renewed if it ends soon or is the `refused` one.
+
+        It may be our app's own secret (`OAuth2.bearer`), so it goes to the vendor and nowhere else.
+        """
+        return await tokens.access_token(
+            self.database,
+            self.vault,
+            self.settings.app,
+            self.transport,
+            self.budget,
+            grant_id=connection.grant_id,
+            tenant_id=connection.tenant_id,
+            refused=refused,
+        )
+
+    def disconnector(self) -> Disconnector:
+        """What disconnecting needs."""
+
+        def app(integration: str) -> OAuthApp:
+            try:
+                return self.settings.app(integration)
+            except SettingsError as error:
+                # The operator took the app away: that must not keep a tenant from disconnecting.
+                raise ContractError(str(error)) from error
+
+        return Disconnector(self.database, self.vault, app, self.transport, self.budget)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Runtime]:
+    """The settings' runtime, for as long as the block lasts."""
+    if settings.database_url is None or settings.encryption_keys is None:
+        raise SettingsError("set DATABASE_URL and ENCRYPTION_KEYS; `atom-sync up` does it for you")
+    vault = Vault.parse(settings.encryption_keys.get_secret_value())
+    database = Database.connect(
+        settings.database_url.get_secret_value(), schema=settings.atom_schema
+    )
+    transport = Transport(sandbox_url=settings.atom_sandbox_url)
+    budget = Budget(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    try:
+        await check_keys(database, vault)
+        yield Runtime(
+            settings=settings, database=database, vault=vault, transport=transport, budget=budget
+        )
+    finally:
+        await budget.aclose()
+        await transport.close()
+        await database.close()

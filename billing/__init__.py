@@ -1,0 +1,1 @@
+"""What tenants pay for, as Stripe says: it sets their tier."""

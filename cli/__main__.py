@@ -1,0 +1,5 @@
+"""`python -m cli`: the same as `atom-sync`."""
+
+from cli import main
+
+main()

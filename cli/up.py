@@ -1,0 +1,97 @@
+"""`up`, `demo` and `sandbox`: what runs until it is stopped."""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.services import start_services, tell_addresses
+from cli.terminal import JsonOption, err, out, say
+from servers import environment, local
+from servers.processes import ServiceError
+from settings import ALONE, read, untouched
+
+
+def up(
+    workers: Annotated[int, typer.Option(help="Flow runs at once on this machine.")] = 4,
+) -> None:
+    """Run everything for real use: embedded servers where no URL is set, Prefect, a worker."""
+    with suppress(KeyboardInterrupt), local.supervised(read(), say) as services:
+        start_services(services, limit=workers)
+        say("ready")
+        tell_addresses(services)
+        say("make a tenant: atom-sync tenants create SLUG")
+        say("then ask for a link on which it connects its apps: docs/connecting.md")
+        say("check what is set: atom-sync doctor; what is synced: atom-sync status")
+        say("Ctrl-C stops everything")
+        while all(services.alive(name) for name in services.started):
+            threading.Event().wait(1)
+        fallen = [name for name in services.started if not services.alive(name)]
+        logs = ", ".join(str(services.logs / f"{name}.log") for name in fallen)
+        raise ServiceError(f"{', '.join(fallen)} ended by itself; see {logs}")
+
+
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="One backfill, one incremental round, compare, leave.")
+    ] = False,
+    integrations: Annotated[
+        str | None, typer.Option(help="Comma separated; all that have a sandbox if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything on this machine against sandboxed vendors: four tenants, real flow runs."""
+    names = integrations.split(",") if integrations else None
+    # Nothing that the operator set holds in the demo's home, now or in commands run on it later.
+    home = Path(os.environ.get("ATOM_HOME") or ".atom").expanduser().resolve() / "demo"
+    local.prepare(home)
+    (home / ALONE).touch()
+    with environment.apart(home):
+        from cli.demo import run
+
+        sys.exit(run(untouched(home), names, leave=exit_, as_json=as_json))
+
+
+def sandbox(
+    integrations: Annotated[
+        str | None, typer.Option(help="Comma separated; all if not given.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4010,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = local.LOOPBACK,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the sandboxed vendors alone, and print what a client needs to speak to each."""
+    import sandbox as vendors
+
+    names = integrations.split(",") if integrations else None
+    if names and (unknown := sorted(set(names) - set(vendors.names()))):
+        raise LookupError(
+            f"no sandbox for {', '.join(unknown)}; there are: {', '.join(vendors.names())}"
+        )
+    application = vendors.create_app(names)
+    if port and not local.is_free(port):
+        taken, port = port, local.free_port(port)
+        err.print(f"port {taken} is taken: the sandbox listens on {port}")
+
+    def tell(bound: int) -> None:
+        described = vendors.describe(application, f"http://{host}:{bound}")
+        if as_json:
+            sys.stdout.write(json.dumps(described, indent=2) + "\n")
+            sys.stdout.flush()
+            return
+        for name, facts in described.items():
+            table = Table("", name, show_header=True, box=None)
+            for key, value in facts.items():
+                table.add_row(key, str(value))
+            out.print(table, soft_wrap=True)
+        out.print("Ctrl-C stops it.")
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(vendors.serve(application, host, port, tell))

@@ -1,0 +1,450 @@
+"""Everything on one machine: the servers, the Prefect API and a worker, as children of one process.
+
+`Services` starts what the settings do not point elsewhere, in order, writes down what it started in
+`ATOM_HOME/services.json`, and stops it again in reverse, so that no process stays behind.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import DEVNULL
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from connectors import all_connectors
+from deployments import WORK_POOL, freshness_targets
+from servers import environment, postgresql, redis_server
+from servers.processes import (
+    ServiceError,
+    alive,
+    end,
+    identity,
+    is_that_one_alive,
+    locked,
+    reserved,
+    unbroken,
+    uninterrupted,
+)
+from settings import SUPERVISED, Settings, SettingsError, read
+from storage import StorageError, check, migrate, runs
+from storage.database import Database
+from storage.vault import load_or_create_key_file
+
+LOOPBACK = "127.0.0.1"
+_PREFECT_PORT = 4200
+_WEB_PORT = 8000
+_CODE = Path(__file__).parent.parent
+_GRACE_SECONDS = 20  # what batches under way get to end in
+_ANSWERING_SECONDS = 120
+_PATIENCE_SECONDS = 60  # with another process that makes schedules now
+
+
+@dataclass
+class Services:
+    """What was started here. `settings` are those of the operator with the addresses filled in."""
+
+    settings: Settings
+    say: Callable[[str], None]
+    lasting: bool = True
+    worker: psutil.Popen | None = None
+    web: str = ""  # where it listens
+    _started: dict[str, psutil.Popen] = field(default_factory=dict)
+    _server: postgresql.Postgres | None = None
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    @property
+    def started(self) -> list[str]:
+        """The names of the processes that were started."""
+        return list(self._started)
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def add_settings(self, **known: str) -> None:
+        """Settings that only became known while starting; children are given them."""
+        self.settings = read(**_given(self.settings) | known)
+
+    async def deploy(self) -> None:
+        """Register our deployments, and let this machine's runs go on after a former stop."""
+        # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
+        from deployments.reconcile import reconcile
+
+        async with opened(self.settings) as database:
+            await reconcile(self.settings, database, whole=True, patience=_PATIENCE_SECONDS)
+            await runs.clear_stop(database, self.settings.atom_worker)
+
+    async def settle(self) -> None:
+        """Before runs are started: those that were missed meanwhile are not all to be caught up."""
+        from deployments.prefect_api import connected
+        from deployments.stale_runs import forget_missed
+
+        async with connected(self.settings) as client:
+            await forget_missed(client)
+        async with opened(self.settings) as database:
+            await freshness_targets.save(self.settings, database)
+
+    def start_database(self) -> None:
+        if self.settings.database_url is None:
+            with unbroken():
+                self._server = postgresql.start(self.home)
+            _create_database(self._server.url("postgres"), "atom_saas")
+            keys = self.settings.encryption_keys
+            self.add_settings(
+                database_url=self._server.url(),
+                encryption_keys=keys.get_secret_value()
+                if keys
+                else load_or_create_key_file(self.home / "keys"),
+            )
+            self._record()
+
+    def start_redis(self) -> None:
+        if self.settings.redis_url is None:
+            with unbroken():
+                self._started["redis"] = redis_server.start(self.home, self.logs / "redis.log")
+            self.add_settings(redis_url=redis_server.url_of(self.home))
+            self._record()
+
+    def start_prefect(self) -> None:
+        """The Prefect server, its database beside ours; elsewhere if PREFECT_API_URL is set."""
+        if self.settings.prefect_api_url is None:
+            if self.settings.prefect_api_database_connection_url is None:
+                _create_database(database_url_of(self.settings), "prefect")
+            port = free_port(_PREFECT_PORT)
+            if port != _PREFECT_PORT:
+                self.say(f"port {_PREFECT_PORT} is taken: Prefect listens on {port}")
+            api = f"http://{LOOPBACK}:{port}/api"
+            self.add_settings(prefect_api_url=api)
+            self.start_process(
+                "prefect",
+                ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
+                {
+                    # Of its two names for this, Prefect takes this one first.
+                    "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.settings.prefect_database_url(
+                        database_url_of(self.settings)
+                    ),
+                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    # By itself Prefect 3.8 deletes events only, and keeps runs for ever.
+                    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+                    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(
+                        self.settings.atom_prefect_retention_days * 86_400
+                    ),
+                    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+                },
+            )
+            self.wait_until_answers("prefect", f"{api}/health")
+
+    def start_web(self, host: str = LOOPBACK) -> None:
+        """The HTTP surface: connect pages and the JSON API."""
+        port = free_port(_WEB_PORT)
+        if port != _WEB_PORT:
+            self.say(f"port {_WEB_PORT} is taken: the web server listens on {port}")
+        self.web = f"http://{LOOPBACK}:{port}"
+        missing: dict[str, str] = {}
+        if self.settings.nextauth_url is None:
+            missing["nextauth_url"] = self.web
+        for name in ("jwt_secret", "nextauth_secret"):
+            if getattr(self.settings, name) is None:
+                missing[name] = load_or_create_key_file(self.home / name.replace("_", "-"))
+        self.add_settings(**missing)
+        self.start_process(
+            "web",
+            ["web", "--host", host, "--port", str(port)],
+            {},
+        )
+        self.wait_until_answers("web", f"{self.web}/healthz")
+
+    def start_worker(self, limit: int) -> None:
+        self.worker = self.start_process(
+            "worker",
+            [
+                "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process",
+                "--name", self.settings.atom_worker, "--limit", str(limit),
+            ],
+            {"PREFECT_WORKER_QUERY_SECONDS": "1"},
+        )  # fmt: skip
+
+    def prefect_environment(self) -> dict[str, str]:
+        """What makes a process of ours speak to our Prefect server."""
+        password = self.settings.prefect_password
+        known = {"PREFECT_API_URL": self.settings.prefect_api_url}
+        known["PREFECT_API_AUTH_STRING"] = password.get_secret_value() if password else None
+        variables = {name: value for name, value in known.items() if value}
+        # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From the
+        # wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
+        return environment.environment_of(self.home) | variables | {"PYTHONTZPATH": ""}
+
+    def start_process(
+        self, name: str, command: list[str], variables: dict[str, str]
+    ) -> psutil.Popen:
+        """Start a Python module as a child in a session of its own, its output in a log file."""
+        log = self.logs / f"{name}.log"
+        binaries = str(Path(sys.executable).parent)
+        with log.open("ab") as output, unbroken():
+            self._started[name] = psutil.Popen(
+                [sys.executable, "-m", *command],
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=environment.folder_of(self.home),
+                env=_inherited(self.settings)
+                | self.settings.environment()
+                | self.prefect_environment()
+                | {"PATH": _before(os.environ.get("PATH", os.defpath), binaries)}
+                # The code that we are, also where it is not installed.
+                | {"PYTHONPATH": _before(os.environ.get("PYTHONPATH"), str(_CODE))}
+                | {SUPERVISED: "1"}
+                | variables,
+            )
+        self._record()
+        return self._started[name]
+
+    def wait_until_answers(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + _ANSWERING_SECONDS
+        while time.monotonic() < deadline and self.alive(name):
+            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - loopback
+                return
+            time.sleep(0.1)
+        raise ServiceError(f"{name} did not start; its log is {self.logs / name}.log")
+
+    def alive(self, name: str) -> bool:
+        return alive(self._started[name])
+
+    def runs_under_way(self) -> list[psutil.Process]:
+        """The processes of flow runs that the worker started."""
+        with suppress(psutil.NoSuchProcess):
+            if self.worker is not None:
+                found: list[psutil.Process] = self.worker.children(recursive=True)
+                return found
+        return []
+
+    def stop(self) -> None:
+        """Stop what was started, the newest first; batches under way get time to end."""
+        self._stop_worker()
+        for process in reversed(self._started.values()):
+            end([process], seconds=10)
+        if self._server is not None:
+            self._server.stop()
+        (self.home / "services.json").unlink(missing_ok=True)
+
+    def _stop_worker(self) -> None:
+        """Flow runs stop between batches by a flag in the database; then we end those left.
+
+        A SIGTERM to the worker does not reach its runs, and one to a run rolls its batch back.
+        """
+        if self.worker is None:
+            return
+        self.say("stopping: batches under way are finished first")
+        with suppress(StorageError):  # the database is away: the runs notice that by themselves
+            asyncio.run(_tell_runs_to_stop(self.settings))
+        runs = self.runs_under_way()
+        end([self.worker], seconds=5)
+        if runs:
+            psutil.wait_procs(runs, timeout=_GRACE_SECONDS)
+            end(runs, seconds=10)
+
+    def _record(self) -> None:
+        """Write down who we are and what we started: for other commands, and after a kill."""
+        if not self.lasting:
+            return
+        record = {
+            "supervisor": identity(psutil.Process()),
+            "processes": {name: identity(process) for name, process in self._started.items()},
+            "database_url": self._server.url() if self._server else None,
+            "redis_url": redis_server.url_of(self.home) if "redis" in self._started else None,
+            "prefect_api_url": self.settings.prefect_api_url,
+            "atom_sandbox_url": self.settings.atom_sandbox_url,
+            "web": self.web,
+        }
+        path = self.home / "services.json"
+        path.with_suffix(".new").write_text(json.dumps(record))
+        path.with_suffix(".new").rename(path)
+
+
+@contextmanager
+def supervised(
+    settings: Settings, say: Callable[[str], None], *, lasting: bool = True, wait: float = 0
+) -> Iterator[Services]:
+    """The one supervisor of this home: clears what a killed one left, stops all it started.
+
+    A `lasting` one is there to be used by commands that are run beside it.
+    """
+    prepare(settings.home)
+    with locked(settings.home, wait=wait), environment.apart(settings.home):
+        _clear_leftovers(settings.home)
+        services = Services(settings, say, lasting=lasting)
+        try:
+            yield services
+        finally:
+            with uninterrupted():
+                services.stop()
+
+
+@contextmanager
+def attached(settings: Settings) -> Iterator[Settings]:
+    """Settings for a command run alone: those of a running supervisor, or its own database."""
+    prepare(settings.home)
+    running = _running(settings.home)
+    if running is not None:
+        names = ("database_url", "redis_url", "prefect_api_url", "atom_sandbox_url")
+        unset = {name: running[name] for name in names if getattr(settings, name) is None}
+        keys = settings.encryption_keys or load_or_create_key_file(settings.home / "keys")
+        with environment.apart(settings.home):
+            yield read(**_given(settings) | unset | {"encryption_keys": keys})
+    elif settings.database_url is not None:
+        with environment.apart(settings.home):
+            yield settings
+    else:
+        with supervised(settings, lambda line: None, lasting=False, wait=30) as services:
+            services.start_database()
+            asyncio.run(migrated(services.settings))
+            yield services.settings
+
+
+async def _tell_runs_to_stop(settings: Settings) -> None:
+    async with opened(settings) as database:
+        await runs.request_stop(database, settings.atom_worker)
+
+
+@asynccontextmanager
+async def ready(settings: Settings) -> AsyncIterator[Database]:
+    """The database, once it is sure that its schema is what this program needs."""
+    await check(database_url_of(settings), settings.atom_schema)
+    async with opened(settings) as database:
+        yield database
+
+
+async def migrated(settings: Settings) -> None:
+    """Bring the database's schema up to date."""
+    await migrate(
+        database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """The settings' database, for as long as the block lasts."""
+    database = Database.connect(database_url_of(settings), schema=settings.atom_schema)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def web_address(settings: Settings) -> str:
+    """Where browsers and vendors reach us: NEXTAUTH_URL, or else where `up` lets the web listen."""
+    if settings.nextauth_url is not None:
+        return settings.nextauth_url
+    known = (_running(settings.home) or {}).get("web")
+    return str(known or f"http://{LOOPBACK}:{_WEB_PORT}")
+
+
+def database_url_of(settings: Settings) -> str:
+    """The database's URL, once it is known; SettingsError if nothing set it."""
+    if settings.database_url is None:
+        raise SettingsError("DATABASE_URL is not set, and no embedded database was started")
+    return settings.database_url.get_secret_value()
+
+
+def prepare(home: Path) -> None:
+    """Make the home: closed to others, but PostgreSQL's own user may pass when we are root."""
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    for folder in (home / "logs", environment.folder_of(home)):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int) -> int:
+    """That port if it is free on loopback, else the next one that is; it is ours from now on."""
+    for port in range(preferred, preferred + 200):
+        if is_free(port) and reserved(port):
+            return port
+    raise ServiceError(f"no free port between {preferred} and {preferred + 200}")
+
+
+def _inherited(settings: Settings) -> dict[str, str]:
+    """Our own environment without what is a setting: those are passed on as they were decided."""
+    decided = {name.upper() for name in type(settings).model_fields}
+    return {name: value for name, value in os.environ.items() if name not in decided}
+
+
+def _before(path: str | None, first: str) -> str:
+    return os.pathsep.join((first, path)) if path else first
+
+
+def _given(settings: Settings) -> dict[str, object]:
+    return {name: value for name, value in settings if value is not None}
+
+
+def _running(home: Path) -> dict[str, object] | None:
+    """What a living supervisor of this home wrote down."""
+    record = _read_record(home)
+    if record is None or not is_that_one_alive(record["supervisor"]):
+        return None
+    return record
+
+
+def _read_record(home: Path) -> dict[str, object] | None:
+    try:
+        record: dict[str, object] = json.loads((home / "services.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record
+
+
+def _clear_leftovers(home: Path) -> None:
+    """End what a killed supervisor left behind, so that ports and sockets are free again."""
+    record = _read_record(home)
+    if record is None:
+        return
+    processes = record["processes"]
+    assert isinstance(processes, dict)  # noqa: S101 - we wrote it
+    left = [
+        psutil.Process(known["pid"]) for known in processes.values() if is_that_one_alive(known)
+    ]
+    children = [child for process in left for child in process.children(recursive=True)]
+    end(left + children, seconds=10)
+
+
+def _create_database(server_url: str, name: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+        if found.fetchone():
+            return
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.errors.DuplicateDatabase:
+            return
+        except psycopg.errors.InsufficientPrivilege:
+            user = connection.info.user
+            raise ServiceError(
+                f"the user {user} may not create the database {name}. Have an administrator run:\n"
+                f'  CREATE DATABASE "{name}" OWNER "{user}";'
+            ) from None

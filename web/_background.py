@@ -1,0 +1,158 @@
+"""What the database says is still to be done: for Prefect, for vendors, and for who paid what.
+
+Each is committed before it is tried, so a process that dies or a server that is away loses none.
+Several processes may do this at once: Prefect takes a run's key once, and a revocation is claimed.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from accounts import disconnecting
+from accounts.runtime import Runtime
+from billing.cancellation import end_owed
+from billing.customers import AT_ONCE, Billing, settle_due
+from connectors import ConnectorError
+from deployments.reconcile import reconcile
+from deployments.triggers import PrefectUnavailableError, started_sync
+from settings import SettingsError
+from storage import DatabaseUnavailableError, backfills, connect_sessions, schedules
+from storage import billing as ledger
+from web._bridge import start_drains, start_watches
+
+EVERY = 2.0
+# Drains are looked for more often, and however often events come, not more often than this.
+DRAINS_EVERY, DRAINS_PAUSE = 1.0, 0.25
+# Schedules follow once changes have stopped for a moment, or have gone on for some seconds.
+SCHEDULES_EVERY = 1.0
+QUIET, LONGEST = timedelta(seconds=2), timedelta(seconds=5)
+log = logging.getLogger("atom-sync.owed")
+
+Job = Callable[[Runtime], Awaitable[None]]
+# Errors whose texts are ours, and safe to show.
+SAFE_ERRORS = (ConnectorError, DatabaseUnavailableError, PrefectUnavailableError, SettingsError)
+
+
+@asynccontextmanager
+async def kept(runtime: Runtime, every: float = EVERY) -> AsyncIterator[Callable[[], None]]:
+    """Looks every few seconds, and at once when the function that it gives is called."""
+    async with _repeated(runtime, (_backfills, _watches, _revocations, _sweep), every) as wake:
+        yield wake
+
+
+@asynccontextmanager
+async def drained(runtime: Runtime) -> AsyncIterator[Callable[[], None]]:
+    """Sees to it that a drain is alive while events wait; the function says that some came."""
+    async with _repeated(runtime, (_drains,), DRAINS_EVERY, DRAINS_PAUSE) as wake:
+        yield wake
+
+
+@asynccontextmanager
+async def scheduled(runtime: Runtime) -> AsyncIterator[None]:
+    """Makes schedules what they should be within seconds of a change."""
+    async with _repeated(runtime, (_schedules,), SCHEDULES_EVERY):
+        yield
+
+
+@asynccontextmanager
+async def billed(runtime: Runtime, billing: Billing | None) -> AsyncIterator[Callable[[], None]]:
+    """Reads customers at Stripe that are due; the function says that one may be due now."""
+
+    async def _billing(runtime: Runtime) -> None:
+        if billing is not None:
+            while await settle_due(billing) == AT_ONCE:
+                continue
+            await end_owed(billing)
+            await ledger.sweep(runtime.database, now=billing.clock.now())
+
+    async with _repeated(runtime, (_billing,), EVERY) as wake:
+        yield wake
+
+
+@asynccontextmanager
+async def _repeated(
+    runtime: Runtime, jobs: Sequence[Job], every: float, pause: float = 0.0
+) -> AsyncIterator[Callable[[], None]]:
+    wake = asyncio.Event()
+    task = asyncio.create_task(_repeat(runtime, jobs, wake, every, pause))
+    try:
+        yield wake.set
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def start_backfills(runtime: Runtime) -> int:
+    """Ask Prefect for every backfill that is owed; how many it took."""
+    owed = await backfills.owed(runtime.database)
+    for connection, at in owed:
+        await started_sync(
+            runtime.settings,
+            connection,
+            trigger="connect",
+            idempotency_key=f"backfill:{connection.id}:{at.isoformat()}",
+        )
+        await backfills.taken(runtime.database, connection.id, at)
+    return len(owed)
+
+
+async def _repeat(
+    runtime: Runtime, jobs: Sequence[Job], wake: asyncio.Event, every: float, pause: float
+) -> None:
+    said: dict[str, str] = {}
+    while True:
+        for job in jobs:
+            name = getattr(job, "__name__", "").strip("_")
+            try:
+                await job(runtime)
+            except SAFE_ERRORS as error:
+                trouble = str(error)
+            except Exception as error:
+                # A fault of ours in one job must not end the others. Its text may hold anything.
+                trouble = f"failed: {type(error).__name__}"
+            else:
+                said.pop(name, None)
+                continue
+            # Once, not every few seconds for as long as it lasts.
+            if said.get(name) != trouble:
+                said[name] = trouble
+                log.warning("%s: %s", name, trouble)
+        await asyncio.sleep(pause)
+        try:
+            await asyncio.wait_for(wake.wait(), every)
+        except TimeoutError:
+            continue
+        wake.clear()
+
+
+async def _drains(runtime: Runtime) -> None:
+    await start_drains(runtime)
+
+
+async def _watches(runtime: Runtime) -> None:
+    await start_watches(runtime)
+
+
+async def _schedules(runtime: Runtime) -> None:
+    marks = await schedules.marks(runtime.database)
+    if marks is None or (marks.newest < QUIET and marks.oldest < LONGEST):
+        return
+    plan = await reconcile(runtime.settings, runtime.database)
+    if plan is not None and plan.changes:
+        log.info("%d deployments were made to match the database", len(plan.changes))
+
+
+async def _backfills(runtime: Runtime) -> None:
+    if started := await start_backfills(runtime):
+        log.info("%d backfills started", started)
+
+
+async def _revocations(runtime: Runtime) -> None:
+    if tried := await disconnecting.revoke_due(runtime.disconnector()):
+        log.info("%d vendors were told of a disconnected account", tried)
+
+
+async def _sweep(runtime: Runtime) -> None:
+    await connect_sessions.sweep(runtime.database)
