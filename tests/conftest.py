@@ -175,7 +175,7 @@ async def world(
 ) -> AsyncIterator[Sandboxed]:
     """A sandbox of all vendors, against which nothing waits as long as against the real ones."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deployments.runtime.Budget", RoomyBudget)
+    monkeypatch.setattr("accounts.runtime.Budget", RoomyBudget)
     monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta(milliseconds=20))
     for name, value in environment(origin, database_url, redis_url, INTEGRATIONS).items():
         monkeypatch.setenv(name, value)
