@@ -183,10 +183,9 @@ async def _take_tokens(session: AsyncSession, vault: Vault, grant: Grant) -> UUI
     await tenant_settings.delete(session, grant.tenant_id, grant.setting_key)
     grant.expires_at = grant.refresh_id = grant.refresh_started_at = None
     auth = load(grant.integration).auth
-    if not held or not isinstance(auth, OAuth2) or auth.revoke_url is None:
+    if not held or not isinstance(auth, OAuth2) or auth.revocation is None:
         return None
-    names = (auth.gives_back,) if auth.gives_back else ("refresh_token", "access_token")
-    token = next((held[name] for name in names if held.get(name)), None)
+    token = next((held[name] for name in auth.revocation.gives if held.get(name)), None)
     if token is None:
         return None
     accounts = await session.scalars(

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from connectors.kernel.auth import Account, ApiKey, Callback, OAuth2, Question, Verdict
+from connectors.kernel.auth import Account, ApiKey, Callback, OAuth2, Question, Revocation, Verdict
 from connectors.kernel.connector import Connector, RateLimit, SyncType
 from connectors.kernel.errors import (
     BrokenConnectionError,
@@ -89,6 +89,7 @@ __all__ = [
     "Request",
     "Response",
     "RetryableError",
+    "Revocation",
     "SignatureError",
     "Stream",
     "SyncType",

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import uvicorn
 
-from connectors import Account, Connector, OAuth2, RateLimit, SyncType
+from connectors import Account, Connector, OAuth2, RateLimit, Revocation, SyncType
 from connectors.kernel.clock import Clock
 
 HOST = "api.made-up.test"
@@ -148,7 +148,7 @@ def made_up(**changes: Any) -> Connector:
             env="MADE_UP",
             authorize_url="https://made-up.test/authorize",
             token_url="https://made-up.test/token",
-            revoke_url="https://made-up.test/revoke",
+            revocation=Revocation.rfc7009("https://made-up.test/revoke"),
             scopes={"read": "everything", "offline": "access that lasts"},
         ),
         "streams": (),

@@ -17,6 +17,7 @@ from connectors import (
     ContractError,
     Question,
     Request,
+    Revocation,
     SignatureError,
     all_connectors,
 )
@@ -88,7 +89,7 @@ def shop(**changes: Any) -> Connector:
         "questions": (SHOP,),
         "authorize_url": "https://{shop}/oauth/authorize",
         "token_url": "https://{shop}/oauth/token",
-        "revoke_url": "https://{shop}/oauth/revoke",
+        "revocation": Revocation.rfc7009("https://{shop}/oauth/revoke"),
         **changes,
     }
     auth = replace(made_up().oauth, **given)

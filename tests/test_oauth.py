@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from connectors import (
     ProviderUnavailableError,
     RateLimitedError,
     Request,
+    Revocation,
     load,
 )
 from connectors.kernel.budget import Budget
@@ -225,26 +227,80 @@ async def test_a_429_closes_the_budget_of_token_calls(vendor: Vendor, calls: Cal
     assert len(vendor.calls) == 1
 
 
+BASIC = "Basic " + base64.b64encode(b"client-1:canary-secret").decode()
+
+
+# How each of these is ended by its own documentation, as it stands in the facts of 2026-11.
 @pytest.mark.parametrize(
-    ("kind", "content", "signed"),
+    ("revocation", "method", "content", "authorization"),
     [
-        (
-            "rfc7009",
+        pytest.param(
+            Revocation.rfc7009("https://made-up.test/revoke"),
+            "POST",
             b"token=canary-old&token_type_hint=refresh_token&client_id=client-1"
             b"&client_secret=canary-secret",
-            False,
+            None,
+            id="RFC 7009",
         ),
-        ("token", b"token=canary-old", False),
+        pytest.param(
+            Revocation(url="https://made-up.test/revoke", client_auth="none"),
+            "POST", b"token=canary-old", None, id="Google",
+        ),
+        pytest.param(
+            Revocation(
+                url="https://made-up.test/revoke/{client_id}", method="DELETE", body="json",
+                gives=("access_token",), parameter="access_token", client_auth="basic",
+            ),
+            "DELETE", b'{"access_token": "canary-old"}', BASIC, id="GitHub",
+        ),
+        pytest.param(
+            Revocation(
+                url="https://made-up.test/revoke", gives=("access_token",), parameter="",
+                client_auth="token",
+            ),
+            "POST", b"", "Bearer canary-old", id="Dropbox",
+        ),
+        pytest.param(
+            Revocation(url="https://made-up.test/revoke"),
+            "POST", b"token=canary-old&client_id=client-1&client_secret=canary-secret", None,
+            id="Box",
+        ),
+        pytest.param(
+            Revocation(url="https://made-up.test/revoke", body="json", client_auth="basic"),
+            "POST", b'{"token": "canary-old"}', BASIC, id="Notion",
+        ),
     ],
-)
-async def test_a_token_is_revoked_in_the_vendors_form(
-    kind: str, content: bytes, signed: bool, vendor: Vendor, calls: Calls
+)  # fmt: skip
+async def test_a_consent_is_given_back_in_the_vendors_form(
+    revocation: Revocation,
+    method: str,
+    content: bytes,
+    authorization: str | None,
+    vendor: Vendor,
+    calls: Calls,
 ) -> None:
     vendor.will(Answer(204, raw=b""))
-    await revoke(with_auth(revoke_body=kind), APP, token="canary-old", **calls.means)
-    assert vendor.calls[0].path == "/revoke"
-    assert vendor.calls[0].body == content
-    assert ("authorization" in vendor.calls[0].headers) is signed
+    await revoke(with_auth(revocation=revocation), APP, token="canary-old", **calls.means)
+    call = vendor.calls[0]
+    assert (call.method, call.path) == (
+        method, "/revoke/client-1" if method == "DELETE" else "/revoke"
+    )  # fmt: skip
+    assert call.body == content
+    assert call.headers.get("authorization") == authorization
+
+
+async def test_token_calls_may_carry_json_as_notions_do(vendor: Vendor, calls: Calls) -> None:
+    vendor.will(Answer(body={"access_token": "canary-access"}))
+    await exchange(
+        with_auth(body="json", client_auth="basic"), APP, code="canary-code", **calls.means
+    )
+    assert json.loads(vendor.calls[0].body) == {
+        "grant_type": "authorization_code",
+        "code": "canary-code",
+        "redirect_uri": APP.redirect_uri,
+    }
+    assert vendor.calls[0].headers["content-type"] == "application/json"
+    assert vendor.calls[0].headers["authorization"] == BASIC
 
 
 async def test_quickbooks_is_told_in_json(vendor: Vendor, calls: Calls) -> None:
@@ -259,7 +315,10 @@ async def test_a_consent_may_be_ended_by_its_account_with_our_apps_secret(
     vendor: Vendor, calls: Calls
 ) -> None:
     vendor.will(Answer(body={"team": "t-1"}))
-    connector = with_auth(gives_back="team", bearer="app")
+    connector = with_auth(
+        revocation=Revocation(url="https://made-up.test/revoke", gives=("team",), parameter="team"),
+        bearer="app",
+    )
     await revoke(connector, APP, token="t-1", **calls.means)
     assert form(vendor.calls[0].body) == {
         "team": "t-1", "client_id": "client-1", "client_secret": "canary-secret"
@@ -291,13 +350,14 @@ async def test_a_refusal_with_200_of_what_is_over_already_counts_as_revoked(
     vendor: Vendor, calls: Calls
 ) -> None:
     vendor.will(Answer(body={"ok": False, "error": "token_revoked"}))
-    over = with_auth(
-        refused=frozenset({"token_revoked"}), gives_back="access_token", revoke_body="token"
+    unsigned = Revocation(
+        url="https://made-up.test/revoke", gives=("access_token",), client_auth="none"
     )
+    over = with_auth(refused=frozenset({"token_revoked"}), revocation=unsigned)
     await revoke(over, APP, token="canary-old", **calls.means)
     assert parse_qs(vendor.calls[0].body.decode()) == {"token": ["canary-old"]}
     with pytest.raises(ContractError):
-        await revoke(with_auth(revoke_body="token"), APP, token="canary-old", **calls.means)
+        await revoke(with_auth(revocation=unsigned), APP, token="canary-old", **calls.means)
 
 
 async def test_a_token_answer_of_another_form_is_read_as_the_vendor_says(

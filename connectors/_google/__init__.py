@@ -15,6 +15,7 @@ from connectors import (
     OAuth2,
     RateLimitedError,
     Response,
+    Revocation,
 )
 from connectors.kernel.statuses import error_by_status, wait_in_words
 
@@ -67,8 +68,7 @@ def auth(scopes: Mapping[str, str]) -> OAuth2:
         env="GOOGLE",
         authorize_url="https://accounts.google.com/o/oauth2/v2/auth",
         token_url="https://oauth2.googleapis.com/token",  # noqa: S106
-        revoke_url="https://oauth2.googleapis.com/revoke",
-        revoke_body="token",
+        revocation=Revocation(url="https://oauth2.googleapis.com/revoke", client_auth="none"),
         scopes={**scopes, **IDENTITY},
         pkce=True,
         # Without consent a second grant comes without a refresh token.

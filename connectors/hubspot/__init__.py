@@ -22,6 +22,7 @@ from connectors import (
     RateLimitedError,
     Request,
     Response,
+    Revocation,
     Stream,
     SyncType,
     Webhook,
@@ -185,7 +186,7 @@ connector = Connector(
         env="HUBSPOT",
         authorize_url="https://app.hubspot.com/oauth/authorize",
         token_url="https://api.hubapi.com/oauth/2026-03/token",  # noqa: S106
-        revoke_url="https://api.hubapi.com/oauth/2026-03/token/revoke",
+        revocation=Revocation.rfc7009("https://api.hubapi.com/oauth/2026-03/token/revoke"),
         console="https://developers.hubspot.com",
         scopes={
             "oauth": "asked of every app",

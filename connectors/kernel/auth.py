@@ -52,33 +52,63 @@ class Callback:
     at: datetime
 
 
+# How a call to an authorisation server shows whose it is: our client id and secret in its body or
+# in the header (RFC 6749, 2.3.1), the token that it concerns as a bearer's, or not at all.
+ClientAuth: TypeAlias = Literal["body", "basic", "token", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revocation:
+    """The call by which a consent is given back; `Revocation.rfc7009(url)` is the standard's.
+
+    `gives` are fields of the token answer: the first that is there is given back, in the body's
+    `parameter`. An empty one leaves the body empty, of vendors that read the token from the header.
+    `more` are further fields. `client_auth` of None is that of token calls. `unknown` are statuses
+    that mean that the vendor no longer knows what is given back, whatever else it says.
+    """
+
+    url: str
+    method: str = "POST"
+    gives: tuple[str, ...] = ("refresh_token", "access_token")
+    parameter: str = "token"
+    more: Mapping[str, str] = field(default_factory=dict)
+    body: Literal["form", "json"] = "form"
+    client_auth: ClientAuth | None = None
+    unknown: frozenset[int] = frozenset({400})
+
+    @classmethod
+    def rfc7009(cls, url: str) -> "Revocation":
+        return cls(url=url, more={"token_type_hint": "refresh_token"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class OAuth2:
     """A vendor's OAuth 2 rules. `env` prefixes the operator's variables: HUBSPOT_CLIENT_ID …
 
-    The URLs may hold settings of the operator, `{MICROSOFT_TENANT_ID}`; `url_overrides` says which
-    values of these this integration replaces. They may hold answers of the tenant to `questions`,
-    too. `variables` names those of client id and secret where the vendor's own words are others,
-    and `console` is where the operator registers the app. `scopes` says what each is needed for.
-    `grace` is how long a refresh token still works after a newer one was issued; `idle_lifetime`
-    how long an unused one lives. An `access_token_ttl` of None: it never ends. `bearer` says what
-    calls carry: the access token of the grant, or our app's own secret, of vendors that take it for
-    every account that consented. `gives_back` names the field of the token answer by which a
-    consent is ended, where that is not the refresh token. `normalize_answer` gives a token answer
-    the form of RFC 6749, where the vendor's is another. `refused` are error codes of the token
-    endpoint that mean the grant is over. `error_from` reads the vendor's own form of a refusal, the
-    parameters of a callback or the body of a token answer: an error, or None for the default.
-    `verify_callback` raises SignatureError of a callback that the vendor did not make, where it
-    signs them, and gives the answers as they stand from then on. `token_params` go with a code.
+    The URLs may hold our `{client_id}` and settings of the operator, `{MICROSOFT_TENANT_ID}`;
+    `url_overrides` says which values of these this integration replaces. They may hold answers
+    of the tenant to `questions`, too. `variables` names those of client id and secret where the
+    vendor's own words are others, and `console` is where the operator registers the app.
+    `scopes` says what each is needed for. `grace` is how long a refresh token still works after
+    a newer one was issued; `idle_lifetime` how long an unused one lives. An `access_token_ttl`
+    of None: it never ends. `bearer` says what calls carry: the access token of the grant, or
+    our app's own secret, of vendors that take it for every account that consented. `revocation`
+    is how a consent is ended, at vendors that know such a call. The `body` of token calls is a
+    form, or JSON. `normalize_answer` gives a token answer the form of RFC 6749, where the
+    vendor's is another. `refused` are error codes of the token endpoint that mean the grant is
+    over. `error_from` reads the vendor's own form of a refusal, the parameters of a callback or
+    the body of a token answer: an error, or None for the default. `verify_callback` raises
+    SignatureError of a callback that the vendor did not make, where it signs them, and gives
+    the answers as they stand from then on. `token_params` go with a code.
     """
 
     env: str
     authorize_url: str
     token_url: str
     scopes: Mapping[str, str]
-    revoke_url: str | None = None
-    revoke_body: Literal["rfc7009", "token", "json"] = "rfc7009"
-    client_auth: Literal["body", "basic"] = "body"
+    revocation: Revocation | None = None
+    client_auth: ClientAuth = "body"
+    body: Literal["form", "json"] = "form"
     pkce: bool = False
     questions: tuple[Question, ...] = ()
     verify_callback: Callable[[Callback], Mapping[str, str]] = lambda callback: callback.answers
@@ -91,7 +121,6 @@ class OAuth2:
     idle_lifetime: timedelta | None = None
     access_token_ttl: timedelta | None = timedelta(hours=1)
     bearer: Literal["grant", "app"] = "grant"
-    gives_back: str = ""
     normalize_answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda answer: answer
     refused: frozenset[str] = frozenset({"invalid_grant"})
     error_from: Callable[[Mapping[str, Any]], ConnectorError | None] = lambda answer: None

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import Any, Literal
+from urllib.parse import parse_qsl, quote, urlencode
 
-from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
+from authlib.oauth2.auth import encode_client_secret_basic  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import (  # type: ignore[import-untyped]
     prepare_grant_uri,
     prepare_token_request,
@@ -22,7 +22,7 @@ from authlib.oauth2.rfc7636 import (  # type: ignore[import-untyped]
     create_s256_code_challenge,
 )
 
-from connectors.kernel.auth import Account, Callback, OAuth2, Question
+from connectors.kernel.auth import Account, Callback, ClientAuth, OAuth2, Question
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport, check_host
 from connectors.kernel.connector import Connector
@@ -49,8 +49,7 @@ OPERATOR_ERRORS = frozenset(
         "invalid_scope",
     }
 )
-_CLIENT_AUTH = {"body": "client_secret_post", "basic": "client_secret_basic"}
-FORM = "application/x-www-form-urlencoded"
+_CONTENT_TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json"}
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,40}")
 _SETTING = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _PLACED = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
@@ -73,7 +72,7 @@ class OAuthApp:
 
 def settings_in(auth: OAuth2) -> tuple[str, ...]:
     """The operator's settings that stand in the vendor's URLs."""
-    urls = (auth.authorize_url, auth.token_url, auth.revoke_url or "")
+    urls = (auth.authorize_url, auth.token_url, auth.revocation.url if auth.revocation else "")
     return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
 
 
@@ -122,7 +121,8 @@ def _answer(question: Question, given: Mapping[str, Any]) -> str:
 def _expanded(auth: OAuth2, app: OAuthApp, url: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
-        given = app.settings[name] if name.isupper() else app.answers[name]
+        known = {**app.answers, "client_id": app.client_id}
+        given = app.settings[name] if name.isupper() else known[name]
         return quote(auth.url_overrides.get(given, given), safe="")
 
     return _PLACED.sub(value, url)
@@ -192,23 +192,16 @@ async def revoke(
     """Give a refresh token, or what else the vendor ends a consent by, back. One that it no longer
     knows is as good as revoked."""
     auth = connector.oauth
-    if auth.revoke_url is None:
+    if (how := auth.revocation) is None:
         return
     call = _Call(connector, app, transport, budget, account_id="")
-    if auth.revoke_body == "json":
-        content = json.dumps({"token": token})
-        response = await call.send(auth.revoke_url, content, "application/json", attempts=3)
-    else:
-        named = auth.gives_back not in ("", "access_token")
-        form = {auth.gives_back if named else "token": token}
-        if auth.revoke_body == "rfc7009" and not auth.gives_back:
-            form["token_type_hint"] = "refresh_token"  # noqa: S105 - RFC 7009's word
-        signed = auth.revoke_body == "rfc7009"
-        response = await call.send(
-            auth.revoke_url, urlencode(form), FORM, attempts=3, signed=signed
-        )
+    fields = {how.parameter: token, **how.more} if how.parameter else dict(how.more)
+    response = await call.send(
+        how.url, fields, method=how.method, body=how.body, attempts=3, token=token,
+        client_auth=how.client_auth or auth.client_auth,
+    )  # fmt: skip
     code = _code(response)
-    if code in auth.refused or (response.status == 400 and code not in OPERATOR_ERRORS):
+    if code in auth.refused or (response.status in how.unknown and code not in OPERATOR_ERRORS):
         return
     if error := _refusal(connector, response, "revocation"):
         raise error
@@ -255,9 +248,12 @@ class _Call:
     budget: Budget
     account_id: str
 
-    async def tokens(self, body: str, *, attempts: int) -> Tokens:
+    async def tokens(self, form: str, *, attempts: int) -> Tokens:
         auth = self.connector.oauth
-        response = await self.send(auth.token_url, body, FORM, attempts=attempts)
+        response = await self.send(
+            auth.token_url, dict(parse_qsl(form)), method="POST", body=auth.body,
+            attempts=attempts, client_auth=auth.client_auth,
+        )  # fmt: skip
         # Before anything else is made of the answer: it may be the only copy.
         if tokens := read_tokens(self.connector, response, self.app.answers):
             return tokens
@@ -265,32 +261,54 @@ class _Call:
             f"{self.connector.title} answered a token call without an access token"
         )
 
+    def _signed(
+        self, fields: Mapping[str, str], client_auth: ClientAuth, token: str
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """The fields and headers that show whose call it is."""
+        app = self.app
+        if client_auth == "none":
+            return dict(fields), {}
+        if client_auth == "token":
+            return dict(fields), {"authorization": f"Bearer {token}"}
+        # The secret of such an app is the key to its API as well.
+        headers = {}
+        if self.connector.oauth.bearer == "app":
+            headers["authorization"] = f"Bearer {app.client_secret}"
+        if client_auth == "basic":
+            _, basic, _ = encode_client_secret_basic(app, "", "", {}, "")
+            return dict(fields), {"authorization": basic["Authorization"], **headers}
+        client = {"client_id": app.client_id, "client_secret": app.client_secret}
+        return {**fields, **client}, headers
+
     async def send(
-        self, url: str, body: str, content_type: str, *, attempts: int, signed: bool = True
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        *,
+        method: str,
+        body: Literal["form", "json"],
+        attempts: int,
+        client_auth: ClientAuth,
+        token: str = "",
     ) -> Response:
         """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
         auth, title = self.connector.oauth, self.connector.title
         url = _expanded(auth, self.app, url)
-        known = [auth.token_url, *([auth.revoke_url] if auth.revoke_url else [])]
+        known = [auth.token_url, *([auth.revocation.url] if auth.revocation else [])]
         check_host(title, url, tuple(_expanded(auth, self.app, one) for one in known))
-        headers = {
-            "accept": "application/json",
-            "content-type": content_type,
-            **auth.token_headers,
-        }
-        if signed:
-            signer = ClientAuth(
-                self.app.client_id, self.app.client_secret, _CLIENT_AUTH[auth.client_auth]
-            )
-            _, headers, body = signer.prepare("POST", url, headers, body)
-            if auth.bearer == "app":
-                headers["authorization"] = f"Bearer {self.app.client_secret}"
+        fields, signature = self._signed(fields, client_auth, token)
+        content = json.dumps(fields) if body == "json" else urlencode(fields)
+        headers = {"accept": "application/json", **auth.token_headers, **signature}
+        if fields:
+            headers["content-type"] = _CONTENT_TYPES[body]
         patience = Patience(attempts)
         while True:
             await self.budget.spend(self.connector, self.account_id, Request.post(url))
             requested_pause: timedelta | None = None
             try:
-                response = await self.transport.call(title, "POST", url, headers, body.encode())
+                response = await self.transport.call(
+                    title, method, url, headers, content.encode() if fields else b""
+                )
                 requested_pause = retry_after(response, self.transport.clock.now())
                 if response.status < 500 and response.status != 429:
                     return response

@@ -26,6 +26,7 @@ from connectors import (
     Record,
     Request,
     Response,
+    Revocation,
     Stream,
     SyncType,
     Webhook,
@@ -397,8 +398,9 @@ connector = Connector(
         env="QUICKBOOKS",
         authorize_url="https://appcenter.intuit.com/connect/oauth2",
         token_url="https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",  # noqa: S106
-        revoke_url="https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
-        revoke_body="json",
+        revocation=Revocation(
+            url="https://developer.api.intuit.com/v2/oauth2/tokens/revoke", body="json"
+        ),
         console="https://developer.intuit.com",
         scopes={
             "com.intuit.quickbooks.accounting": "every stream; Intuit has no scope that only reads"

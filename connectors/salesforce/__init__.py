@@ -23,6 +23,7 @@ from connectors import (
     RateLimitedError,
     Request,
     Response,
+    Revocation,
     SyncType,
     Webhook,
     column,
@@ -204,8 +205,9 @@ connector = Connector(
         env="SALESFORCE",
         authorize_url="https://{login_host}/services/oauth2/authorize",
         token_url="https://{login_host}/services/oauth2/token",  # noqa: S106
-        revoke_url="https://{login_host}/services/oauth2/revoke",
-        revoke_body="token",
+        revocation=Revocation(
+            url="https://{login_host}/services/oauth2/revoke", client_auth="none"
+        ),
         console="https://login.salesforce.com (Setup > External Client App Manager)",
         scopes={
             "api": "every stream; Salesforce has no scope that only reads: what the app may see is "

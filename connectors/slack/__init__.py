@@ -15,6 +15,7 @@ from connectors import (
     Record,
     Request,
     Response,
+    Revocation,
     Stream,
     SyncType,
     Webhook,
@@ -79,9 +80,9 @@ connector = Connector(
         env="SLACK",
         authorize_url="https://slack.com/oauth/v2/authorize",
         token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106
-        revoke_url="https://slack.com/api/auth.revoke",
-        revoke_body="token",
-        gives_back="access_token",
+        revocation=Revocation(
+            url="https://slack.com/api/auth.revoke", gives=("access_token",), client_auth="none"
+        ),
         client_auth="basic",
         scope_separator=",",
         console="https://api.slack.com/apps",

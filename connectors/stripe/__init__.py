@@ -35,6 +35,7 @@ from connectors import (
     Record,
     Request,
     Response,
+    Revocation,
     Stream,
     SyncType,
     Webhook,
@@ -373,8 +374,11 @@ connector = Connector(
         env="STRIPE_CONNECT",
         authorize_url="https://connect.stripe.com/oauth/authorize",
         token_url="https://connect.stripe.com/oauth/token",  # noqa: S106
-        revoke_url="https://connect.stripe.com/oauth/deauthorize",
-        gives_back="stripe_user_id",
+        revocation=Revocation(
+            url="https://connect.stripe.com/oauth/deauthorize",
+            gives=("stripe_user_id",),
+            parameter="stripe_user_id",
+        ),
         console="https://dashboard.stripe.com/settings/connect",
         scopes={"read_only": "every stream; nothing is ever written"},
         # Connect's secret is the platform's own key, and with it every call is made.
