@@ -24,7 +24,7 @@ from tests._conformance_which import (
     CHANGES,
     EACH_CONNECTOR,
     EACH_FETCHED,
-    EACH_STREAM,
+    EACH_READER,
     EACH_WINDOWED,
     FEW,
     MANY,
@@ -32,6 +32,7 @@ from tests._conformance_which import (
     SMALL,
     Of,
     has_tokens_that_end,
+    readers,
     streams,
 )
 
@@ -172,7 +173,7 @@ def long_accounts(bench: Bench) -> Callable[[Connector], str]:
     return lambda connector: account(connector.name)
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_a_read_that_is_stopped_after_any_page_goes_on_from_there(
     of: Of,
     bench: Bench,
@@ -208,7 +209,7 @@ async def in_two(tried: Tried, stream: Stream, pages: int) -> str:
     return await tried.follow(stream)
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_what_lay_unread_for_long_is_caught_up_with(
     of: Of, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +233,7 @@ def after(some: int) -> Callable[[int, Checkpoint], bool]:
 # -- Changed while it is read, and changes that show late ---------------------------------------
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_what_changes_while_a_stream_is_read_is_found_by_the_next_sync(
     of: Of, bench: Bench
 ) -> None:
@@ -257,7 +258,7 @@ async def test_what_changes_while_a_stream_is_read_is_found_by_the_next_sync(
         assert not await tried.follow(stream)
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_a_change_that_shows_a_minute_after_its_time_is_found(of: Of, bench: Bench) -> None:
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)
@@ -307,7 +308,7 @@ async def test_a_window_holds_all_that_changed_since_its_time(of: Of, bench: Ben
 # -- Tokens -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("of", streams(has_tokens_that_end))
+@pytest.mark.parametrize("of", readers(has_tokens_that_end))
 async def test_a_token_that_expires_in_mid_read_is_refreshed_once(of: Of, bench: Bench) -> None:
     connector, stream = of
     tried = await bench.connect(connector, size=SMALL)
@@ -318,7 +319,7 @@ async def test_a_token_that_expires_in_mid_read_is_refreshed_once(of: Of, bench:
     assert tried.refreshes() == refreshes + 1
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_an_authorisation_that_is_taken_back_in_mid_read_needs_the_tenant(
     of: Of, bench: Bench
 ) -> None:

@@ -15,6 +15,7 @@ from tests._conformance import Bench, Tried
 from tests._conformance_line import Ledger, at
 from tests._conformance_which import (
     EACH_CONNECTOR,
+    EACH_READER,
     EACH_STREAM,
     EACH_WITH_POSITIONS,
     FEW,
@@ -51,7 +52,7 @@ async def follow_through(tried: Tried, stream: Stream, kind: str, at: Iterable[i
     return problem or (f"{left} faults did not strike" if left else "")
 
 
-@EACH_STREAM
+@EACH_READER
 async def test_a_fault_at_the_first_a_middle_and_the_last_request_passes(
     of: Of, bench: Bench
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from connectors import Connector, Stream
 from flows._batches import Outcome
 from tests._conformance import Bench, Tried
-from tests._conformance_which import FEW, MEDIUM, SMALL, Of, streams
+from tests._conformance_which import FEW, MEDIUM, SMALL, Of, readers
 
 # What is put into the place of a record's content, so that it must be read again.
 BLANK = "{}"
@@ -40,7 +40,7 @@ class Rest:
     requests: int = 0
 
 
-@pytest.fixture(scope="module", params=streams())
+@pytest.fixture(scope="module", params=readers())
 async def rest(request: pytest.FixtureRequest, bench: Bench) -> Rest:
     connector, stream = request.param
     tried = await bench.connect(connector, size=SMALL)
@@ -188,7 +188,7 @@ def controlled(name: str) -> object:
     def has(connector: Connector, stream: Stream) -> bool:
         return name in import_module(f"sandbox.{connector.name}").vendor.controls
 
-    return pytest.mark.parametrize("of", streams(has))
+    return pytest.mark.parametrize("of", readers(has))
 
 
 @controlled("refuse_part")  # type: ignore[operator]
