@@ -12,10 +12,10 @@ from functools import cache
 from importlib import import_module
 from math import ceil
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
-import connectors
 from connectors import Checkpoint, Connector, Stream, load
 from flows._batches import Outcome
 from tests._conformance import Bench, Tried
@@ -65,10 +65,10 @@ def test_the_sandbox_has_the_connectors_streams_and_no_others(
 def written_budgets(connector: Connector) -> set[str]:
     """The names of budgets that stand in the connector's files, also where no test may come."""
     found: set[str] = set()
-    folder = Path(connectors.__file__).parent
-    package = folder / connector.name
-    for file in package.glob("*.py") if package.is_dir() else [package.with_suffix(".py")]:
-        module = import_module(".".join(file.relative_to(folder.parent).with_suffix("").parts))
+    package = import_module(f"connectors.{connector.name}")
+    inner = [one.name for one in iter_modules(getattr(package, "__path__", ()))]
+    for module in [package, *(import_module(f"{package.__name__}.{name}") for name in inner)]:
+        file = Path(str(module.__file__))
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "budget":
                 named = getattr(node.value, "value", None) or getattr(
