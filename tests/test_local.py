@@ -89,7 +89,7 @@ def test_a_command_run_alone_finds_the_running_supervisor(own_home: Path) -> Non
 
 def test_what_a_killed_supervisor_left_is_cleared_by_the_next(own_home: Path) -> None:
     program = (
-        "import time\nfrom pathlib import Path\nfrom deployments import local\n"
+        "import time\nfrom pathlib import Path\nfrom servers import local\n"
         "from settings import read\n"
         f"home = Path({str(own_home)!r})\n"
         "with local.supervised(read(_env_file=None, atom_home=home), print) as services:\n"

@@ -17,10 +17,10 @@ from tests._vendor import Answer, Vendor, serve
 SEEN = """
 import json, sys
 from pathlib import Path
-from deployments import local, surroundings
+from servers import environment, local
 home = Path(sys.argv[1])
 local.prepare(home)
-with surroundings.apart(home):
+with environment.apart(home):
     from prefect.settings import get_current_settings
     seen = get_current_settings()
     print(json.dumps({
