@@ -2,12 +2,16 @@
 
 import signal
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
+import psycopg
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from cli import billing, database, events, imports, keys, schedules, status, sync, tenants, up
 from cli.doctor import command as doctor
-from cli.terminal import err
+from cli.terminal import err, plain
 from connectors import ConnectorError
 from deployments.errors import PrefectUnavailableError
 from servers.postgresql import PostgresError
@@ -42,15 +46,53 @@ _EXPLAINED = (
 )  # fmt: skip
 
 
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the code something went wrong.")
+    ] = False,
+) -> None:
+    context.ensure_object(dict)["debug"] = debug
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs a command as it is typed; its exit status. What goes wrong ends in one clear line."""
+    state: dict[str, bool] = {}
+    try:
+        app(list(words), obj=state)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if state.get("debug"):
+            raise
+        err.print(f"[red]error:[/red] {plain(_explained(error))}", highlight=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, _EXPLAINED):
+        return str(error)
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, psycopg.Error) and cause.sqlstate:
+        # PostgreSQL's own words may quote a row.
+        return (
+            f"PostgreSQL refuses ({cause.sqlstate}, {type(cause).__name__}): look at `atom-sync"
+            " doctor`, or run the command again with --debug"
+        )
+    # Of an error that nobody foresaw the text may hold anything.
+    return (
+        f"{type(error).__name__} in atom-sync; nothing is known of it. Run the command again as"
+        " `atom-sync --debug …` for where it happened"
+    )
+
+
 def main() -> None:
-    """The console script: known failures end in one clear line and exit status 1."""
+    """The console script."""
     # Also where a script started us with `&`, which leaves SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        app()
-    except _EXPLAINED as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(run(sys.argv[1:]))

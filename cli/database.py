@@ -15,7 +15,7 @@ from settings import read
 
 def migrate() -> None:
     """Bring the database's schema up to date; repeating it changes nothing."""
-    with local.attached(read()) as settings:
+    with local.attached(read(), makes=True) as settings:
         asyncio.run(services.migrate(settings))
     out.print("the schema is current")
 

@@ -109,7 +109,7 @@ def withdraw(ids: Annotated[list[int], typer.Argument(metavar="EVENT…")]) -> N
     """Never do what a vendor's delivery asked to erase: the duties named, of those not done yet."""
 
     async def never(settings: Settings) -> int:
-        async with local.opened(settings) as database:
+        async with local.ready(settings) as database:
             return await privacy.withdraw(database, ids)
 
     with local.attached(read()) as settings:

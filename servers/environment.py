@@ -8,8 +8,9 @@ is a value to it: an empty PREFECT_SERVER_API_AUTH_STRING is a password that no 
 
 import os
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dotenv import dotenv_values
 
@@ -35,16 +36,20 @@ def apart(home: Path) -> Iterator[None]:
     """
     former = dict(os.environ)
     chosen = {} if is_alone(home) else _prefects()
-    try:
-        if is_alone(home):
-            forget()
-        _remove(name for name in former if name.startswith(_PREFECT))
-        os.environ.update(chosen | environment_of(home))
-        with chdir(folder_of(home)):
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(former)
+    with ExitStack() as stack:
+        folder = folder_of(home)
+        if not folder.is_dir():  # a command that only looks makes nothing
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="atom-sync-")))
+        try:
+            if is_alone(home):
+                forget()
+            _remove(name for name in former if name.startswith(_PREFECT))
+            os.environ.update(chosen | environment_of(folder))
+            with chdir(folder):
+                yield
+        finally:
+            os.environ.clear()
+            os.environ.update(former)
 
 
 def forget() -> None:
@@ -61,10 +66,10 @@ def forget() -> None:
     os.environ.update(_unproxied())
 
 
-def environment_of(home: Path) -> dict[str, str]:
-    """Prefect's variables in every process of a home."""
+def environment_of(folder: Path) -> dict[str, str]:
+    """Prefect's variables in every process that stands in that folder."""
     return {
-        "PREFECT_HOME": str(folder_of(home)),
+        "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "DO_NOT_TRACK": "1",

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
+from typing import Any
 
 import psutil
 import psycopg
@@ -36,7 +37,7 @@ from servers.processes import (
     unbroken,
     uninterrupted,
 )
-from settings import SUPERVISED, Settings, SettingsError, read
+from settings import SUPERVISED, Settings, SettingsError, is_alone, read
 from storage import StorageError, check, migrate, runs
 from storage.database import Database
 from storage.vault import load_or_create_key_file
@@ -50,6 +51,10 @@ _ANSWERING_SECONDS = 120
 _PATIENCE_SECONDS = 60  # with another process that makes schedules now
 
 
+class NoDatabaseError(ServiceError):
+    """No database was set, and none was made here yet."""
+
+
 @dataclass
 class Services:
     """What was started here. `settings` are those of the operator with the addresses filled in."""
@@ -60,6 +65,7 @@ class Services:
     worker: psutil.Popen | None = None
     web: str = ""  # where it listens
     _started: dict[str, psutil.Popen] = field(default_factory=dict)
+    _known: dict[str, str] = field(default_factory=dict)
     _server: postgresql.Postgres | None = None
 
     @property
@@ -78,6 +84,7 @@ class Services:
     def add_settings(self, **known: str) -> None:
         """Settings that only became known while starting; children are given them."""
         self.settings = read(**_given(self.settings) | known)
+        self._known |= known
 
     async def deploy(self) -> None:
         """Register our deployments, and let this machine's runs go on after a former stop."""
@@ -186,7 +193,11 @@ class Services:
         variables = {name: value for name, value in known.items() if value}
         # Prefect lists all time zones for each schedule that it reads or writes (3.8.8). From the
         # wheel `tzdata` that takes 0.2 ms, from the system's folders 10.
-        return environment.environment_of(self.home) | variables | {"PYTHONTZPATH": ""}
+        return (
+            environment.environment_of(environment.folder_of(self.home))
+            | variables
+            | {"PYTHONTZPATH": ""}
+        )
 
     def start_process(
         self, name: str, command: list[str], variables: dict[str, str]
@@ -271,10 +282,14 @@ class Services:
             "prefect_api_url": self.settings.prefect_api_url,
             "atom_sandbox_url": self.settings.atom_sandbox_url,
             "web": self.web,
+            # A demo's home knows nothing of the operator's, and its vendors' secrets are made up.
+            "apps": self._known if is_alone(self.home) else {},
         }
         path = self.home / "services.json"
-        path.with_suffix(".new").write_text(json.dumps(record))
-        path.with_suffix(".new").rename(path)
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(record))
+        new.rename(path)
 
 
 @contextmanager
@@ -297,24 +312,32 @@ def supervised(
 
 
 @contextmanager
-def attached(settings: Settings) -> Iterator[Settings]:
-    """Settings for a command run alone: those of a running supervisor, or its own database."""
-    prepare(settings.home)
+def attached(settings: Settings, *, makes: bool = False) -> Iterator[Settings]:
+    """Settings for a command run alone: those of a running supervisor, or its own database.
+
+    Where there is no database yet one is only made for a command that `makes` it; ServiceError
+    says to the others what does.
+    """
     running = _running(settings.home)
     if running is not None:
         names = ("database_url", "redis_url", "prefect_api_url", "atom_sandbox_url")
         unset = {name: running[name] for name in names if getattr(settings, name) is None}
+        unset = running.get("apps", {}) | unset
         keys = settings.encryption_keys or load_or_create_key_file(settings.home / "keys")
         with environment.apart(settings.home):
             yield read(**_given(settings) | unset | {"encryption_keys": keys})
     elif settings.database_url is not None:
         with environment.apart(settings.home):
             yield settings
-    else:
+    elif makes or postgresql.exists(settings.home):
         with supervised(settings, lambda line: None, lasting=False, wait=30) as services:
             services.start_database()
-            asyncio.run(migrated(services.settings))
             yield services.settings
+    else:
+        raise NoDatabaseError(
+            "there is no database yet: start `atom-sync up` (or `atom-sync demo`), or set"
+            " DATABASE_URL"
+        )
 
 
 async def _tell_runs_to_stop(settings: Settings) -> None:
@@ -403,7 +426,7 @@ def _given(settings: Settings) -> dict[str, object]:
     return {name: value for name, value in settings if value is not None}
 
 
-def _running(home: Path) -> dict[str, object] | None:
+def _running(home: Path) -> dict[str, Any] | None:
     """What a living supervisor of this home wrote down."""
     record = _read_record(home)
     if record is None or not is_that_one_alive(record["supervisor"]):
@@ -411,9 +434,9 @@ def _running(home: Path) -> dict[str, object] | None:
     return record
 
 
-def _read_record(home: Path) -> dict[str, object] | None:
+def _read_record(home: Path) -> dict[str, Any] | None:
     try:
-        record: dict[str, object] = json.loads((home / "services.json").read_text())
+        record: dict[str, Any] = json.loads((home / "services.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return record

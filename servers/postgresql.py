@@ -79,25 +79,36 @@ def start(home: Path, *, options: tuple[str, ...] = ()) -> Postgres:
     return server
 
 
+def exists(home: Path) -> bool:
+    """Whether this home has a database already; makes nothing."""
+    return (_data_of(home) / "PG_VERSION").exists()
+
+
 def locate(home: Path) -> Postgres:
     """Where the server of this home lives; makes its folders."""
     binaries = _wheel() / "bin"
-    name = hashlib.sha256(str(home).encode()).hexdigest()[:12]
-    data = home / "postgres" / "data"
-    if os.geteuid() == 0:
-        # PostgreSQL refuses to run as root; its own user must reach the data and the binaries,
-        # and no folder that is closed to others is opened for that.
-        if not _open_to_others(home):
-            data = _SHARED / name / "data"
-        if not _open_to_others(binaries):
-            binaries = _copied_binaries(binaries.parent) / "bin"
+    data = _data_of(home)
+    if os.geteuid() == 0 and not _open_to_others(binaries):
+        binaries = _copied_binaries(binaries.parent) / "bin"
     sockets = data.parent / "run"
     if len(str(sockets)) > 80:  # a socket's path has at most 107 bytes
-        sockets = Path(tempfile.gettempdir()) / f"atom-{name}"
+        sockets = Path(tempfile.gettempdir()) / f"atom-{_name_of(home)}"
     for folder in (data.parent, data, sockets):
         folder.mkdir(parents=True, exist_ok=True)
         _own(folder)
     return Postgres(binaries=binaries, data=data, sockets=sockets)
+
+
+def _data_of(home: Path) -> Path:
+    # PostgreSQL refuses to run as root; its own user must reach the data and the binaries, and no
+    # folder that is closed to others is opened for that.
+    if os.geteuid() == 0 and not _open_to_others(home):
+        return _SHARED / _name_of(home) / "data"
+    return home / "postgres" / "data"
+
+
+def _name_of(home: Path) -> str:
+    return hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
 
 def shell(url: str, schema: str, command: str | None, folder: Path) -> int:

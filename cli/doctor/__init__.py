@@ -19,7 +19,7 @@ async def examine(settings: Settings, *, embedded: bool = False) -> list[Row]:
     """
     database, keys, cache, prefect, stripe, mail = await asyncio.gather(
         services.database(settings),
-        own.master_keys(settings),
+        own.master_keys(settings, embedded=embedded),
         services.cache(settings),
         services.prefect(settings),
         billing(settings),

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from cli import doctor as examination
 from cli.terminal import JsonOption, err, out, plain, print_json
-from servers import local
-from settings import SettingsError, read
+from servers import environment, local
+from settings import Settings, SettingsError, read
 
 COLOURS = {"ok": "green", "missing": "red", "wrong": "red", "optional": "dim"}
 
@@ -18,10 +18,7 @@ COLOURS = {"ok": "green", "missing": "red", "wrong": "red", "optional": "dim"}
 def doctor(as_json: JsonOption = False) -> None:
     """Look at all that is set, live, and say what to do; exit status 1 if anything must be."""
     try:
-        given = read()
-        embedded = given.database_url is None
-        with local.attached(given) as settings, err.status("looking …"):
-            rows = asyncio.run(examination.examine(settings, embedded=embedded))
+        rows = _rows(read())
     except SettingsError as error:
         rows = examination.unreadable(error)
     failed = [row for row in rows if row.failed]
@@ -36,6 +33,17 @@ def doctor(as_json: JsonOption = False) -> None:
         else:
             out.print("[green]all that is needed is there[/green]")
     sys.exit(1 if failed else 0)
+
+
+def _rows(given: Settings) -> list[examination.Row]:
+    embedded = given.database_url is None
+    with err.status("looking …"):
+        try:
+            with local.attached(given) as settings:
+                return asyncio.run(examination.examine(settings, embedded=embedded))
+        except local.NoDatabaseError:
+            with environment.apart(given.home):
+                return asyncio.run(examination.examine(given, embedded=embedded))
 
 
 def _rows_table(rows: Iterable[examination.Row]) -> Table:

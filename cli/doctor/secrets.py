@@ -89,16 +89,19 @@ def _address(url: str | None) -> Row:
     return Row(AREA, name, State.OK, url)
 
 
-async def master_keys(settings: Settings) -> list[Row]:
+async def master_keys(settings: Settings, *, embedded: bool = False) -> list[Row]:
     """ENCRYPTION_KEYS, compared with what the database's secrets are wrapped by."""
     name = "ENCRYPTION_KEYS"
     if settings.encryption_keys is None:
-        return [Row(AREA, name, State.MISSING, "not set", WHERE_OLD_ONES_LIE)]
+        row = Row(AREA, name, State.MISSING, "not set", WHERE_OLD_ONES_LIE)
+        return [_made_by_us(row) if embedded else row]
     text = settings.encryption_keys.get_secret_value()
     # 32 random bytes hold about 30 different ones.
     if any(len(set(key)) < 16 for key in parse_keys(text, source=name)):
         return [Row(AREA, name, State.WRONG, "a key is not random", f"{MAKE}, and rotate to it")]
     vault = Vault.parse(text)
+    if settings.database_url is None:
+        return [Row(AREA, name, State.OK, "not compared: there is no database yet")]
     url = database_url_of(settings)
     database = Database.connect(url, schema=settings.atom_schema, pool_size=1)
     try:

@@ -32,7 +32,11 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 async def database(settings: Settings) -> list[Row]:
     """Reachable, over TLS when it is elsewhere, new enough, its schema current."""
-    area, url = "database", database_url_of(settings)
+    area = "database"
+    if settings.database_url is None:
+        found = "not set: atom-sync up starts one"
+        return [Row(area, "DATABASE_URL", State.OPTIONAL, found, required=False)]
+    url = database_url_of(settings)
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
