@@ -9,7 +9,19 @@ import psycopg
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from cli import billing, database, events, imports, keys, schedules, status, sync, tenants, up
+from cli import (
+    billing,
+    connect,
+    database,
+    events,
+    imports,
+    keys,
+    schedules,
+    status,
+    sync,
+    tenants,
+    up,
+)
 from cli.doctor import command as doctor
 from cli.terminal import err, plain
 from connectors import ConnectorError
@@ -29,8 +41,8 @@ app = typer.Typer(
     add_completion=False,
 )
 for command in (
-    up.up, up.demo, up.sandbox, doctor.doctor, status.status, sync.sync, sync.audit,
-    schedules.deploy, database.migrate, database.sql,
+    up.up, up.demo, up.sandbox, doctor.doctor, connect.connect, status.status, sync.sync,
+    sync.audit, schedules.deploy, database.migrate, database.sql,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(tenants.commands, name="tenants")

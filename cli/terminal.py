@@ -1,9 +1,12 @@
 """What all commands share: where they print, and how."""
 
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,3 +49,10 @@ def target_of(target: str) -> tuple[str, str]:
             f"{target!r} should look like TENANT/INTEGRATION, for example acme/hubspot"
         )
     return tenant, integration
+
+
+def pasted(home: Path, *words: str) -> str:
+    """A command of ours that works wherever it is pasted, for that home."""
+    beside = str(Path(sys.executable).with_name("atom-sync"))
+    own = "atom-sync" if shutil.which("atom-sync") else beside
+    return f"ATOM_HOME={shlex.quote(str(home))} {shlex.join([own, *words])}"

@@ -43,12 +43,14 @@ def demo(
         bool, typer.Option("--exit", help="One backfill, one incremental round, compare, leave.")
     ] = False,
     integrations: Annotated[
-        str | None, typer.Option(help="Comma separated; all that have a sandbox if not given.")
+        str | None,
+        typer.Option(
+            help="Comma separated, or `all`; hubspot, slack, quickbooks, gmail if not given."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Everything on this machine against sandboxed vendors: four tenants, real flow runs."""
-    names = integrations.split(",") if integrations else None
     # Nothing that the operator set holds in the demo's home, now or in commands run on it later.
     home = Path(os.environ.get("ATOM_HOME") or ".atom").expanduser().resolve() / "demo"
     local.prepare(home)
@@ -56,7 +58,7 @@ def demo(
     with environment.apart(home):
         from cli.demo import run
 
-        sys.exit(run(untouched(home), names, leave=exit_, as_json=as_json))
+        sys.exit(run(untouched(home), integrations, leave=exit_, as_json=as_json))
 
 
 def sandbox(

@@ -322,6 +322,8 @@ def attached(settings: Settings, *, makes: bool = False) -> Iterator[Settings]:
     if running is not None:
         names = ("database_url", "redis_url", "prefect_api_url", "atom_sandbox_url")
         unset = {name: running[name] for name in names if getattr(settings, name) is None}
+        if settings.nextauth_url is None and running["web"]:
+            unset["nextauth_url"] = running["web"]
         unset = running.get("apps", {}) | unset
         keys = settings.encryption_keys or load_or_create_key_file(settings.home / "keys")
         with environment.apart(settings.home):
