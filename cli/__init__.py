@@ -23,7 +23,7 @@ from cli import (
     up,
 )
 from cli.doctor import command as doctor
-from cli.terminal import err, plain
+from cli.terminal import err, example, plain
 from connectors import ConnectorError
 from deployments.errors import PrefectUnavailableError
 from servers.postgresql import PostgresError
@@ -38,13 +38,21 @@ app = typer.Typer(
     help="Keeps tenants' connected apps fresh in PostgreSQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-for command in (
-    up.up, up.demo, up.sandbox, doctor.doctor, connect.connect, status.status, sync.sync,
-    sync.audit, schedules.deploy, database.migrate, database.sql,
-):  # fmt: skip
-    app.command()(command)
+for command, words in (
+    (up.up, "up --workers 8"),
+    (up.demo, "demo --integrations all"),
+    (up.sandbox, "sandbox --integrations hubspot,slack"),
+    (doctor.doctor, "doctor"),
+    (connect.connect, "connect acme hubspot"),
+    (status.status, "status acme/hubspot"),
+    (sync.sync, "sync acme/hubspot --stream contacts"),
+    (sync.audit, "audit acme/hubspot"),
+    (schedules.deploy, "deploy --dry-run"),
+    (database.migrate, "migrate"),
+    (database.sql, 'sql -c "SELECT email FROM hubspot_contacts LIMIT 3"'),
+):
+    app.command(epilog=example(words))(command)
 app.add_typer(tenants.commands, name="tenants")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(events.commands, name="events", invoke_without_command=True)

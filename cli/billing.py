@@ -12,7 +12,7 @@ from rich.table import Table
 
 from billing import customers
 from billing.reconcile import Difference, Outcome, reconcile
-from cli.terminal import JsonOption, err, out, print_json
+from cli.terminal import JsonOption, err, example, out, print_json
 from servers import local
 from settings import Settings, SettingsError, read
 from storage import endings
@@ -23,7 +23,7 @@ COLOURS = {Outcome.DIFFERS: "red", Outcome.REPAIRED: "green", Outcome.ATTENTION:
 commands = typer.Typer(help="What tenants pay for, as Stripe says.", no_args_is_help=True)
 
 
-@commands.command("reconcile")
+@commands.command("reconcile", epilog=example("billing reconcile --dry-run"))
 def reconcile_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
     as_json: JsonOption = False,
@@ -47,7 +47,7 @@ def reconcile_command(
     sys.exit(1 if left else 0)
 
 
-@commands.command("dismiss")
+@commands.command("dismiss", epilog=example("billing dismiss cus_NffrFeUfNV2Hib"))
 def dismiss_command(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="Its id: cus_…")],
 ) -> None:

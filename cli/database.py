@@ -22,11 +22,12 @@ def migrate() -> None:
 
 def sql(
     command: Annotated[
-        str | None, typer.Option("--command", "-c", help="Run this and leave.")
+        list[str] | None,
+        typer.Option("--command", "-c", help="Run this and leave; repeatable, in order."),
     ] = None,
 ) -> None:
     """Open PostgreSQL's own shell on our database; every stream is a view."""
     folder = Path.cwd()  # so that `\i` finds the files that lie here
     with local.attached(read()) as settings:
         url = local.database_url_of(settings)
-        sys.exit(postgresql.shell(url, settings.atom_schema, command, folder))
+        sys.exit(postgresql.shell(url, settings.atom_schema, command or (), folder))

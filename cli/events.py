@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.terminal import JsonOption, err, out, plain, print_json
+from cli.terminal import JsonOption, err, example, out, plain, print_json
 from servers import local
 from settings import Settings, read
 from storage import (
@@ -19,7 +19,7 @@ from storage import (
 commands = typer.Typer(help="What vendors' webhooks told us, and could not be applied.")
 
 
-@commands.callback()
+@commands.callback(epilog=example("events --failed"))
 def events(
     context: typer.Context,
     failed: Annotated[
@@ -86,7 +86,7 @@ async def _events(
         )
 
 
-@commands.command()
+@commands.command(epilog=example("events retry 17 18"))
 def retry(
     ids: Annotated[list[int] | None, typer.Argument(metavar="[EVENT]…")] = None,
 ) -> None:
@@ -104,7 +104,7 @@ def retry(
         sys.exit(1)
 
 
-@commands.command()
+@commands.command(epilog=example("events withdraw 17"))
 def withdraw(ids: Annotated[list[int], typer.Argument(metavar="EVENT…")]) -> None:
     """Never do what a vendor's delivery asked to erase: the duties named, of those not done yet."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.terminal import JsonOption, out, plain, print_json
+from cli.terminal import JsonOption, example, out, plain, print_json
 from cli.vault import vault_of
 from servers import local
 from settings import Settings, read
@@ -19,7 +19,12 @@ from storage import (
 commands = typer.Typer(help="Take over what another system has kept.")
 
 
-@commands.command("tenant-settings")
+@commands.command(
+    "tenant-settings",
+    epilog=example(
+        "import tenant-settings --from postgresql://reader@db.example.com/saas --dry-run"
+    ),
+)
 def tenant_settings(
     url: Annotated[
         str,

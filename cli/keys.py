@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.terminal import JsonOption, err, out, plain, print_json, progress_bar
+from cli.terminal import JsonOption, err, example, out, plain, print_json, progress_bar
 from cli.vault import vault_of
 from servers import local
 from settings import Settings, read
@@ -20,7 +20,7 @@ from storage import (
 commands = typer.Typer(help="The master keys that tenants' secrets are sealed under.")
 
 
-@commands.command()
+@commands.command(epilog=example("keys rotate"))
 def rotate() -> None:
     """Put every tenant's data key under the current master key, while syncs run.
 
@@ -37,7 +37,7 @@ def rotate() -> None:
         sys.exit(1)
 
 
-@commands.command()
+@commands.command(epilog=example("keys check"))
 def check(as_json: JsonOption = False) -> None:
     """Which master keys are needed, and whether every secret opens; changes nothing."""
     with local.attached(read()) as settings:
@@ -67,7 +67,7 @@ def check(as_json: JsonOption = False) -> None:
         sys.exit(1)
 
 
-@commands.command()
+@commands.command(epilog=example("keys abandon 9b230b3ef672e507"))
 def abandon(
     fingerprint: Annotated[str, typer.Argument(help="Of the lost key, as `keys check` names it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

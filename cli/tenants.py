@@ -14,7 +14,7 @@ from rich.table import Table
 from accounts import erasure
 from accounts.runtime import opened
 from billing import cancellation, customers
-from cli.terminal import JsonOption, err, out, plain, print_json
+from cli.terminal import JsonOption, err, example, out, plain, print_json
 from servers import local
 from settings import Settings, read
 from storage import (
@@ -33,7 +33,7 @@ VENDOR_WAIT = timedelta(seconds=5)
 SlugArgument = Annotated[str, typer.Argument(metavar="SLUG")]
 
 
-@commands.command("list")
+@commands.command("list", epilog=example("tenants list --json"))
 def list_tenants(as_json: JsonOption = False) -> None:
     """Every tenant."""
     with local.attached(read()) as settings:
@@ -50,7 +50,7 @@ def list_tenants(as_json: JsonOption = False) -> None:
     out.print(table)
 
 
-@commands.command()
+@commands.command(epilog=example('tenants create acme --name "Acme Inc." --tier TEAM'))
 def create(
     slug: SlugArgument,
     name: Annotated[str, typer.Option(help="For people; the slug if not given.")] = "",
@@ -76,7 +76,7 @@ def create(
     out.print(f"{made.slug} ({made.tier}): {made.id}", highlight=False)
 
 
-@commands.command("set-tier")
+@commands.command("set-tier", epilog=example("tenants set-tier acme ENTERPRISE"))
 def set_tier(slug: SlugArgument, tier: Annotated[Tier, typer.Argument()]) -> None:
     """Change how often a tenant's connections sync."""
 
@@ -89,7 +89,7 @@ def set_tier(slug: SlugArgument, tier: Annotated[Tier, typer.Argument()]) -> Non
     out.print(f"{changed.slug} is {changed.tier} now", highlight=False)
 
 
-@commands.command("delete")
+@commands.command("delete", epilog=example("tenants delete acme"))
 def delete_tenant(
     slug: SlugArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

@@ -19,6 +19,11 @@ err = Console(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
+def example(words: str) -> str:
+    """What a command's help ends with."""
+    return f"Example: atom-sync {words}"
+
+
 def say(line: str) -> None:
     """A line of news, beside what is printed for machines."""
     err.print(line, highlight=False, soft_wrap=True)

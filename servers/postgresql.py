@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -111,7 +112,7 @@ def _name_of(home: Path) -> str:
     return hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
 
-def shell(url: str, schema: str, command: str | None, folder: Path) -> int:
+def shell(url: str, schema: str, commands: Sequence[str], folder: Path) -> int:
     """psql on that database, in that folder; its exit status.
 
     The password goes by the environment, where `ps` does not show it.
@@ -121,7 +122,7 @@ def shell(url: str, schema: str, command: str | None, folder: Path) -> int:
     environment = {
         known.get(name, f"PG{name.upper()}"): str(value) for name, value in given.items()
     } | {"PGOPTIONS": f"-c search_path={schema}"}
-    arguments = ["--command", command] if command else []
+    arguments = [word for command in commands for word in ("--command", command)]
     # Ctrl-C reaches both of us, and is psql's: it ends a query.
     former = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:

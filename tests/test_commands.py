@@ -199,3 +199,11 @@ def test_what_nobody_foresaw_is_told_in_a_line_and_in_full_with_debug(
     assert "canary" not in shown
     with pytest.raises(ZeroDivisionError):
         run(["--debug", "status"])
+
+
+@pytest.mark.parametrize("command", sorted(set(names(typer.main.get_command(app)))))
+def test_help_says_what_a_command_does_with_an_example(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    assert f"Example: atom-sync {command}" in capfd.readouterr().out

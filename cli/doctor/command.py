@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from rich.table import Table
+from rich.text import Text
 
 from cli import doctor as examination
 from cli.terminal import JsonOption, err, out, plain, print_json
 from servers import environment, local
 from settings import Settings, SettingsError, read
 
+MARKS = {"ok": "✓", "missing": "✗", "wrong": "✗", "optional": "·"}
 COLOURS = {"ok": "green", "missing": "red", "wrong": "red", "optional": "dim"}
 
 
@@ -25,7 +27,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"ok": not failed, "rows": [asdict(row) for row in rows]})
     else:
-        out.print(_rows_table(rows))
+        _print_rows(rows)
         _print_apps(rows)
         out.print()
         if failed:
@@ -46,19 +48,20 @@ def _rows(given: Settings) -> list[examination.Row]:
                 return asyncio.run(examination.examine(given, embedded=embedded))
 
 
-def _rows_table(rows: Iterable[examination.Row]) -> Table:
-    table = Table("", "what", "state")
-    table.add_column("found, and what to do", overflow="fold")
+def _print_rows(rows: Iterable[examination.Row]) -> None:
+    """A line for each check; what to do about one stands below it."""
     former = ""
     for row in rows:
-        if former not in ("", row.area):
-            table.add_section()
-        area = row.area if row.area != former else ""
-        state = f"[{COLOURS[row.state]}]{row.state}[/]"
-        finding = plain(row.found) + (f"\n→ {plain(row.remedy)}" if row.remedy else "")
-        table.add_row(area, plain(row.what), state, finding)
+        if row.area != former:
+            out.print(Text(f"\n{row.area}" if former else row.area, style="bold"))
         former = row.area
-    return table
+        line = f"{row.what}: {row.found}"
+        line += f" ({row.state})" if row.state in ("missing", "wrong") else ""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row("", Text(MARKS[row.state], COLOURS[row.state]), Text(line))
+        if row.remedy:
+            grid.add_row("", "", Text(f"→ {row.remedy}"))
+        out.print(grid)
 
 
 def _print_apps(rows: Iterable[examination.Row]) -> None:

@@ -60,7 +60,7 @@ def secrets(settings: Settings, *, embedded: bool) -> list[Row]:
 
 def _made_by_us(row: Row) -> Row:
     found = "not set: atom-sync up makes it, for this machine"
-    return replace(row, state=State.OPTIONAL, found=found, required=False)
+    return replace(row, state=State.OPTIONAL, found=found, remedy="", required=False)
 
 
 def _signing(name: str, secret: SecretStr | None, *, rotates: bool) -> list[Row]:
