@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from cli.services import start_services, tell_addresses
-from cli.terminal import JsonOption, err, out, say
+from cli.terminal import JsonOption, err, out, pasted, say
 from servers import environment, local
 from servers.processes import ServiceError
 from settings import ALONE, read, untouched
@@ -27,9 +27,11 @@ def up(
         start_services(services, limit=workers)
         say("ready")
         tell_addresses(services)
-        say("make a tenant: atom-sync tenants create SLUG")
-        say("then ask for a link on which it connects its apps: docs/connecting.md")
-        say("check what is set: atom-sync doctor; what is synced: atom-sync status")
+        home = services.settings.home
+        say(f"make a tenant:      {pasted(home, 'tenants', 'create', 'acme')}")
+        say(f"let it connect:     {pasted(home, 'connect', 'acme')}")
+        say(f"see what is set:    {pasted(home, 'doctor')}")
+        say(f"see what is synced: {pasted(home, 'status')}")
         say("Ctrl-C stops everything")
         while all(services.alive(name) for name in services.started):
             threading.Event().wait(1)
