@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -17,6 +18,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterId,
     FlowRunFilterNextScheduledStartTime,
     FlowRunFilterStartTime,
@@ -29,7 +31,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import (
     EventFilter,
@@ -39,11 +41,12 @@ from prefect.events.filters import (
 )
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from deployments.desired import MANAGED
 
 LOST = "its process ended without a word"
+STOPPED = "this machine was asked to stop; what the run owed is done by a later one"
 # A run that has just begun is not judged: what tells that it lives is still to be written.
 GRACE = timedelta(minutes=5)
 # Of runs of which only Prefect knows whether they live. A server that was away heard no heartbeats.
@@ -97,8 +100,25 @@ async def crash_dead(client: PrefectClient, lives: Mapping[str, Lives]) -> int:
                 is_dead = not await tell(run)
             if is_dead:
                 dead.append(run.id)
-    await _each(dead, lambda flow_run_id: _crash(client, flow_run_id))
+    await _each(dead, lambda flow_run_id: _end(client, flow_run_id, Crashed(message=LOST)))
     return len(dead)
+
+
+async def cancel_stopped(client: PrefectClient, since: datetime) -> int:
+    """Sets Cancelled the runs that a stop which was asked for has ended; how many.
+
+    It is for a server whose every worker has just been stopped: what runs there is dead, and what
+    has crashed since the stop began was ended by it.
+    """
+    cut_off = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    alive = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=cut_off)))
+    ended = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+        end_time=FlowRunFilterEndTime(after_=since),
+    )
+    found = [run.id for asked in (alive, ended) for run in await _read(client, asked)]
+    await _each(found, lambda flow_run_id: _end(client, flow_run_id, Cancelled(message=STOPPED)))
+    return len(found)
 
 
 async def heard_of(client: PrefectClient, run: FlowRun) -> bool:
@@ -138,8 +158,8 @@ def _has_ended(run: FlowRun) -> bool:
     return datetime.now(UTC) - run.state.timestamp > timedelta(minutes=1)
 
 
-async def _crash(client: PrefectClient, flow_run_id: UUID) -> None:
-    """The run, and the tasks that it left Running."""
+async def _end(client: PrefectClient, flow_run_id: UUID, state: State[Any]) -> None:
+    """Sets the state of a run, and of the tasks that it left Running."""
     tasks = await client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         task_run_filter=TaskRunFilter(
@@ -149,9 +169,9 @@ async def _crash(client: PrefectClient, flow_run_id: UUID) -> None:
         limit=_PAGE,
     )
     for task in tasks:
-        await client.set_task_run_state(task.id, Crashed(message=LOST), force=True)
+        await client.set_task_run_state(task.id, state, force=True)
     with suppress(ObjectNotFound):
-        await client.set_flow_run_state(flow_run_id, Crashed(message=LOST), force=True)
+        await client.set_flow_run_state(flow_run_id, state, force=True)
 
 
 async def _read(

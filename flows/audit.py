@@ -39,7 +39,7 @@ class _Round:
     table: list[dict[str, Any]] = field(default_factory=list)
 
 
-@flow(name="audit", persist_result=False)
+@flow(name="audit", flow_run_name="audits · what is due", persist_result=False)
 async def audit(calls: int = 2_000) -> State[None]:
     """Check streams against what their vendor lists, those first that wait longest.
 

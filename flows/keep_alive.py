@@ -46,7 +46,7 @@ class _Outcome:
     reason: str = ""
 
 
-@flow(name="keep-alive", persist_result=False)
+@flow(name="keep-alive", flow_run_name="grants · kept alive", persist_result=False)
 async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[None]:
     """Refresh the grants at risk: unused for half of what their vendor allows, or interrupted.
 

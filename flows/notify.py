@@ -23,7 +23,7 @@ NO_SERVER = "no mail is sent without SMTP_HOST"
 NO_CONTACT = "the tenant has no contact_email"
 
 
-@flow(name="notify", persist_result=False)
+@flow(name="notify", flow_run_name="tenants · told what waits for them", persist_result=False)
 async def notify(at_most: int = 500) -> State[None]:
     """Send what is due: a mail once a connection breaks, and again after three days.
 

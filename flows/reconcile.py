@@ -11,7 +11,9 @@ from flows._runtime import runtime
 from storage import StorageError
 
 
-@flow(name="reconcile", persist_result=False)
+@flow(
+    name="reconcile", flow_run_name="schedules · as the tiers would have them", persist_result=False
+)
 async def reconcile() -> State[None]:
     """Make the tier deployments what the database says, and sync what waits for a far tick.
 

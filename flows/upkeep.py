@@ -30,7 +30,7 @@ OTHERS = ("keep-alive", "notify", "renew-watches", "reconcile", "audit", "upkeep
 Part = Callable[[Runtime], Awaitable[str]]
 
 
-@flow(name="upkeep", persist_result=False)
+@flow(name="upkeep", flow_run_name="upkeep · database and runs", persist_result=False)
 async def upkeep() -> State[None]:
     """Close what was killed, delete what is old, and report what fails and what is late.
 

@@ -29,7 +29,7 @@ CLAIM = 100
 RETRY_AFTER = timedelta(minutes=10)
 
 
-@flow(name="renew-watches", persist_result=False)
+@flow(name="renew-watches", flow_run_name="watches · renewed, gaps closed", persist_result=False)
 async def renew_watches(at_most: int = 5_000) -> State[None]:
     """Make, renew, replace and end watches, and close the gaps that are due.
 

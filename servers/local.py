@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
@@ -25,6 +26,7 @@ from psycopg import sql
 
 from connectors import all_connectors
 from deployments import WORK_POOL, freshness_targets
+from deployments.errors import PrefectUnavailableError
 from servers import environment, postgresql, redis_server
 from servers.processes import (
     ServiceError,
@@ -264,11 +266,15 @@ class Services:
         self.say("stopping: batches under way are finished first")
         with suppress(StorageError):  # the database is away: the runs notice that by themselves
             asyncio.run(_tell_runs_to_stop(self.settings))
+        began = datetime.now(UTC)
         runs = self.runs_under_way()
         end([self.worker], seconds=5)
         if runs:
             psutil.wait_procs(runs, timeout=_GRACE_SECONDS)
             end(runs, seconds=10)
+        if "prefect" in self._started and self.alive("prefect"):
+            with suppress(PrefectUnavailableError, OSError):  # upkeep sees to them later
+                asyncio.run(_cancel_stopped(self.settings, began))
 
     def _record(self) -> None:
         """Write down who we are and what we started: for other commands, and after a kill."""
@@ -340,6 +346,15 @@ def attached(settings: Settings, *, makes: bool = False) -> Iterator[Settings]:
             "there is no database yet: start `atom-sync up` (or `atom-sync demo`), or set"
             " DATABASE_URL"
         )
+
+
+async def _cancel_stopped(settings: Settings, since: datetime) -> None:
+    """A run that a stop cut off is nobody's failure."""
+    from deployments.prefect_api import connected
+    from deployments.stale_runs import cancel_stopped
+
+    async with connected(settings) as client:
+        await cancel_stopped(client, since)
 
 
 async def _tell_runs_to_stop(settings: Settings) -> None:

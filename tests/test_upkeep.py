@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events import ReceivedEvent
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
+from prefect.states import Completed, Crashed, Pending, Running
 
 from deployments import stale_runs
 from deployments.desired import MANAGED
@@ -296,3 +297,22 @@ async def test_old_events_runs_and_logs_are_deleted_in_batches(
     assert fleet.one("SELECT count(*) FROM events WHERE applied_at IS NULL") == 2
     assert fleet.one("SELECT count(*) FROM sync_runs WHERE ended_at IS NULL") == 1
     assert await pruning.prune(fleet.database) == {}
+
+
+async def test_what_a_stop_cut_off_is_cancelled_and_what_crashed_before_stays_so(
+    prefect_url: str,
+) -> None:
+    async def run_in(client: PrefectClient, *states: State[Any]) -> UUID:
+        made = await client.create_flow_run(upkeep, state=Pending())
+        for state in states:
+            await client.set_flow_run_state(made.id, state, force=True)
+        return made.id
+
+    async with get_client() as client:
+        before = await run_in(client, Running(), Crashed())
+        began = datetime.now(UTC)
+        done = await run_in(client, Running(), Completed())
+        cut_off = [await run_in(client, Running()), await run_in(client, Running(), Crashed())]
+        assert await stale_runs.cancel_stopped(client, began) >= 2
+    assert [(await run_of(one)).state_name for one in (before, done)] == ["Crashed", "Completed"]
+    assert [(await run_of(one)).state_name for one in cut_off] == ["Cancelled", "Cancelled"]
