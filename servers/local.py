@@ -152,8 +152,8 @@ class Services:
                     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(
                         self.settings.atom_prefect_retention_days * 86_400
                     ),
-                    # Three quarters of what its database grows by are events, some six for each
-                    # state of a run. We look an hour back at most (deployments.stale_runs).
+                    # Events were three quarters of what it kept after four hours (2026-11). We
+                    # look at those of the last hour only (deployments.stale_runs).
                     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "PT2H",
                     "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "900",
                     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
