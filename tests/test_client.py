@@ -458,6 +458,14 @@ async def test_an_empty_body_is_none(vendor: Vendor, speaker: Speaker) -> None:
     assert (await speaker.client().send(Request.get("/x"))).json is None
 
 
+async def test_bytes_that_were_asked_for_are_no_json(vendor: Vendor, speaker: Speaker) -> None:
+    vendor.will(Answer(raw=b"1,2"), Answer(404, body={"code": "NO_JOB"}))
+    asked = Request.get("/x", headers={"accept": "text/csv"}, expect=(404,))
+    found, refused = [await speaker.client().send(asked) for _ in range(2)]
+    assert (found.content, found.json) == (b"1,2", None)
+    assert (refused.content, refused.json) == (b"", {"code": "NO_JOB"})
+
+
 async def test_a_page_that_is_not_json_is_asked_for_once_more(
     vendor: Vendor, speaker: Speaker
 ) -> None:

@@ -428,7 +428,7 @@ def test_the_link_of_an_export_is_in_no_checkpoint_and_gets_no_token() -> None:
     def answer(request: Request) -> Response:
         asked.append(request)
         if request.file:
-            return Response(status=206, headers={}, json=line, url="", sent_at=NOW)
+            return response(line, 206)
         export = {"status": "COMPLETED", "fileSize": str(len(line)), "url": "https://x/y"}
         return response({"data": {"node": export}})
 

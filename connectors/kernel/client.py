@@ -150,12 +150,14 @@ class Transport:
             body = await read_body(answer.aiter_raw(), encoding, self._max_body, title)
         finally:
             await answer.aclose()
+        raw = _is_raw(headers, answer)
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),
-            json=body if _is_raw(headers, answer) else _parse(body, answer, title),
+            json=None if raw else _parse(body, answer, title),
             url=url,
             sent_at=sent_at,
+            content=body if raw else b"",
         )
 
 

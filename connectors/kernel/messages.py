@@ -36,8 +36,8 @@ class Request:
     asks for a token refreshed just now: the vendor refused the former one in a form of its own.
     `cost` is what the call takes from the rate budget, in the vendor's own units, and `budget` the
     name of those limits of the connector that it is counted in. A `file` lies elsewhere, for all
-    who know its link: it is read without our token, from one of the connector's `files`, and `json`
-    of the answer is its bytes; so it is where the header accept is `text/csv`.
+    who know its link: it is read without our token, from one of the connector's `files`, and its
+    bytes are the answer's `content`; so are those of a CSV that the header accept asks for.
     """
 
     method: str
@@ -63,13 +63,17 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """The vendor's answer. `json` is parsed; `headers` have lower-case names; `sent_at` is ours."""
+    """The vendor's answer. `json` is parsed; `headers` have lower-case names; `sent_at` is ours.
+
+    `content` is empty unless bytes were asked for, a file or a CSV: `json` is None then.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    json: Any = field(repr=False)
+    json: Any = field(default=None, repr=False)
     url: str = field(repr=False)
     sent_at: datetime
+    content: bytes = field(default=b"", repr=False)
 
 
 class Gone(StrEnum):

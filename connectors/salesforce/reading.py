@@ -195,7 +195,7 @@ def _read_job(
         part = yield bulk.results(at["job"], locator)
         if part.status == 404:
             return False
-        rows = bulk.rows(part.json, sobject.fields)
+        rows = bulk.rows(part.content, sobject.fields)
         locator = part.headers.get("sforce-locator", "null")
         if locator == "null":
             yield Page(rows, done, shape=sobject.shape)

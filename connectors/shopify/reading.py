@@ -295,12 +295,13 @@ def _exported(
             return True
         while True:
             part = yield _part(file["url"], offset, size)
-            last = offset + len(part.json or b"") >= size
+            content = part.content
+            last = offset + len(content) >= size
             # The last line need not end.
-            lines, _, rest = (part.json, b"", b"") if last else part.json.rpartition(b"\n")
+            lines, _, rest = (content, b"", b"") if last else content.rpartition(b"\n")
             if part.status != 206 or not lines:
                 break
-            offset += len(part.json) - len(rest)
+            offset += len(content) - len(rest)
             records = [json.loads(line) for line in lines.split(b"\n") if line]
             here.came(records, rows, context.now)
             if last:
