@@ -4,7 +4,7 @@ https://developers.google.com/workspace/gmail/api/guides/sync
 """
 
 import base64
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Connector,
@@ -33,13 +34,15 @@ from connectors import (
     Watch,
     WatchRequest,
     Webhook,
+    ask,
+    ask_all,
     column,
     one_resource,
 )
 from connectors._google import SCOPE, SCOPE_REASONS, auth, classify, reasons
 from connectors.kernel.body import parse_json
 from connectors.kernel.jwts import google_push_token
-from connectors.kernel.paging import LAPSED, ask, cursor_pages, rows_of
+from connectors.kernel.paging import LAPSED, ask_page, cursor_pages, rows_of
 from connectors.kernel.parts import ask_each
 from connectors.kernel.versions import EPOCH, MILLISECOND, integer
 from connectors.kernel.webhooks import WatchSteps, each_event
@@ -82,7 +85,7 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), DETAILS):
             chunk = keys[first : first + DETAILS]
-            answers = dict(zip(chunk, (yield details(chunk)), strict=True))
+            answers = dict(zip(chunk, (yield from ask_all(details(chunk))), strict=True))
             gone = [one for one, answer in answers.items() if answer.status == 404]
             found = [answer.json for answer in answers.values() if answer.status != 404]
             yield Page(found, Checkpoint(), deleted=gone)
@@ -128,7 +131,7 @@ def _backfill(listing: Request, at: Checkpoint, details: Details) -> Reader:
     known = page is None
     while True:
         params = {**listing.params, **({"pageToken": page} if page else {})}
-        response = yield from ask(replace(listing, params=params), resumed=not known)
+        response = yield from ask_page(replace(listing, params=params), resumed=not known)
         records = listing.path.rpartition("/")[2]
         ids = [row["id"] for row in rows_of(response, records, sparse=True)]
         here = Checkpoint(start=start, page=page) if page else Checkpoint(start=start)
@@ -228,11 +231,11 @@ def history(at: Checkpoint, context: Context) -> Reader:
 
 def labels(at: Checkpoint, context: Context) -> Reader:
     """All labels, in one answer; what a label counts is not in it."""
-    response = yield Request.get(f"{USER}/labels", cost=LABELS)
+    response = yield from ask(Request.get(f"{USER}/labels", cost=LABELS))
     yield Page(rows_of(response, "labels", sparse=True), Checkpoint())
 
 
-def _history(start: str, page: str | None) -> Generator[Request, Response, Response | None]:
+def _history(start: str, page: str | None) -> Calls[Response | None]:
     """A page of the history; None where only the page has lapsed.
 
     Of a mailbox in which nothing happens, the history id is in the end too old for its own history
@@ -242,7 +245,9 @@ def _history(start: str, page: str | None) -> Generator[Request, Response, Respo
     expect: tuple[int, ...] = (404,)
     if page is not None:
         params["pageToken"], expect = page, LAPSED
-    response = yield Request.get(f"{USER}/history", params=params, cost=HISTORY, expect=expect)
+    response = yield from ask(
+        Request.get(f"{USER}/history", params=params, cost=HISTORY, expect=expect)
+    )
     if response.status == 404:
         now = (yield from _profile())["historyId"]
         if int(now) != int(start):
@@ -255,8 +260,8 @@ def _position(start: str, page: str | None) -> Checkpoint:
     return Checkpoint(history_id=start, page=page) if page else Checkpoint(history_id=start)
 
 
-def _profile() -> Generator[Request, Response, Record]:
-    response = yield Request.get(f"{USER}/profile", cost=PROFILE)
+def _profile() -> Calls[Record]:
+    response = yield from ask(Request.get(f"{USER}/profile", cost=PROFILE))
     profile: Record = response.json
     return profile
 
@@ -283,8 +288,8 @@ def watch_mailbox(wanted: WatchRequest, former: MadeWatch | None = None) -> Watc
     """Asking again puts the end off: there is one watch for a mailbox. Google refuses a topic that
     it may not publish to with a 403, which is the operator's to mend."""
     topic = wanted.variables["GMAIL_PUBSUB_TOPIC"]
-    response = yield Request.post(
-        f"{USER}/watch", json={"topicName": topic}, cost=WATCH, expect=(403,)
+    response = yield from ask(
+        Request.post(f"{USER}/watch", json={"topicName": topic}, cost=WATCH, expect=(403,))
     )
     if response.status == 403:
         if reasons(response) & SCOPE_REASONS:
@@ -294,13 +299,11 @@ def watch_mailbox(wanted: WatchRequest, former: MadeWatch | None = None) -> Watc
     return MadeWatch(vendor_id=wanted.context.account_id, expires_at=ends)
 
 
-def stop_watching(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
+def stop_watching(watched: MadeWatch, context: Context) -> Calls[None]:
     yield Request.post(f"{USER}/stop", cost=WATCH)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The mailbox; its address is compared without regard to case."""
     address = (yield from _profile())["emailAddress"]
     return (Account(address.lower(), name=address),)

@@ -7,7 +7,7 @@ or Files.ReadWrite.All (one of an organisation), although its text says that rea
 (subscription-post-subscriptions, read 2026-11). We ask for reading only.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Connector,
     ConnectorError,
@@ -27,9 +28,11 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
     Stream,
     SyncType,
     Unread,
+    ask,
     column,
     one_resource,
 )
@@ -105,7 +108,7 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
     own = context.config.get("drive_id")
     params = {"$top": SHARED, "$select": "id,deleted,parentReference"}
 
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         changed = {item_key(item["id"]): _drive_of(item, own) for item in page.records}
         refused = page.checkpoint.get("refused", {})
         waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
@@ -147,7 +150,7 @@ def _drive_of(item: Record, own: str | None) -> str | None:
 
 def _asked(
     drives: Mapping[str, str],
-) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, Any]]]:
+) -> Steps[tuple[list[Record], list[ListedKeys], dict[str, Any]]]:
     """The permissions of these items, each with its drive, and why those of some are not shown."""
     found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, Any]()
     answers = yield from ask_each([_permissions(id_, drive) for id_, drive in drives.items()])
@@ -180,13 +183,13 @@ def _permissions(item_id: str, drive_id: str) -> Request:
     return Request.get(path, expect=(403, 404), cost=PERMISSIONS)
 
 
-def _rest(item_id: str, answer: Response) -> Generator[Request, Response, list[Record]]:
+def _rest(item_id: str, answer: Response) -> Calls[list[Record]]:
     """All permissions of an item, each with the item's id; none of one that is gone by now."""
     if answer.status == 404:
         return []
     rows = rows_of(answer, "value")
     while following := answer.json.get(NEXT):
-        answer = yield Request.get(following, cost=PERMISSIONS)
+        answer = yield from ask(Request.get(following, cost=PERMISSIONS))
         rows += rows_of(answer, "value")
     return [{**row, "item_id": item_id} for row in rows]
 
@@ -203,13 +206,11 @@ def classify(response: Response) -> ConnectorError | None:
     return _graph_error(response)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose drive it is; its own id and kind (personal or business) are kept as settings."""
     (account,) = yield from me(answer, callback)
     # With 400 too: no other request is as plain as this, so nothing of ours can be wrong with it.
-    response = yield Request.get(DRIVE, expect=(400, 404))
+    response = yield from ask(Request.get(DRIVE, expect=(400, 404)))
     if response.status != 200:
         raise no_licence("OneDrive")
     drive = {"drive_id": response.json["id"], "drive_type": response.json["driveType"]}

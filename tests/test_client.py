@@ -27,6 +27,8 @@ from connectors import (
     Reader,
     Request,
     Response,
+    ask,
+    ask_all,
 )
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
@@ -304,7 +306,7 @@ async def test_what_is_heard_is_handed_on_and_waits_are_waited(
     vendor: Vendor, speaker: Speaker, clock: PlayedClock
 ) -> None:
     def listen() -> Listener:
-        response = yield Request.post("/held", json={})
+        response = yield from ask(Request.post("/held", json={}))
         yield EventBatch((), Checkpoint(response.json))
         yield timedelta(seconds=40)
         yield Request.post("/held", json={})
@@ -389,7 +391,7 @@ async def test_requests_refused_together_share_one_refresh(
     vendor.will(*[Answer(401)] * 4, OK)
 
     def reader() -> Reader:
-        responses = yield tuple(Request.get(f"/{number}") for number in range(4))
+        responses = yield from ask_all(Request.get(f"/{number}") for number in range(4))
         yield Page([response.json for response in responses], Checkpoint())
 
     await pages(speaker.client(), reader())
@@ -562,7 +564,7 @@ async def test_requests_of_one_connection_run_side_by_side_within_bounds(
     vendor.will(Answer(body=1, hang=0.1))
 
     def reader() -> Reader:
-        responses = yield tuple(Request.get(f"/{number}") for number in range(12))
+        responses = yield from ask_all(Request.get(f"/{number}") for number in range(12))
         urls = [response.url.rsplit("/", 1)[1] for response in responses]
         yield Page([{"id": url} for url in urls], Checkpoint())
 
@@ -608,7 +610,7 @@ async def test_an_answer_of_another_shape_is_a_contract_error_without_their_valu
     vendor.will(Answer(body={"count": "canary-value"}))
 
     def reader() -> Reader:
-        response = yield Request.get("/x")
+        response = yield from ask(Request.get("/x"))
         yield Page((), Checkpoint(n=int(response.json["count"])))
 
     with pytest.raises(

@@ -3,7 +3,7 @@
 https://learn.microsoft.com/graph/delta-query-overview
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -21,6 +21,8 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
+    ask,
 )
 from connectors._microsoft import changes, get_page, is_removed, onward
 from connectors.kernel.paging import Read
@@ -49,10 +51,10 @@ class PageContext:
 
 # Makes of a page of a delta the one that is stored, and may ask for more. What it adds to the
 # checkpoint is handed to it again with the next page.
-Settle: TypeAlias = Callable[[Page, PageContext], Generator[Any, Any, Page]]
+Settle: TypeAlias = Callable[[Page, PageContext], Steps[Page]]
 
 
-def as_it_came(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def as_it_came(page: Page, page_context: PageContext) -> Steps[Page]:
     yield from ()
     return page
 
@@ -119,10 +121,10 @@ def delta_stream(
     return read
 
 
-def _latest(begin: Request) -> Generator[Any, Any, str | None]:
+def _latest(begin: Request) -> Steps[str | None]:
     """The link of a delta that begins now; none where Graph gives none for this collection."""
     try:
-        response = yield begin
+        response = yield from ask(begin)
         link, ended = onward(response, None)
         while not ended:
             response = yield from get_page(begin, link)
@@ -132,7 +134,7 @@ def _latest(begin: Request) -> Generator[Any, Any, str | None]:
     return link
 
 
-def _asked(sizes: list[Request], link: str | None) -> Generator[Any, Any, Response]:
+def _asked(sizes: list[Request], link: str | None) -> Steps[Response]:
     """The answer, of the largest page that Graph manages; larger ones are not tried again."""
     while True:
         try:
@@ -193,7 +195,7 @@ def by_id(
     ids: Sequence[str],
     params: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Generator[Any, Any, list[Record | Exception | None]]:
+) -> Steps[list[Record | Exception | None]]:
     """What each id is now: None of one that is gone, an error of one that cannot be read."""
     found: list[Record | Exception | None] = []
     for start in range(0, len(ids), AT_ONCE):

@@ -3,23 +3,24 @@
 https://developers.google.com/workspace/calendar/api/guides/sync
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     Context,
     RateLimit,
     Record,
     Request,
-    Response,
     Stream,
     SyncType,
     Watch,
     WatchRequest,
+    ask,
     column,
 )
 from connectors._google import SCOPE, auth, classify
@@ -98,7 +99,7 @@ def tell_rules(
     return PageContent(rows_in(calendar, records), deleted)
 
 
-def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+def resources(context: Context) -> Calls[Sequence[str]]:
     """What has a channel of its own: the list, the events of each calendar, and who may see it."""
     listed = yield from entries()
     return [
@@ -129,11 +130,9 @@ def streams_at(address: str) -> tuple[str, ...]:
     return streams_of(last) if last in ("calendarList", "events", "acl") else ()
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The person, by the address that is the id of their primary calendar."""
-    address = (yield Request.get(f"{LIST.path}/primary")).json["id"]
+    address = (yield from ask(Request.get(f"{LIST.path}/primary"))).json["id"]
     return (Account(address.lower(), name=address),)
 
 

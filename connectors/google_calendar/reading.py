@@ -3,13 +3,14 @@
 https://developers.google.com/workspace/calendar/api/guides/sync
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Checkpoint,
     Column,
     Context,
@@ -21,6 +22,7 @@ from connectors import (
     Request,
     Response,
     Stream,
+    ask,
     column,
 )
 from connectors.kernel.paging import Read, rows_of
@@ -64,7 +66,7 @@ class Kind:
 def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream:
     """A stream of what is in calendars, with a sync token for each of these."""
 
-    def listing(context: Context) -> Generator[Request, Response, Parts]:
+    def listing(context: Context) -> Calls[Parts]:
         listed = yield from entries()
         # One that left the list may have been deleted, or is only no longer this person's to see.
         return Parts([entry["id"] for entry in listed if kind.of(entry)], hidden=True)
@@ -86,12 +88,12 @@ def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream
     )
 
 
-def entries() -> Generator[Request, Response, list[Record]]:
+def entries() -> Calls[list[Record]]:
     """The calendars on the list."""
     found: list[Record] = []
     page: dict[str, str] = {}
     while True:
-        response = yield Request.get(LIST.path, params={**LIST.params, **page})
+        response = yield from ask(Request.get(LIST.path, params={**LIST.params, **page}))
         found += rows_of(response, "items")
         if not response.json.get("nextPageToken"):
             return found
@@ -109,7 +111,7 @@ def _calendar(kind: Kind, calendar: str) -> Read:
             token, page, kept = None, None, {}
         whole_at = None if token else context.now.isoformat()
         while True:
-            response = yield _listing(kind, calendar, token, page)
+            response = yield from ask(_listing(kind, calendar, token, page))
             if response.status == 404:
                 raise NotAllowedError(f"{TITLE} lists a calendar, and does not show what is in it")
             if response.status == 400 and token and page:
@@ -174,9 +176,7 @@ class _Again:
         return () if page else [ListedKeys(f"{calendar}/", self.keys, self.began_at)]
 
 
-def _instances(
-    calendar: str, series: Sequence[str]
-) -> Generator[Request, Response, Sequence[ListedKeys]]:
+def _instances(calendar: str, series: Sequence[str]) -> Calls[Sequence[ListedKeys]]:
     """Which instances these series have. One that is cut off by "this and following" keeps none
     after its end, and of those that it had, a delta tells nothing (odoo/odoo#287171, 2026-09)."""
     whole: list[ListedKeys] = []
@@ -185,7 +185,7 @@ def _instances(
         params: dict[str, Any] = {"maxResults": 2500, "showDeleted": True}
         keys: list[str] = []
         while True:
-            response = yield Request.get(path, params=params, expect=(404, 410))
+            response = yield from ask(Request.get(path, params=params, expect=(404, 410)))
             if response.status != 200:
                 break  # it is gone, and the delta says so
             keys += [key_of(calendar, row["id"]) for row in rows_of(response, "items")]

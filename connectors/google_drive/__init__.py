@@ -7,7 +7,7 @@ longer, what is in it has other permissions, too; only a full read finds these.
 https://developers.google.com/workspace/drive/api/guides/about-changes
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Connector,
     Context,
@@ -30,6 +31,7 @@ from connectors import (
     SyncType,
     Watch,
     WatchRequest,
+    ask,
     column,
 )
 from connectors._google import AWAY, SCOPE, auth, classify, is_away
@@ -49,7 +51,7 @@ from connectors.google_drive.changes import (
     of_corpora,
     shown_drives,
 )
-from connectors.kernel.paging import ask, rows_of
+from connectors.kernel.paging import ask_page, rows_of
 from connectors.kernel.parts import ask_each
 from connectors.kernel.versions import integer
 from connectors.kernel.webhooks import WatchSteps
@@ -147,7 +149,7 @@ def _of_file(file_id: str, answer: Response) -> Telling:
         given += rows_of(answer, "permissions")
         if not answer.json.get("nextPageToken"):
             return _whole(file_id, given, sent_at)
-        answer = yield _permissions(file_id, answer.json["nextPageToken"])
+        answer = yield from ask(_permissions(file_id, answer.json["nextPageToken"]))
 
 
 def fetch_permissions(keys: Sequence[str], context: Context) -> Reader:
@@ -158,7 +160,7 @@ def fetch_permissions(keys: Sequence[str], context: Context) -> Reader:
     params = {"supportsAllDrives": True, "fields": PERMITTED}
     for file_id, asked in wanted.items():
         path = f"/files/{quote(file_id, safe='')}"
-        response = yield Request.get(path, params=params, cost=GET, expect=AWAY)
+        response = yield from ask(Request.get(path, params=params, cost=GET, expect=AWAY))
         if is_away(TITLE, response):
             content = _whole(file_id, [], response.sent_at, hidden=response.status == 403)
         elif response.json["trashed"]:
@@ -206,7 +208,7 @@ def shared_drives(at: Checkpoint, context: Context) -> Reader:
     resumed = page is not None
     while True:
         fields = f"nextPageToken,drives({DRIVE})"
-        response = yield from ask(drives_page(fields, page), resumed=resumed)
+        response = yield from ask_page(drives_page(fields, page), resumed=resumed)
         rows = shown_drives(response)
         page, resumed = response.json.get("nextPageToken"), False
         yield Page(rows, Checkpoint(page=page) if page else Checkpoint())
@@ -219,7 +221,7 @@ def _change_key(change: Record) -> str:
     return f"{kind}/{change['fileId' if kind == 'file' else 'driveId']}"
 
 
-def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+def resources(context: Context) -> Calls[Sequence[str]]:
     """The logs: each has a channel of its own."""
     drives = yield from drive_ids()
     return [USER, *(drives or ())]
@@ -229,7 +231,9 @@ def watch(wanted: WatchRequest) -> WatchSteps:
     """A channel on a log, from now on."""
     corpus = wanted.resource
     expect = () if corpus == USER else AWAY
-    response = yield log_request("/changes/startPageToken", corpus, cost=GET, expect=expect)
+    response = yield from ask(
+        log_request("/changes/startPageToken", corpus, cost=GET, expect=expect)
+    )
     if is_away(TITLE, response):
         return NoWatch("this shared drive is no longer this person's to see")
     asked = log_request(
@@ -244,11 +248,9 @@ def watch(wanted: WatchRequest) -> WatchSteps:
     return (yield from open_channel(TITLE, asked.path, wanted, params=asked.params))
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The person, by their address: it is the account's at all of Google's integrations."""
-    user = (yield Request.get("/about", params={"fields": "user"}, cost=GET)).json["user"]
+    user = (yield from ask(Request.get("/about", params={"fields": "user"}, cost=GET))).json["user"]
     return (Account(user["emailAddress"].lower(), name=user["emailAddress"]),)
 
 

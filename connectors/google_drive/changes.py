@@ -3,12 +3,13 @@
 https://developers.google.com/workspace/drive/api/guides/about-changes
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from connectors import (
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Column,
@@ -18,10 +19,13 @@ from connectors import (
     Page,
     ProviderUnavailableError,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
     Stream,
+    ask,
 )
 from connectors._google import SCOPE_REASONS, reasons, refuse
 from connectors.kernel.paging import LAPSED, Read, rows_of
@@ -49,7 +53,7 @@ class PageContent:
     unsettled: Sequence[str] = ()
 
 
-Telling: TypeAlias = Generator[Any, Any, PageContent]
+Telling: TypeAlias = Steps[PageContent]
 # Reads a page of a log, knowing which corpora are followed.
 Change: TypeAlias = Callable[[list[Record], Response, Collection[str]], Telling]
 
@@ -81,7 +85,7 @@ def of_corpora(name: str, kind: Kind, columns: Mapping[str, Column], **options: 
         known = list(at.get("parts", ()))
         corpora = Corpora(known, {*known, *at.get("todo", ())})
 
-        def listing(context: Context) -> Generator[Request, Response, Parts]:
+        def listing(context: Context) -> Calls[Parts]:
             if kind.listed is None:
                 return Parts([USER])
             drives = yield from drive_ids()
@@ -126,9 +130,9 @@ def _corpus(kind: Kind, corpus: str, corpora: Corpora) -> Read:
     return read
 
 
-def start_of(corpus: str) -> Generator[Request, Response, str]:
+def start_of(corpus: str) -> Calls[str]:
     """Where the log of a corpus stands."""
-    response = yield log_request("/changes/startPageToken", corpus, cost=GET)
+    response = yield from ask(log_request("/changes/startPageToken", corpus, cost=GET))
     check_shown(corpus, response)
     return str(response.json["startPageToken"])
 
@@ -138,12 +142,12 @@ def check_shown(corpus: str, response: Response) -> None:
         raise NotAllowedError(f"{TITLE} lists a shared drive, and does not show what is in it")
 
 
-def drive_ids() -> Generator[Request, Response, list[str] | None]:
+def drive_ids() -> Calls[list[str] | None]:
     """The shared drives that there are; None where it was not allowed to ask."""
     ids: list[str] = []
     page: str | None = None
     while True:
-        response = yield drives_page("nextPageToken,drives(id)", page)
+        response = yield from ask(drives_page("nextPageToken,drives(id)", page))
         if response.status == 403 and reasons(response) & SCOPE_REASONS:
             return None
         ids += [drive["id"] for drive in shown_drives(response)]
@@ -174,7 +178,7 @@ def _listing(kind: Kind, corpus: str, at: Checkpoint, now: datetime) -> Reader:
     resumed = page is not None
     while True:
         try:
-            response = yield _files(kind, corpus, page, size, resumed=resumed)
+            response = yield from ask(_files(kind, corpus, page, size, resumed=resumed))
         except ProviderUnavailableError:
             # Some pages are too large for Google, at each try (prasmussen/gdrive#105, 2016-02).
             if size <= SMALL:
@@ -220,14 +224,14 @@ def _files(kind: Kind, corpus: str, page: str | None, size: int, *, resumed: boo
 
 def _changes(
     kind: Kind, corpus: str, at: Checkpoint, followed: Collection[str], now: datetime
-) -> Generator[Any, Any, Checkpoint]:
+) -> Reading[Checkpoint]:
     """What changed in a corpus; from where it goes on. A page's token is as good as that of the
     end. Who joins a shared drive, or a folder in one, may see what is in it, and no log says so of
     each file: it is listed again, from the `start` that is given back."""
     token, kept = at["token"], {name: one for name, one in at.items() if name == "listed"}
     stale, joined = bool(at.get("stale")), False
     while True:
-        response = yield _change_page(kind, corpus, token)
+        response = yield from ask(_change_page(kind, corpus, token))
         if response.status in LAPSED:
             # They do not expire. What the log said in between is gone.
             start = yield from start_of(corpus)

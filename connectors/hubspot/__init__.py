@@ -3,12 +3,13 @@
 https://developers.hubspot.com/docs/api-reference/overview
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Column,
     Connector,
     ConnectorError,
@@ -25,6 +26,7 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
+    ask,
     column,
     each_event,
 )
@@ -165,13 +167,11 @@ STREAM_OF = {
 }  # fmt: skip
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The portal: in the token answer since 2025-08-18, else in the account's details."""
     hub_id = answer.get("hub_id")
     if not str(hub_id).isdecimal():
-        response = yield Request.get("/account-info/2026-03/details")
+        response = yield from ask(Request.get("/account-info/2026-03/details"))
         hub_id = response.json["portalId"]
     return (Account(str(hub_id), name=f"HubSpot {hub_id}"),)
 

@@ -7,7 +7,7 @@ and webhooks tell of deletions in between.
 https://developers.hubspot.com/docs/api-reference (version 2026-03)
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,12 +19,16 @@ from connectors import (
     Page,
     ProviderUnavailableError,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
+    ask,
+    ask_all,
 )
 from connectors.kernel.looks import Look, Looks
-from connectors.kernel.paging import Read, ask, onward, rows_of
+from connectors.kernel.paging import Read, ask_page, onward, rows_of
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH, MILLISECOND, epoch_ms, find
 
@@ -103,7 +107,7 @@ def _pages(path: str, params: Mapping[str, Any], at: Checkpoint, page: MakePage)
         limit = place.get("limit", LIST_PAGE)
         asked = {**params, "limit": limit, **({"after": place["page"]} if "page" in place else {})}
         try:
-            response = yield from ask(Request.get(path, params=asked), resumed=not known)
+            response = yield from ask_page(Request.get(path, params=asked), resumed=not known)
         except ProviderUnavailableError:
             if limit > LEAST_PAGE:
                 yield page([], {**place, "limit": max(limit // 2, LEAST_PAGE)}, None)
@@ -157,7 +161,7 @@ def _search(
     at: Checkpoint,
     archived: Mapping[str, Any],
     context: Context,
-) -> Generator[Any, Any, Look]:
+) -> Reading[Look]:
     """All that changed since the look begins; the look, by the vendor's clock.
 
     A query pages no further than 10,000 hits, so each page is a query of its own: by id, from the
@@ -168,7 +172,7 @@ def _search(
     fresh = "looking" not in at
     while True:
         query = _query(changed, look, after_id, after)
-        response = yield Request.post(f"{path}/search", json=query, budget="search")
+        response = yield from ask(Request.post(f"{path}/search", json=query, budget="search"))
         if fresh:
             now = _vendors_now(response, context)
             look = replace(look, looked=min(look.looked, now), late=min(look.late, now))
@@ -207,9 +211,9 @@ def _query(changed: str, look: Look, after_id: str | None, after: str) -> dict[s
     }
 
 
-def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Generator[Any, Any, Page]:
+def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Steps[Page]:
     """The records of these ids as they are now, on a page without a checkpoint."""
-    batches = yield tuple(
+    batches = yield from ask_all(
         Request.post(
             f"{path}/batch/read",
             json={"inputs": [{"id": id_} for id_ in some], "properties": names},
@@ -222,7 +226,7 @@ def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Generator[Any, An
     # record that it was merged into that one.
     left = [id_ for id_ in ids if id_ not in found]
     params = {"properties": ",".join(names)}
-    answers = yield tuple(
+    answers = yield from ask_all(
         Request.get(f"{path}/{quote(id_, safe='')}", params=params, expect=(404,)) for id_ in left
     )
     gone, merged = [], {}

@@ -1,13 +1,14 @@
 """What a reader takes and gives: requests, answers, pages and streams. Values that do no I/O."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from connectors.kernel.errors import ConnectorError
 
+T = TypeVar("T")
 Record: TypeAlias = dict[str, Any]
 Params: TypeAlias = Mapping[str, str | int | bool | Sequence[str]]
 
@@ -144,12 +145,31 @@ class Page:
     shape: str | None = None
 
 
-# A reader yields a Request and is sent its Response, or yields a tuple of Requests (which may
-# run side by side) and is sent a tuple of Responses in their order, or yields a Page and is sent
-# None. The error of a request that fails is raised where the reader yielded it: a reader may catch
-# what concerns a part of its stream. It may raise any ConnectorError; a KeyError or the like counts
-# as a ContractError.
-Reader: TypeAlias = Generator[Request | tuple[Request, ...] | Page, Any, None]
+# A generator does no I/O: who drives it sends what it asks for. It yields a Request and is sent its
+# Response, or yields a tuple of Requests (which may run side by side) and is sent a tuple of
+# Responses in their order. The error of a request that fails is raised where it was yielded: what
+# concerns a part of a stream may be caught there. `ask` and `ask_all` do it, with the types.
+Asked: TypeAlias = Request | tuple[Request, ...]
+Answered: TypeAlias = Response | tuple[Response, ...]
+# It returns a T; `Calls` are Steps that ask for one thing after the other.
+Steps: TypeAlias = Generator[Asked, Answered, T]
+Calls: TypeAlias = Generator[Request, Answered, T]
+# It yields a Page as well, and is sent None. It may raise any ConnectorError; a KeyError or the
+# like counts as a ContractError.
+Reading: TypeAlias = Generator[Asked | Page, Answered | None, T]
+Reader: TypeAlias = Reading[None]
+
+
+def ask(request: Request) -> Generator[Request, Response, Response]:
+    """The answer to a request: `response = yield from ask(request)`."""
+    return (yield request)
+
+
+def ask_all(
+    requests: Iterable[Request],
+) -> Generator[tuple[Request, ...], tuple[Response, ...], tuple[Response, ...]]:
+    """The answers to requests that may run side by side, in their order."""
+    return (yield tuple(requests))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Each part has a checkpoint of its own, and fails by itself: the others are read,
 before stays, and it is tried again, later each time.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from connectors.kernel.errors import (
     ProviderUnavailableError,
 )
 from connectors.kernel.messages import (
+    Calls,
     Checkpoint,
     Context,
     ListedKeys,
@@ -23,7 +24,10 @@ from connectors.kernel.messages import (
     Reader,
     Request,
     Response,
+    Steps,
     Unread,
+    ask,
+    ask_all,
 )
 from connectors.kernel.paging import Read
 from connectors.kernel.statuses import PARSE_ERRORS, unreadable
@@ -49,10 +53,10 @@ class Parts:
     present: Sequence[str]
     kept: Sequence[str] = ()
     hidden: bool = False
-    check: "Callable[[Sequence[str]], Generator[Request, Response, Parts]] | None" = None
+    check: "Callable[[Sequence[str]], Calls[Parts]] | None" = None
 
 
-Listing: TypeAlias = Callable[[Context], Generator[Request | tuple[Request, ...], Any, Parts]]
+Listing: TypeAlias = Callable[[Context], Steps[Parts]]
 ReadPart: TypeAlias = Callable[[str], Read]
 
 
@@ -310,14 +314,14 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
 
 def ask_each(
     requests: Sequence[Request],
-) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
+) -> Steps[list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
     They are asked side by side; only when one fails is each asked alone, to know which. So many in
     a row that are away mean that the vendor is: then the last error is raised.
     """
     try:
-        return list((yield tuple(requests)))
+        return list((yield from ask_all(requests)))
     except OF_A_PART as error:
         if len(requests) == 1:
             return [error]
@@ -325,7 +329,7 @@ def ask_each(
     away = 0
     for request in requests:
         try:
-            answers.append((yield request))
+            answers.append((yield from ask(request)))
             away = 0
         except OF_A_PART as error:
             away = away + 1 if isinstance(error, ProviderUnavailableError) else 0

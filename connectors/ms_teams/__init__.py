@@ -4,7 +4,7 @@ https://learn.microsoft.com/graph/teams-concept-overview
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     Checkpoint,
     Column,
     Connector,
@@ -27,6 +28,8 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    ask,
+    ask_all,
     column,
 )
 from connectors._microsoft import GRAPH, PERSONAL, REFUSED, auth, directory, listing, me, no_licence
@@ -96,7 +99,7 @@ def fetch(
     def read(keys: Sequence[str], context: Context) -> Reader:
         for start in range(0, len(keys), AT_ONCE):
             some = keys[start : start + AT_ONCE]
-            answers = yield tuple(_message(path, key) for key in some)
+            answers = yield from ask_all(_message(path, key) for key in some)
             found, gone = [], []
             for key, answer in zip(some, answers, strict=True):
                 if answer.status == 404 or is_deleted(answer.json):
@@ -148,7 +151,7 @@ def _read(stream: str, *ids: str) -> Meaning:
     return Meaning(Effect.READ, (stream,), "/".join(ids))
 
 
-def resources(context: Context) -> Generator[Any, Any, Sequence[str]]:
+def resources(context: Context) -> Calls[Sequence[str]]:
     """Every channel and chat that we may read."""
     in_teams = yield from channels()
     in_chats = yield from chats_if_allowed()
@@ -181,16 +184,14 @@ def classify(response: Response) -> ConnectorError | None:
     return _graph_error(response)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose Teams it is: of someone in an organisation, with a licence."""
     if directory(answer) == PERSONAL:
         raise BrokenConnectionError(
             f"{TITLE} can be read of accounts at work or school only, and this is a personal one"
         )
     found = yield from me(answer, callback)
-    response = yield Request.get(TEAMS, expect=REFUSED)
+    response = yield from ask(Request.get(TEAMS, expect=REFUSED))
     if response.status == 200:
         return found
     # A scope comes by its name, or as a URL that ends with it.

@@ -4,13 +4,14 @@ through what each of them holds.
 https://learn.microsoft.com/graph/api/chatmessage-delta
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     ConnectorError,
@@ -22,6 +23,8 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
+    ask,
 )
 from connectors._microsoft import NEXT, REFUSED, changes, get_page, onward
 from connectors._microsoft.watches import iso
@@ -51,28 +54,28 @@ MODIFIED = "lastModifiedDateTime"
 # -- Teams, channels and chats --------------------------------------------------------------------
 
 
-def teams() -> Generator[Any, Any, list[str]]:
+def teams() -> Calls[list[str]]:
     """The ids of the teams that the person is in. OData parameters are not taken here."""
     return [team["id"] for team in (yield from _all(Request.get(TEAMS)))]
 
 
-def chats() -> Generator[Any, Any, list[str]]:
+def chats() -> Calls[list[str]]:
     return [chat["id"] for chat in (yield from _all(LIST_OF_CHATS))]
 
 
-def chats_if_allowed() -> Generator[Any, Any, list[str]]:
+def chats_if_allowed() -> Calls[list[str]]:
     """None where we may not read chats."""
-    answer = yield replace(LIST_OF_CHATS, expect=(403,))
+    answer = yield from ask(replace(LIST_OF_CHATS, expect=(403,)))
     if answer.status == 403:
         return []
     return [chat["id"] for chat in (yield from _all(LIST_OF_CHATS, answer))]
 
 
-def listed_channels(context: Context) -> Generator[Any, Any, Parts]:
+def listed_channels(context: Context) -> Steps[Parts]:
     """The channels of all teams, as `team/channel`; of a team that shows none now, the former."""
     found, unlisted = yield from _channels_of_all()
 
-    def check(former: Sequence[str]) -> Generator[Request, Response, Parts]:
+    def check(former: Sequence[str]) -> Calls[Parts]:
         present: list[str] = []
         kept: list[str] = []
         for channel in former:
@@ -87,13 +90,13 @@ def listed_channels(context: Context) -> Generator[Any, Any, Parts]:
     return Parts(found, hidden=True, check=check)
 
 
-def channels() -> Generator[Any, Any, list[str]]:
+def channels() -> Calls[list[str]]:
     """The channels of all teams that show them, as `team/channel`."""
     found, _ = yield from _channels_of_all()
     return found
 
 
-def _channels_of_all() -> Generator[Any, Any, tuple[list[str], set[str]]]:
+def _channels_of_all() -> Calls[tuple[list[str], set[str]]]:
     """All channels, and the teams that the person is in and that do not show theirs now. If none
     does, its refusal is raised: it is the permission that is gone."""
     found: list[str] = []
@@ -113,7 +116,7 @@ def _channels_of_all() -> Generator[Any, Any, tuple[list[str], set[str]]]:
     return found, unlisted
 
 
-def channels_of(team: str) -> Generator[Any, Any, list[Record]]:
+def channels_of(team: str) -> Calls[list[Record]]:
     """The channels of a team, each with the team's id."""
     request = Request.get(f"/teams/{quoted(team)}/channels", budget=IN_TEAMS)
     return [{**plain(row), "team_id": team} for row in (yield from _all(request))]
@@ -123,17 +126,17 @@ def channels_of(team: str) -> Generator[Any, Any, list[Record]]:
 ARCHIVED: Record = {}
 
 
-def channel_again(channel: str) -> Generator[Any, Any, Record | None]:
+def channel_again(channel: str) -> Calls[Record | None]:
     """A channel that is listed no more, asked for by its id: None if it is gone.
 
     The list of an archived team's channels lacks the private ones (microsoft-graph-docs#9758,
     2020-09; #17306, 2022-06): people still see them in Teams.
     """
     team = channel.partition("/")[0]
-    answer = yield Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS)
+    answer = yield from ask(Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS))
     if answer.status == 200:
         return {**plain(answer.json), "team_id": team}
-    of_team = yield Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS)
+    of_team = yield from ask(Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS))
     archived = of_team.status == 200 and of_team.json.get("isArchived")
     return ARCHIVED if archived else None
 
@@ -160,32 +163,32 @@ def read_channels(team: str) -> Read:
     return read
 
 
-def listed_teams(context: Context) -> Generator[Any, Any, Parts]:
+def listed_teams(context: Context) -> Steps[Parts]:
     return Parts((yield from teams()), hidden=True)
 
 
-def listed_chats(context: Context) -> Generator[Any, Any, Parts]:
+def listed_chats(context: Context) -> Steps[Parts]:
     return Parts((yield from chats()), hidden=True, check=_chats_again)
 
 
-def _chats_again(former: Sequence[str]) -> Generator[Request, Response, Parts]:
+def _chats_again(former: Sequence[str]) -> Calls[Parts]:
     """Chats that are listed no more: some with people of other organisations are in no list, and
     their messages are given all the same (microsoft-graph-docs#12259, 2021-04)."""
     present: list[str] = []
     for chat in former:
-        answer = yield Request.get(in_chat(chat), params={"$top": 1}, expect=REFUSED)
+        answer = yield from ask(Request.get(in_chat(chat), params={"$top": 1}, expect=REFUSED))
         if answer.status == 200:
             present.append(chat)
     return Parts(present)
 
 
-def _all(request: Request, answer: Response | None = None) -> Generator[Any, Any, list[Record]]:
+def _all(request: Request, answer: Response | None = None) -> Calls[list[Record]]:
     """The rows of every page; the first answer may be there already."""
-    response: Response = answer or (yield request)
+    response: Response = answer or (yield from ask(request))
     found, link = rows_of(response, "value"), request.path
     while following := response.json.get(NEXT):
         link = further(link, following)
-        response = yield Request.get(link, budget=request.budget)
+        response = yield from ask(Request.get(link, budget=request.budget))
         found = [*found, *rows_of(response, "value")]
     return found
 
@@ -262,7 +265,7 @@ def replies_of_channel(channel: str) -> Read:
             function, params["$filter"] = "/delta", f"{MODIFIED} gt {since}"
         return _messages(channel, function, params)
 
-    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+    def rows(response: Response) -> Steps[list[Record]]:
         found: list[Record] = []
         for message in rows_of(response, "value"):
             replies, link = list(message["replies"]), message.get(f"replies{NEXT}")
@@ -272,7 +275,7 @@ def replies_of_channel(channel: str) -> Read:
                 request = Request.get(path, params={"$top": PAGE}, budget=IN_TEAMS)
                 replies = yield from _all(request)
             while link:
-                answer = yield Request.get(link, budget=IN_TEAMS)
+                answer = yield from ask(Request.get(link, budget=IN_TEAMS))
                 replies += rows_of(answer, "value")
                 following = answer.json.get(NEXT)
                 link = further(link, following) if following else None
@@ -292,7 +295,7 @@ def messages_of_chat(chat: str) -> Read:
             params["$filter"] = f"{MODIFIED} gt {since}"
         return Request.get(in_chat(chat), params=params)
 
-    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+    def rows(response: Response) -> Steps[list[Record]]:
         yield from ()
         return [of_chat(chat, row) for row in rows_of(response, "value")]
 
@@ -301,7 +304,7 @@ def messages_of_chat(chat: str) -> Read:
 
 def _since(
     request: Callable[[str | None, Context], Request],
-    rows: Callable[[Response], Generator[Any, Any, list[Record]]],
+    rows: Callable[[Response], Steps[list[Record]]],
     key: Callable[[Record], str],
 ) -> Read:
     """Reads what changed since a time, page by page. The checkpoint is {"since"} between rounds,

@@ -3,19 +3,20 @@
 https://learn.microsoft.com/graph/delta-query-messages
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     Context,
     RateLimit,
     Request,
-    Response,
     Stream,
     SyncType,
+    ask,
     column,
 )
 from connectors._microsoft import GRAPH, auth, classify, me, no_licence
@@ -52,12 +53,10 @@ KINDS = {
 }
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose mailbox it is; an account without one gets an error that says so."""
     accounts = yield from me(answer, callback)
-    inbox = yield Request.get(f"{FOLDERS}/inbox", params={"$select": "id"}, expect=(404,))
+    inbox = yield from ask(Request.get(f"{FOLDERS}/inbox", params={"$select": "id"}, expect=(404,)))
     if inbox.status == 404:
         raise no_licence("Outlook")
     return accounts
@@ -70,7 +69,7 @@ def means(notification: Mapping[str, Any]) -> Meaning:
     return Meaning(Effect.HINT, KINDS.get(kind, ()))
 
 
-def watched(context: Context) -> Generator[Request, Response, Sequence[str]]:
+def watched(context: Context) -> Calls[Sequence[str]]:
     """What notifications are asked of; Microsoft does not report changes of folders themselves."""
     yield from ()
     return tuple(STREAMS)

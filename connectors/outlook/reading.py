@@ -4,13 +4,14 @@ https://learn.microsoft.com/graph/delta-query-messages
 https://learn.microsoft.com/graph/delta-query-events
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Context,
@@ -21,7 +22,10 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
     Unread,
+    ask,
+    ask_all,
 )
 from connectors._microsoft import NEXT, code_of
 from connectors._microsoft.deltas import PageContext, Settle, by_id, delta_stream, each_by_id
@@ -80,13 +84,15 @@ def smaller(path: str, params: Mapping[str, Any] | None = None) -> tuple[Request
 # -- Folders
 
 
-def folders(context: Context) -> Generator[Any, Any, Parts]:
+def folders(context: Context) -> Steps[Parts]:
     """The ids of all folders that hold messages, nested and hidden ones too."""
     paths, found = [FOLDERS], list[str]()
     while paths:
         # Only what is inside of another may be gone by now.
         expect = () if paths == [FOLDERS] else (404,)
-        answers = yield tuple(Request.get(path, params=LISTED, expect=expect) for path in paths)
+        answers = yield from ask_all(
+            Request.get(path, params=LISTED, expect=expect) for path in paths
+        )
         paths = []
         for answer in answers:
             rows = yield from _all(answer)
@@ -99,7 +105,7 @@ def folders(context: Context) -> Generator[Any, Any, Parts]:
     return Parts(found)
 
 
-def _all(answer: Response) -> Generator[Request, Response, list[Record]]:
+def _all(answer: Response) -> Calls[list[Record]]:
     """All rows of a listing that begins with that answer; none of one that is gone by now."""
     if answer.status == 404:
         if code_of(answer) != GONE:
@@ -107,7 +113,7 @@ def _all(answer: Response) -> Generator[Request, Response, list[Record]]:
         return []
     rows = rows_of(answer, "value")
     while following := answer.json.get(NEXT):
-        answer = yield Request.get(following, headers=_SAME_IDS)
+        answer = yield from ask(Request.get(following, headers=_SAME_IDS))
         rows += rows_of(answer, "value")
     return rows
 
@@ -116,7 +122,7 @@ def _folder(id_: str) -> str:
     return f"{FOLDERS}/{quote(id_, safe='')}"
 
 
-def _settle_folders(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def _settle_folders(page: Page, page_context: PageContext) -> Steps[Page]:
     yield from ()
     return _in_part(page, OF_A_FOLDER, page_context)
 
@@ -200,7 +206,7 @@ def _each_folder(read: Any) -> Read:
 
 def _still_there(
     folder_id: str, page: Page, fields: Mapping[str, Any] | None = None
-) -> Generator[Any, Any, tuple[list[Record], list[str], list[str]]]:
+) -> Steps[tuple[list[Record], list[str], list[str]]]:
     """Of messages that the delta reports as removed: those that are in the folder all the same, the
     ids of those that are not, and of those that could not be asked for.
 
@@ -221,7 +227,7 @@ def _still_there(
 
 
 def _messages_of(folder_id: str) -> Read:
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         there, gone, unknown = yield from _still_there(folder_id, page)
         page = _in_part(page, WHOLE_LETTER, page_context)
         return replace(
@@ -245,7 +251,9 @@ def messages_listed(at: Checkpoint, context: Context) -> Reader:
         path: str | None = f"{_folder(folder_id)}/messages"
         params: dict[str, Any] = {"$select": "id", "$top": 1000}
         while path:
-            answer = yield Request.get(path, params=params, headers=_SAME_IDS, expect=(404,))
+            answer = yield from ask(
+                Request.get(path, params=params, headers=_SAME_IDS, expect=(404,))
+            )
             rows = [] if answer.status == 404 else rows_of(answer, "value")
             path, params = (answer.json.get(NEXT) if rows else None), {}
             yield Page([in_folder(folder_id, row) for row in rows], Checkpoint())
@@ -259,7 +267,7 @@ _WHERE = {"$select": "id,hasAttachments,lastModifiedDateTime,parentFolderId"}
 
 
 def _attachments_of(folder_id: str) -> Read:
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         there, gone, unknown = yield from _still_there(folder_id, page, _WHERE)
         letters = [*page.records, *there]
         # A row that tells a part does not say whether there are any: they are asked for.
@@ -293,7 +301,7 @@ def _attachments_of(folder_id: str) -> Read:
 
 def _files_of(
     folder_id: str, ids: Sequence[str]
-) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, str]]]:
+) -> Steps[tuple[list[Record], list[ListedKeys], dict[str, str]]]:
     """The attachments of these messages, and why those of some could not be had."""
     answers = yield from ask_each([_files(id_) for id_ in ids])
     found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, str]()
@@ -398,7 +406,7 @@ class _Diary:
         self._series: dict[str, Record] = {}
         self._master_ids: set[str] = set()
 
-    def __call__(self, page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def __call__(self, page: Page, page_context: PageContext) -> Steps[Page]:
         masters = {row["id"]: row for row in page.records if row.get("type") == "seriesMaster"}
         self._series |= masters
         self._master_ids |= masters.keys()
@@ -413,7 +421,7 @@ class _Diary:
             listed_keys = [ListedKeys("", keys | self._master_ids, at)]
         return replace(page, records=records, checkpoint=Checkpoint(saved), listed_keys=listed_keys)
 
-    def _filled(self, rows: Sequence[Record]) -> Generator[Any, Any, list[Record]]:
+    def _filled(self, rows: Sequence[Record]) -> Steps[list[Record]]:
         bare = {_series_of(row) for row in rows} - {None, *self._series}
         wanted = sorted(id_ for id_ in bare if id_)
         found = yield from by_id(EVENTS, wanted, headers=_SAME_IDS)
@@ -433,10 +441,10 @@ def _series_of(row: Record) -> str | None:
     return row.get("seriesMasterId") if row.get("type") == "occurrence" else None
 
 
-def _listed(window: Mapping[str, str]) -> Generator[Any, Any, tuple[set[str], datetime]]:
+def _listed(window: Mapping[str, str]) -> Steps[tuple[set[str], datetime]]:
     """The ids of all events in a window, with those of their series, and when they were asked."""
     params = {**window, "$select": "id,type,seriesMasterId", "$top": 500}
-    first = yield Request.get("/me/calendarView", params=params, headers=_SAME_IDS)
+    first = yield from ask(Request.get("/me/calendarView", params=params, headers=_SAME_IDS))
     rows = yield from _all(first)
     ids = {row["id"] for row in rows}
     return ids | {row["seriesMasterId"] for row in rows if row.get("seriesMasterId")}, first.sent_at
@@ -454,7 +462,7 @@ events_by_id = each_by_id(EVENTS, shape=lambda _, row: row, headers=_SAME_IDS)
 # -- Contacts
 
 
-def _settle_contacts(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def _settle_contacts(page: Page, page_context: PageContext) -> Steps[Page]:
     """The delta reports a contact that is moved to another folder and back as removed, as it does
     with messages."""
     page = _in_part(page, ("displayName",), page_context)
@@ -473,10 +481,10 @@ def _settle_contacts(page: Page, page_context: PageContext) -> Generator[Any, An
     return replace(page, records=[*page.records, *there], deleted=gone, unsettled=unknown)
 
 
-def _home_of_contacts() -> Generator[Any, Any, str | None]:
+def _home_of_contacts() -> Steps[str | None]:
     """The folder whose contacts the delta is of; unknown where it has none."""
     params = {"$top": 1, "$select": "id,parentFolderId"}
-    answer = yield Request.get(CONTACTS, params=params, headers=_SAME_IDS)
+    answer = yield from ask(Request.get(CONTACTS, params=params, headers=_SAME_IDS))
     return next((row.get("parentFolderId") for row in rows_of(answer, "value")), None)
 
 

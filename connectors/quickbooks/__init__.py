@@ -5,12 +5,13 @@ https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks
 """
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Column,
@@ -29,6 +30,7 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
+    ask,
     column,
 )
 from connectors.kernel.parts import Parts, each_part
@@ -87,7 +89,7 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), IDS):
             asked = keys[first : first + IDS]
-            rows = _rows((yield _of_ids(entity, asked)), entity)
+            rows = _rows((yield from ask(_of_ids(entity, asked))), entity)
             shown = {row["Id"] for row in rows}
             gone = [key for key in asked if key not in shown]
             yield Page(rows, Checkpoint(), deleted=gone)
@@ -127,7 +129,7 @@ def change_data_capture(at: Checkpoint, context: Context) -> Reader:
     yield from _apart(at, context)
 
 
-def _entities(context: Context) -> Generator[Request, Response, Parts]:
+def _entities(context: Context) -> Calls[Parts]:
     yield from ()
     return Parts(ENTITIES)
 
@@ -142,7 +144,7 @@ def _captures(entities: Sequence[str]) -> Callable[[Checkpoint, Context], Reader
         while pending:
             group, rest = pending[0], pending[1:]
             if "start" not in at:
-                response = yield _captured(group, since)
+                response = yield from ask(_captured(group, since))
                 until = until or _before(response)
                 rows = [_tagged(entity, row) for entity, row in _changes(response)]
                 full = len(rows) >= MOST_CHANGES
@@ -217,16 +219,14 @@ def _scan(
         yield Page(page, Checkpoint({**scan, "size": size, **onward}))
 
 
-def _page(
-    entity: str, start: str | None, position: int, size: int
-) -> Generator[Request, Response, tuple[Response, int]]:
+def _page(entity: str, start: str | None, position: int, size: int) -> Calls[tuple[Response, int]]:
     """A page of rows, and how many were asked for: fewer, where so many are not answered."""
     try:
-        return (yield _select(entity, start, position, size)), size
+        return (yield from ask(_select(entity, start, position, size))), size
     except ProviderUnavailableError:
         if size <= SMALL_PAGE:
             raise
-    return (yield _select(entity, start, position, SMALL_PAGE)), SMALL_PAGE
+    return (yield from ask(_select(entity, start, position, SMALL_PAGE))), SMALL_PAGE
 
 
 def _onward(rows: list[Record], start: str | None, position: int) -> dict[str, Any]:
@@ -261,10 +261,10 @@ def _query(entity: str, conditions: Sequence[str], rest: str) -> Request:
     return Request.get("/query", params={"query": query})
 
 
-def _since(entity: str, at: Checkpoint, context: Context) -> Generator[Request, Response, Response]:
+def _since(entity: str, at: Checkpoint, context: Context) -> Calls[Response]:
     """What changed; CheckpointExpiredError where that is too long ago."""
     try:
-        return (yield _captured((entity,), at["since"]))
+        return (yield from ask(_captured((entity,), at["since"])))
     except ContractError:
         # Whatever our clock says: Intuit finds it too old, without a code of its own for that.
         if context.now - parse_time(at["since"]) > timedelta(days=1):
@@ -314,9 +314,7 @@ def _check_horizon(at: Checkpoint, context: Context) -> None:
         raise CheckpointExpiredError("QuickBooks tells the changes of the last 30 days only")
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The company that the redirect names. A browser brought it, so the token has to open it."""
     realm = callback.get("realmId", "")
     if not (realm.isascii() and realm.isdecimal()):

@@ -5,13 +5,14 @@ https://developer.salesforce.com/docs/platform/api-rest/guide
 """
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     Connector,
     ConnectorError,
     ContractError,
@@ -21,7 +22,6 @@ from connectors import (
     Question,
     RateLimit,
     RateLimitedError,
-    Request,
     Response,
     SyncType,
     Webhook,
@@ -129,9 +129,7 @@ def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     return BrokenConnectionError(REFUSALS[code]) if code in REFUSALS else None
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The org, and where it is now: `instance_url` of the token answer, never a fixed address."""
     yield from ()
     found = _IDENTITY.fullmatch(str(answer["id"]))

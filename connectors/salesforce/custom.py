@@ -1,11 +1,11 @@
 """Rows of an org's own objects, one object after the other; each fails by itself."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from connectors import Checkpoint, Context, Page, Reader, Request, Response, Stream, column
+from connectors import Calls, Checkpoint, Context, Page, Reader, Request, Stream, ask, column
 from connectors.kernel.paging import Read
 from connectors.kernel.parts import Parts, each_part
 from connectors.kernel.versions import epoch_us, parse_time
@@ -71,10 +71,10 @@ CUSTOM_OBJECTS = Stream(
 )
 
 
-def _listing(context: Context) -> Generator[Request, Response, Parts]:
+def _listing(context: Context) -> Calls[Parts]:
     """The org's own objects that are to be read. One that the user may not see any more is listed
     no more, as one that is no longer there: no answer tells the two apart."""
-    response = yield Request.get("/sobjects")
+    response = yield from ask(Request.get("/sobjects"))
     names = [
         each["name"]
         for each in response.json["sobjects"]
@@ -88,7 +88,7 @@ def _listing(context: Context) -> Generator[Request, Response, Parts]:
 def _look(name: str, at: Checkpoint, context: Context) -> Reader:
     is_at_rest = "since" in at and "started" not in at
     if is_at_rest and context.now - parse_time(at["since"]) < QUIET:
-        response = yield changes_since(name, at["since"])
+        response = yield from ask(changes_since(name, at["since"]))
         if not response.json["records"]:
             yield Page((), at)
             return

@@ -5,10 +5,9 @@ vendor's that could lapse.
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-query.html
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from connectors import (
     Checkpoint,
@@ -18,10 +17,13 @@ from connectors import (
     ContractError,
     Page,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
     Stream,
+    ask,
     column,
 )
 from connectors.kernel.versions import epoch_us, parse_time
@@ -138,7 +140,7 @@ class _Fates:
             self.deleted.append(row["Id"])
 
 
-def _fates(sobject: Sobject, ids: Sequence[str]) -> Generator[Any, Any, _Fates]:
+def _fates(sobject: Sobject, ids: Sequence[str]) -> Steps[_Fates]:
     fates = _Fates()
     names = [n for n in ("Id", "IsDeleted", "MasterRecordId") if n in sobject.fields]
     asked = replace(sobject, fields={name: sobject.fields[name] for name in names}, groups=1)
@@ -181,9 +183,7 @@ def _backfill(sobject: Sobject, at: Checkpoint) -> Reader:
             pages = None
 
 
-def _read_job(
-    sobject: Sobject, at: Checkpoint, *, done: Checkpoint
-) -> Generator[Request | Page, Any, bool]:
+def _read_job(sobject: Sobject, at: Checkpoint, *, done: Checkpoint) -> Reading[bool]:
     """The rest of a bulk job's rows; False where it came to nothing, and they are read by pages.
 
     A locator names each part of its results; a part reads the same when it is read again.
@@ -192,7 +192,7 @@ def _read_job(
     if not (yield from bulk.is_complete(at["job"])):
         return False
     while True:
-        part = yield bulk.results(at["job"], locator)
+        part = yield from ask(bulk.results(at["job"], locator))
         if part.status == 404:
             return False
         rows = bulk.rows(part.content, sobject.fields)
@@ -264,8 +264,8 @@ def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
     while windows:
         start, end = windows.pop(0)
         params = {"start": written(start), "end": written(end)}
-        response = yield Request.get(
-            f"/sobjects/{sobject.name}/deleted/", params=params, expect=(400,)
+        response = yield from ask(
+            Request.get(f"/sobjects/{sobject.name}/deleted/", params=params, expect=(400,))
         )
         if response.status == 400:
             windows = [*_halves(response, start, end), *windows]

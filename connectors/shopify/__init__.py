@@ -3,12 +3,13 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Column,
     Connector,
@@ -19,16 +20,15 @@ from connectors import (
     RateLimit,
     Reader,
     Record,
-    Request,
-    Response,
     Stream,
     SyncType,
+    ask,
     column,
 )
 from connectors.kernel.versions import epoch_us, find, parse_time
 from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
 from connectors.shopify.events import STOCK, webhook
-from connectors.shopify.reading import Rows, ask, key_of, number, read_again, scan, since
+from connectors.shopify.reading import Rows, graphql, key_of, number, read_again, scan, since
 from connectors.shopify.watches import watch
 
 MONEY = "{ shopMoney { amount currencyCode } }"
@@ -115,7 +115,9 @@ def products_again(keys: Sequence[str], context: Context) -> Reader:
     yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
     for first in range(0, len(items), AT_ONCE):
         ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
-        found = data_of((yield ask(BY_STOCK, {"ids": ids}, cost=3 * len(ids))))["nodes"]
+        found = data_of((yield from ask(graphql(BY_STOCK, {"ids": ids}, cost=3 * len(ids)))))[
+            "nodes"
+        ]
         products = [find(item, ("variant", "product")) for item in found]
         yield Page([product for product in products if product], Checkpoint())
 
@@ -125,11 +127,9 @@ BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {
     variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The shop, by the domain that its webhooks name."""
-    response = yield ask("{ shop { name } }", {})
+    response = yield from ask(graphql("{ shop { name } }", {}))
     return (Account(str(answer["shop"]), name=str(data_of(response)["shop"]["name"])),)
 
 

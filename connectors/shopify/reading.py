@@ -4,14 +4,25 @@ https://shopify.dev/docs/api/usage/bulk-operations/queries
 """
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.kernel.errors import ConnectorError, ProviderUnavailableError
 from connectors.kernel.looks import Look, Looks
-from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.messages import (
+    Calls,
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Reading,
+    Record,
+    Request,
+    Response,
+    ask,
+)
 from connectors.kernel.statuses import vendor_time
 from connectors.shopify.errors import TooDearError, data_of, denied, is_refused, unapproved
 
@@ -77,21 +88,23 @@ class Rows:
             f"{self.arguments}) {{ nodes {{ {self.fields} }} "
             "pageInfo { hasNextPage endCursor } } }"
         )
-        return ask(query, variables, cost=2 + size * self.points)
+        return graphql(query, variables, cost=2 + size * self.points)
 
     def export(self, search: str | None) -> Request:
         found = f"(query: {json.dumps(search)})" if search else ""
         query = f"{{ {self.connection}{found} {{ edges {{ node {{ {self.fields} }} }} }} }}"
-        return ask(RUN_EXPORT, {"query": query}, cost=10)
+        return graphql(RUN_EXPORT, {"query": query}, cost=10)
 
     def again(self, keys: Sequence[str]) -> Request:
         ids = [f"gid://shopify/{self.type}/{number(key)}" for key in keys]
         row = f"... on {self.type} {{ {self.fields} }}"
         query = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ {row} }} }}"
-        return ask(query, {"ids": ids}, cost=len(ids) * self.points)
+        return graphql(query, {"ids": ids}, cost=len(ids) * self.points)
 
 
-def ask(query: str, variables: Mapping[str, Any], *, cost: int = 1, budget: str = "") -> Request:
+def graphql(
+    query: str, variables: Mapping[str, Any], *, cost: int = 1, budget: str = ""
+) -> Request:
     body = {"query": query, "variables": dict(variables)}
     return Request.post("/graphql.json", json=body, cost=cost, budget=budget)
 
@@ -236,7 +249,7 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
                 here.go_on(rows, context.now)
         size = min(most, max(SHORT, here.count))
         try:
-            response = yield rows.listing(size, here.after, here.search)
+            response = yield from ask(rows.listing(size, here.after, here.search))
         except (TooDearError, ProviderUnavailableError) as error:
             most = _fewer(size, error)
             continue
@@ -269,24 +282,22 @@ def _fewer(size: int, error: ConnectorError) -> int:
     return max(1, size // 4) if isinstance(error, TooDearError) else SHORT
 
 
-def _begin_export(rows: Rows, here: _Scan) -> Generator[Request, Response, str | None]:
+def _begin_export(rows: Rows, here: _Scan) -> Calls[str | None]:
     """The id of a new export; None where Shopify begins none now, as while another one runs."""
     begun = here.last if rows.ordered else here.begun
     request = rows.export(f"updated_at:>='{begun}'" if begun else None)
-    answer = data_of((yield request))["bulkOperationRunQuery"]
+    answer = data_of((yield from ask(request)))["bulkOperationRunQuery"]
     export = answer["bulkOperation"]
     return str(export["id"]) if export and not answer["userErrors"] else None
 
 
-def _exported(
-    rows: Rows, here: _Scan, export: str, offset: int, context: Context
-) -> Generator[Any, Any, bool]:
+def _exported(rows: Rows, here: _Scan, export: str, offset: int, context: Context) -> Reading[bool]:
     """Reads the rest of an export's file, in parts, once it is there. Its link is kept nowhere.
 
     False where it failed, ended, or is gone: it is kept for a week. Then all of it comes by pages.
     """
     for _ in range(2):  # a link ends after some time: there is a fresh one once
-        file = data_of((yield ask(EXPORT, {"id": export}, budget="exports")))["node"]
+        file = data_of((yield from ask(graphql(EXPORT, {"id": export}, budget="exports"))))["node"]
         if not _is_whole(file):
             break
         size = int(file["fileSize"] or 0)
@@ -294,7 +305,7 @@ def _exported(
             yield here.ended((), rows, context)
             return True
         while True:
-            part = yield _part(file["url"], offset, size)
+            part = yield from ask(_part(file["url"], offset, size))
             content = part.content
             last = offset + len(content) >= size
             # The last line need not end.
@@ -337,7 +348,7 @@ def read_again(rows: Rows, keys: Sequence[str], context: Context) -> Reader:
     while left:
         chunk = left[:most]
         try:
-            response = yield rows.again(chunk)
+            response = yield from ask(rows.again(chunk))
         except TooDearError as error:
             most = _fewer(len(chunk), error)
             continue

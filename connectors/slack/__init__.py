@@ -3,18 +3,17 @@
 https://docs.slack.dev/apis/web-api
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     OAuth2,
     RateLimit,
     Record,
-    Request,
-    Response,
     Stream,
     SyncType,
     Webhook,
@@ -39,9 +38,7 @@ from connectors.slack.reading import (
 MINUTE = timedelta(minutes=1)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The workspace, or the organisation where the app is installed in all of it: it has no team
     then."""
     yield from ()

@@ -3,12 +3,22 @@
 https://docs.slack.dev/apis/web-api/pagination
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from connectors.kernel.errors import CheckpointExpiredError, ContractError, NotAllowedError
-from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.messages import (
+    Calls,
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Record,
+    Request,
+    Steps,
+    ask,
+)
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.parts import Listing, Parts, each_part
 from connectors.kernel.versions import find
@@ -34,11 +44,11 @@ class Got(NamedTuple):
     limited: bool
 
 
-Rows: TypeAlias = Generator[Request, Response, Got]
+Rows: TypeAlias = Calls[Got]
 Params: TypeAlias = Mapping[str, Any]
 
 
-def ask(method: str, params: Params, cursor: str | None = None) -> Request:
+def call(method: str, params: Params, cursor: str | None = None) -> Request:
     """Every method has a limit of its own."""
     given = {name: value for name, value in {**params, "cursor": cursor}.items() if value}
     return Request.get(f"/{method}", params=given, budget=method)
@@ -48,10 +58,10 @@ def rows(method: str, records: str, params: Params, cursor: str | None) -> Rows:
     """One page. An expired cursor leads to the first page again. A page without a next cursor is
     the last."""
     params = {**params, "limit": PAGE}
-    response = yield ask(method, params, cursor)
+    response = yield from ask(call(method, params, cursor))
     code = code_of(response)
     if cursor is not None and code == "invalid_cursor":
-        response = yield ask(method, params)
+        response = yield from ask(call(method, params))
         code = code_of(response)
     if code == "thread_not_found":
         return Got([], None, False)
@@ -62,7 +72,7 @@ def rows(method: str, records: str, params: Params, cursor: str | None) -> Rows:
     return Got(rows_of(response, records), following, response.json.get("is_limited") is True)
 
 
-def every(method: str, records: str, params: Params) -> Generator[Request, Response, list[Record]]:
+def every(method: str, records: str, params: Params) -> Calls[list[Record]]:
     """All pages of a list that is not kept."""
     found: list[Record] = []
     cursor: str | None = None
@@ -81,7 +91,7 @@ def is_org(context: Context) -> bool:
     return bool(context.config.get("org"))
 
 
-def workspaces(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+def workspaces(context: Context) -> Steps[Parts]:
     found = yield from every("auth.teams.list", "teams", {})
     return Parts(sorted({team["id"] for team in found}))
 
@@ -124,7 +134,7 @@ def joined(former: Sequence[str]) -> Listing:
     workspace that cannot be listed nothing is known: what was read of its channels stays.
     """
 
-    def listed(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+    def listed(context: Context) -> Steps[Parts]:
         teams = [""]
         if is_org(context):
             teams = list((yield from workspaces(context)).present)
@@ -159,9 +169,7 @@ def by_channel(read: Callable[[str], Read]) -> Callable[[Checkpoint, Context], R
     return stream
 
 
-def _of_each(
-    at: Checkpoint, context: Context
-) -> Generator[Request | tuple[Request, ...], Any, Checkpoint]:
+def _of_each(at: Checkpoint, context: Context) -> Steps[Checkpoint]:
     """For each channel the checkpoint that stood for all: a window's, or one of before 2026-12."""
     known = [one for one in at.get("channels", ()) if one]
     if not known:
@@ -270,7 +278,7 @@ def _has_replies(parent: Record, since: float) -> bool:
     return float(parent.get("latest_reply") or parent["ts"]) >= since
 
 
-def _thread(channel: str, ts: str) -> Generator[Request, Response, list[Record]]:
+def _thread(channel: str, ts: str) -> Calls[list[Record]]:
     """A thread's replies. Its parent is in each page's first row (from memory, 2026-11): wherever
     it stands, it is left out."""
     found = yield from every("conversations.replies", "messages", {"channel": channel, "ts": ts})
@@ -302,7 +310,7 @@ def channels_again(keys: Sequence[str], context: Context) -> Reader:
     gone: list[str] = []
     for key in keys:
         params = {"channel": key, "include_num_members": "true"}
-        response = yield ask("conversations.info", params)
+        response = yield from ask(call("conversations.info", params))
         if code_of(response) in GONE:
             gone.append(key)
         else:
@@ -320,7 +328,7 @@ def replies_again(keys: Sequence[str], context: Context) -> Reader:
     for key in keys:
         channel, _, ts = key.partition("/")
         params = {"channel": channel, "ts": ts, "oldest": ts, "latest": ts, "inclusive": "true"}
-        response = yield ask("conversations.replies", {**params, "limit": PAGE})
+        response = yield from ask(call("conversations.replies", {**params, "limit": PAGE}))
         if code_of(response) == "thread_not_found":
             gone.append(key)
         elif code := code_of(response):

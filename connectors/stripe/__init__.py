@@ -9,7 +9,7 @@ made, and events tell their times in whole seconds, in which an object may chang
 Events, in whatever order they come, say which objects are to be read again.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from urllib.parse import quote
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Column,
@@ -35,12 +36,15 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
     Stream,
     SyncType,
     Webhook,
+    ask,
+    ask_all,
     column,
 )
-from connectors.kernel.paging import ask, onward, rows_of
+from connectors.kernel.paging import ask_page, onward, rows_of
 from connectors.kernel.signatures import stripe_signature
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH, find
@@ -54,7 +58,7 @@ HORIZON = timedelta(days=30) - timedelta(hours=1)
 OVERLAP = timedelta(minutes=5)
 
 # What comes of a list's rows: a page, whose checkpoint is not known yet.
-Understand: TypeAlias = Callable[[list[Record]], Generator[Any, Any, Page]]
+Understand: TypeAlias = Callable[[list[Record]], Steps[Page]]
 
 
 def objects(
@@ -72,7 +76,7 @@ def objects(
     `rest` asks for what that leaves out.
     """
 
-    def whole(rows: list[Record], context: Context) -> Generator[Any, Any, Page]:
+    def whole(rows: list[Record], context: Context) -> Steps[Page]:
         """The rows, complete; those that were deleted meanwhile are unsettled."""
         if rest is None:
             return Page(rows, Checkpoint())
@@ -85,14 +89,12 @@ def objects(
                 made.append(done)
         return Page(made, Checkpoint(), unsettled=vanished)
 
-    def again(
-        keys: Sequence[str], context: Context, *, is_checked: bool = False
-    ) -> Generator[Any, Any, Page]:
+    def again(keys: Sequence[str], context: Context, *, is_checked: bool = False) -> Steps[Page]:
         """The objects as they are now; those that Stripe does not have are unsettled. If it
         `is_checked` the same read has seen of which mode our key is."""
         if not keys:
             return Page((), Checkpoint())
-        answers = yield tuple(
+        answers = yield from ask_all(
             _get(f"/{name}/{quote(key, safe='')}", context, expect=(404,)) for key in keys
         )
         found = {key: answer.json for key, answer in zip(keys, answers, strict=True)}
@@ -114,7 +116,7 @@ def objects(
         # Once in a read is enough: what is read is newer than all that it tells of.
         seen: set[str] = set()
 
-        def named(rows: list[Record]) -> Generator[Any, Any, Page]:
+        def named(rows: list[Record]) -> Steps[Page]:
             about = [concerned(event) for event in rows]
             keys = dict.fromkeys(key for stream, key in about if stream == name)
             fresh = [key for key in keys if key not in seen]
@@ -149,7 +151,7 @@ def objects(
 def happened(at: Checkpoint, context: Context) -> Reader:
     """Every event of the last 30 days, as Stripe tells it."""
 
-    def unchanged(rows: list[Record]) -> Generator[Any, Any, Page]:
+    def unchanged(rows: list[Record]) -> Steps[Page]:
         yield from ()
         return Page(rows, Checkpoint())
 
@@ -177,7 +179,9 @@ def _pages(
         if after is not None:
             params["starting_after"] = after
         # The object that a page follows may be deleted, or an event too old, a moment later.
-        response = yield from ask(_get(path, context, params=params), resumed=after is not None)
+        response = yield from ask_page(
+            _get(path, context, params=params), resumed=after is not None
+        )
         if started is None:
             # By Stripe's clock: ours may be ahead, and what happens meanwhile would be lost.
             started = _seconds(min(context.now, vendor_time(response)))
@@ -202,14 +206,16 @@ def _pages(
 
 def _completed(
     record: Record, field: str, request: Request, context: Context
-) -> Generator[Request, Response, Record | None]:
+) -> Calls[Record | None]:
     """A list inside an object holds its first rows only; they are all asked for. None where the
     object is deleted meanwhile."""
     listed = record[field]
     while listed["has_more"]:
         after = listed["data"][-1]["id"]
         params = {**request.params, "limit": PAGE, "starting_after": after}
-        response = yield replace(_get(request.path, context, expect=(404,)), params=params)
+        response = yield from ask(
+            replace(_get(request.path, context, expect=(404,)), params=params)
+        )
         if _is_missing(response.json):
             return None
         data = [*listed["data"], *rows_of(response, "data")]
@@ -232,7 +238,7 @@ def _is_missing(body: Record) -> bool:
     return True
 
 
-def _check_mode(rows: Sequence[Record], context: Context) -> Generator[Request, Response, None]:
+def _check_mode(rows: Sequence[Record], context: Context) -> Calls[None]:
     """ContractError if the rows are of the other mode, as after a change of our key.
 
     Nothing proves nothing: a key of the other mode sees no object of this one, and what it does not
@@ -240,7 +246,7 @@ def _check_mode(rows: Sequence[Record], context: Context) -> Generator[Request, 
     mode (https://docs.stripe.com/api/balance/balance_object, 2026-11).
     """
     live = not context.account_id.endswith(TEST)
-    objects = rows or [(yield _get("/balance", context)).json]
+    objects = rows or [(yield from ask(_get("/balance", context))).json]
     if any(row["livemode"] is not live for row in objects):
         modes = ("live", "test") if live else ("test", "live")
         raise ContractError(
@@ -282,9 +288,7 @@ def classify(response: Response) -> ConnectorError | None:
     return None
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The account that consented; its mode is that of the key we asked with."""
     yield from ()
     account, live = answer["stripe_user_id"], answer["livemode"]
