@@ -1,0 +1,244 @@
+"""How Stripe's objects are read: listed once, then read again whenever an event names them.
+
+https://docs.stripe.com/api/events
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from connectors import (
+    Calls,
+    Checkpoint,
+    CheckpointExpiredError,
+    Column,
+    Context,
+    ContractError,
+    Page,
+    Reader,
+    Record,
+    Request,
+    Steps,
+    Stream,
+    ask,
+    ask_all,
+    column,
+)
+from connectors.kernel.paging import ask_page, onward, rows_of
+from connectors.kernel.statuses import vendor_time
+from connectors.kernel.versions import EPOCH
+from connectors.stripe.events import TEST, concerned
+
+PAGE = 100
+# Events are kept for 30 days; the margin is for a read that takes its time.
+HORIZON = timedelta(days=30) - timedelta(hours=1)
+# Clocks differ, and an event may be listed a moment after its time.
+OVERLAP = timedelta(minutes=5)
+
+# What comes of a list's rows: a page, whose checkpoint is not known yet.
+Understand: TypeAlias = Callable[[list[Record]], Steps[Page]]
+
+
+def objects(
+    name: str,
+    groups: tuple[str, ...],
+    columns: Mapping[str, Column],
+    *,
+    listed: Mapping[str, str] | None = None,
+    embedded: str = "",
+    rest: Callable[[str], Request] | None = None,
+) -> Stream:
+    """A stream of objects: listed once, then read again whenever an event of the groups names them.
+
+    `listed` are parameters of the list; `embedded` is the field with a list inside the object, and
+    `rest` asks for what that leaves out.
+    """
+
+    def whole(rows: list[Record], context: Context) -> Steps[Page]:
+        """The rows, complete; those that were deleted meanwhile are unsettled."""
+        if rest is None:
+            return Page(rows, Checkpoint())
+        made, vanished = [], []
+        for row in rows:
+            done = yield from _completed(row, embedded, rest(row["id"]), context)
+            if done is None:
+                vanished.append(row["id"])
+            else:
+                made.append(done)
+        return Page(made, Checkpoint(), unsettled=vanished)
+
+    def again(keys: Sequence[str], context: Context, *, is_checked: bool = False) -> Steps[Page]:
+        """The objects as they are now; those that Stripe does not have are unsettled. If it
+        `is_checked` the same read has seen of which mode our key is."""
+        if not keys:
+            return Page((), Checkpoint())
+        answers = yield from ask_all(
+            _get(f"/{name}/{quote(key, safe='')}", context, expect=(404,)) for key in keys
+        )
+        found = {key: answer.json for key, answer in zip(keys, answers, strict=True)}
+        missing = [key for key, body in found.items() if _is_missing(body)]
+        # Of a deleted customer its id is left.
+        deleted = [key for key, body in found.items() if body.get("deleted")]
+        living = [body for key, body in found.items() if key not in (*missing, *deleted)]
+        if living or not is_checked:
+            yield from _check_mode(living, context)
+        page = yield from whole(living, context)
+        return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
+
+    def read(at: Checkpoint, context: Context) -> Reader:
+        if "since" not in at:
+            yield from _pages(
+                f"/{name}", (listed or {},), at, context, lambda rows: whole(rows, context)
+            )
+            return
+        # Once in a read is enough: what is read is newer than all that it tells of.
+        seen: set[str] = set()
+
+        def named(rows: list[Record]) -> Steps[Page]:
+            about = [concerned(event) for event in rows]
+            keys = dict.fromkeys(key for stream, key in about if stream == name)
+            fresh = [key for key in keys if key not in seen]
+            page = yield from again(fresh, context, is_checked=bool(seen))
+            seen.update(fresh)
+            # What Stripe names and does not have may not be readable yet, unless it was deleted.
+            over = {
+                row["data"]["object"].get("id") for row in rows if row["type"].endswith(".deleted")
+            }
+            gone = [key for key in page.unsettled if key in over]
+            unsettled = [key for key in page.unsettled if key not in over]
+            return replace(page, deleted=[*page.deleted, *gone], unsettled=unsettled)
+
+        lists = [{"type": f"{group}.*"} for group in groups]
+        yield from _pages("/events", lists, at, context, named)
+
+    def fetch(keys: Sequence[str], context: Context) -> Reader:
+        for first in range(0, len(keys), PAGE):
+            chunk = keys[first : first + PAGE]
+            page = yield from again(chunk, context, is_checked=first > 0)
+            yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
+
+    return Stream(
+        name=name,
+        read=read,
+        fetch=fetch,
+        window=lambda since: Checkpoint(since=_seconds(since - OVERLAP)),
+        columns={**columns, "created": column("created", "bigint")},
+    )
+
+
+def happened(at: Checkpoint, context: Context) -> Reader:
+    """Every event of the last 30 days, as Stripe tells it."""
+
+    def unchanged(rows: list[Record]) -> Steps[Page]:
+        yield from ()
+        return Page(rows, Checkpoint())
+
+    yield from _pages("/events", ({},), at, context, unchanged)
+
+
+def _pages(
+    path: str,
+    lists: Sequence[Mapping[str, str]],
+    at: Checkpoint,
+    context: Context,
+    understand: Understand,
+) -> Reader:
+    """Lists of one path, one after the other, each the newest first and to its end; with a `since`,
+    only what was created from then on."""
+    since, started = at.get("since"), at.get("started")
+    place, after = at.get("list", 0), at.get("after")
+    if since is not None:
+        _check_horizon(since, context)
+    is_of_our_mode = False
+    while True:
+        params: dict[str, str | int] = {**lists[place], "limit": PAGE}
+        if since is not None:
+            params["created[gte]"] = since
+        if after is not None:
+            params["starting_after"] = after
+        # The object that a page follows may be deleted, or an event too old, a moment later.
+        response = yield from ask_page(
+            _get(path, context, params=params), resumed=after is not None
+        )
+        if started is None:
+            # By Stripe's clock: ours may be ahead, and what happens meanwhile would be lost.
+            started = _seconds(min(context.now, vendor_time(response)))
+        rows = rows_of(response, "data")
+        is_last = not response.json["has_more"] and place + 1 == len(lists)
+        if rows or (is_last and not is_of_our_mode):
+            yield from _check_mode(rows, context)
+            is_of_our_mode = True
+        page = yield from understand(rows)
+        if is_last:
+            done = Checkpoint(since=started - OVERLAP // timedelta(seconds=1))
+            yield replace(page, checkpoint=done)
+            return
+        if response.json["has_more"]:
+            after = onward(after, rows[-1]["id"])
+        else:
+            place, after = place + 1, None
+        here = {"started": started, "since": since, "list": place, "after": after}
+        saved = {name: value for name, value in here.items() if value not in (None, 0)}
+        yield replace(page, checkpoint=Checkpoint(saved))
+
+
+def _completed(
+    record: Record, field: str, request: Request, context: Context
+) -> Calls[Record | None]:
+    """A list inside an object holds its first rows only; they are all asked for. None where the
+    object is deleted meanwhile."""
+    listed = record[field]
+    while listed["has_more"]:
+        after = listed["data"][-1]["id"]
+        params = {**request.params, "limit": PAGE, "starting_after": after}
+        response = yield from ask(
+            replace(_get(request.path, context, expect=(404,)), params=params)
+        )
+        if _is_missing(response.json):
+            return None
+        data = [*listed["data"], *rows_of(response, "data")]
+        onward(after, data[-1]["id"])
+        listed = {**listed, "data": data, "has_more": response.json["has_more"]}
+    return {**record, field: listed}
+
+
+def _get(path: str, context: Context, **options: Any) -> Request:
+    account = context.account_id.removesuffix(TEST)
+    return Request.get(path, headers={"stripe-account": account}, **options)
+
+
+def _is_missing(body: Record) -> bool:
+    """Whether Stripe has no such object; ContractError if it has no such address."""
+    if "error" not in body:
+        return False
+    if body["error"].get("code") != "resource_missing":
+        raise ContractError("Stripe has no such address (404)")
+    return True
+
+
+def _check_mode(rows: Sequence[Record], context: Context) -> Calls[None]:
+    """ContractError if the rows are of the other mode, as after a change of our key.
+
+    Nothing proves nothing: a key of the other mode sees no object of this one, and what it does not
+    see would count as deleted. So where there are no rows, the balance is asked, which tells its
+    mode (https://docs.stripe.com/api/balance/balance_object, 2026-11).
+    """
+    live = not context.account_id.endswith(TEST)
+    objects = rows or [(yield from ask(_get("/balance", context))).json]
+    if any(row["livemode"] is not live for row in objects):
+        modes = ("live", "test") if live else ("test", "live")
+        raise ContractError(
+            "this connection is of Stripe's {} mode, and STRIPE_SECRET_KEY of {} mode: nothing of "
+            "the other is stored here".format(*modes)
+        )
+
+
+def _check_horizon(since: int, context: Context) -> None:
+    if _seconds(context.now) - since > HORIZON // timedelta(seconds=1):
+        raise CheckpointExpiredError("Stripe tells the events of the last 30 days only")
+
+
+def _seconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(seconds=1)
