@@ -30,7 +30,8 @@ from connectors import (
     column,
     each_event,
 )
-from connectors.hubspot.reading import fetcher, owners_reader, reader, window
+from connectors.hubspot.reading import fetcher, owners_reader, reader
+from connectors.kernel.looks import looked_until
 from connectors.kernel.signatures import hubspot_signature
 from connectors.kernel.versions import epoch_us
 
@@ -73,7 +74,7 @@ def objects(
         name=name,
         read=reader(path, names, changed),
         fetch=fetcher(path, names),
-        window=window,
+        window=looked_until,
         # A contact that is erased for privacy is on no list of archived ones: events alone tell.
         hides_deletes=name == "contacts",
         version=epoch_us("updatedAt"),

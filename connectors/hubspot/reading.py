@@ -8,7 +8,7 @@ https://developers.hubspot.com/docs/api-reference (version 2026-03)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -27,8 +27,9 @@ from connectors import (
     ask,
     ask_all,
 )
-from connectors.kernel.looks import Look, Looks
+from connectors.kernel.looks import Look, Looks, has_looked, is_under_way, looked_until
 from connectors.kernel.paging import Read, ask_page, onward, rows_of
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH, MILLISECOND, epoch_ms, find
 
@@ -42,27 +43,42 @@ FEW_PAGES = 5
 ARCHIVED_EVERY = timedelta(days=1)
 
 
-def reader(path: str, names: list[str], changed: str) -> Read:
-    """Reads a kind of CRM object; `changed` names the property with the time of the last change.
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a reader stands, beside its look, which is saved in the same checkpoint.
 
-    The checkpoint of a listing under way is {"page", "limit", "started"}, that of a look what
-    `_looks` saves, with {"phase", "after_id", "after"}; in between it is the last look, and under
-    "archived" when the archived ones were listed, and how many pages that took.
+    A listing stands at a `page` of so many rows, since it `started`; a search at a page `after` of
+    those with ids from `after_id` on. In the `phase` "archived" that listing has read some `pages`;
+    `archived` says when it was read the last time, and how many pages it had.
     """
+
+    page: str | None = None
+    limit: int = LIST_PAGE
+    started: str | None = None
+    after_id: str | None = None
+    after: str = "0"
+    phase: str = ""
+    pages: int = 0
+    archived: Mapping[str, Any] = field(default_factory=dict)
+
+    def beside(self, look: Mapping[str, Any]) -> Checkpoint:
+        return Checkpoint(look, **self.saved())
+
+
+ARCHIVED = Place(phase="archived")
+
+
+def reader(path: str, names: list[str], changed: str) -> Read:
+    """Reads a kind of CRM object; `changed` names the property with the time of the last change."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
         at = _renewed(at)
-        if "looked" in at or "looking" in at:
+        if has_looked(at):
             yield from _delta(path, names, changed, at, context)
         else:
-            yield from _backfill(path, names, at, context)
+            yield from _backfill(path, names, Place.of(at), context)
 
     return read
-
-
-def window(since: datetime) -> Checkpoint:
-    """Where a look begins that finds all that changed since then."""
-    return Checkpoint(looked=since.isoformat())
 
 
 def fetcher(path: str, names: list[str]) -> Callable[[Sequence[str], Context], Reader]:
@@ -82,132 +98,113 @@ def owners_reader(path: str) -> Read:
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if at.get("phase") != "archived":
-            yield from _pages(path, {}, at, _owners_page({}, {"phase": "archived"}))
-            at = Checkpoint()
-        yield from _pages(path, {"archived": True}, at, _owners_page({"phase": "archived"}, {}))
+        here = Place.of(at)
+        if not here.phase:
+            yield from _pages(path, {}, here, _owners_page(ARCHIVED))
+            here = ARCHIVED
+        yield from _pages(path, {"archived": True}, here, _owners_page(Place()))
 
     return read
 
 
 # Makes the page of some rows, of the place where the listing goes on (None: it has ended), and of
 # the answer that showed them (None: there was none).
-MakePage = Callable[[list[Record], Mapping[str, Any] | None, Response | None], Page]
+MakePage = Callable[[list[Record], Place | None, Response | None], Page]
 
 
-def _pages(path: str, params: Mapping[str, Any], at: Checkpoint, page: MakePage) -> Reader:
+def _pages(path: str, params: Mapping[str, Any], place: Place, page: MakePage) -> Reader:
     """A listing, page by page.
 
     A full page of some portals is more than HubSpot can answer: 500, each time, and smaller ones
     come (singer-io/tap-hubspot#234, 2023-07). So the next try asks for half of it.
     """
-    place = {name: at[name] for name in ("page", "limit") if name in at}
-    known = "page" not in place
+    known = place.page is None
     while True:
-        limit = place.get("limit", LIST_PAGE)
-        asked = {**params, "limit": limit, **({"after": place["page"]} if "page" in place else {})}
+        asked = {**params, "limit": place.limit, **({"after": place.page} if place.page else {})}
         try:
             response = yield from ask_page(Request.get(path, params=asked), resumed=not known)
         except ProviderUnavailableError:
-            if limit > LEAST_PAGE:
-                yield page([], {**place, "limit": max(limit // 2, LEAST_PAGE)}, None)
+            if place.limit > LEAST_PAGE:
+                yield page([], replace(place, limit=max(place.limit // 2, LEAST_PAGE)), None)
             raise
         rows, following = rows_of(response, "results"), find(response.json, NEXT)
         if following is None:
             yield page(rows, None, response)
             return
-        place, known = {**place, "page": onward(place.get("page"), following)}, True
+        place, known = replace(place, page=onward(place.page, following)), True
         yield page(rows, place, response)
 
 
-def _owners_page(kept: Mapping[str, Any], done: Mapping[str, Any]) -> MakePage:
-    return lambda rows, place, response: Page(
-        rows, Checkpoint(done if place is None else {**kept, **place})
-    )
+def _owners_page(done: Place) -> MakePage:
+    return lambda rows, place, response: Page(rows, (place or done).saved())
 
 
-def _backfill(path: str, names: list[str], at: Checkpoint, context: Context) -> Reader:
-    started: str | None = at.get("started")
+def _backfill(path: str, names: list[str], here: Place, context: Context) -> Reader:
+    started = here.started
 
-    def page(
-        rows: list[Record], place: Mapping[str, Any] | None, response: Response | None
-    ) -> Page:
+    def page(rows: list[Record], place: Place | None, response: Response | None) -> Page:
         nonlocal started
         if started is None and response is not None:
             started = _vendors_now(response, context).isoformat()
         if place is None:
             return Page(rows, Checkpoint(looked=started, late=started))
-        kept = {} if started is None else {"started": started}
-        return Page(rows, Checkpoint({**place, **kept}))
+        return Page(rows, replace(place, started=started).saved())
 
-    yield from _pages(path, {"properties": ",".join(names)}, at, page)
+    yield from _pages(path, {"properties": ",".join(names)}, here, page)
 
 
 def _delta(path: str, names: list[str], changed: str, at: Checkpoint, context: Context) -> Reader:
-    look = Look.resumed(at) if "looking" in at else LOOKS.begin(at, context.now)
-    archived: Mapping[str, Any] = at.get("archived") or {}
-    if at.get("phase") != "archived":
-        look = yield from _search(path, names, changed, look, at, archived, context)
-        at = Checkpoint()
-    if _is_due(archived, look.looked):
-        yield from _archived(path, look, at, archived)
+    look, here = LOOKS.begin(at, context.now), Place.of(at)
+    if not here.phase:
+        fresh = context if not is_under_way(at) else None
+        look = yield from _search(path, names, changed, look, here, fresh)
+        here = Place(archived=here.archived)
+    if _is_due(here.archived, look.looked):
+        yield from _archived(path, look, here)
 
 
 def _search(
-    path: str,
-    names: list[str],
-    changed: str,
-    look: Look,
-    at: Checkpoint,
-    archived: Mapping[str, Any],
-    context: Context,
+    path: str, names: list[str], changed: str, look: Look, here: Place, fresh: Context | None
 ) -> Reading[Look]:
-    """All that changed since the look begins; the look, by the vendor's clock.
+    """All that changed since the look begins; the look, if `fresh` by the vendor's clock.
 
     A query pages no further than 10,000 hits, so each page is a query of its own: by id, from the
     last id on. A record that is changed meanwhile keeps its place in that order. A page may be
     empty though others follow it (airbytehq/airbyte#80745, 2026-06): then the same query goes on.
     """
-    after_id, after = at.get("after_id"), at.get("after", "0")
-    fresh = "looking" not in at
     while True:
-        query = _query(changed, look, after_id, after)
+        query = _query(changed, look, here)
         response = yield from ask(Request.post(f"{path}/search", json=query, budget="search"))
         if fresh:
-            now = _vendors_now(response, context)
+            now, fresh = _vendors_now(response, fresh), None
             look = replace(look, looked=min(look.looked, now), late=min(look.late, now))
-            fresh = False
         ids = [str(row["id"]) for row in rows_of(response, "results")]
         following = find(response.json, NEXT)
         page = yield from _by_id(path, ids, names)
-        scan = Checkpoint({**look.saved, "archived": dict(archived)})
         if following is None:
-            scan["phase"] = "archived"
-            ended = Checkpoint({**look.checkpoint, "archived": dict(archived)})
-            done = scan if _is_due(archived, look.looked) else ended
-            yield replace(page, checkpoint=done)
+            is_due = _is_due(here.archived, look.looked)
+            done = replace(ARCHIVED if is_due else Place(), archived=here.archived)
+            yield replace(page, checkpoint=done.beside(look.saved if is_due else look.checkpoint))
             return look
         if ids:
-            after_id, after = str(max(map(int, ids))), "0"
+            here = replace(here, after_id=str(max(map(int, ids))), after="0")
         else:
-            after = onward(after, following)
-        if after_id is not None:
-            scan["after_id"] = after_id
-        yield replace(page, checkpoint=Checkpoint(scan, after=after))
+            here = replace(here, after=onward(here.after, following))
+        yield replace(page, checkpoint=here.beside(look.saved))
 
 
-def _query(changed: str, look: Look, after_id: str | None, after: str) -> dict[str, Any]:
+def _query(changed: str, look: Look, here: Place) -> dict[str, Any]:
     since = str(epoch_ms(look.since or EPOCH))
     filters = [{"propertyName": changed, "operator": "GTE", "value": since}]
-    if after_id is not None:
-        following = str(int(after_id) + 1)
+    if here.after_id is not None:
+        following = str(int(here.after_id) + 1)
         filters.append({"propertyName": "hs_object_id", "operator": "GTE", "value": following})
     return {
         "filterGroups": [{"filters": filters}],
         "sorts": [{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
         "properties": ["hs_object_id"],
         "limit": SEARCH_PAGE,
-        "after": after,
+        "after": here.after,
     }
 
 
@@ -240,24 +237,21 @@ def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Steps[Page]:
     return Page(rows, Checkpoint(), deleted=gone, merged=merged)
 
 
-def _archived(path: str, look: Look, at: Checkpoint, archived: Mapping[str, Any]) -> Reader:
+def _archived(path: str, look: Look, here: Place) -> Reader:
     """Deletes: a whole listing of what is archived."""
-    count = at.get("pages", 0)
+    count = here.pages
 
-    def page(
-        rows: list[Record], place: Mapping[str, Any] | None, response: Response | None
-    ) -> Page:
+    def page(rows: list[Record], place: Place | None, response: Response | None) -> Page:
         nonlocal count
         count += response is not None
         if place is None:
             listed = {"looked": look.looked.isoformat(), "pages": count}
-            checkpoint = Checkpoint({**look.checkpoint, "archived": listed})
+            checkpoint = Place(archived=listed).beside(look.checkpoint)
         else:
-            kept = {"phase": "archived", "pages": count, "archived": dict(archived)}
-            checkpoint = Checkpoint({**look.saved, **kept, **place})
+            checkpoint = replace(place, phase="archived", pages=count).beside(look.saved)
         return Page((), checkpoint, deleted=[str(row["id"]) for row in rows])
 
-    yield from _pages(path, {"archived": True}, at, page)
+    yield from _pages(path, {"archived": True}, here, page)
 
 
 def _is_due(archived: Mapping[str, Any], now: datetime) -> bool:
@@ -273,7 +267,7 @@ def _vendors_now(response: Response, context: Context) -> datetime:
 def _renewed(at: Checkpoint) -> Checkpoint:
     """A checkpoint as it was written until 2026-11, in the form of today."""
     if isinstance(since := at.get("since"), int):
-        return window(EPOCH + since * MILLISECOND)
+        return looked_until(EPOCH + since * MILLISECOND)
     if isinstance(started := at.get("started"), int):
         return Checkpoint({**at, "started": (EPOCH + started * MILLISECOND).isoformat()})
     return at

@@ -4,7 +4,7 @@ https://docs.stripe.com/api/events
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from connectors import (
     column,
 )
 from connectors.kernel.paging import ask_page, onward, rows_of
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH
 from connectors.stripe.events import TEST, concerned
@@ -36,6 +37,20 @@ PAGE = 100
 HORIZON = timedelta(days=30) - timedelta(hours=1)
 # Clocks differ, and an event may be listed a moment after its time.
 OVERLAP = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where lists of one path stand: in which of them, after which object, and when that began.
+
+    Between two reads it is `since` alone: the time from which events are read.
+    """
+
+    since: int | None = None
+    started: int | None = None
+    list_: int = 0
+    after: str | None = None
+
 
 # What comes of a list's rows: a page, whose checkpoint is not known yet.
 Understand: TypeAlias = Callable[[list[Record]], Steps[Page]]
@@ -88,9 +103,10 @@ def objects(
         return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if "since" not in at:
+        here = Place.of(at)
+        if here.since is None:
             yield from _pages(
-                f"/{name}", (listed or {},), at, context, lambda rows: whole(rows, context)
+                f"/{name}", (listed or {},), here, context, lambda rows: whole(rows, context)
             )
             return
         # Once in a read is enough: what is read is newer than all that it tells of.
@@ -111,7 +127,7 @@ def objects(
             return replace(page, deleted=[*page.deleted, *gone], unsettled=unsettled)
 
         lists = [{"type": f"{group}.*"} for group in groups]
-        yield from _pages("/events", lists, at, context, named)
+        yield from _pages("/events", lists, here, context, named)
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), PAGE):
@@ -123,7 +139,7 @@ def objects(
         name=name,
         read=read,
         fetch=fetch,
-        window=lambda since: Checkpoint(since=_seconds(since - OVERLAP)),
+        window=lambda since: Place(since=_seconds(since - OVERLAP)).saved(),
         columns={**columns, "created": column("created", "bigint")},
     )
 
@@ -135,53 +151,49 @@ def happened(at: Checkpoint, context: Context) -> Reader:
         yield from ()
         return Page(rows, Checkpoint())
 
-    yield from _pages("/events", ({},), at, context, unchanged)
+    yield from _pages("/events", ({},), Place.of(at), context, unchanged)
 
 
 def _pages(
     path: str,
     lists: Sequence[Mapping[str, str]],
-    at: Checkpoint,
+    here: Place,
     context: Context,
     understand: Understand,
 ) -> Reader:
     """Lists of one path, one after the other, each the newest first and to its end; with a `since`,
     only what was created from then on."""
-    since, started = at.get("since"), at.get("started")
-    place, after = at.get("list", 0), at.get("after")
-    if since is not None:
-        _check_horizon(since, context)
+    if here.since is not None:
+        _check_horizon(here.since, context)
     is_of_our_mode = False
     while True:
-        params: dict[str, str | int] = {**lists[place], "limit": PAGE}
-        if since is not None:
-            params["created[gte]"] = since
-        if after is not None:
-            params["starting_after"] = after
+        params: dict[str, str | int] = {**lists[here.list_], "limit": PAGE}
+        if here.since is not None:
+            params["created[gte]"] = here.since
+        if here.after is not None:
+            params["starting_after"] = here.after
         # The object that a page follows may be deleted, or an event too old, a moment later.
         response = yield from ask_page(
-            _get(path, context, params=params), resumed=after is not None
+            _get(path, context, params=params), resumed=here.after is not None
         )
-        if started is None:
-            # By Stripe's clock: ours may be ahead, and what happens meanwhile would be lost.
-            started = _seconds(min(context.now, vendor_time(response)))
+        # By Stripe's clock: ours may be ahead, and what happens meanwhile would be lost.
+        now = _seconds(min(context.now, vendor_time(response)))
+        started = now if here.started is None else here.started
         rows = rows_of(response, "data")
-        is_last = not response.json["has_more"] and place + 1 == len(lists)
+        is_last = not response.json["has_more"] and here.list_ + 1 == len(lists)
         if rows or (is_last and not is_of_our_mode):
             yield from _check_mode(rows, context)
             is_of_our_mode = True
         page = yield from understand(rows)
         if is_last:
-            done = Checkpoint(since=started - OVERLAP // timedelta(seconds=1))
-            yield replace(page, checkpoint=done)
+            done = Place(since=started - OVERLAP // timedelta(seconds=1))
+            yield replace(page, checkpoint=done.saved())
             return
         if response.json["has_more"]:
-            after = onward(after, rows[-1]["id"])
+            here = replace(here, started=started, after=onward(here.after, rows[-1]["id"]))
         else:
-            place, after = place + 1, None
-        here = {"started": started, "since": since, "list": place, "after": after}
-        saved = {name: value for name, value in here.items() if value not in (None, 0)}
-        yield replace(page, checkpoint=Checkpoint(saved))
+            here = replace(here, started=started, list_=here.list_ + 1, after=None)
+        yield replace(page, checkpoint=here.saved())
 
 
 def _completed(
