@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.kernel.errors import ConnectorError, ProviderUnavailableError
-from connectors.kernel.looks import Look, Looks
+from connectors.kernel.looks import Look, Looks, has_looked
 from connectors.kernel.messages import (
     Calls,
     Checkpoint,
@@ -23,6 +23,7 @@ from connectors.kernel.messages import (
     Response,
     ask,
 )
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.shopify.errors import TooDearError, data_of, denied, is_refused, unapproved
 
@@ -122,48 +123,57 @@ def key_of(record: Record) -> str:
 
 
 def since(at: datetime) -> Checkpoint:
-    return Checkpoint(since=stamp(at - LOOKS.overlap))
+    return _Window(since=stamp(at - LOOKS.overlap)).saved()
+
+
+@dataclass(frozen=True)
+class _Window(Position):
+    """What is read since a time; so checkpoints were before 2026-12, with when that `started`."""
+
+    since: str | None = None
+    started: str | None = None
+
+    def look(self, now: datetime) -> Look:
+        begun = datetime.fromisoformat(self.since) if self.since else None
+        started = datetime.fromisoformat(self.started) if self.started else now
+        return Look(begun, started, started)
 
 
 @dataclass
-class _Scan:
+class _Scan(Position):
     """All rows, or those that changed since a look began, and how far that has come.
 
-    `begun` and `until` are the times of change that are searched for; with `paged` no export is
+    `from_` and `until` are the times of change that are searched for; with `paged` no export is
     begun any more. `last` is the time of the last row that came, `count` how many came by pages
-    since the last cut. `old` says that rows came which are older than what a shop may hide.
+    since the last cut. Of the file of an `export` it has come to the `offset`. `old` says that rows
+    came which are older than what a shop may hide.
     """
 
-    look: Look
-    begun: str | None
+    look: Look = field(init=False)
+    from_: str | None = None
     until: str | None = None
     after: str | None = None
     count: int = 0
     last: str | None = None
     paged: bool = False
-    denied: set[str] = field(default_factory=set)
+    denied: Sequence[str] = ()
     old: bool = False
+    export: str | None = None
+    offset: int = 0
 
     @classmethod
     def at(cls, at: Checkpoint, context: Context) -> "_Scan":
-        look = _look(at, context)
-        begun = at.get("from") or (stamp(look.since) if look.since else None)
-        return cls(
-            look, begun, at.get("until"), at.get("after"), at.get("count", 0), at.get("last"),
-            at.get("paged", False), set(at.get("denied", ())), at.get("old", False),
-        )  # fmt: skip
+        now, here = context.now, cls.of(at)
+        here.look = LOOKS.begin(at, now) if has_looked(at) else _Window.of(at).look(now)
+        here.from_ = here.from_ or (stamp(here.look.since) if here.look.since else None)
+        return here
 
-    def saved(self, **more: Any) -> Checkpoint:
-        here = {
-            "from": self.begun, "until": self.until, "after": self.after, "count": self.count,
-            "last": self.last, "paged": self.paged, "denied": sorted(self.denied),
-            "old": self.old, **more,
-        }  # fmt: skip
-        return Checkpoint(self.look.saved, **{name: value for name, value in here.items() if value})
+    def saved(self) -> Checkpoint:
+        return Checkpoint(self.look.saved, **super().saved())
 
     @property
     def search(self) -> str | None:
-        parts = [f"updated_at:>='{self.begun}'"] if self.begun else []
+        parts = [f"updated_at:>='{self.from_}'"] if self.from_ else []
         parts += [f"updated_at:<'{self.until}'"] if self.until else []
         return " AND ".join(parts) or None
 
@@ -183,30 +193,30 @@ class _Scan:
     def cut(self, rows: Rows) -> None:
         """From the last time on, where rows come in that order, else from the start."""
         if rows.ordered and self.last:
-            self.begun = self.last
+            self.from_ = self.last
         self.after, self.count = None, 0
 
     def go_on(self, rows: Rows, now: datetime) -> None:
         """A query of its own, far from where paging ends."""
         self.paged, self.count = True, 0
         if rows.ordered:
-            if self.last != self.begun:
+            if self.last != self.from_:
                 self.cut(rows)
             return
-        lower = datetime.fromisoformat(self.begun) if self.begun else FIRST
+        lower = datetime.fromisoformat(self.from_) if self.from_ else FIRST
         upper = datetime.fromisoformat(self.until) if self.until else now
         if upper - lower > 2 * SECOND:
-            self.begun, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
+            self.from_, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
             self.after = None
 
     def next_window(self, now: datetime) -> bool:
         """The window after one that was read to its end, twice as long; False after the last, which
         is open: what changes meanwhile leaves the others."""
-        if self.until is None or self.begun is None:
+        if self.until is None or self.from_ is None:
             return False
-        begin, end = (datetime.fromisoformat(one) for one in (self.begun, self.until))
+        begin, end = (datetime.fromisoformat(one) for one in (self.from_, self.until))
         following = end + 2 * (end - begin)
-        self.begun, self.after, self.count = self.until, None, 0
+        self.from_, self.after, self.count = self.until, None, 0
         self.until = stamp(following) if following < now else None
         return True
 
@@ -215,35 +225,23 @@ class _Scan:
         shown_from = context.now - rows.shown if rows.shown and not self.old else None
         return Page(
             records, Checkpoint(self.look.checkpoint), shown_from=shown_from,
-            shape=",".join(sorted(self.denied)), unread=unapproved(self.denied),
+            shape=",".join(self.denied), unread=unapproved(self.denied),
         )  # fmt: skip
-
-
-def _look(at: Checkpoint, context: Context) -> Look:
-    if "looking" in at:
-        return Look.resumed(at)
-    if "looked" in at:
-        return LOOKS.begin(at, context.now)
-    # A window, or what was saved before 2026-12.
-    begun = datetime.fromisoformat(at["since"]) if "since" in at else None
-    started = datetime.fromisoformat(at["started"]) if "started" in at else context.now
-    return Look(begun, started, started)
 
 
 def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
     """All rows, or those that changed since the checkpoint."""
     here = _Scan.at(at, context)
-    if "export" in at and (
-        yield from _exported(rows, here, at["export"], at.get("offset", 0), context)
-    ):
+    if here.export and (yield from _exported(rows, here, context)):
         return
     resumed, most = here.after is not None, rows.page
     while True:
         if here.count >= BY_PAGES:
             if not here.paged and (export := (yield from _begin_export(rows, here))):
                 here.cut(rows)
-                yield Page((), here.saved(export=export))
-                if (yield from _exported(rows, here, export, 0, context)):
+                here.export = export
+                yield Page((), here.saved())
+                if (yield from _exported(rows, here, context)):
                     return
             else:
                 here.go_on(rows, context.now)
@@ -259,7 +257,7 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
         resumed = False
         found = data_of(response)[rows.connection]
         here.behind(response)
-        here.denied |= denied(response)
+        here.denied = sorted({*here.denied, *denied(response)})
         records, more = found["nodes"], found["pageInfo"]
         here.came(records, rows, context.now)
         if not more["hasNextPage"]:
@@ -284,42 +282,43 @@ def _fewer(size: int, error: ConnectorError) -> int:
 
 def _begin_export(rows: Rows, here: _Scan) -> Calls[str | None]:
     """The id of a new export; None where Shopify begins none now, as while another one runs."""
-    begun = here.last if rows.ordered else here.begun
+    begun = here.last if rows.ordered else here.from_
     request = rows.export(f"updated_at:>='{begun}'" if begun else None)
     answer = data_of((yield from ask(request)))["bulkOperationRunQuery"]
     export = answer["bulkOperation"]
     return str(export["id"]) if export and not answer["userErrors"] else None
 
 
-def _exported(rows: Rows, here: _Scan, export: str, offset: int, context: Context) -> Reading[bool]:
+def _exported(rows: Rows, here: _Scan, context: Context) -> Reading[bool]:
     """Reads the rest of an export's file, in parts, once it is there. Its link is kept nowhere.
 
     False where it failed, ended, or is gone: it is kept for a week. Then all of it comes by pages.
     """
     for _ in range(2):  # a link ends after some time: there is a fresh one once
-        file = data_of((yield from ask(graphql(EXPORT, {"id": export}, budget="exports"))))["node"]
+        asked = graphql(EXPORT, {"id": here.export}, budget="exports")
+        file = data_of((yield from ask(asked)))["node"]
         if not _is_whole(file):
             break
         size = int(file["fileSize"] or 0)
-        if offset >= size:
+        if here.offset >= size:
             yield here.ended((), rows, context)
             return True
         while True:
-            part = yield from ask(_part(file["url"], offset, size))
+            part = yield from ask(_part(file["url"], here.offset, size))
             content = part.content
-            last = offset + len(content) >= size
+            last = here.offset + len(content) >= size
             # The last line need not end.
             lines, _, rest = (content, b"", b"") if last else content.rpartition(b"\n")
             if part.status != 206 or not lines:
                 break
-            offset += len(content) - len(rest)
+            here.offset += len(content) - len(rest)
             records = [json.loads(line) for line in lines.split(b"\n") if line]
             here.came(records, rows, context.now)
             if last:
                 yield here.ended(records, rows, context)
                 return True
-            yield Page(records, here.saved(export=export, offset=offset))
-    here.paged = True
+            yield Page(records, here.saved())
+    here.export, here.offset, here.paged = None, 0, True
     yield Page((), here.saved())
     return False
 
