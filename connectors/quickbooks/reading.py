@@ -5,8 +5,8 @@ https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from connectors import (
     Calls,
@@ -26,7 +26,8 @@ from connectors import (
     ask,
     column,
 )
-from connectors.kernel.parts import Parts, each_part
+from connectors.kernel.parts import Parts, Round, each_part
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
 
 PAGE = 1000
@@ -49,31 +50,43 @@ ENTITIES = ("Customer", "Invoice", "Payment", "Bill", "Account")
 NAME_LISTS = ("Customer", "Account")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Between two reads, `since` when changes are asked for. In a read, `until` when all that
+    happened is in it; where its scan stands: at the time of change `start`, at a `position` in
+    pages of a `size`; and which groups of entities are `pending`."""
+
+    since: str | None = None
+    until: str | None = None
+    start: str | None = None
+    position: int = 1
+    size: int = PAGE
+    pending: Sequence[list[str]] = ()
+
+
 def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stream:
     """Rows of one entity: queried once, then followed by change data capture."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if "since" not in at:
-            yield from _backfill(entity, at)
+        here = Place.of(at)
+        if here.since is None:
+            yield from _backfill(entity, here)
             return
-        until = at.get("until")
-        if until is None:
-            _check_horizon(at, context)
-            response = yield from _since(entity, at, context)
+        if here.until is None:
+            response = yield from _since(entity, here.since, context)
             rows = [row for _, row in _changes(response)]
             until = _before(response)
             deleted = [row["Id"] for row in rows if _is_deleted(row)]
             if len(rows) < MOST_CHANGES:
                 kept = [row for row in rows if not _is_deleted(row)]
-                yield Page(kept, Checkpoint(since=until), deleted=deleted)
+                yield Page(kept, Place(since=until).saved(), deleted=deleted)
                 return
             if entity not in NAME_LISTS:
                 # Which others were deleted is not to be had from a query.
                 raise CheckpointExpiredError(f"more {name} changed than QuickBooks can tell")
-            at = Checkpoint(since=at["since"], until=until, start=at["since"])
-            yield Page((), at, deleted=deleted)
-        scan = {"since": at["since"], "until": until}
-        yield from _scan(entity, at, scan, Checkpoint(since=until))
+            here = Place(since=here.since, until=until, start=here.since)
+            yield Page((), here.saved(), deleted=deleted)
+        yield from _scan(entity, here, Place(since=here.until))
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), IDS):
@@ -103,16 +116,16 @@ def change_data_capture(at: Checkpoint, context: Context) -> Reader:
     All entities are asked for together. Where that is refused, each is read by itself, until none
     is refused any more: a plan may be without one of them.
     """
-    parts: Mapping[str, Mapping[str, str]] = at.get("parts", {})
-    if not at.get("failed") and not at.get("todo"):
-        if parts:
-            times = [part.get("since") for part in parts.values()]
-            at = Checkpoint({"since": min(filter(None, times))} if all(times) else {})
+    apart = Round.of(at)
+    if not apart.failed and not apart.todo:
+        if apart.parts:
+            times = [Place.of(part).since for part in apart.parts.values()]
+            at = Place(since=min(filter(None, times)) if all(times) else None).saved()
         try:
             yield from _captures(ENTITIES)(at, context)
         except (NotAllowedError, ContractError):
-            since = {"since": at["since"]} if "since" in at else {}
-            at = Checkpoint(parts={entity: since for entity in ENTITIES})
+            since = Place(since=Place.of(at).since).saved()
+            at = Round(parts={entity: since for entity in ENTITIES}).saved()
         else:
             return
     yield from _apart(at, context)
@@ -127,12 +140,12 @@ def _captures(entities: Sequence[str]) -> Callable[[Checkpoint, Context], Reader
     """Reads what changed of those entities; of more than one answer holds, from queries."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        since = max(at.get("since", ""), _iso(context.now - HORIZON))
-        pending: list[list[str]] = at.get("pending", [list(entities)])
-        until = at.get("until")
+        here = Place.of(at)
+        since = max(here.since or "", _iso(context.now - HORIZON))
+        pending, until = here.pending or [list(entities)], here.until
         while pending:
             group, rest = pending[0], pending[1:]
-            if "start" not in at:
+            if here.start is None:
                 response = yield from ask(_captured(group, since))
                 until = until or _before(response)
                 rows = [_tagged(entity, row) for entity, row in _changes(response)]
@@ -143,15 +156,15 @@ def _captures(entities: Sequence[str]) -> Callable[[Checkpoint, Context], Reader
                     continue
                 after = _feed(since, until, rest)
                 if not full:
-                    yield Page(rows, after)
+                    yield Page(rows, after.saved())
                     pending = rest
                     continue
-                at = Checkpoint(since=since, until=until, pending=pending, start=since)
+                here = Place(since=since, until=until, pending=pending, start=since)
                 # The others come with the queries, which do not show what was deleted.
-                yield Page([row for row in rows if _is_deleted(row)], at)
-            scan = {"since": since, "until": until, "pending": pending}
-            yield from _scan(group[0], at, scan, _feed(since, until, rest), tagged=True)
-            pending, at = rest, Checkpoint()
+                yield Page([row for row in rows if _is_deleted(row)], here.saved())
+            here = replace(here, since=since)
+            yield from _scan(group[0], here, _feed(since, until, rest), tagged=True)
+            pending, here = rest, Place()
 
     return read
 
@@ -161,80 +174,68 @@ _apart = each_part(
 )
 
 
-def _feed(since: str, until: str | None, pending: list[list[str]]) -> Checkpoint:
-    if pending:
-        return Checkpoint(since=since, until=until, pending=pending)
-    return Checkpoint(since=until)
+def _feed(since: str, until: str | None, pending: Sequence[list[str]]) -> Place:
+    return Place(since=since, until=until, pending=pending) if pending else Place(since=until)
 
 
-def _backfill(entity: str, at: Checkpoint) -> Reader:
+def _backfill(entity: str, here: Place) -> Reader:
     """All rows. What changes while they are read is found by the time before the first page."""
-    until = at.get("until")
-    if until is None:
-        response, size = yield from _page(entity, None, 1, PAGE)
+    if here.until is None:
+        response, size = yield from _page(entity, here)
         until = _before(response)
         rows = _rows(response, entity)
         if len(rows) < size:
-            yield Page(rows, Checkpoint(since=until))
+            yield Page(rows, Place(since=until).saved())
             return
-        at = Checkpoint({"until": until, "size": size, **_onward(rows, None, 1)})
-        yield Page(rows, at)
-    yield from _scan(entity, at, {"until": until}, Checkpoint(since=until))
+        here = _onward(rows, Place(until=until, size=size))
+        yield Page(rows, here.saved())
+    yield from _scan(entity, here, Place(since=here.until))
 
 
-def _scan(
-    entity: str,
-    at: Checkpoint,
-    scan: Mapping[str, Any],
-    done: Checkpoint,
-    *,
-    tagged: bool = False,
-) -> Reader:
+def _scan(entity: str, here: Place, done: Place, *, tagged: bool = False) -> Reader:
     """Rows in the order of their last change, each page from the last time seen on.
 
     A row that is changed meanwhile moves to the end, where it is read again; none is skipped, as
     it would be when counting positions.
     """
-    start, position, size = at["start"], at.get("position", 1), at.get("size", PAGE)
     while True:
-        response, size = yield from _page(entity, start, position, size)
+        response, size = yield from _page(entity, here)
         rows = _rows(response, entity)
         page = [_tagged(entity, row) for row in rows] if tagged else rows
         if len(rows) < size:
-            yield Page(page, done)
+            yield Page(page, done.saved())
             return
-        onward = _onward(rows, start, position)
-        start, position = onward["start"], onward["position"]
-        yield Page(page, Checkpoint({**scan, "size": size, **onward}))
+        here = _onward(rows, replace(here, size=size))
+        yield Page(page, here.saved())
 
 
-def _page(entity: str, start: str | None, position: int, size: int) -> Calls[tuple[Response, int]]:
+def _page(entity: str, here: Place) -> Calls[tuple[Response, int]]:
     """A page of rows, and how many were asked for: fewer, where so many are not answered."""
     try:
-        return (yield from ask(_select(entity, start, position, size))), size
+        return (yield from ask(_select(entity, here))), here.size
     except ProviderUnavailableError:
-        if size <= SMALL_PAGE:
+        if here.size <= SMALL_PAGE:
             raise
-    return (yield from ask(_select(entity, start, position, SMALL_PAGE))), SMALL_PAGE
+    return (yield from ask(_select(entity, replace(here, size=SMALL_PAGE)))), SMALL_PAGE
 
 
-def _onward(rows: list[Record], start: str | None, position: int) -> dict[str, Any]:
+def _onward(rows: list[Record], here: Place) -> Place:
     first, last = (rows[at]["MetaData"]["LastUpdatedTime"] for at in (0, -1))
     moment, further = parse_time(last), len(rows) - len(rows) // SHIFT
-    if start is not None and moment == parse_time(start):
-        return {"start": start, "position": position + further}
+    if here.start is not None and moment == parse_time(here.start):
+        return replace(here, position=here.position + further)
     # A page of one moment alone is the first that shows any of it.
-    return {"start": last, "position": 1 + further if moment == parse_time(first) else 1}
+    return replace(here, start=last, position=1 + further if moment == parse_time(first) else 1)
 
 
-def _select(entity: str, start: str | None, position: int, size: int) -> Request:
+def _select(entity: str, here: Place) -> Request:
     conditions = []
-    if start is not None:
+    if here.start is not None:
         # Parsed, because it is the vendor's text, and stands in a query of ours.
-        time = parse_time(start).isoformat()
+        time = parse_time(here.start).isoformat()
         conditions.append(f"MetaData.LastUpdatedTime >= '{time}'")
-    order = f"orderby MetaData.LastUpdatedTime startposition {position} maxresults {size}"
-    return _query(entity, conditions, order)
+    place = f"startposition {here.position} maxresults {here.size}"
+    return _query(entity, conditions, f"orderby MetaData.LastUpdatedTime {place}")
 
 
 def _of_ids(entity: str, ids: Sequence[str]) -> Request:
@@ -250,13 +251,15 @@ def _query(entity: str, conditions: Sequence[str], rest: str) -> Request:
     return Request.get("/query", params={"query": query})
 
 
-def _since(entity: str, at: Checkpoint, context: Context) -> Calls[Response]:
+def _since(entity: str, since: str, context: Context) -> Calls[Response]:
     """What changed; CheckpointExpiredError where that is too long ago."""
+    if context.now - parse_time(since) > HORIZON:
+        raise CheckpointExpiredError("QuickBooks tells the changes of the last 30 days only")
     try:
-        return (yield from ask(_captured((entity,), at["since"])))
+        return (yield from ask(_captured((entity,), since)))
     except ContractError:
         # Whatever our clock says: Intuit finds it too old, without a code of its own for that.
-        if context.now - parse_time(at["since"]) > timedelta(days=1):
+        if context.now - parse_time(since) > timedelta(days=1):
             raise CheckpointExpiredError("QuickBooks tells no changes since that time") from None
         raise
 
@@ -296,8 +299,3 @@ def _before(response: Response) -> str:
 
 def _iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _check_horizon(at: Checkpoint, context: Context) -> None:
-    if context.now - parse_time(at["since"]) > HORIZON:
-        raise CheckpointExpiredError("QuickBooks tells the changes of the last 30 days only")
