@@ -8,7 +8,7 @@ or Files.ReadWrite.All (one of an organisation), although its text says that rea
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -42,7 +42,7 @@ from connectors._microsoft.deltas import PageContext, Settle, as_it_came, delta_
 from connectors._microsoft.watches import graph_watch, graph_webhook, hint
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.parts import OF_A_PART, ask_each
-from connectors.kernel.versions import parse_time
+from connectors.kernel.positions import Position
 
 DRIVE = "/me/drive"
 ROOT, DELTA = f"{DRIVE}/root", f"{DRIVE}/root/delta"
@@ -52,13 +52,22 @@ PAGE = 200
 SHARED = 100
 # Rows of a page where Graph cannot make a large one.
 FEW = 20
-# Items whose permissions could not be had are asked for again so often, and so many of them.
-AGAIN_EVERY, MOST_AGAIN = timedelta(days=1), 500
+# So many items are asked for again whose permissions could not be had.
+MOST_AGAIN = 500
 # In resource units, by which SharePoint counts; what has the token of a delta costs 1.
 LIST, PERMISSIONS = 2, 5
 # A file's address of an hour that asks for no authorisation: a secret, and never the same.
 DOWNLOAD = "@microsoft.graph.downloadUrl"
 _graph_error = graph_error("OneDrive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Position):
+    """Items whose permissions could not be had, each with {"drive", "kind", "error"}, and when that
+    was `tried`."""
+
+    refused: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    tried: str = ""
 
 
 def is_deleted(item: Record) -> bool:
@@ -110,26 +119,20 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
 
     def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         changed = {item_key(item["id"]): _drive_of(item, own) for item in page.records}
-        refused = page.checkpoint.get("refused", {})
-        waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
+        saved = Waiting.of(page.checkpoint)
+        waiting = {id_: one for id_, one in saved.refused.items() if id_ not in page.deleted}
         asked = {id_: drive for id_, drive in changed.items() if drive}
-        tried = page.checkpoint.get("tried")
-        if (
-            waiting
-            and page_context.ended
-            and tried
-            and page_context.now - parse_time(tried) >= AGAIN_EVERY
-        ):
+        tried = saved.tried
+        if waiting and page_context.is_time_again(tried):
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
-            tried = None
+            tried = ""
         found, listed_keys, failed = yield from _asked(asked)
         waiting = {id_: one for id_, one in waiting.items() if id_ not in asked} | failed
         gone = [ListedKeys(f"{id_}/", (), page_context.at) for id_ in page.deleted]
-        saved = {k: v for k, v in page.checkpoint.items() if k not in ("refused", "tried")}
-        if waiting:
-            saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
-            saved["tried"] = tried or page_context.now.isoformat()
-        page = Page(found, Checkpoint(saved), listed_keys=[*gone, *listed_keys])
+        most = dict(list(waiting.items())[-MOST_AGAIN:])
+        tried = (tried or page_context.now.isoformat()) if waiting else ""
+        checkpoint = Waiting(refused=most, tried=tried).beside(page.checkpoint)
+        page = Page(found, checkpoint, listed_keys=[*gone, *listed_keys])
         if not page_context.ended:
             return page
         unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]

@@ -4,7 +4,7 @@ https://learn.microsoft.com/graph/delta-query-overview
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from connectors import (
 from connectors._microsoft import changes, get_page, is_removed, onward
 from connectors.kernel.paging import Read
 from connectors.kernel.parts import ask_each
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
 
 # A delta link that is never answered is given up after so long: programs were answered 504, or 500
@@ -35,7 +36,22 @@ from connectors.kernel.versions import parse_time
 GIVEN_UP_AFTER = timedelta(hours=6)
 # Records that are asked for by their ids at a time.
 AT_ONCE = 20
-_OWN = frozenset({"link", "before", "listing", "failing"})
+# What could not be had of a record, and is no part of the delta, is asked for again so often.
+AGAIN_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a delta stands: at the link that comes next, whether it leads on or opens a round.
+
+    In the first `listing`, `before` is the link of the delta that was taken before it. `failing` is
+    since when the link is not answered.
+    """
+
+    link: str | None = None
+    before: str | None = None
+    listing: bool = False
+    failing: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,10 @@ class PageContext:
     listing: bool
     ended: bool
     now: datetime
+
+    def is_time_again(self, tried: str) -> bool:
+        """Whether to ask again, at the end of a round, for what could not be had when tried."""
+        return self.ended and bool(tried) and self.now - parse_time(tried) >= AGAIN_EVERY
 
 
 # Makes of a page of a delta the one that is stored, and may ask for more. What it adds to the
@@ -71,49 +91,47 @@ def delta_stream(
 ) -> Read:
     """Reads a delta function.
 
-    The checkpoint is the link that comes next, whether it leads on or opens the next round. `gone`
-    tells a delete from a record, `shape` makes of a row what is kept of it, `key` a key of an id.
-    `begin` asks for a delta from now on: it is taken before the first listing and followed after
-    it, because no other delta reports what goes while that is paged. `smaller` are forms of the
-    request with smaller pages, for accounts of which Graph cannot make a large one. A status that
-    the request expects means that Graph does not show this collection, or not any more.
+    The checkpoint is a `Place`, beside what `settle` keeps there. `gone` tells a delete from a
+    record, `shape` makes of a row what is kept of it, `key` a key of an id. `begin` asks for a
+    delta from now on: it is taken before the first listing and followed after it, because no other
+    delta reports what goes while that is paged. `smaller` are forms of the request with smaller
+    pages, for accounts of which Graph cannot make a large one. A status that the request expects
+    means that Graph does not show this collection, or not any more.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        place = dict(at)
-        if "link" not in at:
-            place["listing"] = True
-            if begin is not None:
-                place["before"] = yield from _latest(begin)
+        here, kept = Place.of(at), at
+        if here.link is None:
+            before = (yield from _latest(begin)) if begin is not None else None
+            here = Place(listing=True, before=before)
         sizes = [request, *smaller]
         while True:
-            link = place.get("link")
             try:
-                response = yield from _asked(sizes, link)
+                response = yield from _asked(sizes, here.link)
             except ProviderUnavailableError:
-                if link is None or "listing" in place:
+                if here.link is None or here.listing:
                     raise
-                failing = parse_time(place.setdefault("failing", context.now.isoformat()))
-                if context.now - failing >= GIVEN_UP_AFTER:
+                here = replace(here, failing=here.failing or context.now.isoformat())
+                if context.now - parse_time(here.failing) >= GIVEN_UP_AFTER:
                     raise CheckpointExpiredError("Microsoft never answers this delta") from None
-                yield Page((), Checkpoint(place))
+                yield Page((), here.beside(kept))
                 raise
             if response.status in request.expect:
                 raise NotAllowedError(
                     f"Microsoft does not show this ({response.status}): it is gone by now, or an "
                     "administrator has to allow it"
                 )
-            listing = "listing" in place
+            listing = here.listing
             records, deleted = changes(response, gone, key)
-            place, ended = _onward(place, response)
+            here, ended = _onward(here, response)
             page = Page(
                 [shape(row) for row in records],
-                Checkpoint(place),
+                here.beside(kept),
                 deleted=[key(id_) for id_ in deleted],
             )
             page_context = PageContext(response.sent_at, listing, ended, context.now)
             page = yield from settle(page, page_context)
-            place = dict(page.checkpoint)
+            kept = page.checkpoint
             yield page
             if ended:
                 return
@@ -146,16 +164,14 @@ def _asked(sizes: list[Request], link: str | None) -> Steps[Response]:
             del sizes[0]
 
 
-def _onward(place: Mapping[str, Any], response: Response) -> tuple[dict[str, Any], bool]:
+def _onward(here: Place, response: Response) -> tuple[Place, bool]:
     """The place after this answer, and whether its round is over."""
-    link, ended = onward(response, place.get("link"))
-    following = {name: value for name, value in place.items() if name not in _OWN}
+    link, ended = onward(response, here.link)
     if not ended:
-        more = {name: place[name] for name in ("before", "listing") if name in place}
-        return {**following, **more, "link": link}, False
-    if before := place.get("before"):
-        return {**following, "link": before}, False
-    return {**following, "link": link}, True
+        return replace(here, link=link, failing=""), False
+    if here.before:
+        return Place(link=here.before), False
+    return Place(link=link), True
 
 
 def each_by_id(

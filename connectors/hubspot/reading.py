@@ -61,9 +61,6 @@ class Place(Position):
     pages: int = 0
     archived: Mapping[str, Any] = field(default_factory=dict)
 
-    def beside(self, look: Mapping[str, Any]) -> Checkpoint:
-        return Checkpoint(look, **self.saved())
-
 
 ARCHIVED = Place(phase="archived")
 

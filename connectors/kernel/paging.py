@@ -178,6 +178,23 @@ def ask_page(request: Request, *, resumed: bool) -> Calls[Response]:
     return response
 
 
+def mapped(reader: Reader, change: Callable[[Page], Page]) -> Reader:
+    """The same reader, with its pages changed."""
+    answer: Any = None
+    while True:
+        try:
+            failed = isinstance(answer, Exception)
+            action = reader.throw(answer) if failed else reader.send(answer)
+        except StopIteration:
+            return
+        if isinstance(action, Page):
+            action = change(action)
+        try:
+            answer = yield action
+        except Exception as error:
+            answer = error
+
+
 def next_link(response: Response) -> str | None:
     """The target of the Link header's `rel="next"`."""
     for target, attributes in _LINK.findall(response.headers.get("link", "")):

@@ -28,6 +28,12 @@ class Position:
             {_key(each): value for each, value in held.items() if not _is_default(each, value)}
         )
 
+    def beside(self, at: Mapping[str, Any]) -> Checkpoint:
+        """A checkpoint that somebody else's keys stand in, with this position for our own."""
+        own = {_key(each) for each in _fields(type(self))}
+        others = {key: value for key, value in at.items() if key not in own}
+        return Checkpoint(others, **self.saved())
+
 
 def _fields(cls: Any) -> "list[Field[Any]]":
     return [each for each in fields(cls) if each.init]

@@ -5,7 +5,7 @@ https://learn.microsoft.com/graph/api/chatmessage-delta
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +31,7 @@ from connectors._microsoft.watches import iso
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.paging import onward as further
 from connectors.kernel.parts import OF_A_PART, Listing, Parts, each_part
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
 
 TEAMS, CHATS = "/me/joinedTeams", "/me/chats"
@@ -49,6 +50,32 @@ REACH = timedelta(days=240)
 # The budget of what is counted for any one team or channel.
 IN_TEAMS = "teams"
 MODIFIED = "lastModifiedDateTime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Channels(Position):
+    """The channels of a team that were there at the last look."""
+
+    ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Feed(Position):
+    """Where a channel's delta stands between rounds, at a `link`. In a round `next` is that of the
+    next page; in the first listing `listed` is that of the delta which follows it."""
+
+    link: str | None = None
+    next_: str | None = None
+    listed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Since(Position):
+    """Since when changes are read; in a round, the link of the `next` page and when it `began`."""
+
+    since: str | None = None
+    next_: str | None = None
+    began: str | None = None
 
 
 # -- Teams, channels and chats --------------------------------------------------------------------
@@ -148,7 +175,7 @@ def read_channels(team: str) -> Read:
         rows = yield from channels_of(team)
         listed = {row["id"] for row in rows}
         kept = []
-        for id_ in at.get("ids", ()):
+        for id_ in _Channels.of(at).ids:
             if id_ in listed:
                 continue
             there = yield from channel_again(f"{team}/{id_}")
@@ -158,7 +185,7 @@ def read_channels(team: str) -> Read:
                 rows.append(there)
         ids = [row["id"] for row in rows] + kept
         listed_keys = ListedKeys(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
-        yield Page(rows, Checkpoint(ids=ids), listed_keys=[listed_keys])
+        yield Page(rows, _Channels(ids=ids).saved(), listed_keys=[listed_keys])
 
     return read
 
@@ -213,38 +240,38 @@ def messages_of_channel(channel: str) -> Read:
     """What a channel's delta tells since its link; of a new channel all there is.
 
     A delta reaches back eight months. So the messages of a new channel are listed, once a link is
-    taken that leads on from now. The checkpoint is {"link"} between rounds; {"link", "next"} in a
-    round, {"listed", "next"} in a listing.
+    taken that leads on from now.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        link, listed, on = at.get("link"), at.get("listed"), at.get("next")
-        followed = Followed()
-        if listed is None:
+        here, followed = _Feed.of(at), Followed()
+        if here.listed is None:
             since = {"$filter": f"{MODIFIED} gt {iso(context.now - LOOKBACK)}"}
-            ended, here = False, on or link
+            ended, place = False, here.next_ or here.link
             while not ended:
-                followed.add(here)
-                response = yield from get_page(_messages(channel, "/delta", since), here)
+                followed.add(place)
+                response = yield from get_page(_messages(channel, "/delta", since), place)
                 page = _channel_page(channel, response)
-                here, ended = onward(response, here)
-                kept = {"link": link} if link else {}
+                place, ended = onward(response, place)
                 if not ended:
-                    yield replace(page, checkpoint=Checkpoint(next=here, **kept))
-                elif link is not None:
-                    yield replace(page, checkpoint=Checkpoint(link=here))
-                    return
+                    saved = _Feed(link=here.link, next_=place)
+                elif here.link is not None:
+                    saved = _Feed(link=place)
                 else:
-                    yield replace(page, checkpoint=Checkpoint(listed=here))
-            listed, on = here, None
-        while True:
-            followed.add(on)
-            response = yield from get_page(_messages(channel, ""), on)
-            page, on = _channel_page(channel, response), next_page(response, on)
-            if not on:
-                yield replace(page, checkpoint=Checkpoint(link=listed))
+                    saved = _Feed(listed=place)
+                yield replace(page, checkpoint=saved.saved())
+            if here.link is not None:
                 return
-            yield replace(page, checkpoint=Checkpoint(listed=listed, next=on))
+            here = saved
+        while True:
+            followed.add(here.next_)
+            response = yield from get_page(_messages(channel, ""), here.next_)
+            page = _channel_page(channel, response)
+            here = replace(here, next_=next_page(response, here.next_))
+            if not here.next_:
+                yield replace(page, checkpoint=_Feed(link=here.listed).saved())
+                return
+            yield replace(page, checkpoint=here.saved())
 
     return read
 
@@ -307,24 +334,24 @@ def _since(
     rows: Callable[[Response], Steps[list[Record]]],
     key: Callable[[Record], str],
 ) -> Read:
-    """Reads what changed since a time, page by page. The checkpoint is {"since"} between rounds,
-    {"since", "next", "began"} in one."""
+    """Reads what changed since a time, page by page."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        since, link, followed = at.get("since"), at.get("next"), Followed()
-        began = parse_time(at["began"]) if "began" in at else context.now
+        here, followed = _Since.of(at), Followed()
+        began = parse_time(here.began) if here.began else context.now
+        here = replace(here, began=iso(began))
         while True:
-            followed.add(link)
-            response = yield from get_page(request(since, context), link)
+            followed.add(here.next_)
+            response = yield from get_page(request(here.since, context), here.next_)
             found = yield from rows(response)
             records = [row for row in found if not is_deleted(row)]
             deleted = [key(row) for row in found if is_deleted(row)]
-            link = next_page(response, link)
-            if link is None:
-                yield Page(records, Checkpoint(since=iso(began - LOOKBACK)), deleted=deleted)
+            here = replace(here, next_=next_page(response, here.next_))
+            if here.next_ is None:
+                ended = _Since(since=iso(began - LOOKBACK))
+                yield Page(records, ended.saved(), deleted=deleted)
                 return
-            here = {"next": link, "began": iso(began), **({"since": since} if since else {})}
-            yield Page(records, Checkpoint(here), deleted=deleted)
+            yield Page(records, here.saved(), deleted=deleted)
 
     return read
 

@@ -5,7 +5,7 @@ https://learn.microsoft.com/graph/delta-query-events
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -28,10 +28,11 @@ from connectors import (
     ask_all,
 )
 from connectors._microsoft import NEXT, code_of
-from connectors._microsoft.deltas import PageContext, Settle, by_id, delta_stream, each_by_id
+from connectors._microsoft.deltas import PageContext, Place, Settle, by_id, delta_stream, each_by_id
 from connectors._microsoft.watches import iso
-from connectors.kernel.paging import Read, rows_of
-from connectors.kernel.parts import Parts, ask_each, each_part
+from connectors.kernel.paging import Read, mapped, rows_of
+from connectors.kernel.parts import Parts, Round, ask_each, each_part
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
 
 # Ids that stay when an item is moved. A link does not hold it: it goes with every request, and
@@ -61,14 +62,38 @@ MANY, LETTERS, FILED = 200, 50, 100
 # Large pages of some mailboxes are answered 504 at every try (microsoft-graph-docs#5853, 2019-10),
 # and one with a damaged letter 500 (#2913, 2018-07).
 SMALLER = (10, 1)
-# Letters whose attachments could not be had are asked for again so often, and so many of a folder.
-AGAIN_EVERY, MOST_AGAIN = timedelta(days=1), 50
+# So many letters of a folder are asked for again whose attachments could not be had.
+MOST_AGAIN = 50
 # What only a whole row has. When a letter is marked as read, its folder's delta tells of it that
 # mark, its id and its folder (microsoft-graph-docs#7776).
 WHOLE_LETTER = ("subject", "receivedDateTime", "hasAttachments")
 # The calendar from a year back to a year ahead; it is read anew when that is a month off.
 BACK = AHEAD = timedelta(days=365)
 MOVES_AFTER = timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Position):
+    """Letters whose attachments could not be had, by their ids, why, and when that was `tried`."""
+
+    again: Mapping[str, str] = field(default_factory=dict)
+    tried: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window(Position):
+    """When the window of the calendar was fixed, and whether a series in it may have lost an
+    occurrence: see `_Diary`."""
+
+    begun: str = ""
+    series: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Links(Position):
+    """Checkpoints as they were before each folder had one of its own."""
+
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def paged(path: str, size: int, params: Mapping[str, Any] | None = None) -> Request:
@@ -197,8 +222,8 @@ def _each_folder(read: Any) -> Read:
     walk = each_part(folders, read, prefix=lambda folder_id: f"{folder_id}/")
 
     def walked(at: Checkpoint, context: Context) -> Reader:
-        if "links" in at:  # as checkpoints were before each folder had one of its own
-            at = Checkpoint(parts={id_: {"link": link} for id_, link in at["links"].items()})
+        if links := _Links.of(at).links:
+            at = Round(parts={id_: Place(link=link).saved() for id_, link in links.items()}).saved()
         return walk(at, context)
 
     return walked
@@ -273,20 +298,12 @@ def _attachments_of(folder_id: str) -> Read:
         # A row that tells a part does not say whether there are any: they are asked for.
         ids = [row["id"] for row in letters if row.get("hasAttachments", True)] + unknown
         bare = [row["id"] for row in letters if not row.get("hasAttachments", True)]
-        again = {
-            id_: text
-            for id_, text in page.checkpoint.get("again", {}).items()
-            if id_ not in gone and id_ not in bare
-        }
-        tried = page.checkpoint.get("tried")
-        if (
-            again
-            and page_context.ended
-            and tried
-            and page_context.now - parse_time(tried) >= AGAIN_EVERY
-        ):
+        waiting = Waiting.of(page.checkpoint)
+        again = {id_: text for id_, text in waiting.again.items() if id_ not in (*gone, *bare)}
+        tried = waiting.tried
+        if again and page_context.is_time_again(tried):
             ids += [id_ for id_ in again if id_ not in ids]
-            tried = None
+            tried = ""
         found, listed, failed = yield from _files_of(folder_id, ids)
         again = {id_: text for id_, text in again.items() if id_ not in ids} | failed
         listed_keys = [
@@ -318,14 +335,14 @@ def _files_of(
 
 
 def _noted(
-    page: Page, again: Mapping[str, str], tried: str | None, page_context: PageContext
+    page: Page, again: Mapping[str, str], tried: str, page_context: PageContext
 ) -> Checkpoint:
     """The checkpoint with the messages whose attachments are to be asked for again."""
-    saved = {k: v for k, v in page.checkpoint.items() if k not in ("again", "tried")}
-    if again:
-        saved["again"] = dict(list(again.items())[-MOST_AGAIN:])
-        saved["tried"] = tried or page_context.now.isoformat()
-    return Checkpoint(saved)
+    if not again:
+        return Waiting().beside(page.checkpoint)
+    most = dict(list(again.items())[-MOST_AGAIN:])
+    waiting = Waiting(again=most, tried=tried or page_context.now.isoformat())
+    return waiting.beside(page.checkpoint)
 
 
 def _files(message_id: str) -> Request:
@@ -340,30 +357,19 @@ _attachments = _each_folder(_attachments_of)
 def attachments(at: Checkpoint, context: Context) -> Reader:
     """All folders' attachments; where a page lists what was not read, it also names the letters
     whose attachments we cannot get."""
-    reader = _attachments(at, context)
-    answer: Any = None
-    while True:
-        try:
-            failed = isinstance(answer, Exception)
-            step = reader.throw(answer) if failed else reader.send(answer)
-        except StopIteration:
-            return
-        if isinstance(step, Page) and step.unread is not None:
-            unshown = _unshown(step.checkpoint)
-            unseen = [*step.unseen, *(f"{one.part}/" for one in unshown)]
-            step = replace(step, unread=[*step.unread, *unshown], unseen=unseen)
-        try:
-            answer = yield step
-        except Exception as error:
-            answer = error
+    return mapped(_attachments(at, context), _with_unshown)
 
 
-def _unshown(at: Mapping[str, Any]) -> list[Unread]:
-    return [
+def _with_unshown(page: Page) -> Page:
+    if page.unread is None:
+        return page
+    unshown = [
         Unread(f"{folder_id}/{id_}", ContractError(text))
-        for folder_id, place in at.get("parts", {}).items()
-        for id_, text in place.get("again", {}).items()
+        for folder_id, place in Round.of(page.checkpoint).parts.items()
+        for id_, text in Waiting.of(place).again.items()
     ]
+    unseen = [*page.unseen, *(f"{one.part}/" for one in unshown)]
+    return replace(page, unread=[*page.unread, *unshown], unseen=unseen)
 
 
 # -- Events
@@ -375,7 +381,8 @@ def events(at: Checkpoint, context: Context) -> Reader:
     Of an event outside of it a delta says that it is removed, whether it was moved there, changed
     or deleted: it is not in the window, and one that we never had is no error.
     """
-    begun = parse_time(at["begun"]) if "begun" in at else context.now
+    saved = Window.of(at)
+    begun = parse_time(saved.begun) if saved.begun else context.now
     if context.now - begun > MOVES_AFTER:
         raise CheckpointExpiredError("the window of this calendar has to move on")
     # No $select, $filter or $orderby: this delta takes none of them.
@@ -385,7 +392,7 @@ def events(at: Checkpoint, context: Context) -> Reader:
         smaller=smaller("/me/calendarView/delta", window),
         settle=_Diary(window),
     )
-    return read(Checkpoint({**at, "begun": iso(begun)}), context)
+    return read(replace(saved, begun=iso(begun)).beside(at), context)
 
 
 def _window(begun: datetime) -> dict[str, str]:
@@ -411,15 +418,17 @@ class _Diary:
         self._series |= masters
         self._master_ids |= masters.keys()
         records = yield from self._filled(page.records)
-        saved = dict(page.checkpoint)
+        saved = Window.of(page.checkpoint)
         # A series that is gone says no more than its id, and nothing of what was taken out of it.
         if (masters or page.deleted) and not page_context.listing:
-            saved["series"] = True
+            saved = replace(saved, series=True)
         listed_keys: list[ListedKeys] = []
-        if page_context.ended and saved.pop("series", False):
+        if page_context.ended and saved.series:
             keys, at = yield from _listed(self._window)
             listed_keys = [ListedKeys("", keys | self._master_ids, at)]
-        return replace(page, records=records, checkpoint=Checkpoint(saved), listed_keys=listed_keys)
+            saved = replace(saved, series=False)
+        checkpoint = saved.beside(page.checkpoint)
+        return replace(page, records=records, checkpoint=checkpoint, listed_keys=listed_keys)
 
     def _filled(self, rows: Sequence[Record]) -> Steps[list[Record]]:
         bare = {_series_of(row) for row in rows} - {None, *self._series}

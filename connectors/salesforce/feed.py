@@ -33,6 +33,7 @@ from connectors import (
     Response,
     ask,
 )
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import PARSE_ERRORS
 from connectors.kernel.versions import parse_time
 from connectors.salesforce.events import STREAM_OF
@@ -56,6 +57,14 @@ LISTENING = "events"
 EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Heard(Position):
+    """Up to which event the feed was heard, and up to when."""
+
+    replay: int | None = None
+    until: str = ""
+
+
 @dataclass
 class Standing:
     """How far the feed was heard: up to which event, and up to when. The next `Heard` carries
@@ -73,13 +82,9 @@ class Standing:
     def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> EventBatch:
         """What came; Salesforce has sent all that happened until then."""
         self.until = max((at for at in (self.until, until) if at), default=None)
-        at = Checkpoint()
-        if self.until is not None:
-            at["until"] = written(self.until)
-        if self.replay is not None:
-            at["replay"] = self.replay
+        at = _Heard(replay=self.replay, until=written(self.until) if self.until else "")
         missed, self.missed = self.missed, []
-        return EventBatch(events, at, missed)
+        return EventBatch(events, at.saved(), missed)
 
 
 class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
@@ -92,8 +97,8 @@ class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
 
 def listen(at: Checkpoint, context: Context) -> Listener:
     """Sessions, one after the other."""
-    until = parse_time(at["until"]) if "until" in at else None
-    standing = Standing(at.get("replay"), until)
+    heard = _Heard.of(at)
+    standing = Standing(heard.replay, parse_time(heard.until) if heard.until else None)
     fruitless, refused = 0, False
     while True:
         if fruitless > 1:

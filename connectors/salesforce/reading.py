@@ -6,7 +6,7 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-query.ht
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from connectors import (
@@ -26,6 +26,7 @@ from connectors import (
     ask,
     column,
 )
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
 from connectors.salesforce import bulk as bulk
 from connectors.salesforce.query import (
@@ -58,6 +59,25 @@ TIMES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Between two reads, `since` when changes are read; in one, when it `started`.
+
+    All rows are read up to the id `after`, by so many `pages` (None: no job is begun any more), or
+    up to the `locator` in what a `job` found. Changes are read up to a `place`, a time and an id;
+    in the `phase` "deleted" what is left is the log of deletions.
+    """
+
+    since: str = ""
+    started: str = ""
+    after: str = ""
+    pages: int | None = 0
+    job: str = ""
+    locator: str = ""
+    place: Sequence[str] = ()
+    phase: str = ""
+
+
 def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Stream:
     """Rows of one standard object."""
 
@@ -82,7 +102,7 @@ def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Str
         read=read,
         listing=listing,
         fetch=fetch,
-        window=lambda since: Checkpoint(since=written(since - OVERLAP)),
+        window=lambda since: Place(since=written(since - OVERLAP)).saved(),
         key="Id",
         version=epoch_us("SystemModstamp"),
         columns={**columns, **TIMES},
@@ -92,16 +112,15 @@ def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Str
 def read_rows(name: str, at: Checkpoint, context: Context) -> Reader:
     """All rows of an object, or what happened to them since the checkpoint."""
     sobject = yield from described(name, context)
-    if "since" in at:
-        yield from _delta(sobject, at)
-    else:
-        yield from _backfill(sobject, at)
+    here = Place.of(at)
+    yield from (_delta if here.since else _backfill)(sobject, here)
 
 
 def list_rows(name: str, at: Checkpoint, context: Context) -> Reader:
     """Ids and versions of all rows."""
     sobject = yield from described(name, context)
-    yield from _backfill(sobject.narrow(), Checkpoint() if "since" in at else at)
+    here = Place.of(at)
+    yield from _backfill(sobject.narrow(), Place() if here.since else here)
 
 
 def fetch_rows(name: str, keys: Sequence[str], context: Context) -> Reader:
@@ -154,85 +173,87 @@ def _fates(sobject: Sobject, ids: Sequence[str]) -> Steps[_Fates]:
     return fates
 
 
-def _backfill(sobject: Sobject, at: Checkpoint) -> Reader:
+def _backfill(sobject: Sobject, here: Place) -> Reader:
     """Every row, by its id: what changes meanwhile keeps its place, and is read again after.
 
     Where pages come to no end, the rest is left to a bulk job; where that fails, to pages again.
     """
-    started, after = at.get("started", written(sobject.now)), at.get("after")
-    if "job" in at:
-        if (yield from _read_job(sobject, at, done=_since(started))):
+    here = _started(sobject, here)
+    if here.job:
+        if (yield from _read_job(sobject, here, done=_since(here))):
             return
-        at = Checkpoint(started=started, after=after, pages=None)
-        yield Page((), at)
-    pages = at.get("pages", 0)
+        here = replace(here, job="", locator="", pages=None)
+        yield Page((), here.saved())
     while True:
-        where = f"Id > {quoted(after)}" if after else ""
+        where = f"Id > {quoted(here.after)}" if here.after else ""
         rows, last, sobject = yield from rows_by(sobject, where, "Id")
         if last:
-            yield Page(rows, _since(started), shape=sobject.shape)
+            yield Page(rows, _since(here).saved(), shape=sobject.shape)
             return
-        after, pages = rows[-1]["Id"], None if pages is None else pages + 1
-        yield Page(rows, Checkpoint(started=started, after=after, pages=pages))
+        pages = None if here.pages is None else here.pages + 1
+        here = replace(here, after=rows[-1]["Id"], pages=pages)
+        yield Page(rows, here.saved())
         if pages is not None and pages >= BY_PAGES:
-            if job := (yield from bulk.begin(sobject.select(f"Id > {quoted(after)}"))):
-                at = Checkpoint(started=started, after=after, job=job)
-                yield Page((), at)
-                yield from _backfill(sobject, at)
+            if job := (yield from bulk.begin(sobject.select(f"Id > {quoted(here.after)}"))):
+                here = replace(here, job=job, pages=0)
+                yield Page((), here.saved())
+                yield from _backfill(sobject, here)
                 return
-            pages = None
+            here = replace(here, pages=None)
 
 
-def _read_job(sobject: Sobject, at: Checkpoint, *, done: Checkpoint) -> Reading[bool]:
+def _read_job(sobject: Sobject, here: Place, *, done: Place) -> Reading[bool]:
     """The rest of a bulk job's rows; False where it came to nothing, and they are read by pages.
 
     A locator names each part of its results; a part reads the same when it is read again.
     """
-    locator = at.get("locator", "")
-    if not (yield from bulk.is_complete(at["job"])):
+    if not (yield from bulk.is_complete(here.job)):
         return False
     while True:
-        part = yield from ask(bulk.results(at["job"], locator))
+        part = yield from ask(bulk.results(here.job, here.locator))
         if part.status == 404:
             return False
         rows = bulk.rows(part.content, sobject.fields)
         locator = part.headers.get("sforce-locator", "null")
         if locator == "null":
-            yield Page(rows, done, shape=sobject.shape)
+            yield Page(rows, done.saved(), shape=sobject.shape)
             return True
-        yield Page(rows, Checkpoint(at, locator=locator))
+        here = replace(here, locator=locator)
+        yield Page(rows, here.saved())
 
 
-def _since(started: str) -> Checkpoint:
-    """To follow what changed, after a read that began then."""
-    return Checkpoint(since=written(parse_time(started) - OVERLAP))
+def _started(sobject: Sobject, here: Place) -> Place:
+    return replace(here, started=here.started or written(sobject.now))
 
 
-def _delta(sobject: Sobject, at: Checkpoint) -> Reader:
+def _since(here: Place) -> Place:
+    """To follow what changed, after this read."""
+    return Place(since=written(parse_time(here.started) - OVERLAP))
+
+
+def _delta(sobject: Sobject, here: Place) -> Reader:
     """What changed, in the order of its last change; then what was deleted without a trace."""
-    started = at.get("started", written(sobject.now))
-    scan = Checkpoint(since=at["since"], started=started)
+    here = _started(sobject, here)
     if not sobject.tells_deletions:
-        yield from _changed(sobject, at, scan, done=_since(started))
+        yield from _changed(sobject, here, done=_since(here))
         return
-    if sobject.now - parse_time(at["since"]) > DELETIONS_KEPT:
+    if sobject.now - parse_time(here.since) > DELETIONS_KEPT:
         raise CheckpointExpiredError("Salesforce tells the deletions of the last 15 days only")
-    deleted = Checkpoint(scan, phase="deleted")
-    if at.get("phase") != "deleted":
-        yield from _changed(sobject, at, scan, done=deleted)
+    deleted = replace(here, place=(), phase="deleted")
+    if not here.phase:
+        yield from _changed(sobject, here, done=deleted)
     yield from _deleted(sobject, deleted)
 
 
-def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkpoint) -> Reader:
+def _changed(sobject: Sobject, here: Place, *, done: Place) -> Reader:
     """Rows by change time; those of one second, which an import makes by the thousand, by id.
 
     A row that is changed meanwhile moves to the end. The recycle bin's are among them, as deleted.
     """
-    place = at.get("place")
     while True:
-        where = f"SystemModstamp >= {literal(scan['since'])}"
-        if place:
-            moment, last_id = literal(place[0]), quoted(place[1])
+        where = f"SystemModstamp >= {literal(here.since)}"
+        if here.place:
+            moment, last_id = literal(here.place[0]), quoted(here.place[1])
             where = f"SystemModstamp > {moment} OR (SystemModstamp = {moment} AND Id > {last_id})"
         rows, last, sobject = yield from rows_by(
             sobject, where, "SystemModstamp, Id", binned=sobject.tells_deletions
@@ -242,10 +263,10 @@ def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkp
             fates.take(row)
         live = [row for row in rows if not row.get("IsDeleted")]
         if not last:
-            place = [rows[-1]["SystemModstamp"], rows[-1]["Id"]]
+            here = replace(here, place=[rows[-1]["SystemModstamp"], rows[-1]["Id"]])
         yield Page(
             live,
-            done if last else Checkpoint(scan, place=place),
+            (done if last else here).saved(),
             deleted=fates.deleted,
             merged=fates.merged,
             shape=sobject.shape if last else None,
@@ -254,13 +275,13 @@ def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkp
             return
 
 
-def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
+def _deleted(sobject: Sobject, here: Place) -> Reader:
     """The log of deletions, which knows of those, too, that left the recycle bin at once.
 
     It does not forget one that was brought back: each is asked for by its id.
     """
-    windows = [(parse_time(at["since"]), sobject.now)]
-    covered = parse_time(at["started"]) - OVERLAP
+    windows = [(parse_time(here.since), sobject.now)]
+    covered = parse_time(here.started) - OVERLAP
     while windows:
         start, end = windows.pop(0)
         params = {"start": written(start), "end": written(end)}
@@ -282,7 +303,7 @@ def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
         )
         yield Page(
             (),
-            at if windows else Checkpoint(since=written(covered)),
+            (here if windows else Place(since=written(covered))).saved(),
             deleted=[*fates.deleted, *fates.unknown],
             merged=fates.merged,
             shape=None if windows else sobject.shape,
