@@ -4,11 +4,13 @@ https://developers.google.com/identity/protocols/oauth2/web-server
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from connectors import (
     BrokenConnectionError,
+    Checkpoint,
     ConnectorError,
     ContractError,
     NotAllowedError,
@@ -16,6 +18,8 @@ from connectors import (
     RateLimitedError,
     Response,
 )
+from connectors.kernel.parts import Round
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import error_by_status, wait_in_words
 
 SCOPE = "https://www.googleapis.com/auth/"
@@ -174,3 +178,17 @@ def refuse(title: str, response: Response, *, without: str = "") -> NoReturn:
         )
     error = classify(title)(response) or error_by_status(title, "one thing", response)
     raise error or ContractError(f"{title} refused one thing ({response.status})")
+
+
+@dataclass(frozen=True)
+class _Tokens(Position):
+    """Checkpoints as they were until 2026-11: a token of each part."""
+
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+
+def renewed(at: Checkpoint) -> Checkpoint:
+    """The checkpoint of a stream of parts, in the form of today."""
+    tokens = _Tokens.of(at).tokens
+    parts = {part: {"token": token} for part, token in tokens.items()}
+    return Round(parts=parts).saved() if parts else at

@@ -4,7 +4,7 @@ https://developers.google.com/workspace/gmail/api/guides/sync
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from connectors import (
 )
 from connectors.kernel.paging import LAPSED, ask_page, cursor_pages, rows_of
 from connectors.kernel.parts import ask_each
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import integer
 
 USER = "/users/me"
@@ -36,6 +37,17 @@ DETAILS = 50
 PROFILE, HISTORY, LABELS, MESSAGE, THREAD, WATCH = 1, 2, 1, 20, 40, 100
 LIST = {"messages": 5, "threads": 10}
 KINDS = ("messagesAdded", "messagesDeleted", "labelsAdded", "labelsRemoved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a mailbox stands: at a page of its history since `history_id`; in the first listing at
+    a page of that, which the history since `start` follows."""
+
+    start: str = ""
+    history_id: str = ""
+    page: str | None = None
+
 
 # The requests for the details of those ids.
 Details: TypeAlias = Callable[[Sequence[str]], tuple[Request, ...]]
@@ -57,10 +69,11 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
         )
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if "history_id" in at:
-            yield from _delta(at, details, changed)
+        here = Place.of(at)
+        if here.history_id:
+            yield from _delta(here, details, changed)
         else:
-            yield from _backfill(_list(name), at, details)
+            yield from _backfill(_list(name), here, details)
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
         for first in range(0, len(keys), DETAILS):
@@ -103,30 +116,29 @@ def _list(name: str) -> Request:
     return Request.get(f"{USER}/{name}", params=params, cost=LIST[name])
 
 
-def _backfill(listing: Request, at: Checkpoint, details: Details) -> Reader:
-    start, page = at.get("start"), at.get("page")
-    if start is None:
+def _backfill(listing: Request, here: Place, details: Details) -> Reader:
+    if not here.start:
         # Taken before the listing: what happens meanwhile is in the history after it.
-        start = (yield from profile())["historyId"]
-    known = page is None
+        here = Place(start=(yield from profile())["historyId"])
+    known = here.page is None
     while True:
-        params = {**listing.params, **({"pageToken": page} if page else {})}
+        params = {**listing.params, **({"pageToken": here.page} if here.page else {})}
         response = yield from ask_page(replace(listing, params=params), resumed=not known)
         records = listing.path.rpartition("/")[2]
         ids = [row["id"] for row in rows_of(response, records, sparse=True)]
-        here = Checkpoint(start=start, page=page) if page else Checkpoint(start=start)
-        page, known = response.json.get("nextPageToken"), True
-        after = Checkpoint(start=start, page=page) if page else Checkpoint(history_id=start)
+        page = response.json.get("nextPageToken")
+        after = replace(here, page=page) if page else Place(history_id=here.start)
         yield from _details(ids, details, here, after)
         if not page:
             return
+        here, known = after, True
 
 
 def _details(
     ids: Sequence[str],
     details: Details,
-    here: Checkpoint,
-    after: Checkpoint,
+    here: Place,
+    after: Place,
     deleted: Sequence[str] = (),
     doomed: Collection[str] = (),
 ) -> Reader:
@@ -144,24 +156,23 @@ def _details(
         last = first + DETAILS >= len(ids)
         yield Page(
             found,
-            after if last else here,
+            (after if last else here).saved(),
             deleted=[*(deleted if last else ()), *(key for key in away if key in doomed)],
             unsettled=[key for key in away if key not in doomed],
         )
     if not ids:
-        yield Page((), after, deleted=deleted)
+        yield Page((), after.saved(), deleted=deleted)
 
 
 def _is(response: Response) -> bool:
     return response.status != 404
 
 
-def _delta(at: Checkpoint, details: Details, changed: str) -> Reader:
-    start, page = at["history_id"], at.get("page")
+def _delta(here: Place, details: Details, changed: str) -> Reader:
     while True:
-        response = yield from _history(start, page)
+        response = yield from _history(here)
         if response is None:
-            start, page = at["history_id"], None  # only the page has lapsed
+            here = replace(here, page=None)  # only the page has lapsed
             continue
         # What we read again, and whether a deletion is the last change that the history names.
         ids: dict[str, bool] = {}
@@ -173,14 +184,13 @@ def _delta(at: Checkpoint, details: Details, changed: str) -> Reader:
                 deleted[one] = None
             else:
                 ids[one] = gone
-        here = _position(start, page)
-        page = response.json.get("nextPageToken")
-        after = _position(start, page) if page else _position(response.json["historyId"], None)
+        after = _after(here, response)
         alive = [one for one in ids if one not in deleted]
         doomed = [one for one in alive if ids[one]]
         yield from _details(alive, details, here, after, list(deleted), doomed)
-        if not page:
+        if not after.page:
             return
+        here = after
 
 
 def _changes(records: list[Record]) -> Iterator[tuple[str, Record]]:
@@ -193,19 +203,18 @@ def _changes(records: list[Record]) -> Iterator[tuple[str, Record]]:
 
 def history(at: Checkpoint, context: Context) -> Reader:
     """The changes of the mailbox from our first read on. A gap that Gmail no longer knows stays."""
-    start, page = at.get("history_id"), at.get("page")
-    if start is None:
-        start = (yield from profile())["historyId"]
-        yield Page((), _position(start, None))
+    here = Place.of(at)
+    if not here.history_id:
+        here = Place(history_id=(yield from profile())["historyId"])
+        yield Page((), here.saved())
     while True:
-        response = yield from _history(start, page)
+        response = yield from _history(here)
         if response is None:
-            page = None
+            here = replace(here, page=None)
             continue
-        page = response.json.get("nextPageToken")
-        after = _position(start, page) if page else _position(response.json["historyId"], None)
-        yield Page(rows_of(response, "history", sparse=True), after)
-        if not page:
+        here = _after(here, response)
+        yield Page(rows_of(response, "history", sparse=True), here.saved())
+        if not here.page:
             return
 
 
@@ -215,29 +224,30 @@ def labels(at: Checkpoint, context: Context) -> Reader:
     yield Page(rows_of(response, "labels", sparse=True), Checkpoint())
 
 
-def _history(start: str, page: str | None) -> Calls[Response | None]:
+def _history(here: Place) -> Calls[Response | None]:
     """A page of the history; None where only the page has lapsed.
 
     Of a mailbox in which nothing happens, the history id is in the end too old for its own history
     (gauteh/lieer#203, 2021-09): as long as it is the mailbox's, there is nothing new.
     """
-    params: dict[str, Any] = {"startHistoryId": start, "maxResults": PAGE}
+    params: dict[str, Any] = {"startHistoryId": here.history_id, "maxResults": PAGE}
     expect: tuple[int, ...] = (404,)
-    if page is not None:
-        params["pageToken"], expect = page, LAPSED
+    if here.page is not None:
+        params["pageToken"], expect = here.page, LAPSED
     response = yield from ask(
         Request.get(f"{USER}/history", params=params, cost=HISTORY, expect=expect)
     )
     if response.status == 404:
         now = (yield from profile())["historyId"]
-        if int(now) != int(start):
+        if int(now) != int(here.history_id):
             raise CheckpointExpiredError("Gmail no longer keeps the history that far back")
-        return replace(response, status=200, json={"historyId": start})
+        return replace(response, status=200, json={"historyId": here.history_id})
     return response if response.status == 200 else None
 
 
-def _position(start: str, page: str | None) -> Checkpoint:
-    return Checkpoint(history_id=start, page=page) if page else Checkpoint(history_id=start)
+def _after(here: Place, response: Response) -> Place:
+    page = response.json.get("nextPageToken")
+    return replace(here, page=page) if page else Place(history_id=response.json["historyId"])
 
 
 def profile() -> Calls[Record]:

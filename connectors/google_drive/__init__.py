@@ -53,6 +53,7 @@ from connectors.google_drive.changes import (
 )
 from connectors.kernel.paging import ask_page, rows_of
 from connectors.kernel.parts import ask_each
+from connectors.kernel.positions import AtPage
 from connectors.kernel.versions import integer
 from connectors.kernel.webhooks import WatchSteps
 
@@ -204,14 +205,14 @@ def change_permissions(
 
 def shared_drives(at: Checkpoint, context: Context) -> Reader:
     """All shared drives that the person is a member of."""
-    page: str | None = at.get("page")
+    page = AtPage.of(at).page
     resumed = page is not None
     while True:
         fields = f"nextPageToken,drives({DRIVE})"
         response = yield from ask_page(drives_page(fields, page), resumed=resumed)
         rows = shown_drives(response)
         page, resumed = response.json.get("nextPageToken"), False
-        yield Page(rows, Checkpoint(page=page) if page else Checkpoint())
+        yield Page(rows, AtPage(page).saved())
         if not page:
             return
 

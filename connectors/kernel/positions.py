@@ -1,7 +1,7 @@
 """Where a reader stands, under names that mypy knows: a misspelt key would be a silent re-read."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Self
 
 from connectors.kernel.messages import Checkpoint
@@ -46,3 +46,10 @@ def _key(each: "Field[Any]") -> str:
 def _is_default(each: "Field[Any]", value: Any) -> bool:
     is_empty = isinstance(value, str | list | tuple | dict) and not value
     return is_empty or (each.default is not MISSING and value == each.default)
+
+
+@dataclass(frozen=True)
+class AtPage(Position):
+    """The place of a plain listing: the page that comes next."""
+
+    page: str | None = None

@@ -4,6 +4,7 @@ https://docs.slack.dev/apis/web-api/pagination
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,7 +21,8 @@ from connectors.kernel.messages import (
     ask,
 )
 from connectors.kernel.paging import Read, rows_of
-from connectors.kernel.parts import Listing, Parts, each_part
+from connectors.kernel.parts import Listing, Parts, Round, each_part
+from connectors.kernel.positions import AtPage, Position
 from connectors.kernel.versions import find
 from connectors.slack.errors import GONE, code_of, not_shown
 
@@ -33,6 +35,32 @@ THREADS_BACK, WIDE_EVERY = timedelta(days=30), timedelta(days=1)
 SHOWN = timedelta(days=90)
 # Stands for channels that could not be listed.
 UNLISTED = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a channel stands: at messages `since` then; in a read at a page, and when it `started`.
+
+    A read of threads goes back to the `oldest`; of a page's threads some are `done`. `wide` is when
+    old ones were looked through the last time.
+    """
+
+    since: int | None = None
+    started: int | None = None
+    page: str | None = None
+    oldest: str = ""
+    wide: int | None = None
+    done: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window(Position):
+    """One time for all channels, or for these: a window. So checkpoints were before 2026-12, at a
+    `place`."""
+
+    since: int | None = None
+    channels: Sequence[str] = ()
+    place: Any = None
 
 
 class Got(NamedTuple):
@@ -103,14 +131,14 @@ def listing(
 
     def of_workspace(team: str) -> Read:
         def read(at: Checkpoint, context: Context) -> Reader:
-            cursor = at.get("page")
+            cursor = AtPage.of(at).page
             while True:
                 asked = {**params(context), "team_id": team}
                 got = yield from rows(method, records, asked, cursor)
-                if (cursor := got.cursor) is None:
-                    yield Page(got.rows, Checkpoint())
+                cursor = got.cursor
+                yield Page(got.rows, AtPage(cursor).saved())
+                if cursor is None:
                     return
-                yield Page(got.rows, Checkpoint(page=cursor))
 
         return read
 
@@ -160,21 +188,23 @@ def by_channel(read: Callable[[str], Read]) -> Callable[[Checkpoint, Context], R
     """Channel by channel, each from where it was read to."""
 
     def stream(at: Checkpoint, context: Context) -> Reader:
-        if "since" in at:
-            at = yield from _of_each(at, context)
-        elif "place" in at:
+        window = _Window.of(at)
+        if window.since is not None:
+            at = yield from _of_each(window, context)
+        elif window.place is not None:
             raise CheckpointExpiredError("channels are read by themselves now")
-        yield from each_part(joined(tuple(at.get("parts", ()))), read, prefix=_prefix)(at, context)
+        former = tuple(Round.of(at).parts)
+        yield from each_part(joined(former), read, prefix=_prefix)(at, context)
 
     return stream
 
 
-def _of_each(at: Checkpoint, context: Context) -> Steps[Checkpoint]:
-    """For each channel the checkpoint that stood for all: a window's, or one of before 2026-12."""
-    known = [one for one in at.get("channels", ()) if one]
+def _of_each(window: _Window, context: Context) -> Steps[Checkpoint]:
+    """For each channel the checkpoint that stood for all."""
+    known = [one for one in window.channels if one]
     if not known:
         known = list((yield from joined(())(context)).present)
-    return Checkpoint(parts={one: {"since": at["since"]} for one in known})
+    return Round(parts={one: Place(since=window.since).saved() for one in known}).saved()
 
 
 def _prefix(channel: str) -> str:
@@ -182,7 +212,7 @@ def _prefix(channel: str) -> str:
 
 
 def since_when(at: datetime) -> Checkpoint:
-    return Checkpoint(since=int(at.timestamp()))
+    return _Window(since=int(at.timestamp())).saved()
 
 
 # -- What was said --------------------------------------------------------------------------------
@@ -203,17 +233,17 @@ def _shown(got: Got, context: Context) -> datetime | None:
 
 def messages_of(channel: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
-        begun = {**at, "started": at.get("started", int(context.now.timestamp()))}
-        oldest = _oldest(at.get("since"), LOOKBACK)
-        cursor = at.get("page")
+        here = Place.of(at)
+        here = replace(here, started=here.started or int(context.now.timestamp()))
+        oldest = _oldest(here.since, LOOKBACK)
         while True:
-            got = yield from history(channel, oldest, cursor)
+            got = yield from history(channel, oldest, here.page)
             found = [{**row, "channel_id": channel} for row in got.rows]
-            shown = _shown(got, context)
-            if (cursor := got.cursor) is None:
-                yield Page(found, Checkpoint(since=begun["started"]), shown_from=shown)
+            here = replace(here, page=got.cursor)
+            saved = here if here.page else Place(since=here.started)
+            yield Page(found, saved.saved(), shown_from=_shown(got, context))
+            if not here.page:
                 return
-            yield Page(found, Checkpoint(begun, page=cursor), shown_from=shown)
 
     return read
 
@@ -226,50 +256,43 @@ def replies_of(channel: str) -> Read:
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        begun = _threads_begun(at, context)
-        since = float(_oldest(at.get("since"), LOOKBACK) or 0)
-        cursor, done = at.get("page"), list(at.get("done", ()))
+        here = _threads_begun(Place.of(at), context)
+        since = float(_oldest(here.since, LOOKBACK) or 0)
         failed: NotAllowedError | ContractError | None = None
         while True:
-            here = {"page": cursor} if cursor else {}
-            got = yield from history(channel, begun["oldest"], cursor)
+            got = yield from history(channel, here.oldest, here.page)
             for parent in got.rows:
                 ts = parent["ts"]
-                if ts in done or not _has_replies(parent, since):
+                if ts in here.done or not _has_replies(parent, since):
                     continue
                 try:
                     found = yield from _thread(channel, ts)
                 except (NotAllowedError, ContractError) as error:
                     failed = error
                     continue
-                done.append(ts)
-                yield Page(found, Checkpoint(begun, **here, done=list(done)))
+                here = replace(here, done=[*here.done, ts])
+                yield Page(found, here.saved())
             shown = _shown(got, context)
-            cursor, done = got.cursor, []
-            if cursor is None:
+            here = replace(here, page=got.cursor, done=())
+            if not here.page:
                 break
-            yield Page((), Checkpoint(begun, page=cursor), shown_from=shown)
+            yield Page((), here.saved(), shown_from=shown)
         if failed is not None:
             raise failed
-        ended = Checkpoint(since=begun["started"], wide=begun["wide"])
-        yield Page((), ended, shown_from=shown)
+        ended = Place(since=here.started, wide=here.wide)
+        yield Page((), ended.saved(), shown_from=shown)
 
     return read
 
 
-def _threads_begun(at: Checkpoint, context: Context) -> dict[str, Any]:
-    """What a read of a channel's threads keeps from its begin."""
-    if "started" in at:
-        return {name: at[name] for name in ("since", "started", "oldest", "wide") if name in at}
+def _threads_begun(here: Place, context: Context) -> Place:
+    """The place of a read of a channel's threads that begins now, if none is under way."""
+    if here.started is not None:
+        return here
     now = int(context.now.timestamp())
-    since, wide = at.get("since"), at.get("wide")
-    is_wide = wide is None or now - wide >= WIDE_EVERY.total_seconds()
-    begun = {
-        "started": now,
-        "oldest": _oldest(since, THREADS_BACK if is_wide else LOOKBACK),
-        "wide": now if is_wide else wide,
-    }
-    return begun if since is None else {**begun, "since": since}
+    is_wide = here.wide is None or now - here.wide >= WIDE_EVERY.total_seconds()
+    oldest = _oldest(here.since, THREADS_BACK if is_wide else LOOKBACK)
+    return replace(here, started=now, oldest=oldest, wide=now if is_wide else here.wide)
 
 
 def _has_replies(parent: Record, since: float) -> bool:
@@ -287,16 +310,16 @@ def _thread(channel: str, ts: str) -> Calls[list[Record]]:
 
 def members_of(channel: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
-        cursor = at.get("page")
+        cursor = AtPage.of(at).page
         while True:
             params = {"channel": channel}
             got = yield from rows("conversations.members", "members", params, cursor)
             # Plain ids, no objects.
             found = [{"channel_id": channel, "user_id": str(one)} for one in got.rows]
-            if (cursor := got.cursor) is None:
-                yield Page(found, Checkpoint())
+            cursor = got.cursor
+            yield Page(found, AtPage(cursor).saved())
+            if cursor is None:
                 return
-            yield Page(found, Checkpoint(page=cursor))
 
     return read
 
