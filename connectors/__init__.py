@@ -42,7 +42,9 @@ from connectors.kernel.messages import (
     ask,
     ask_all,
     column,
+    columns,
 )
+from connectors.kernel.positions import AtPage, Position
 from connectors.kernel.webhooks import (
     Delivery,
     Effect,
@@ -61,6 +63,7 @@ from connectors.kernel.webhooks import (
 __all__ = [
     "Account",
     "ApiKey",
+    "AtPage",
     "BrokenConnectionError",
     "Callback",
     "Calls",
@@ -85,6 +88,7 @@ __all__ = [
     "NotAllowedError",
     "OAuth2",
     "Page",
+    "Position",
     "ProviderUnavailableError",
     "Question",
     "RateLimit",
@@ -111,6 +115,7 @@ __all__ = [
     "ask",
     "ask_all",
     "column",
+    "columns",
     "each_event",
     "load",
     "one_resource",

@@ -33,7 +33,7 @@ from connectors import (
     SyncType,
     Unread,
     ask,
-    column,
+    columns,
     one_resource,
 )
 from connectors._microsoft import GRAPH, NEXT, auth, listing, may_have_none, me, no_licence
@@ -266,31 +266,24 @@ connector = Connector(
             # After many deletions at once the delta never reports some
             # (onedrive-api-docs#1927, 2026-06).
             hides_deletes=True,
-            columns={
-                "name": column("name"),
-                "size": column("size", "bigint"),
-                "mime_type": column("file.mimeType"),
-                "child_count": column("folder.childCount", "bigint"),
-                "drive_id": column("parentReference.driveId"),
+            columns=columns(
+                "name size:bigint mime_type=file.mimeType child_count=folder.childCount:bigint "
+                "drive_id=parentReference.driveId",
                 # A delta has no paths: they are made by going up from parent to parent.
-                "parent_id": column("parentReference.id"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+                "parent_id=parentReference.id web_url=webUrl "
+                "created_at=createdDateTime:timestamptz "
+                "updated_at=lastModifiedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="drives",
             title="Drives",
             read=listing(Request.get("/me/drives", cost=LIST)),
             snapshot=True,
-            columns={
-                "name": column("name"),
-                "drive_type": column("driveType"),
-                "used": column("quota.used", "bigint"),
-                "total": column("quota.total", "bigint"),
-                "web_url": column("webUrl"),
-            },
+            columns=columns(
+                "name drive_type=driveType used=quota.used:bigint total=quota.total:bigint "
+                "web_url=webUrl"
+            ),
         ),
         Stream(
             name="permissions",
@@ -301,14 +294,10 @@ connector = Connector(
             # person who is added to a link (microsoft-graph-docs#15242, 2021-12), and what a folder
             # above hands down.
             hides_deletes=True,
-            columns={
-                "item_id": column("item_id"),
-                "permission_id": column("id"),
-                "roles": column("roles", "jsonb"),
-                "granted_to": column("grantedToV2", "jsonb"),
-                "link": column("link", "jsonb"),
-                "inherited_from": column("inheritedFrom.id"),
-            },
+            columns=columns(
+                "item_id permission_id=id roles:jsonb granted_to=grantedToV2:jsonb link:jsonb "
+                "inherited_from=inheritedFrom.id"
+            ),
         ),
     ),
 )

@@ -28,7 +28,7 @@ from connectors import (
     WatchRequest,
     Webhook,
     ask,
-    column,
+    columns,
     one_resource,
 )
 from connectors._google import SCOPE, SCOPE_REASONS, auth, classify, reasons
@@ -149,25 +149,21 @@ connector = Connector(
             version=integer("id"),
             append_only=True,
             from_now_on=True,
-            columns={
-                "messages": column("messages", "jsonb"),
-                "messages_added": column("messagesAdded", "jsonb"),
-                "messages_deleted": column("messagesDeleted", "jsonb"),
-                "labels_added": column("labelsAdded", "jsonb"),
-                "labels_removed": column("labelsRemoved", "jsonb"),
-            },
+            columns=columns(
+                "messages:jsonb messages_added=messagesAdded:jsonb "
+                "messages_deleted=messagesDeleted:jsonb labels_added=labelsAdded:jsonb "
+                "labels_removed=labelsRemoved:jsonb"
+            ),
         ),
         Stream(
             name="labels",
             title="Labels",
             read=labels,
             snapshot=True,
-            columns={
-                "name": column("name"),
-                "type": column("type"),
-                "message_list_visibility": column("messageListVisibility"),
-                "label_list_visibility": column("labelListVisibility"),
-            },
+            columns=columns(
+                "name type message_list_visibility=messageListVisibility "
+                "label_list_visibility=labelListVisibility"
+            ),
         ),
         mailbox_stream(
             "threads", title="Threads", detail="minimal", cost=THREAD, changed="threadId"

@@ -22,6 +22,7 @@ from connectors import (
     ask,
     ask_all,
     column,
+    columns,
 )
 from connectors.kernel.paging import LAPSED, ask_page, cursor_pages, rows_of
 from connectors.kernel.parts import ask_each
@@ -99,15 +100,10 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
     )
 
 
-COLUMNS = {
-    "snippet": column("snippet"),
-    "thread_id": column("threadId"),
-    "label_ids": column("labelIds", "jsonb"),
-    "internal_date_ms": column("internalDate", "bigint"),
-    "size_bytes": column("sizeEstimate", "bigint"),
-    "mime_type": column("payload.mimeType"),
-    "headers": column("payload.headers", "jsonb"),
-}
+COLUMNS = columns(
+    "snippet thread_id=threadId label_ids=labelIds:jsonb internal_date_ms=internalDate:bigint "
+    "size_bytes=sizeEstimate:bigint mime_type=payload.mimeType headers=payload.headers:jsonb"
+)
 
 
 def _list(name: str) -> Request:

@@ -32,7 +32,7 @@ from connectors import (
     Watch,
     WatchRequest,
     ask,
-    column,
+    columns,
 )
 from connectors._google import AWAY, SCOPE, auth, classify, is_away
 from connectors._google.channels import LIFETIME, channel_webhook, open_channel, stop_channel
@@ -300,37 +300,24 @@ connector = Connector(
         of_corpora(
             "files",
             Kind(file=FILE, page=1000, listed=list_files, changed=change_files),
-            {
-                "name": column("name"),
-                "mime_type": column("mimeType"),
-                "description": column("description"),
-                "parents": column("parents", "jsonb"),
-                "drive_id": column("driveId"),
-                "owners": column("owners", "jsonb"),
-                "is_owned_by_me": column("ownedByMe", "boolean"),
-                "is_starred": column("starred", "boolean"),
-                "size_bytes": column("size", "bigint"),
-                "md5_checksum": column("md5Checksum"),
-                "web_view_link": column("webViewLink"),
-                "last_modifying_user_email": column("lastModifyingUser.emailAddress"),
-                "created_at": column("createdTime", "timestamptz"),
-                "modified_at": column("modifiedTime", "timestamptz"),
-                "shared_with_me_at": column("sharedWithMeTime", "timestamptz"),
-            },
+            columns(
+                "name mime_type=mimeType description parents:jsonb drive_id=driveId owners:jsonb "
+                "is_owned_by_me=ownedByMe:boolean is_starred=starred:boolean "
+                "size_bytes=size:bigint md5_checksum=md5Checksum web_view_link=webViewLink "
+                "last_modifying_user_email=lastModifyingUser.emailAddress "
+                "created_at=createdTime:timestamptz modified_at=modifiedTime:timestamptz "
+                "shared_with_me_at=sharedWithMeTime:timestamptz"
+            ),
             version=integer("version"),
             hides_deletes=True,
         ),
         of_corpora(
             "changes",
             Kind(file=FILE, page=1000, changed=keep_changes),
-            {
-                "change_type": column("changeType"),
-                "changed_at": column("time", "timestamptz"),
-                "is_removed": column("removed", "boolean"),
-                "file_id": column("fileId"),
-                "drive_id": column("driveId"),
-                "file_name": column("file.name"),
-            },
+            columns(
+                "change_type=changeType changed_at=time:timestamptz is_removed=removed:boolean "
+                "file_id=fileId drive_id=driveId file_name=file.name"
+            ),
             key=_change_key,
             append_only=True,
             from_now_on=True,
@@ -340,12 +327,10 @@ connector = Connector(
             title="Shared drives",
             read=shared_drives,
             snapshot=True,
-            columns={
-                "name": column("name"),
-                "is_hidden": column("hidden", "boolean"),
-                "restrictions": column("restrictions", "jsonb"),
-                "created_at": column("createdTime", "timestamptz"),
-            },
+            columns=columns(
+                "name is_hidden=hidden:boolean restrictions:jsonb "
+                "created_at=createdTime:timestamptz"
+            ),
         ),
         of_corpora(
             "permissions",
@@ -356,15 +341,10 @@ connector = Connector(
                 changed=change_permissions,
                 inherits=True,
             ),
-            {
-                "file_id": column("file_id"),
-                "type": column("type"),
-                "role": column("role"),
-                "email_address": column("emailAddress"),
-                "domain": column("domain"),
-                "display_name": column("displayName"),
-                "expires_at": column("expirationTime", "timestamptz"),
-            },
+            columns(
+                "file_id type role email_address=emailAddress domain display_name=displayName "
+                "expires_at=expirationTime:timestamptz"
+            ),
             key=_permission_key,
             fetch=fetch_permissions,
         ),

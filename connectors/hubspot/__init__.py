@@ -28,6 +28,7 @@ from connectors import (
     Webhook,
     ask,
     column,
+    columns,
     each_event,
 )
 from connectors.hubspot.reading import fetcher, owners_reader, reader
@@ -90,8 +91,7 @@ def _columns(names: list[str], changed: str) -> dict[str, Column]:
     }
     return {
         **shown,
-        "created_at": column("createdAt", "timestamptz"),
-        "updated_at": column("updatedAt", "timestamptz"),
+        **columns("created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz"),
     }
 
 
@@ -236,15 +236,11 @@ connector = Connector(
             read=owners_reader(OWNERS),
             version=epoch_us("updatedAt"),
             snapshot=True,
-            columns={
-                "email": column("email"),
-                "first_name": column("firstName"),
-                "last_name": column("lastName"),
-                "user_id": column("userIdIncludingInactive", "bigint"),
-                "archived": column("archived", "boolean"),
-                "created_at": column("createdAt", "timestamptz"),
-                "updated_at": column("updatedAt", "timestamptz"),
-            },
+            columns=columns(
+                "email first_name=firstName last_name=lastName "
+                "user_id=userIdIncludingInactive:bigint archived:boolean "
+                "created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz"
+            ),
         ),
     ),
 )

@@ -225,3 +225,14 @@ class Column:
 def column(path: str, type: str = "text") -> Column:
     """`column("properties.amount", "numeric")`: a column found at that path of the record."""
     return Column(tuple(path.split(".")), type)
+
+
+def columns(*words: str) -> dict[str, Column]:
+    """Columns by their names, `"email total=amount.value:numeric"`: each with its path, where that
+    is another, and its type, where that is not text."""
+    found = {}
+    for word in " ".join(words).split():
+        place, _, type_ = word.partition(":")
+        name, _, path = place.partition("=")
+        found[name] = column(path or name, type_ or "text")
+    return found

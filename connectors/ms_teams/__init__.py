@@ -30,7 +30,7 @@ from connectors import (
     SyncType,
     ask,
     ask_all,
-    column,
+    columns,
 )
 from connectors._microsoft import GRAPH, PERSONAL, REFUSED, auth, directory, listing, me, no_licence
 from connectors._microsoft import classify as graph_error
@@ -77,18 +77,12 @@ COVERED = (*IN_CHANNELS, *IN_CHATS)
 _graph_error = graph_error(TITLE)
 _QUOTED = re.compile(r"\('([^']*)'\)")
 
-MESSAGE: Mapping[str, Column] = {
-    "author_id": column("from.user.id"),
-    "author_name": column("from.user.displayName"),
-    "content_type": column("body.contentType"),
-    "content": column("body.content"),
-    "importance": column("importance"),
-    "message_type": column("messageType"),
-    "reactions": column("reactions", "jsonb"),
-    "created_at": column("createdDateTime", "timestamptz"),
-    "updated_at": column("lastModifiedDateTime", "timestamptz"),
-    "edited_at": column("lastEditedDateTime", "timestamptz"),
-}
+MESSAGE: Mapping[str, Column] = columns(
+    "author_id=from.user.id author_name=from.user.displayName content_type=body.contentType "
+    "content=body.content importance message_type=messageType reactions:jsonb "
+    "created_at=createdDateTime:timestamptz updated_at=lastModifiedDateTime:timestamptz "
+    "edited_at=lastEditedDateTime:timestamptz"
+)
 
 
 def fetch(
@@ -254,22 +248,17 @@ connector = Connector(
             title="Teams",
             read=listing(Request.get(TEAMS)),
             snapshot=True,
-            columns={"name": column("displayName"), "description": column("description")},
+            columns=columns("name=displayName description"),
         ),
         Stream(
             name="channels",
             title="Channels",
             read=by_part(listed_teams, read_channels),
             key=channel_key,
-            columns={
-                "team_id": column("team_id"),
-                "channel_id": column("id"),
-                "name": column("displayName"),
-                "description": column("description"),
-                "membership_type": column("membershipType"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "team_id channel_id=id name=displayName description membership_type=membershipType "
+                "web_url=webUrl created_at=createdDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="channel_messages",
@@ -279,11 +268,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_channel, in_channel),
             columns={
-                "team_id": column("team_id"),
-                "channel_id": column("channel_id"),
-                "message_id": column("id"),
-                "subject": column("subject"),
-                "web_url": column("webUrl"),
+                **columns("team_id channel_id message_id=id subject web_url=webUrl"),
                 **MESSAGE,
             },
         ),
@@ -295,11 +280,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_thread, _shaped_in_thread),
             columns={
-                "team_id": column("team_id"),
-                "channel_id": column("channel_id"),
-                "message_id": column("message_id"),
-                "reply_id": column("id"),
-                "web_url": column("webUrl"),
+                **columns("team_id channel_id message_id reply_id=id web_url=webUrl"),
                 **MESSAGE,
             },
         ),
@@ -312,16 +293,14 @@ connector = Connector(
                 Request.get(CHATS, params={"$expand": "lastMessagePreview", "$top": PAGE})
             ),
             snapshot=True,
-            columns={
-                "topic": column("topic"),
-                "chat_type": column("chatType"),
-                "last_message_at": column("lastMessagePreview.createdDateTime", "timestamptz"),
-                "last_message": column("lastMessagePreview.body.content"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
+            columns=columns(
+                "topic chat_type=chatType "
+                "last_message_at=lastMessagePreview.createdDateTime:timestamptz "
+                "last_message=lastMessagePreview.body.content web_url=webUrl "
+                "created_at=createdDateTime:timestamptz",
                 # When it was renamed, or its members changed: not when something was written.
-                "updated_at": column("lastUpdatedDateTime", "timestamptz"),
-            },
+                "updated_at=lastUpdatedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="chat_messages",
@@ -332,8 +311,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(in_chat, of_chat),
             columns={
-                "chat_id": column("chat_id"),
-                "message_id": column("id"),
+                **columns("chat_id message_id=id"),
                 **MESSAGE,
             },
         ),

@@ -17,7 +17,7 @@ from connectors import (
     Stream,
     SyncType,
     ask,
-    column,
+    columns,
 )
 from connectors._microsoft import GRAPH, auth, classify, me, no_licence
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
@@ -121,11 +121,7 @@ connector = Connector(
             title="Mail folders",
             read=mail_folders,
             fetch=folders_by_id,
-            columns={
-                "name": column("displayName"),
-                "parent_id": column("parentFolderId"),
-                "is_hidden": column("isHidden", "boolean"),
-            },
+            columns=columns("name=displayName parent_id=parentFolderId is_hidden=isHidden:boolean"),
         ),
         Stream(
             name="messages",
@@ -134,36 +130,24 @@ connector = Connector(
             fetch=messages_by_id,
             listing=messages_listed,
             key=message_key,
-            columns={
-                "message_id": column("id"),
-                "folder_id": column("folder_id"),
-                "conversation_id": column("conversationId"),
-                "subject": column("subject"),
-                "from_address": column("from.emailAddress.address"),
-                "from_name": column("from.emailAddress.name"),
-                "to": column("toRecipients", "jsonb"),
-                "is_read": column("isRead", "boolean"),
-                "has_attachments": column("hasAttachments", "boolean"),
-                "importance": column("importance"),
-                "received_at": column("receivedDateTime", "timestamptz"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "message_id=id folder_id conversation_id=conversationId subject "
+                "from_address=from.emailAddress.address from_name=from.emailAddress.name "
+                "to=toRecipients:jsonb is_read=isRead:boolean "
+                "has_attachments=hasAttachments:boolean importance "
+                "received_at=receivedDateTime:timestamptz "
+                "updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="attachments",
             title="Attachments",
             read=attachments,
             key=attachment_key,
-            columns={
-                "attachment_id": column("id"),
-                "message_id": column("message_id"),
-                "folder_id": column("folder_id"),
-                "name": column("name"),
-                "content_type": column("contentType"),
-                "size": column("size", "bigint"),
-                "is_inline": column("isInline", "boolean"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "attachment_id=id message_id folder_id name content_type=contentType size:bigint "
+                "is_inline=isInline:boolean updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="events",
@@ -174,32 +158,24 @@ connector = Connector(
             # Programs missed deletions of events that no delta reported
             # (microsoft-graph-docs#11728, 2021-02; nylas/sync-engine#438, 2017-02).
             hides_deletes=True,
-            columns={
-                "subject": column("subject"),
-                "type": column("type"),
-                "series_id": column("seriesMasterId"),
+            columns=columns(
+                "subject type series_id=seriesMasterId",
                 # Written without a zone: UTC, unless another is asked for.
-                "start_utc": column("start.dateTime", "timestamp"),
-                "end_utc": column("end.dateTime", "timestamp"),
-                "location": column("location.displayName"),
-                "is_all_day": column("isAllDay", "boolean"),
-                "is_cancelled": column("isCancelled", "boolean"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+                "start_utc=start.dateTime:timestamp end_utc=end.dateTime:timestamp "
+                "location=location.displayName is_all_day=isAllDay:boolean "
+                "is_cancelled=isCancelled:boolean updated_at=lastModifiedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="contacts",
             title="Contacts",
             read=contacts,
             fetch=contacts_by_id,
-            columns={
-                "name": column("displayName"),
-                "company": column("companyName"),
-                "job_title": column("jobTitle"),
-                "emails": column("emailAddresses", "jsonb"),
-                "mobile_phone": column("mobilePhone"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "name=displayName company=companyName job_title=jobTitle "
+                "emails=emailAddresses:jsonb mobile_phone=mobilePhone "
+                "updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
     ),
 )

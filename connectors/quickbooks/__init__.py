@@ -11,7 +11,6 @@ from typing import Any
 from connectors import (
     Account,
     Calls,
-    Column,
     Connector,
     ContractError,
     OAuth2,
@@ -20,7 +19,7 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
-    column,
+    columns,
 )
 from connectors.kernel.signatures import hmac_signature
 from connectors.kernel.versions import epoch_us
@@ -41,65 +40,25 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     return (Account(realm, name=f"QuickBooks company {realm}"),)
 
 
-def _named(columns: dict[str, str], **typed: Column) -> dict[str, Column]:
-    return {**{name: column(path) for name, path in columns.items()}, **typed}
-
-
-CUSTOMERS = _named(
-    {
-        "display_name": "DisplayName",
-        "given_name": "GivenName",
-        "family_name": "FamilyName",
-        "company_name": "CompanyName",
-        "email": "PrimaryEmailAddr.Address",
-        "phone": "PrimaryPhone.FreeFormNumber",
-        "currency": "CurrencyRef.value",
-    },
-    balance=column("Balance", "numeric"),
-    active=column("Active", "boolean"),
+CUSTOMERS = columns(
+    "display_name=DisplayName given_name=GivenName family_name=FamilyName company_name=CompanyName "
+    "email=PrimaryEmailAddr.Address phone=PrimaryPhone.FreeFormNumber currency=CurrencyRef.value "
+    "balance=Balance:numeric active=Active:boolean"
 )
-SALES = {
-    "number": "DocNumber",
-    "customer_id": "CustomerRef.value",
-    "customer_name": "CustomerRef.name",
-    "currency": "CurrencyRef.value",
-}
-INVOICES = _named(
-    SALES,
-    date=column("TxnDate", "date"),
-    due_date=column("DueDate", "date"),
-    total=column("TotalAmt", "numeric"),
-    balance=column("Balance", "numeric"),
+NUMBER = "number=DocNumber"
+SOLD = "customer_id=CustomerRef.value customer_name=CustomerRef.name currency=CurrencyRef.value"
+DUE = "date=TxnDate:date due_date=DueDate:date total=TotalAmt:numeric balance=Balance:numeric"
+INVOICES = columns(NUMBER, SOLD, DUE)
+PAYMENTS = columns(SOLD, "date=TxnDate:date total=TotalAmt:numeric unapplied=UnappliedAmt:numeric")
+BILLS = columns(
+    NUMBER,
+    "vendor_id=VendorRef.value vendor_name=VendorRef.name currency=CurrencyRef.value",
+    DUE,
 )
-PAYMENTS = _named(
-    {name: path for name, path in SALES.items() if name != "number"},
-    date=column("TxnDate", "date"),
-    total=column("TotalAmt", "numeric"),
-    unapplied=column("UnappliedAmt", "numeric"),
-)
-BILLS = _named(
-    {
-        "number": "DocNumber",
-        "vendor_id": "VendorRef.value",
-        "vendor_name": "VendorRef.name",
-        "currency": "CurrencyRef.value",
-    },
-    date=column("TxnDate", "date"),
-    due_date=column("DueDate", "date"),
-    total=column("TotalAmt", "numeric"),
-    balance=column("Balance", "numeric"),
-)
-ACCOUNTS = _named(
-    {
-        "name": "Name",
-        "full_name": "FullyQualifiedName",
-        "account_type": "AccountType",
-        "account_subtype": "AccountSubType",
-        "classification": "Classification",
-        "currency": "CurrencyRef.value",
-    },
-    balance=column("CurrentBalance", "numeric"),
-    active=column("Active", "boolean"),
+ACCOUNTS = columns(
+    "name=Name full_name=FullyQualifiedName account_type=AccountType "
+    "account_subtype=AccountSubType classification=Classification currency=CurrencyRef.value "
+    "balance=CurrentBalance:numeric active=Active:boolean"
 )
 
 connector = Connector(
@@ -160,12 +119,9 @@ connector = Connector(
             key=lambda record: f"{record['entity']}:{record['Id']}",
             version=epoch_us("MetaData.LastUpdatedTime"),
             append_only=True,
-            columns={
-                "entity": column("entity"),
-                "entity_id": column("Id"),
-                "status": column("status"),
-                "updated_at": column("MetaData.LastUpdatedTime", "timestamptz"),
-            },
+            columns=columns(
+                "entity entity_id=Id status updated_at=MetaData.LastUpdatedTime:timestamptz"
+            ),
         ),
         entity_stream("customers", "Customer", CUSTOMERS),
         entity_stream("invoices", "Invoice", INVOICES),

@@ -24,7 +24,7 @@ from connectors import (
     Response,
     Stream,
     ask,
-    column,
+    columns,
 )
 from connectors.kernel.parts import Parts, Round, each_part
 from connectors.kernel.positions import Position
@@ -48,6 +48,9 @@ IDS = 100
 ENTITIES = ("Customer", "Invoice", "Payment", "Bill", "Account")
 # These are never deleted, only made inactive, and are then hidden unless asked for.
 NAME_LISTS = ("Customer", "Account")
+TIMES = columns(
+    "created_at=MetaData.CreateTime:timestamptz updated_at=MetaData.LastUpdatedTime:timestamptz"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +107,7 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
         version=epoch_us("MetaData.LastUpdatedTime"),
         columns={
             **columns,
-            "created_at": column("MetaData.CreateTime", "timestamptz"),
-            "updated_at": column("MetaData.LastUpdatedTime", "timestamptz"),
+            **TIMES,
         },
     )
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from connectors import Calls, Checkpoint, Context, Page, Reader, Request, Stream, ask, column
+from connectors import (
+    Calls,
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Request,
+    Stream,
+    ask,
+    columns,
+)
 from connectors.kernel.paging import Read, mapped
 from connectors.kernel.parts import Parts, Round, each_part
 from connectors.kernel.positions import Position
@@ -81,10 +91,7 @@ CUSTOM_OBJECTS = Stream(
     key=lambda record: f"{record['object']}:{record['Id']}",
     version=epoch_us("SystemModstamp"),
     columns={
-        "object": column("object"),
-        "object_id": column("Id"),
-        "name": column("Name"),
-        "owner_id": column("OwnerId"),
+        **columns("object object_id=Id name=Name owner_id=OwnerId"),
         **TIMES,
     },
 )

@@ -24,7 +24,7 @@ from connectors import (
     Steps,
     Stream,
     ask,
-    column,
+    columns,
 )
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
@@ -53,10 +53,7 @@ DELETIONS_KEPT = timedelta(days=15) - timedelta(hours=1)
 # The log knows whole minutes only, and two of them at the least.
 SHORTEST = timedelta(minutes=2)
 
-TIMES = {
-    "created_at": column("CreatedDate", "timestamptz"),
-    "updated_at": column("SystemModstamp", "timestamptz"),
-}
+TIMES = columns("created_at=CreatedDate:timestamptz updated_at=SystemModstamp:timestamptz")
 
 
 @dataclass(frozen=True, kw_only=True)

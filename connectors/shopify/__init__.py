@@ -23,7 +23,7 @@ from connectors import (
     Stream,
     SyncType,
     ask,
-    column,
+    columns,
 )
 from connectors.kernel.versions import epoch_us, find, parse_time
 from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
@@ -76,10 +76,7 @@ LOCATIONS = Rows(
     filtered=False,
     arguments=", includeInactive: true",
 )
-TIMES = {
-    "created_at": column("createdAt", "timestamptz"),
-    "updated_at": column("updatedAt", "timestamptz"),
-}
+TIMES = columns("created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz")
 
 
 Fetch: TypeAlias = Callable[[Sequence[str], Context], Reader]
@@ -196,61 +193,41 @@ connector = Connector(
         stream(
             "orders",
             ORDERS,
-            {
-                "name": column("name"),
-                "email": column("email"),
-                "financial_status": column("displayFinancialStatus"),
-                "fulfillment_status": column("displayFulfillmentStatus"),
-                "total": column("totalPriceSet.shopMoney.amount", "numeric"),
-                "current_total": column("currentTotalPriceSet.shopMoney.amount", "numeric"),
-                "currency": column("currencyCode"),
-                "items": column("currentSubtotalLineItemsQuantity", "bigint"),
-                "customer_id": column("customer.id"),
-                "tags": column("tags", "jsonb"),
-                "processed_at": column("processedAt", "timestamptz"),
-                "cancelled_at": column("cancelledAt", "timestamptz"),
-            },
+            columns(
+                "name email financial_status=displayFinancialStatus "
+                "fulfillment_status=displayFulfillmentStatus "
+                "total=totalPriceSet.shopMoney.amount:numeric "
+                "current_total=currentTotalPriceSet.shopMoney.amount:numeric currency=currencyCode "
+                "items=currentSubtotalLineItemsQuantity:bigint customer_id=customer.id tags:jsonb "
+                "processed_at=processedAt:timestamptz cancelled_at=cancelledAt:timestamptz"
+            ),
         ),
         stream(
             "products",
             PRODUCTS,
-            {
-                "title": column("title"),
-                "handle": column("handle"),
-                "status": column("status"),
-                "vendor": column("vendor"),
-                "product_type": column("productType"),
-                "total_inventory": column("totalInventory", "bigint"),
-                "tags": column("tags", "jsonb"),
-                "published_at": column("publishedAt", "timestamptz"),
-            },
+            columns(
+                "title handle status vendor product_type=productType "
+                "total_inventory=totalInventory:bigint tags:jsonb "
+                "published_at=publishedAt:timestamptz"
+            ),
             products_again,
         ),
         stream(
             "customers",
             CUSTOMERS,
-            {
-                "first_name": column("firstName"),
-                "last_name": column("lastName"),
-                "email": column("defaultEmailAddress.emailAddress"),
-                "phone": column("defaultPhoneNumber.phoneNumber"),
-                "state": column("state"),
-                "orders": column("numberOfOrders", "bigint"),
-                "spent": column("amountSpent.amount", "numeric"),
-                "currency": column("amountSpent.currencyCode"),
-                "tags": column("tags", "jsonb"),
-            },
+            columns(
+                "first_name=firstName last_name=lastName email=defaultEmailAddress.emailAddress "
+                "phone=defaultPhoneNumber.phoneNumber state orders=numberOfOrders:bigint "
+                "spent=amountSpent.amount:numeric currency=amountSpent.currencyCode tags:jsonb"
+            ),
         ),
         stream(
             "inventory_items",
             INVENTORY_ITEMS,
-            {
-                "sku": column("sku"),
-                "tracked": column("tracked", "boolean"),
-                "requires_shipping": column("requiresShipping", "boolean"),
-                "unit_cost": column("unitCost.amount", "numeric"),
-                "currency": column("unitCost.currencyCode"),
-            },
+            columns(
+                "sku tracked:boolean requires_shipping=requiresShipping:boolean "
+                "unit_cost=unitCost.amount:numeric currency=unitCost.currencyCode"
+            ),
         ),
         Stream(
             name="locations",
@@ -260,10 +237,7 @@ connector = Connector(
             version=epoch_us("updatedAt"),
             snapshot=True,
             columns={
-                "name": column("name"),
-                "active": column("isActive", "boolean"),
-                "city": column("address.city"),
-                "country": column("address.country"),
+                **columns("name active=isActive:boolean city=address.city country=address.country"),
                 **TIMES,
             },
         ),

@@ -18,7 +18,6 @@ from connectors import (
     Account,
     BrokenConnectionError,
     Calls,
-    Column,
     Connector,
     ConnectorError,
     ContractError,
@@ -32,7 +31,7 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
-    column,
+    columns,
 )
 from connectors.kernel.signatures import stripe_signature
 from connectors.kernel.versions import find
@@ -74,76 +73,26 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     return (Account(account_id(account, live=live), name=name),)
 
 
-def _named(columns: Mapping[str, str], **typed: str) -> dict[str, Column]:
-    """Columns of text by their paths, and those of another type, which are named as their field."""
-    text = {name: column(path) for name, path in columns.items()}
-    return {**text, **{name: column(name, type) for name, type in typed.items()}}
-
-
-CUSTOMERS = _named(
-    {"name": "name", "email": "email", "phone": "phone", "currency": "currency"},
-    balance="bigint",
-    delinquent="boolean",
+CUSTOMERS = columns("name email phone currency balance:bigint delinquent:boolean")
+CHARGES = columns(
+    "status currency customer_id=customer payment_intent_id=payment_intent description "
+    "amount:bigint amount_captured:bigint amount_refunded:bigint captured:boolean "
+    "disputed:boolean paid:boolean refunded:boolean"
 )
-CHARGES = _named(
-    {
-        "status": "status",
-        "currency": "currency",
-        "customer_id": "customer",
-        "payment_intent_id": "payment_intent",
-        "description": "description",
-    },
-    amount="bigint",
-    amount_captured="bigint",
-    amount_refunded="bigint",
-    captured="boolean",
-    disputed="boolean",
-    paid="boolean",
-    refunded="boolean",
+PAYMENT_INTENTS = columns(
+    "status currency customer_id=customer latest_charge_id=latest_charge description "
+    "amount:bigint amount_received:bigint canceled_at:bigint"
 )
-PAYMENT_INTENTS = _named(
-    {
-        "status": "status",
-        "currency": "currency",
-        "customer_id": "customer",
-        "latest_charge_id": "latest_charge",
-        "description": "description",
-    },
-    amount="bigint",
-    amount_received="bigint",
-    canceled_at="bigint",
+INVOICES = columns(
+    "number status currency customer_id=customer "
+    "subscription_id=parent.subscription_details.subscription billing_reason amount_due:bigint "
+    "amount_paid:bigint amount_remaining:bigint total:bigint due_date:bigint"
 )
-INVOICES = _named(
-    {
-        "number": "number",
-        "status": "status",
-        "currency": "currency",
-        "customer_id": "customer",
-        "subscription_id": "parent.subscription_details.subscription",
-        "billing_reason": "billing_reason",
-    },
-    amount_due="bigint",
-    amount_paid="bigint",
-    amount_remaining="bigint",
-    total="bigint",
-    due_date="bigint",
+SUBSCRIPTIONS = columns(
+    "status currency customer_id=customer latest_invoice_id=latest_invoice collection_method "
+    "cancel_at_period_end:boolean canceled_at:bigint ended_at:bigint start_date:bigint"
 )
-SUBSCRIPTIONS = _named(
-    {
-        "status": "status",
-        "currency": "currency",
-        "customer_id": "customer",
-        "latest_invoice_id": "latest_invoice",
-        "collection_method": "collection_method",
-    },
-    cancel_at_period_end="boolean",
-    canceled_at="bigint",
-    ended_at="bigint",
-    start_date="bigint",
-)
-EVENTS = _named(
-    {"type": "type", "api_version": "api_version", "object_id": "data.object.id"}, created="bigint"
-)
+EVENTS = columns("type api_version object_id=data.object.id created:bigint")
 
 connector = Connector(
     name="stripe",
