@@ -25,7 +25,7 @@ from connectors import (
     ask,
 )
 from connectors._microsoft import changes, get_page, is_removed, onward
-from connectors.kernel.paging import Read
+from connectors.kernel.paging import Read, batches
 from connectors.kernel.parts import ask_each
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
@@ -189,8 +189,7 @@ def each_by_id(
     """
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        for some in batches(keys, AT_ONCE):
             found = yield from by_id(path, [split(key)[1] for key in some], params, headers)
             records, deleted = [], []
             for key, answer in zip(some, found, strict=True):
@@ -214,7 +213,7 @@ def by_id(
 ) -> Steps[list[Record | Exception | None]]:
     """What each id is now: None of one that is gone, an error of one that cannot be read."""
     found: list[Record | Exception | None] = []
-    for start in range(0, len(ids), AT_ONCE):
+    for some in batches(ids, AT_ONCE):
         requests = [
             Request.get(
                 f"{path}/{quote(id_, safe='')}",
@@ -222,7 +221,7 @@ def by_id(
                 headers=headers or {},
                 expect=(404,),
             )
-            for id_ in ids[start : start + AT_ONCE]
+            for id_ in some
         ]
         for answer in (yield from ask_each(requests)):
             if isinstance(answer, Exception):

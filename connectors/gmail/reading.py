@@ -24,7 +24,7 @@ from connectors import (
     column,
     columns,
 )
-from connectors.kernel.paging import LAPSED, ask_page, cursor_pages, rows_of
+from connectors.kernel.paging import LAPSED, ask_page, batches, cursor_pages, rows_of
 from connectors.kernel.parts import ask_each
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import integer
@@ -77,8 +77,7 @@ def mailbox_stream(name: str, *, detail: str, cost: int, changed: str, title: st
             yield from _backfill(_list(name), here, details)
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for first in range(0, len(keys), DETAILS):
-            chunk = keys[first : first + DETAILS]
+        for chunk in batches(keys, DETAILS):
             answers = dict(zip(chunk, (yield from ask_all(details(chunk))), strict=True))
             gone = [one for one, answer in answers.items() if answer.status == 404]
             found = [answer.json for answer in answers.values() if answer.status != 404]

@@ -7,7 +7,7 @@ and webhooks tell of deletions in between.
 https://developers.hubspot.com/docs/api-reference (version 2026-03)
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +28,7 @@ from connectors import (
     ask_all,
 )
 from connectors.kernel.looks import Look, Looks, has_looked, is_under_way, looked_until
-from connectors.kernel.paging import Read, ask_page, onward, rows_of
+from connectors.kernel.paging import Read, ask_page, batches, onward, rows_of
 from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH, MILLISECOND, epoch_ms, find
@@ -82,7 +82,7 @@ def fetcher(path: str, names: list[str]) -> Callable[[Sequence[str], Context], R
     """Reads records of these ids."""
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for some in _slices(keys, SEARCH_PAGE):
+        for some in batches(keys, SEARCH_PAGE):
             yield (yield from _by_id(path, some, names))
 
     return fetch
@@ -207,14 +207,14 @@ def _query(changed: str, look: Look, here: Place) -> dict[str, Any]:
 
 def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Steps[Page]:
     """The records of these ids as they are now, on a page without a checkpoint."""
-    batches = yield from ask_all(
+    of_batches = yield from ask_all(
         Request.post(
             f"{path}/batch/read",
             json={"inputs": [{"id": id_} for id_ in some], "properties": names},
         )
-        for some in _slices(ids, BATCH)
+        for some in batches(ids, BATCH)
     )
-    rows = [row for answer in batches for row in rows_of(answer, "results")]
+    rows = [row for answer in of_batches for row in rows_of(answer, "results")]
     found = {str(row["id"]) for row in rows}
     # What a batch leaves out is asked for by itself: only a 404 says that it is gone, and another
     # record that it was merged into that one.
@@ -268,8 +268,3 @@ def _renewed(at: Checkpoint) -> Checkpoint:
     if isinstance(started := at.get("started"), int):
         return Checkpoint({**at, "started": (EPOCH + started * MILLISECOND).isoformat()})
     return at
-
-
-def _slices(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for first in range(0, len(keys), size):
-        yield keys[first : first + size]

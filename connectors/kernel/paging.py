@@ -7,9 +7,9 @@ Where the vendor no longer takes a checkpoint, CheckpointExpiredError says so.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from connectors.kernel.errors import CheckpointExpiredError, ContractError
 from connectors.kernel.messages import (
@@ -25,6 +25,7 @@ from connectors.kernel.messages import (
 )
 from connectors.kernel.versions import find
 
+T = TypeVar("T")
 Read: TypeAlias = Callable[[Checkpoint, Context], Reader]
 Begin: TypeAlias = Callable[[Context], dict[str, Any]]
 Then: TypeAlias = Callable[[dict[str, Any]], Checkpoint]
@@ -176,6 +177,12 @@ def ask_page(request: Request, *, resumed: bool) -> Calls[Response]:
     if response.status in LAPSED and response.status not in request.expect:
         raise CheckpointExpiredError("the vendor no longer knows where this listing stood")
     return response
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """So many at a time, such as one request takes."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
 
 
 def mapped(reader: Reader, change: Callable[[Page], Page]) -> Reader:

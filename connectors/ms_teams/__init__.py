@@ -35,6 +35,7 @@ from connectors import (
 from connectors._microsoft import GRAPH, PERSONAL, REFUSED, auth, directory, listing, me, no_licence
 from connectors._microsoft import classify as graph_error
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
+from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find
 from connectors.ms_teams.reading import (
     AT_ONCE,
@@ -91,8 +92,7 @@ def fetch(
     """Messages read again by their keys. `path` and `shape` go by the key of where one is."""
 
     def read(keys: Sequence[str], context: Context) -> Reader:
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        for some in batches(keys, AT_ONCE):
             answers = yield from ask_all(_message(path, key) for key in some)
             found, gone = [], []
             for key, answer in zip(some, answers, strict=True):

@@ -26,6 +26,7 @@ from connectors import (
     ask,
     columns,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.parts import Parts, Round, each_part
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
@@ -92,8 +93,7 @@ def entity_stream(name: str, entity: str, columns: Mapping[str, Column]) -> Stre
         yield from _scan(entity, here, Place(since=here.until))
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for first in range(0, len(keys), IDS):
-            asked = keys[first : first + IDS]
+        for asked in batches(keys, IDS):
             rows = _rows((yield from ask(_of_ids(entity, asked))), entity)
             shown = {row["Id"] for row in rows}
             gone = [key for key in asked if key not in shown]

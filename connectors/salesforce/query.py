@@ -22,6 +22,7 @@ from connectors import (
     Response,
     ask,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import parse_time
 
@@ -93,7 +94,7 @@ class Sobject:
         if self.groups == 1:
             return [list(self.fields)]
         size = -(-len(others) // self.groups)
-        return [[*always, *others[at : at + size]] for at in range(0, len(others), size)]
+        return [[*always, *some] for some in batches(others, size)]
 
     def select(self, where: str, order: str = "", *, names: Sequence[str] = ()) -> str:
         """The query for those rows, with these fields or all; with an order it is for a page."""
@@ -168,9 +169,8 @@ def _complete(
     held = {row["Id"]: row for row in rows}
     for row in rows:
         row.update(dict.fromkeys(wanted))
-    ids = list(held)
-    for at in range(0, len(ids), WIDE_PAGE):
-        text = sobject.select(among(ids[at : at + WIDE_PAGE]), names=["Id", *wanted])
+    for ids in batches(list(held), WIDE_PAGE):
+        text = sobject.select(among(ids), names=["Id", *wanted])
         for found in _rows((yield from ask(_query(text, binned=binned)))):
             if found["Id"] in held:
                 held[found["Id"]].update(found)

@@ -26,6 +26,7 @@ from connectors import (
     ask,
     columns,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
 from connectors.salesforce import bulk as bulk
@@ -123,8 +124,8 @@ def list_rows(name: str, at: Checkpoint, context: Context) -> Reader:
 def fetch_rows(name: str, keys: Sequence[str], context: Context) -> Reader:
     """Rows by their ids; what became of those that are not among them."""
     sobject = yield from described(name, context)
-    for first in range(0, len(keys), IDS):
-        of = {eighteen(key): key for key in keys[first : first + IDS]}
+    for some in batches(keys, IDS):
+        of = {eighteen(key): key for key in some}
         rows, _, sobject = yield from rows_by(sobject, among(list(of)))
         found = {row["Id"] for row in rows}
         fates = yield from _fates(sobject, [id_ for id_ in of if id_ not in found])
@@ -160,8 +161,7 @@ def _fates(sobject: Sobject, ids: Sequence[str]) -> Steps[_Fates]:
     fates = _Fates()
     names = [n for n in ("Id", "IsDeleted", "MasterRecordId") if n in sobject.fields]
     asked = replace(sobject, fields={name: sobject.fields[name] for name in names}, groups=1)
-    for first in range(0, len(ids), MANY_IDS):
-        some = ids[first : first + MANY_IDS]
+    for some in batches(ids, MANY_IDS):
         rows, _, _ = yield from rows_by(asked, among(some), binned=sobject.tells_deletions)
         for row in rows:
             fates.take(row)

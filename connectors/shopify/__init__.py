@@ -25,6 +25,7 @@ from connectors import (
     ask,
     columns,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find, parse_time
 from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
 from connectors.shopify.events import STOCK, webhook
@@ -110,12 +111,10 @@ def products_again(keys: Sequence[str], context: Context) -> Reader:
     """Products by their ids, and those whose stock changed, by that of the inventory item."""
     items = [key for key in keys if key.startswith(STOCK)]
     yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
-    for first in range(0, len(items), AT_ONCE):
-        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
-        found = data_of((yield from ask(graphql(BY_STOCK, {"ids": ids}, cost=3 * len(ids)))))[
-            "nodes"
-        ]
-        products = [find(item, ("variant", "product")) for item in found]
+    for some in batches(items, AT_ONCE):
+        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in some]
+        response = yield from ask(graphql(BY_STOCK, {"ids": ids}, cost=3 * len(ids)))
+        products = [find(item, ("variant", "product")) for item in data_of(response)["nodes"]]
         yield Page([product for product in products if product], Checkpoint())
 
 

@@ -26,7 +26,7 @@ from connectors import (
     ask_all,
     column,
 )
-from connectors.kernel.paging import ask_page, onward, rows_of
+from connectors.kernel.paging import ask_page, batches, onward, rows_of
 from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH
@@ -130,9 +130,8 @@ def objects(
         yield from _pages("/events", lists, here, context, named)
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for first in range(0, len(keys), PAGE):
-            chunk = keys[first : first + PAGE]
-            page = yield from again(chunk, context, is_checked=first > 0)
+        for turn, some in enumerate(batches(keys, PAGE)):
+            page = yield from again(some, context, is_checked=turn > 0)
             yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
 
     return Stream(
