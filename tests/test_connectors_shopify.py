@@ -28,7 +28,8 @@ from connectors import (
 )
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
 from connectors.shopify.errors import classify, verify_callback
-from connectors.shopify.reading import BY_PAGES, DEAREST, LOOKS, Rows
+from connectors.shopify.query import DEAREST, Rows
+from connectors.shopify.reading import BY_PAGES, LOOKS
 from sandbox.shopify.auth import signed
 from tests._conformance import Bench, Tried
 from tests._driving import NOW, drive, response

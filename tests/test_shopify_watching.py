@@ -14,7 +14,7 @@ from accounts import watching
 from accounts.runtime import Runtime, opened
 from accounts.watching import Looked
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import graphql
+from connectors.shopify.query import graphql
 from connectors.shopify.watches import DELETE
 from flows._applying import read, store, take
 from flows.watches import station

@@ -37,31 +37,33 @@ from connectors._microsoft import classify as graph_error
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
 from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find
-from connectors.ms_teams.reading import (
-    AT_ONCE,
+from connectors.ms_teams.places import (
     CHATS,
     IN_TEAMS,
     PAGE,
     TEAMS,
-    by_part,
     channel_key,
     channels,
-    chat_message_key,
     chats_if_allowed,
-    in_channel,
     in_chat,
-    in_thread,
-    is_deleted,
     listed_channels,
     listed_chats,
     listed_teams,
+    path_of,
+    quoted,
+    read_channels,
+)
+from connectors.ms_teams.reading import (
+    AT_ONCE,
+    by_part,
+    chat_message_key,
+    in_channel,
+    in_thread,
+    is_deleted,
     message_key,
     messages_of_channel,
     messages_of_chat,
     of_chat,
-    path_of,
-    quoted,
-    read_channels,
     replies_at,
     replies_of_channel,
     reply_key,

@@ -23,16 +23,13 @@ from connectors._microsoft import GRAPH, auth, classify, me, no_licence
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
 from connectors.kernel.versions import find
 from connectors.kernel.webhooks import Effect
+from connectors.outlook.attachments import attachment_key, attachments
+from connectors.outlook.calendar import events, events_by_id, events_listed
 from connectors.outlook.reading import (
     FOLDERS,
     IMMUTABLE,
-    attachment_key,
-    attachments,
     contacts,
     contacts_by_id,
-    events,
-    events_by_id,
-    events_listed,
     folders_by_id,
     mail_folders,
     message_key,

@@ -5,17 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from connectors import (
-    Calls,
-    Checkpoint,
-    Context,
-    Page,
-    Reader,
-    Request,
-    Stream,
-    ask,
-    columns,
-)
+from connectors import Calls, Checkpoint, Context, Page, Reader, Request, Stream, ask, columns
 from connectors.kernel.paging import Read, mapped
 from connectors.kernel.parts import Parts, Round, each_part
 from connectors.kernel.positions import Position

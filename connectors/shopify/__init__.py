@@ -29,7 +29,8 @@ from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find, parse_time
 from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
 from connectors.shopify.events import STOCK, webhook
-from connectors.shopify.reading import Rows, graphql, key_of, number, read_again, scan, since
+from connectors.shopify.query import Rows, graphql, key_of, number
+from connectors.shopify.reading import read_again, scan, since
 from connectors.shopify.watches import watch
 
 MONEY = "{ shopMoney { amount currencyCode } }"

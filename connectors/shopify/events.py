@@ -20,7 +20,7 @@ from connectors.kernel.signatures import hmac_signature
 from connectors.kernel.versions import parse_time
 from connectors.kernel.webhooks import Delivery, Effect, Event, Webhook, each_event
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import graphql, number
+from connectors.shopify.query import graphql, number
 from connectors.shopify.watches import TOPICS
 
 CHANGES = ("create", "update", "updated", "cancelled", "delete")

@@ -22,7 +22,7 @@ from connectors import (
 from connectors.kernel.errors import NotAllowedError
 from connectors.kernel.webhooks import WatchSteps
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import graphql
+from connectors.shopify.query import graphql
 
 TOPICS = {
     "orders": ("ORDERS_CREATE", "ORDERS_UPDATED", "ORDERS_CANCELLED", "ORDERS_DELETE"),
