@@ -111,10 +111,7 @@ def delta_stream(
             except ProviderUnavailableError:
                 if here.link is None or here.listing:
                     raise
-                here = replace(here, failing=here.failing or context.now.isoformat())
-                if context.now - parse_time(here.failing) >= GIVEN_UP_AFTER:
-                    raise CheckpointExpiredError("Microsoft never answers this delta") from None
-                yield Page((), here.beside(kept))
+                yield Page((), _failing(here, context.now).beside(kept))
                 raise
             if response.status in request.expect:
                 raise NotAllowedError(
@@ -124,11 +121,8 @@ def delta_stream(
             listing = here.listing
             records, deleted = changes(response, gone, key)
             here, ended = _onward(here, response)
-            page = Page(
-                [shape(row) for row in records],
-                here.beside(kept),
-                deleted=[key(id_) for id_ in deleted],
-            )
+            rows, keys = [shape(row) for row in records], [key(id_) for id_ in deleted]
+            page = Page(rows, here.beside(kept), deleted=keys)
             page_context = PageContext(response.sent_at, listing, ended, context.now)
             page = yield from settle(page, page_context)
             kept = page.checkpoint
@@ -137,6 +131,13 @@ def delta_stream(
                 return
 
     return read
+
+
+def _failing(here: Place, now: datetime) -> Place:
+    failing = here.failing or now.isoformat()
+    if now - parse_time(failing) >= GIVEN_UP_AFTER:
+        raise CheckpointExpiredError("Microsoft never answers this delta") from None
+    return replace(here, failing=failing)
 
 
 def _latest(begin: Request) -> Steps[str | None]:

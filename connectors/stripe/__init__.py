@@ -36,7 +36,7 @@ from connectors import (
 from connectors.kernel.signatures import stripe_signature
 from connectors.kernel.versions import find
 from connectors.stripe.events import STREAM_OF, account_id, events
-from connectors.stripe.reading import happened, objects
+from connectors.stripe.reading import Kind, happened, objects
 
 VERSION = "2026-10-28.endive"
 
@@ -148,25 +148,29 @@ connector = Connector(
     ),
     streams=(
         Stream(name="events", read=happened, append_only=True, columns=EVENTS),
-        objects("customers", ("customer",), CUSTOMERS),
+        objects(Kind("customers", ("customer",)), CUSTOMERS),
         # What was refunded of a charge moves with the events of its refunds, too.
-        objects("charges", ("charge", "refund"), CHARGES),
-        objects("payment_intents", ("payment_intent",), PAYMENT_INTENTS),
+        objects(Kind("charges", ("charge", "refund")), CHARGES),
+        objects(Kind("payment_intents", ("payment_intent",)), PAYMENT_INTENTS),
         objects(
-            "invoices",
-            ("invoice", "invoiceitem"),
+            Kind(
+                "invoices",
+                ("invoice", "invoiceitem"),
+                embedded="lines",
+                rest=lambda id: Request.get(f"/invoices/{quote(id, safe='')}/lines"),
+            ),
             INVOICES,
-            embedded="lines",
-            rest=lambda id: Request.get(f"/invoices/{quote(id, safe='')}/lines"),
         ),
         objects(
-            "subscriptions",
-            ("customer.subscription",),
+            Kind(
+                "subscriptions",
+                ("customer.subscription",),
+                # Those that were canceled are on no list without it.
+                listed={"status": "all"},
+                embedded="items",
+                rest=lambda id: Request.get("/subscription_items", params={"subscription": id}),
+            ),
             SUBSCRIPTIONS,
-            # Those that were canceled are on no list without it.
-            listed={"status": "all"},
-            embedded="items",
-            rest=lambda id: Request.get("/subscription_items", params={"subscription": id}),
         ),
     ),
 )

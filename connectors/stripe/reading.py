@@ -4,7 +4,7 @@ https://docs.stripe.com/api/events
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -56,91 +56,99 @@ class Place(Position):
 Understand: TypeAlias = Callable[[list[Record]], Steps[Page]]
 
 
-def objects(
-    name: str,
-    groups: tuple[str, ...],
-    columns: Mapping[str, Column],
-    *,
-    listed: Mapping[str, str] | None = None,
-    embedded: str = "",
-    rest: Callable[[str], Request] | None = None,
-) -> Stream:
-    """A stream of objects: listed once, then read again whenever an event of the groups names them.
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object, and the groups of events that name it. `listed` are parameters of its list;
+    `embedded` is the field with a list inside the object, and `rest` asks for what that leaves
+    out."""
 
-    `listed` are parameters of the list; `embedded` is the field with a list inside the object, and
-    `rest` asks for what that leaves out.
-    """
+    name: str
+    groups: tuple[str, ...]
+    listed: Mapping[str, str] = field(default_factory=dict)
+    embedded: str = ""
+    rest: Callable[[str], Request] | None = None
 
-    def whole(rows: list[Record], context: Context) -> Steps[Page]:
-        """The rows, complete; those that were deleted meanwhile are unsettled."""
-        if rest is None:
-            return Page(rows, Checkpoint())
-        made, vanished = [], []
-        for row in rows:
-            done = yield from _completed(row, embedded, rest(row["id"]), context)
-            if done is None:
-                vanished.append(row["id"])
-            else:
-                made.append(done)
-        return Page(made, Checkpoint(), unsettled=vanished)
 
-    def again(keys: Sequence[str], context: Context, *, is_checked: bool = False) -> Steps[Page]:
-        """The objects as they are now; those that Stripe does not have are unsettled. If it
-        `is_checked` the same read has seen of which mode our key is."""
-        if not keys:
-            return Page((), Checkpoint())
-        answers = yield from ask_all(
-            _get(f"/{name}/{quote(key, safe='')}", context, expect=(404,)) for key in keys
-        )
-        found = {key: answer.json for key, answer in zip(keys, answers, strict=True)}
-        missing = [key for key, body in found.items() if _is_missing(body)]
-        # Of a deleted customer its id is left.
-        deleted = [key for key, body in found.items() if body.get("deleted")]
-        living = [body for key, body in found.items() if key not in (*missing, *deleted)]
-        if living or not is_checked:
-            yield from _check_mode(living, context)
-        page = yield from whole(living, context)
-        return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        here = Place.of(at)
-        if here.since is None:
-            yield from _pages(
-                f"/{name}", (listed or {},), here, context, lambda rows: whole(rows, context)
-            )
-            return
-        # Once in a read is enough: what is read is newer than all that it tells of.
-        seen: set[str] = set()
-
-        def named(rows: list[Record]) -> Steps[Page]:
-            about = [concerned(event) for event in rows]
-            keys = dict.fromkeys(key for stream, key in about if stream == name)
-            fresh = [key for key in keys if key not in seen]
-            page = yield from again(fresh, context, is_checked=bool(seen))
-            seen.update(fresh)
-            # What Stripe names and does not have may not be readable yet, unless it was deleted.
-            over = {
-                row["data"]["object"].get("id") for row in rows if row["type"].endswith(".deleted")
-            }
-            gone = [key for key in page.unsettled if key in over]
-            unsettled = [key for key in page.unsettled if key not in over]
-            return replace(page, deleted=[*page.deleted, *gone], unsettled=unsettled)
-
-        lists = [{"type": f"{group}.*"} for group in groups]
-        yield from _pages("/events", lists, here, context, named)
-
-    def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for turn, some in enumerate(batches(keys, PAGE)):
-            page = yield from again(some, context, is_checked=turn > 0)
-            yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
-
+def objects(kind: Kind, columns: Mapping[str, Column]) -> Stream:
+    """A stream of objects: listed once, then read again whenever an event names them."""
     return Stream(
-        name=name,
-        read=read,
-        fetch=fetch,
+        name=kind.name,
+        read=lambda at, context: _read(kind, at, context),
+        fetch=lambda keys, context: _fetch(kind, keys, context),
         window=lambda since: Place(since=_seconds(since - OVERLAP)).saved(),
         columns={**columns, "created": column("created", "bigint")},
     )
+
+
+def _read(kind: Kind, at: Checkpoint, context: Context) -> Reader:
+    here = Place.of(at)
+    if here.since is None:
+        path = f"/{kind.name}"
+        yield from _pages(
+            path, (kind.listed,), here, context, lambda rows: _whole(kind, rows, context)
+        )
+        return
+    # Once in a read is enough: what is read is newer than all that it tells of.
+    seen: set[str] = set()
+    lists = [{"type": f"{group}.*"} for group in kind.groups]
+    yield from _pages(
+        "/events", lists, here, context, lambda rows: _named(kind, rows, seen, context)
+    )
+
+
+def _fetch(kind: Kind, keys: Sequence[str], context: Context) -> Reader:
+    for turn, some in enumerate(batches(keys, PAGE)):
+        page = yield from _again(kind, some, context, is_checked=turn > 0)
+        yield replace(page, deleted=[*page.deleted, *page.unsettled], unsettled=())
+
+
+def _whole(kind: Kind, rows: list[Record], context: Context) -> Steps[Page]:
+    """The rows, complete; those that were deleted meanwhile are unsettled."""
+    if kind.rest is None:
+        return Page(rows, Checkpoint())
+    made, vanished = [], []
+    for row in rows:
+        done = yield from _completed(row, kind.embedded, kind.rest(row["id"]), context)
+        if done is None:
+            vanished.append(row["id"])
+        else:
+            made.append(done)
+    return Page(made, Checkpoint(), unsettled=vanished)
+
+
+def _again(
+    kind: Kind, keys: Sequence[str], context: Context, *, is_checked: bool = False
+) -> Steps[Page]:
+    """The objects as they are now; those that Stripe does not have are unsettled. If it
+    `is_checked` the same read has seen of which mode our key is."""
+    if not keys:
+        return Page((), Checkpoint())
+    answers = yield from ask_all(
+        _get(f"/{kind.name}/{quote(key, safe='')}", context, expect=(404,)) for key in keys
+    )
+    found = {key: answer.json for key, answer in zip(keys, answers, strict=True)}
+    missing = [key for key, body in found.items() if _is_missing(body)]
+    # Of a deleted customer its id is left.
+    deleted = [key for key, body in found.items() if body.get("deleted")]
+    living = [body for key, body in found.items() if key not in (*missing, *deleted)]
+    if living or not is_checked:
+        yield from _check_mode(living, context)
+    page = yield from _whole(kind, living, context)
+    return replace(page, deleted=deleted, unsettled=[*missing, *page.unsettled])
+
+
+def _named(kind: Kind, rows: list[Record], seen: set[str], context: Context) -> Steps[Page]:
+    """The objects that those events name, but for those that were `seen`."""
+    about = [concerned(event) for event in rows]
+    keys = dict.fromkeys(key for stream, key in about if stream == kind.name)
+    fresh = [key for key in keys if key not in seen]
+    page = yield from _again(kind, fresh, context, is_checked=bool(seen))
+    seen.update(fresh)
+    # What Stripe names and does not have may not be readable yet, unless it was deleted.
+    over = {row["data"]["object"].get("id") for row in rows if row["type"].endswith(".deleted")}
+    gone = [key for key in page.unsettled if key in over]
+    unsettled = [key for key in page.unsettled if key not in over]
+    return replace(page, deleted=[*page.deleted, *gone], unsettled=unsettled)
 
 
 def happened(at: Checkpoint, context: Context) -> Reader:
