@@ -28,7 +28,7 @@ from connectors import (
     ask,
 )
 from connectors.kernel.paging import LAPSED, Read, next_url_pages, rows_of
-from connectors.kernel.statuses import PARSE_ERRORS
+from connectors.kernel.statuses import PARSE_ERRORS, codes
 from connectors.kernel.versions import find
 
 GRAPH = "https://graph.microsoft.com/v1.0"
@@ -71,23 +71,18 @@ _AADSTS = re.compile(r"AADSTS(\d{4,9})")
 REFUSED = (403, 404)
 # Codes of Graph's errors; each workload spells them in its own way, so they are compared in lower
 # case. Not by its code but by where it comes: OneDrive's of an account without a drive.
-THROTTLED = frozenset({"toomanyrequests", "activitylimitreached", "applicationthrottled"})
-NO_LICENCE = frozenset({"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi"})
+THROTTLED = codes("toomanyrequests activitylimitreached applicationthrottled")
+NO_LICENCE = codes("mailboxnotenabledforrestapi mailboxnotsupportedforrestapi")
 # A mailbox without room refuses its deltas, and nothing else (microsoft-graph-docs-contrib#6596,
 # 2019-09).
-FULL = frozenset({"errorquotaexceeded"})
+FULL = codes("errorquotaexceeded")
 # Beside a 401 they say nothing of the token, which was good half an hour later
 # (onedrive-api-docs#1340, 2020-07).
-PASSES = frozenset({"generalexception", "unknownerror", "servicenotavailable"})
+PASSES = codes("generalexception unknownerror servicenotavailable")
 # Only the first is sure to come with 410 (2026-11): others were seen with 400 and 404 as well.
-RESYNC = frozenset(
-    {
-        "resyncrequired",
-        "resyncchangesapplydifferences",
-        "resyncchangesuploaddifferences",
-        "syncstatenotfound",
-        "syncstateinvalid",
-    }
+RESYNC = codes(
+    "resyncrequired resyncchangesapplydifferences resyncchangesuploaddifferences "
+    "syncstatenotfound syncstateinvalid"
 )
 
 

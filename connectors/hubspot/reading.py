@@ -142,7 +142,7 @@ def _backfill(path: str, names: list[str], here: Place, context: Context) -> Rea
     def page(rows: list[Record], place: Place | None, response: Response | None) -> Page:
         nonlocal started
         if started is None and response is not None:
-            started = _vendors_now(response, context).isoformat()
+            started = min(context.now, vendor_time(response)).isoformat()
         if place is None:
             return Page(rows, Checkpoint(looked=started, late=started))
         return Page(rows, replace(place, started=started).saved())
@@ -153,17 +153,18 @@ def _backfill(path: str, names: list[str], here: Place, context: Context) -> Rea
 def _delta(path: str, names: list[str], changed: str, at: Checkpoint, context: Context) -> Reader:
     look, here = LOOKS.begin(at, context.now), Place.of(at)
     if not here.phase:
-        fresh = context if not is_under_way(at) else None
-        look = yield from _search(path, names, changed, look, here, fresh)
+        # A look that begins now is not ahead of the vendor's clock.
+        latest = None if is_under_way(at) else context.now
+        look = yield from _search(path, names, changed, look, here, latest)
         here = Place(archived=here.archived)
     if _is_due(here.archived, look.looked):
         yield from _archived(path, look, here)
 
 
 def _search(
-    path: str, names: list[str], changed: str, look: Look, here: Place, fresh: Context | None
+    path: str, names: list[str], changed: str, look: Look, here: Place, latest: datetime | None
 ) -> Reading[Look]:
-    """All that changed since the look begins; the look, if `fresh` by the vendor's clock.
+    """All that changed since the look begins; the look, by the vendor's clock if it is new.
 
     A query pages no further than 10,000 hits, so each page is a query of its own: by id, from the
     last id on. A record that is changed meanwhile keeps its place in that order. A page may be
@@ -172,8 +173,8 @@ def _search(
     while True:
         query = _query(changed, look, here)
         response = yield from ask(Request.post(f"{path}/search", json=query, budget="search"))
-        if fresh:
-            now, fresh = _vendors_now(response, fresh), None
+        if latest:
+            now, latest = min(latest, vendor_time(response)), None
             look = replace(look, looked=min(look.looked, now), late=min(look.late, now))
         ids = [str(row["id"]) for row in rows_of(response, "results")]
         following = find(response.json, NEXT)
@@ -255,10 +256,6 @@ def _is_due(archived: Mapping[str, Any], now: datetime) -> bool:
     if not archived or archived["pages"] <= FEW_PAGES:
         return True
     return now - datetime.fromisoformat(archived["looked"]) >= ARCHIVED_EVERY
-
-
-def _vendors_now(response: Response, context: Context) -> datetime:
-    return min(context.now, vendor_time(response))
 
 
 def _renewed(at: Checkpoint) -> Checkpoint:

@@ -3,7 +3,7 @@
 https://learn.microsoft.com/graph/delta-query-messages
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -182,7 +182,7 @@ def of_folder(
     )
 
 
-def each_folder(read: Any) -> Read:
+def each_folder(read: Callable[[str], Read]) -> Read:
     """Reads all folders, each with a checkpoint of its own."""
     walk = each_part(folders, read, prefix=lambda folder_id: f"{folder_id}/")
 
