@@ -176,7 +176,7 @@ def shared_drives(at: Checkpoint, context: Context) -> Reader:
         fields = f"nextPageToken,drives({DRIVE})"
         response = yield from ask_page(drives_page(fields, page), resumed=resumed)
         rows = shown_drives(response)
-        page, resumed = response.json.get("nextPageToken"), False
+        page, resumed = response.json.get("nextPageToken") or None, False
         yield Page(rows, AtPage(page).saved())
         if not page:
             return

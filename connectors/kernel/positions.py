@@ -44,7 +44,7 @@ def _key(each: "Field[Any]") -> str:
 
 
 def _is_default(each: "Field[Any]", value: Any) -> bool:
-    is_empty = isinstance(value, str | list | tuple | dict) and not value
+    is_empty = isinstance(value, list | tuple | dict) and not value
     return is_empty or (each.default is not MISSING and value == each.default)
 
 

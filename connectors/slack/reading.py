@@ -37,7 +37,7 @@ class Place(Position):
     since: int | None = None
     started: int | None = None
     page: str | None = None
-    oldest: str = ""
+    oldest: str | None = None
     wide: int | None = None
     done: Sequence[str] = ()
 
@@ -201,7 +201,7 @@ def replies_of(channel: str) -> Read:
         since = float(_oldest(here.since, LOOKBACK) or 0)
         failed: NotAllowedError | ContractError | None = None
         while True:
-            got = yield from history(channel, here.oldest, here.page)
+            got = yield from history(channel, here.oldest or "", here.page)
             for parent in got.rows:
                 ts = parent["ts"]
                 if ts in here.done or not _has_replies(parent, since):
