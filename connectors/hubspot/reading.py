@@ -258,10 +258,20 @@ def _is_due(archived: Mapping[str, Any], now: datetime) -> bool:
     return now - datetime.fromisoformat(archived["looked"]) >= ARCHIVED_EVERY
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Former(Position):
+    """Times as they were written until 2026-11: in milliseconds."""
+
+    since: int | str | None = None
+    started: int | str | None = None
+
+
 def _renewed(at: Checkpoint) -> Checkpoint:
     """A checkpoint as it was written until 2026-11, in the form of today."""
-    if isinstance(since := at.get("since"), int):
-        return looked_until(EPOCH + since * MILLISECOND)
-    if isinstance(started := at.get("started"), int):
-        return Checkpoint({**at, "started": (EPOCH + started * MILLISECOND).isoformat()})
+    former = _Former.of(at)
+    if isinstance(former.since, int):
+        return looked_until(EPOCH + former.since * MILLISECOND)
+    if isinstance(former.started, int):
+        started = (EPOCH + former.started * MILLISECOND).isoformat()
+        return replace(former, started=started).beside(at)
     return at
