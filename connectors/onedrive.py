@@ -7,14 +7,15 @@ or Files.ReadWrite.All (one of an organisation), although its text says that rea
 (subscription-post-subscriptions, read 2026-11). We ask for reading only.
 """
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Connector,
     ConnectorError,
@@ -27,10 +28,12 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
     Stream,
     SyncType,
     Unread,
-    column,
+    ask,
+    columns,
     one_resource,
 )
 from connectors._microsoft import GRAPH, NEXT, auth, listing, may_have_none, me, no_licence
@@ -39,7 +42,7 @@ from connectors._microsoft.deltas import PageContext, Settle, as_it_came, delta_
 from connectors._microsoft.watches import graph_watch, graph_webhook, hint
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.parts import OF_A_PART, ask_each
-from connectors.kernel.versions import parse_time
+from connectors.kernel.positions import Position
 
 DRIVE = "/me/drive"
 ROOT, DELTA = f"{DRIVE}/root", f"{DRIVE}/root/delta"
@@ -49,13 +52,22 @@ PAGE = 200
 SHARED = 100
 # Rows of a page where Graph cannot make a large one.
 FEW = 20
-# Items whose permissions could not be had are asked for again so often, and so many of them.
-AGAIN_EVERY, MOST_AGAIN = timedelta(days=1), 500
+# So many items are asked for again whose permissions could not be had.
+MOST_AGAIN = 500
 # In resource units, by which SharePoint counts; what has the token of a delta costs 1.
 LIST, PERMISSIONS = 2, 5
 # A file's address of an hour that asks for no authorisation: a secret, and never the same.
 DOWNLOAD = "@microsoft.graph.downloadUrl"
 _graph_error = graph_error("OneDrive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Position):
+    """Items whose permissions could not be had, each with {"drive", "kind", "error"}, and when that
+    was `tried`."""
+
+    refused: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    tried: str = ""
 
 
 def is_deleted(item: Record) -> bool:
@@ -105,28 +117,22 @@ def permissions(at: Checkpoint, context: Context) -> Reader:
     own = context.config.get("drive_id")
     params = {"$top": SHARED, "$select": "id,deleted,parentReference"}
 
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         changed = {item_key(item["id"]): _drive_of(item, own) for item in page.records}
-        refused = page.checkpoint.get("refused", {})
-        waiting = {id_: one for id_, one in refused.items() if id_ not in page.deleted}
+        saved = Waiting.of(page.checkpoint)
+        waiting = {id_: one for id_, one in saved.refused.items() if id_ not in page.deleted}
         asked = {id_: drive for id_, drive in changed.items() if drive}
-        tried = page.checkpoint.get("tried")
-        if (
-            waiting
-            and page_context.ended
-            and tried
-            and page_context.now - parse_time(tried) >= AGAIN_EVERY
-        ):
+        tried = saved.tried
+        if waiting and page_context.is_time_again(tried):
             asked |= {id_: one["drive"] for id_, one in waiting.items()}
-            tried = None
+            tried = ""
         found, listed_keys, failed = yield from _asked(asked)
         waiting = {id_: one for id_, one in waiting.items() if id_ not in asked} | failed
         gone = [ListedKeys(f"{id_}/", (), page_context.at) for id_ in page.deleted]
-        saved = {k: v for k, v in page.checkpoint.items() if k not in ("refused", "tried")}
-        if waiting:
-            saved["refused"] = dict(list(waiting.items())[-MOST_AGAIN:])
-            saved["tried"] = tried or page_context.now.isoformat()
-        page = Page(found, Checkpoint(saved), listed_keys=[*gone, *listed_keys])
+        most = dict(list(waiting.items())[-MOST_AGAIN:])
+        tried = (tried or page_context.now.isoformat()) if waiting else ""
+        checkpoint = Waiting(refused=most, tried=tried).beside(page.checkpoint)
+        page = Page(found, checkpoint, listed_keys=[*gone, *listed_keys])
         if not page_context.ended:
             return page
         unread = [Unread(id_, _error(one)) for id_, one in waiting.items()]
@@ -147,7 +153,7 @@ def _drive_of(item: Record, own: str | None) -> str | None:
 
 def _asked(
     drives: Mapping[str, str],
-) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, Any]]]:
+) -> Steps[tuple[list[Record], list[ListedKeys], dict[str, Any]]]:
     """The permissions of these items, each with its drive, and why those of some are not shown."""
     found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, Any]()
     answers = yield from ask_each([_permissions(id_, drive) for id_, drive in drives.items()])
@@ -180,13 +186,13 @@ def _permissions(item_id: str, drive_id: str) -> Request:
     return Request.get(path, expect=(403, 404), cost=PERMISSIONS)
 
 
-def _rest(item_id: str, answer: Response) -> Generator[Request, Response, list[Record]]:
+def _rest(item_id: str, answer: Response) -> Calls[list[Record]]:
     """All permissions of an item, each with the item's id; none of one that is gone by now."""
     if answer.status == 404:
         return []
     rows = rows_of(answer, "value")
     while following := answer.json.get(NEXT):
-        answer = yield Request.get(following, cost=PERMISSIONS)
+        answer = yield from ask(Request.get(following, cost=PERMISSIONS))
         rows += rows_of(answer, "value")
     return [{**row, "item_id": item_id} for row in rows]
 
@@ -203,13 +209,11 @@ def classify(response: Response) -> ConnectorError | None:
     return _graph_error(response)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose drive it is; its own id and kind (personal or business) are kept as settings."""
     (account,) = yield from me(answer, callback)
     # With 400 too: no other request is as plain as this, so nothing of ours can be wrong with it.
-    response = yield Request.get(DRIVE, expect=(400, 404))
+    response = yield from ask(Request.get(DRIVE, expect=(400, 404)))
     if response.status != 200:
         raise no_licence("OneDrive")
     drive = {"drive_id": response.json["id"], "drive_type": response.json["driveType"]}
@@ -262,31 +266,24 @@ connector = Connector(
             # After many deletions at once the delta never reports some
             # (onedrive-api-docs#1927, 2026-06).
             hides_deletes=True,
-            columns={
-                "name": column("name"),
-                "size": column("size", "bigint"),
-                "mime_type": column("file.mimeType"),
-                "child_count": column("folder.childCount", "bigint"),
-                "drive_id": column("parentReference.driveId"),
+            columns=columns(
+                "name size:bigint mime_type=file.mimeType child_count=folder.childCount:bigint "
+                "drive_id=parentReference.driveId",
                 # A delta has no paths: they are made by going up from parent to parent.
-                "parent_id": column("parentReference.id"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+                "parent_id=parentReference.id web_url=webUrl "
+                "created_at=createdDateTime:timestamptz "
+                "updated_at=lastModifiedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="drives",
             title="Drives",
             read=listing(Request.get("/me/drives", cost=LIST)),
             snapshot=True,
-            columns={
-                "name": column("name"),
-                "drive_type": column("driveType"),
-                "used": column("quota.used", "bigint"),
-                "total": column("quota.total", "bigint"),
-                "web_url": column("webUrl"),
-            },
+            columns=columns(
+                "name drive_type=driveType used=quota.used:bigint total=quota.total:bigint "
+                "web_url=webUrl"
+            ),
         ),
         Stream(
             name="permissions",
@@ -297,14 +294,10 @@ connector = Connector(
             # person who is added to a link (microsoft-graph-docs#15242, 2021-12), and what a folder
             # above hands down.
             hides_deletes=True,
-            columns={
-                "item_id": column("item_id"),
-                "permission_id": column("id"),
-                "roles": column("roles", "jsonb"),
-                "granted_to": column("grantedToV2", "jsonb"),
-                "link": column("link", "jsonb"),
-                "inherited_from": column("inheritedFrom.id"),
-            },
+            columns=columns(
+                "item_id permission_id=id roles:jsonb granted_to=grantedToV2:jsonb link:jsonb "
+                "inherited_from=inheritedFrom.id"
+            ),
         ),
     ),
 )

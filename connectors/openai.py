@@ -4,9 +4,8 @@ https://platform.openai.com/docs/api-reference/models/list
 """
 
 import re
-from collections.abc import Generator
 
-from connectors import ApiKey, Connector, Request, Response, SyncType, Verdict
+from connectors import ApiKey, Calls, Connector, Request, SyncType, Verdict, ask
 
 REFUSED = "invalid_api_key"
 MESSAGE_LENGTH = 200
@@ -14,13 +13,13 @@ MESSAGE_LENGTH = 200
 KEY_IN_TEXT = re.compile(r"\S*(?:sk-|\*{3})\S*")
 
 
-def verify() -> Generator[Request, Response, Verdict]:
+def verify() -> Calls[Verdict]:
     """Listing models bills nothing. Only one error code proves that a key is wrong.
 
     A 401 also comes for a key outside its organisation or its allowed addresses, a 403 for a key
     that may not list models, a 429 for a key without credit: each of them may be a good key.
     """
-    response = yield Request.get("/models", expect=tuple(range(400, 600)))
+    response = yield from ask(Request.get("/models", expect=tuple(range(400, 600))))
     if response.status < 400:
         return Verdict(True, "OpenAI accepts this key")
     error = response.json.get("error") if isinstance(response.json, dict) else None

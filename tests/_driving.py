@@ -24,8 +24,15 @@ Answer: TypeAlias = Callable[[Request], Response]
 
 
 def response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer; bytes are those of a file."""
+    raw = isinstance(body, bytes)
     return Response(
-        status=status, headers=headers or {}, json=body, url="https://made-up.test", sent_at=NOW
+        status=status,
+        headers=headers or {},
+        json=None if raw else body,
+        url="https://made-up.test",
+        sent_at=NOW,
+        content=body if raw else b"",
     )
 
 

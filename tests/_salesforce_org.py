@@ -39,13 +39,13 @@ class Org:
             headers={"authorization": f"Bearer {self.token}", **request.headers},
         )
         is_json = "json" in answer.headers.get("content-type", "")
-        body: Any = answer.json() if is_json else answer.content
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),
-            json=self.alter(request, body),
+            json=self.alter(request, answer.json()) if is_json else None,
             url=str(answer.url),
             sent_at=self.now,
+            content=b"" if is_json else answer.content,
         )
 
     @property

@@ -27,6 +27,8 @@ from connectors import (
     Reader,
     Request,
     Response,
+    ask,
+    ask_all,
 )
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
@@ -304,7 +306,7 @@ async def test_what_is_heard_is_handed_on_and_waits_are_waited(
     vendor: Vendor, speaker: Speaker, clock: PlayedClock
 ) -> None:
     def listen() -> Listener:
-        response = yield Request.post("/held", json={})
+        response = yield from ask(Request.post("/held", json={}))
         yield EventBatch((), Checkpoint(response.json))
         yield timedelta(seconds=40)
         yield Request.post("/held", json={})
@@ -389,7 +391,7 @@ async def test_requests_refused_together_share_one_refresh(
     vendor.will(*[Answer(401)] * 4, OK)
 
     def reader() -> Reader:
-        responses = yield tuple(Request.get(f"/{number}") for number in range(4))
+        responses = yield from ask_all(Request.get(f"/{number}") for number in range(4))
         yield Page([response.json for response in responses], Checkpoint())
 
     await pages(speaker.client(), reader())
@@ -456,6 +458,14 @@ async def test_a_refusal_that_may_pass_is_believed_only_if_it_stays(
 async def test_an_empty_body_is_none(vendor: Vendor, speaker: Speaker) -> None:
     vendor.will(Answer(204, raw=b""))
     assert (await speaker.client().send(Request.get("/x"))).json is None
+
+
+async def test_bytes_that_were_asked_for_are_no_json(vendor: Vendor, speaker: Speaker) -> None:
+    vendor.will(Answer(raw=b"1,2"), Answer(404, body={"code": "NO_JOB"}))
+    asked = Request.get("/x", headers={"accept": "text/csv"}, expect=(404,))
+    found, refused = [await speaker.client().send(asked) for _ in range(2)]
+    assert (found.content, found.json) == (b"1,2", None)
+    assert (refused.content, refused.json) == (b"", {"code": "NO_JOB"})
 
 
 async def test_a_page_that_is_not_json_is_asked_for_once_more(
@@ -554,7 +564,7 @@ async def test_requests_of_one_connection_run_side_by_side_within_bounds(
     vendor.will(Answer(body=1, hang=0.1))
 
     def reader() -> Reader:
-        responses = yield tuple(Request.get(f"/{number}") for number in range(12))
+        responses = yield from ask_all(Request.get(f"/{number}") for number in range(12))
         urls = [response.url.rsplit("/", 1)[1] for response in responses]
         yield Page([{"id": url} for url in urls], Checkpoint())
 
@@ -600,7 +610,7 @@ async def test_an_answer_of_another_shape_is_a_contract_error_without_their_valu
     vendor.will(Answer(body={"count": "canary-value"}))
 
     def reader() -> Reader:
-        response = yield Request.get("/x")
+        response = yield from ask(Request.get("/x"))
         yield Page((), Checkpoint(n=int(response.json["count"])))
 
     with pytest.raises(

@@ -94,7 +94,8 @@ def links(here: Checkpoint) -> list[str]:
 
 
 def folder_ids(answer: Any) -> list[str]:
-    steps, sent = folders(Context(now=NOW, account_id="a")), None
+    steps: Any = folders(Context(now=NOW, account_id="a"))
+    sent: Any = None
     while True:
         try:
             asked = steps.send(sent)
@@ -262,7 +263,8 @@ def test_folders_that_cannot_be_listed_are_not_taken_for_none() -> None:
     with pytest.raises(ContractError):
         folder_ids(answer)
     # Nothing that is refused at the top is for the reader: the client raises it.
-    (first,) = next(folders(Context(now=NOW, account_id="a")))
+    steps: Any = folders(Context(now=NOW, account_id="a"))
+    (first,) = next(steps)
     assert first.expect == ()
 
 

@@ -28,7 +28,8 @@ from connectors import (
 )
 from connectors.shopify import CUSTOMERS, INVENTORY_ITEMS, LOCATIONS, ORDERS, PRODUCTS
 from connectors.shopify.errors import classify, verify_callback
-from connectors.shopify.reading import BY_PAGES, DEAREST, LOOKS, Rows
+from connectors.shopify.query import DEAREST, Rows
+from connectors.shopify.reading import BY_PAGES, LOOKS
 from sandbox.shopify.auth import signed
 from tests._conformance import Bench, Tried
 from tests._driving import NOW, drive, response
@@ -428,7 +429,7 @@ def test_the_link_of_an_export_is_in_no_checkpoint_and_gets_no_token() -> None:
     def answer(request: Request) -> Response:
         asked.append(request)
         if request.file:
-            return Response(status=206, headers={}, json=line, url="", sent_at=NOW)
+            return response(line, 206)
         export = {"status": "COMPLETED", "fileSize": str(len(line)), "url": "https://x/y"}
         return response({"data": {"node": export}})
 

@@ -1,6 +1,6 @@
 """Graph's delta functions as readers of ours, over played answers."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from connectors import (
     ProviderUnavailableError,
     Request,
     Response,
+    Steps,
 )
 from connectors._microsoft import GRAPH
 from connectors._microsoft.deltas import GIVEN_UP_AFTER, PageContext, delta_stream, each_by_id
@@ -117,7 +118,7 @@ def test_a_collection_that_is_not_shown_is_for_an_administrator() -> None:
 def test_what_a_page_adds_to_the_checkpoint_is_handed_on_to_the_next() -> None:
     seen: list[int] = []
 
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
         yield from ()
         count = page.checkpoint.get("count", 0) + 1
         seen.append(count)

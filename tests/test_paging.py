@@ -12,6 +12,8 @@ from connectors import (
     Page,
     Request,
     Response,
+    column,
+    columns,
 )
 from connectors.kernel.paging import (
     Read,
@@ -194,3 +196,11 @@ def test_versions_are_exact_integers() -> None:
         with pytest.raises(ContractError) as caught:
             broken({"x": "canary"})
         assert "canary" not in str(caught.value)
+
+
+def test_columns_are_words_with_a_path_and_a_type() -> None:
+    assert columns("email total=amount.value:numeric", "open:boolean") == {
+        "email": column("email"),
+        "total": column("amount.value", "numeric"),
+        "open": column("open", "boolean"),
+    }

@@ -20,6 +20,7 @@ from connectors import (
     Request,
     Response,
     Stream,
+    ask,
 )
 from connectors.kernel.paging import Read
 from connectors.kernel.parts import AWAY_IN_A_ROW, FIRST_PAUSE, Parts, ask_each, each_part
@@ -61,7 +62,7 @@ def stream_of(vendor: Vendor, *, hidden: bool = False, alone: bool = False) -> S
     def read(channel: str) -> Read:
         def messages(at: Checkpoint, context: Context) -> Reader:
             seen = at.get("seen", 0)
-            found = yield Request.get(f"/{channel}", params={"since": seen})
+            found = yield from ask(Request.get(f"/{channel}", params={"since": seen}))
             rows = found.json
             if len(rows) > 1:  # a page of its own
                 yield Page(rows[:1], Checkpoint(seen=seen + 1))
@@ -305,7 +306,7 @@ def test_what_was_read_of_a_part_before_it_failed_is_kept_and_gone_on_from() -> 
 
         def rows(at: Checkpoint, context: Context) -> Reader:
             for number in range(at.get("next", 0), 3):
-                found = yield Request.get(f"/{number}")
+                found = yield from ask(Request.get(f"/{number}"))
                 yield Page([{"id": str(found.json)}], Checkpoint(next=number + 1))
 
         return rows

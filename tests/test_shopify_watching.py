@@ -14,7 +14,7 @@ from accounts import watching
 from accounts.runtime import Runtime, opened
 from accounts.watching import Looked
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import ask
+from connectors.shopify.query import graphql
 from connectors.shopify.watches import DELETE
 from flows._applying import read, store, take
 from flows.watches import station
@@ -141,7 +141,7 @@ async def test_subscriptions_that_vanish_after_eight_failures_are_made_again(
     assert (await shop.look(later=4 * DAY)).renewed == 5
     ((state,),) = shop.rows("SELECT state FROM watches WHERE resource = 'orders'")
     stood = station(shop.shared, shop.connection)
-    data_of(await stood.client.send(ask(DELETE, {"id": state["ids"][0]})))
+    data_of(await stood.client.send(graphql(DELETE, {"id": state["ids"][0]})))
     looked = await shop.look(later=8 * DAY)
     assert (looked.missed, looked.made, looked.renewed) == (1, 1, 4)
     assert shop.rows("SELECT streams FROM gaps") == [(["orders"],)]

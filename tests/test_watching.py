@@ -3,7 +3,7 @@ no more calls than that takes."""
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from accounts import watching
 from accounts.watching import Looked, Station
 from connectors import (
+    Calls,
     CheckpointExpiredError,
     Connector,
     Context,
@@ -23,6 +24,7 @@ from connectors import (
     Response,
     Watch,
     WatchRequest,
+    ask,
     load,
 )
 from connectors.kernel.budget import Budget
@@ -80,20 +82,20 @@ class Subscriptions(Vendor):
         return 200, {"id": name, "ends": self.ends[name].isoformat()}
 
 
-def create(wanted: WatchRequest) -> Generator[Request, Response, MadeWatch | NoWatch]:
+def create(wanted: WatchRequest) -> Calls[MadeWatch | NoWatch]:
     body = {"id": wanted.id, "address": wanted.address, "token": wanted.secret}
-    response = yield Request.post("/watches", json=body, expect=(402,))
+    response = yield from ask(Request.post("/watches", json=body, expect=(402,)))
     return NoWatch("paid plans only") if response.status == 402 else _watched(response)
 
 
-def renew(wanted: WatchRequest, former: MadeWatch) -> Generator[Request, Response, MadeWatch]:
-    response = yield Request("PATCH", f"/watches/{former.vendor_id}", expect=(404,))
+def renew(wanted: WatchRequest, former: MadeWatch) -> Calls[MadeWatch]:
+    response = yield from ask(Request("PATCH", f"/watches/{former.vendor_id}", expect=(404,)))
     if response.status == 404:
         raise CheckpointExpiredError("the vendor does not know this watch")
     return _watched(response)
 
 
-def delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
+def delete(watched: MadeWatch, context: Context) -> Calls[None]:
     yield Request("DELETE", f"/watches/{watched.vendor_id}", expect=(404,))
 
 
@@ -102,7 +104,7 @@ def _watched(response: Response) -> MadeWatch:
     return MadeWatch(vendor_id=response.json["id"], expires_at=ends)
 
 
-def resources(context: Context) -> Generator[Request, Response, tuple[str, ...]]:
+def resources(context: Context) -> Calls[tuple[str, ...]]:
     yield from ()
     return tuple(context.config.get("calendars", ("one",)))
 

@@ -20,6 +20,7 @@ from connectors import (
     Response,
     Stream,
     SyncType,
+    ask,
     column,
 )
 from connectors.kernel.versions import epoch_us
@@ -29,7 +30,7 @@ def items(at: Checkpoint, context: Context) -> Reader:
     """Every record after the last one that is known."""
     after, more = at.get("after", 0), True
     while more:
-        response = yield Request.get("/items", params={"after": after})
+        response = yield from ask(Request.get("/items", params={"after": after}))
         after, more = response.json["next"], response.json["more"]
         yield Page(response.json["items"], Checkpoint(after=after))
 

@@ -4,11 +4,13 @@ https://developers.google.com/identity/protocols/oauth2/web-server
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from connectors import (
     BrokenConnectionError,
+    Checkpoint,
     ConnectorError,
     ContractError,
     NotAllowedError,
@@ -17,7 +19,9 @@ from connectors import (
     Response,
     Revocation,
 )
-from connectors.kernel.statuses import error_by_status, wait_in_words
+from connectors.kernel.parts import Round
+from connectors.kernel.positions import Position
+from connectors.kernel.statuses import codes, error_by_status, wait_in_words
 
 SCOPE = "https://www.googleapis.com/auth/"
 IDENTITY = {
@@ -25,34 +29,29 @@ IDENTITY = {
     "email": "to name the account to people",
 }
 # An organisation may want its people to sign in again from time to time.
-SESSION_OVER = frozenset({"invalid_rapt", "rapt_required"})
+SESSION_OVER = codes("invalid_rapt rapt_required")
 
 # Who acts, by the reason that stands in an error (Google's pages "Resolve errors" of Gmail,
 # Calendar and Drive, 2026-11; `…Unreg` and `notACalendarUser` as reported). Nobody: it passes.
-RATE_REASONS = frozenset(
-    {
-        *("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"),
-        *("sharingRateLimitExceeded", "RATE_LIMIT_EXCEEDED"),
-    }
+RATE_REASONS = codes(
+    "rateLimitExceeded userRateLimitExceeded quotaExceeded dailyLimitExceeded "
+    "sharingRateLimitExceeded RATE_LIMIT_EXCEEDED"
 )
 # The operator: the Cloud project, not the tenant's account.
-PROJECT_REASONS = frozenset(
-    {"accessNotConfigured", "SERVICE_DISABLED", "dailyLimitExceededUnreg", "CONSUMER_INVALID"}
+PROJECT_REASONS = codes(
+    "accessNotConfigured SERVICE_DISABLED dailyLimitExceededUnreg CONSUMER_INVALID"
 )
 # The tenant, who did not tick everything.
-SCOPE_REASONS = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+SCOPE_REASONS = codes("insufficientPermissions ACCESS_TOKEN_SCOPE_INSUFFICIENT")
 # The tenant's administrator, who keeps apps out.
-POLICY_REASONS = frozenset({"domainPolicy"})
+POLICY_REASONS = codes("domainPolicy")
 # The tenant or its administrator: the account does not have this service of Google's.
-WITHOUT_REASONS = frozenset({"notACalendarUser", "failedPrecondition"})
+WITHOUT_REASONS = codes("notACalendarUser failedPrecondition")
 # The operator: our address, once Google does not like it; this comes with a 401 (as remembered).
-ADDRESS_REASONS = frozenset({"push.webhookUrlUnauthorized", "push.webhookUrlNotHttps"})
+ADDRESS_REASONS = codes("push.webhookUrlUnauthorized push.webhookUrlNotHttps")
 # Of one thing, such as a calendar: it is not there, or not for this person.
-AWAY_REASONS = frozenset(
-    {
-        *("notFound", "forbidden", "requiredAccessLevel"),
-        *("insufficientFilePermissions", "teamDriveMembershipRequired"),
-    }
+AWAY_REASONS = codes(
+    "notFound forbidden requiredAccessLevel insufficientFilePermissions teamDriveMembershipRequired"
 )
 # What a reader asks to be shown where one thing may be out of reach and the others are not.
 AWAY = (403, 404)
@@ -174,3 +173,17 @@ def refuse(title: str, response: Response, *, without: str = "") -> NoReturn:
         )
     error = classify(title)(response) or error_by_status(title, "one thing", response)
     raise error or ContractError(f"{title} refused one thing ({response.status})")
+
+
+@dataclass(frozen=True)
+class _Tokens(Position):
+    """Checkpoints as they were until 2026-11: a token of each part."""
+
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+
+def renewed(at: Checkpoint) -> Checkpoint:
+    """The checkpoint of a stream of parts, in the form of today."""
+    tokens = _Tokens.of(at).tokens
+    parts = {part: {"token": token} for part, token in tokens.items()}
+    return Round(parts=parts).saved() if parts else at

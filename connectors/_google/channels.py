@@ -7,7 +7,7 @@ https://developers.google.com/workspace/calendar/api/guides/push
 https://developers.google.com/workspace/drive/api/guides/push
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import timedelta
 
 from connectors import (
@@ -19,12 +19,11 @@ from connectors import (
     NotAllowedError,
     NoWatch,
     Request,
-    Response,
     WatchRequest,
     Webhook,
 )
 from connectors._google import AWAY, is_away, reasons, refuse
-from connectors.kernel.messages import Params
+from connectors.kernel.messages import Calls, Params, ask
 from connectors.kernel.signatures import channel_secret, google_channel
 from connectors.kernel.versions import EPOCH, MILLISECOND, epoch_ms
 from connectors.kernel.webhooks import WatchSteps
@@ -79,7 +78,9 @@ def open_channel(
         "token": wanted.secret,
         "expiration": str(epoch_ms(wanted.context.now + wanted.lifetime)),
     }
-    response = yield Request.post(path, params=params or {}, json=body, expect=(400, *AWAY))
+    response = yield from ask(
+        Request.post(path, params=params or {}, json=body, expect=(400, *AWAY))
+    )
     if response.status == 400 and reasons(response) & UNWATCHABLE:
         return NoWatch(f"{title} opens no channel on this")
     try:
@@ -102,7 +103,7 @@ def open_channel(
     )
 
 
-def stop_channel(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
+def stop_channel(watched: MadeWatch, context: Context) -> Calls[None]:
     """One that is over already is no longer known."""
     body = {"id": watched.vendor_id, "resourceId": watched.state["resource_id"]}
     yield Request.post("/channels/stop", json=body, expect=(404,))

@@ -6,7 +6,7 @@ https://learn.microsoft.com/graph/overview
 import base64
 import json
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     CheckpointExpiredError,
     ConnectorError,
     ContractError,
@@ -24,9 +25,10 @@ from connectors import (
     Record,
     Request,
     Response,
+    ask,
 )
 from connectors.kernel.paging import LAPSED, Read, next_url_pages, rows_of
-from connectors.kernel.statuses import PARSE_ERRORS
+from connectors.kernel.statuses import PARSE_ERRORS, codes
 from connectors.kernel.versions import find
 
 GRAPH = "https://graph.microsoft.com/v1.0"
@@ -69,23 +71,18 @@ _AADSTS = re.compile(r"AADSTS(\d{4,9})")
 REFUSED = (403, 404)
 # Codes of Graph's errors; each workload spells them in its own way, so they are compared in lower
 # case. Not by its code but by where it comes: OneDrive's of an account without a drive.
-THROTTLED = frozenset({"toomanyrequests", "activitylimitreached", "applicationthrottled"})
-NO_LICENCE = frozenset({"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi"})
+THROTTLED = codes("toomanyrequests activitylimitreached applicationthrottled")
+NO_LICENCE = codes("mailboxnotenabledforrestapi mailboxnotsupportedforrestapi")
 # A mailbox without room refuses its deltas, and nothing else (microsoft-graph-docs-contrib#6596,
 # 2019-09).
-FULL = frozenset({"errorquotaexceeded"})
+FULL = codes("errorquotaexceeded")
 # Beside a 401 they say nothing of the token, which was good half an hour later
 # (onedrive-api-docs#1340, 2020-07).
-PASSES = frozenset({"generalexception", "unknownerror", "servicenotavailable"})
+PASSES = codes("generalexception unknownerror servicenotavailable")
 # Only the first is sure to come with 410 (2026-11): others were seen with 400 and 404 as well.
-RESYNC = frozenset(
-    {
-        "resyncrequired",
-        "resyncchangesapplydifferences",
-        "resyncchangesuploaddifferences",
-        "syncstatenotfound",
-        "syncstateinvalid",
-    }
+RESYNC = codes(
+    "resyncrequired resyncchangesapplydifferences resyncchangesuploaddifferences "
+    "syncstatenotfound syncstateinvalid"
 )
 
 
@@ -189,13 +186,11 @@ def code_of(response: Response) -> str:
     return code.lower() if isinstance(code, str) else ""
 
 
-def me(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def me(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Who consented. The settings hold their directory, which events name as `tenantId`, where the
     token answer tells it."""
     asked = {"$select": "id,displayName,mail,userPrincipalName"}
-    found = (yield Request.get("/me", params=asked)).json
+    found = (yield from ask(Request.get("/me", params=asked))).json
     name = found.get("mail") or found.get("userPrincipalName") or found.get("displayName") or ""
     tid = directory(answer)
     return (Account(found["id"], name=name, config={"tenant_id": tid} if tid else {}),)
@@ -225,17 +220,19 @@ def is_removed(row: Record) -> bool:
     return "@removed" in row
 
 
-def get_page(request: Request, link: str | None) -> Generator[Request, Response, Response]:
+def get_page(request: Request, link: str | None) -> Calls[Response]:
     """The answer to a delta's first request, or to a link that it gave, which costs 1.
 
     A link that Graph no longer knows is an expired checkpoint, with 410 and its relatives alike;
     the address that some of them name starts the same enumeration that ours does.
     """
     if link is None:
-        return (yield request)
+        return (yield from ask(request))
     expect = (*request.expect, *LAPSED, 409)
     # A link stands for path and parameters alike; headers are not in it.
-    response: Response = yield replace(request, path=link, params={}, expect=expect, cost=1)
+    response: Response = yield from ask(
+        replace(request, path=link, params={}, expect=expect, cost=1)
+    )
     status, code = response.status, code_of(response)
     if code in RESYNC or (status in LAPSED and status not in request.expect):
         raise CheckpointExpiredError("Microsoft no longer knows where this delta stood")

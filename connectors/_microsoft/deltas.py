@@ -3,8 +3,8 @@
 https://learn.microsoft.com/graph/delta-query-overview
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -21,10 +21,13 @@ from connectors import (
     Record,
     Request,
     Response,
+    Steps,
+    ask,
 )
 from connectors._microsoft import changes, get_page, is_removed, onward
-from connectors.kernel.paging import Read
+from connectors.kernel.paging import Read, batches
 from connectors.kernel.parts import ask_each
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
 
 # A delta link that is never answered is given up after so long: programs were answered 504, or 500
@@ -33,7 +36,22 @@ from connectors.kernel.versions import parse_time
 GIVEN_UP_AFTER = timedelta(hours=6)
 # Records that are asked for by their ids at a time.
 AT_ONCE = 20
-_OWN = frozenset({"link", "before", "listing", "failing"})
+# What could not be had of a record, and is no part of the delta, is asked for again so often.
+AGAIN_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a delta stands: at the link that comes next, whether it leads on or opens a round.
+
+    In the first `listing`, `before` is the link of the delta that was taken before it. `failing` is
+    since when the link is not answered.
+    """
+
+    link: str | None = None
+    before: str | None = None
+    listing: bool = False
+    failing: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,13 +64,17 @@ class PageContext:
     ended: bool
     now: datetime
 
+    def is_time_again(self, tried: str) -> bool:
+        """Whether to ask again, at the end of a round, for what could not be had when tried."""
+        return self.ended and bool(tried) and self.now - parse_time(tried) >= AGAIN_EVERY
+
 
 # Makes of a page of a delta the one that is stored, and may ask for more. What it adds to the
 # checkpoint is handed to it again with the next page.
-Settle: TypeAlias = Callable[[Page, PageContext], Generator[Any, Any, Page]]
+Settle: TypeAlias = Callable[[Page, PageContext], Steps[Page]]
 
 
-def as_it_came(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def as_it_came(page: Page, page_context: PageContext) -> Steps[Page]:
     yield from ()
     return page
 
@@ -69,49 +91,41 @@ def delta_stream(
 ) -> Read:
     """Reads a delta function.
 
-    The checkpoint is the link that comes next, whether it leads on or opens the next round. `gone`
-    tells a delete from a record, `shape` makes of a row what is kept of it, `key` a key of an id.
-    `begin` asks for a delta from now on: it is taken before the first listing and followed after
-    it, because no other delta reports what goes while that is paged. `smaller` are forms of the
-    request with smaller pages, for accounts of which Graph cannot make a large one. A status that
-    the request expects means that Graph does not show this collection, or not any more.
+    The checkpoint is a `Place`, beside what `settle` keeps there. `gone` tells a delete from a
+    record, `shape` makes of a row what is kept of it, `key` a key of an id. `begin` asks for a
+    delta from now on: it is taken before the first listing and followed after it, because no other
+    delta reports what goes while that is paged. `smaller` are forms of the request with smaller
+    pages, for accounts of which Graph cannot make a large one. A status that the request expects
+    means that Graph does not show this collection, or not any more.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        place = dict(at)
-        if "link" not in at:
-            place["listing"] = True
-            if begin is not None:
-                place["before"] = yield from _latest(begin)
+        here, kept = Place.of(at), at
+        if here.link is None:
+            before = (yield from _latest(begin)) if begin is not None else None
+            here = Place(listing=True, before=before)
         sizes = [request, *smaller]
         while True:
-            link = place.get("link")
             try:
-                response = yield from _asked(sizes, link)
+                response = yield from _asked(sizes, here.link)
             except ProviderUnavailableError:
-                if link is None or "listing" in place:
+                if here.link is None or here.listing:
                     raise
-                failing = parse_time(place.setdefault("failing", context.now.isoformat()))
-                if context.now - failing >= GIVEN_UP_AFTER:
-                    raise CheckpointExpiredError("Microsoft never answers this delta") from None
-                yield Page((), Checkpoint(place))
+                yield Page((), _failing(here, context.now).beside(kept))
                 raise
             if response.status in request.expect:
                 raise NotAllowedError(
                     f"Microsoft does not show this ({response.status}): it is gone by now, or an "
                     "administrator has to allow it"
                 )
-            listing = "listing" in place
+            listing = here.listing
             records, deleted = changes(response, gone, key)
-            place, ended = _onward(place, response)
-            page = Page(
-                [shape(row) for row in records],
-                Checkpoint(place),
-                deleted=[key(id_) for id_ in deleted],
-            )
+            here, ended = _onward(here, response)
+            rows, keys = [shape(row) for row in records], [key(id_) for id_ in deleted]
+            page = Page(rows, here.beside(kept), deleted=keys)
             page_context = PageContext(response.sent_at, listing, ended, context.now)
             page = yield from settle(page, page_context)
-            place = dict(page.checkpoint)
+            kept = page.checkpoint
             yield page
             if ended:
                 return
@@ -119,10 +133,17 @@ def delta_stream(
     return read
 
 
-def _latest(begin: Request) -> Generator[Any, Any, str | None]:
+def _failing(here: Place, now: datetime) -> Place:
+    failing = here.failing or now.isoformat()
+    if now - parse_time(failing) >= GIVEN_UP_AFTER:
+        raise CheckpointExpiredError("Microsoft never answers this delta") from None
+    return replace(here, failing=failing)
+
+
+def _latest(begin: Request) -> Steps[str | None]:
     """The link of a delta that begins now; none where Graph gives none for this collection."""
     try:
-        response = yield begin
+        response = yield from ask(begin)
         link, ended = onward(response, None)
         while not ended:
             response = yield from get_page(begin, link)
@@ -132,7 +153,7 @@ def _latest(begin: Request) -> Generator[Any, Any, str | None]:
     return link
 
 
-def _asked(sizes: list[Request], link: str | None) -> Generator[Any, Any, Response]:
+def _asked(sizes: list[Request], link: str | None) -> Steps[Response]:
     """The answer, of the largest page that Graph manages; larger ones are not tried again."""
     while True:
         try:
@@ -144,16 +165,14 @@ def _asked(sizes: list[Request], link: str | None) -> Generator[Any, Any, Respon
             del sizes[0]
 
 
-def _onward(place: Mapping[str, Any], response: Response) -> tuple[dict[str, Any], bool]:
+def _onward(here: Place, response: Response) -> tuple[Place, bool]:
     """The place after this answer, and whether its round is over."""
-    link, ended = onward(response, place.get("link"))
-    following = {name: value for name, value in place.items() if name not in _OWN}
+    link, ended = onward(response, here.link)
     if not ended:
-        more = {name: place[name] for name in ("before", "listing") if name in place}
-        return {**following, **more, "link": link}, False
-    if before := place.get("before"):
-        return {**following, "link": before}, False
-    return {**following, "link": link}, True
+        return replace(here, link=link, failing=""), False
+    if here.before:
+        return Place(link=here.before), False
+    return Place(link=link), True
 
 
 def each_by_id(
@@ -171,8 +190,7 @@ def each_by_id(
     """
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        for some in batches(keys, AT_ONCE):
             found = yield from by_id(path, [split(key)[1] for key in some], params, headers)
             records, deleted = [], []
             for key, answer in zip(some, found, strict=True):
@@ -193,10 +211,10 @@ def by_id(
     ids: Sequence[str],
     params: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Generator[Any, Any, list[Record | Exception | None]]:
+) -> Steps[list[Record | Exception | None]]:
     """What each id is now: None of one that is gone, an error of one that cannot be read."""
     found: list[Record | Exception | None] = []
-    for start in range(0, len(ids), AT_ONCE):
+    for some in batches(ids, AT_ONCE):
         requests = [
             Request.get(
                 f"{path}/{quote(id_, safe='')}",
@@ -204,7 +222,7 @@ def by_id(
                 headers=headers or {},
                 expect=(404,),
             )
-            for id_ in ids[start : start + AT_ONCE]
+            for id_ in some
         ]
         for answer in (yield from ask_each(requests)):
             if isinstance(answer, Exception):

@@ -4,13 +4,14 @@ https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     CheckpointExpiredError,
     Context,
     Delivery,
@@ -24,6 +25,7 @@ from connectors import (
     Watch,
     WatchRequest,
     Webhook,
+    ask,
 )
 from connectors._microsoft import code_of
 from connectors.kernel.signatures import echoed_token
@@ -134,7 +136,7 @@ def _identity(delivery: Delivery, notification: Mapping[str, Any], kind: str) ->
 
 def graph_watch(
     *,
-    resources: Callable[[Context], Generator[Request, Response, Sequence[str]]],
+    resources: Callable[[Context], Calls[Sequence[str]]],
     streams: Callable[[str], tuple[str, ...]],
     lifetime: timedelta,
     change_type: str = "created,updated,deleted",
@@ -144,7 +146,7 @@ def graph_watch(
     Lifecycle notifications go to the same address; that can only be said at creation.
     """
 
-    def create(wanted: WatchRequest) -> Generator[Request, Response, MadeWatch | NoWatch]:
+    def create(wanted: WatchRequest) -> Calls[MadeWatch | NoWatch]:
         body = {
             "changeType": change_type,
             "notificationUrl": wanted.address,
@@ -154,19 +156,17 @@ def graph_watch(
             "clientState": wanted.secret,
         }
         # A conflict: of some resources our app may have one only, whoever it is for.
-        response = yield Request.post(SUBSCRIPTIONS, json=body, expect=(403, 409))
+        response = yield from ask(Request.post(SUBSCRIPTIONS, json=body, expect=(403, 409)))
         if response.status in (403, 409):
             code = code_of(response) or response.status
             return NoWatch(f"Microsoft allows no subscription here ({code})")
         return _watched(response)
 
-    def renew(
-        wanted: WatchRequest, watched: MadeWatch
-    ) -> Generator[Request, Response, MadeWatch | NoWatch]:
+    def renew(wanted: WatchRequest, watched: MadeWatch) -> Calls[MadeWatch | NoWatch]:
         # It also gives the authorisation that `reauthorizationRequired` asks for.
         body = {"expirationDateTime": _until(wanted)}
         path = _path(watched)
-        response = yield Request("PATCH", path, json=body, expect=(404,))
+        response = yield from ask(Request("PATCH", path, json=body, expect=(404,)))
         if response.status == 404:
             raise CheckpointExpiredError("Microsoft no longer has this subscription")
         return _watched(response)
@@ -181,7 +181,7 @@ def graph_watch(
     )
 
 
-def _delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
+def _delete(watched: MadeWatch, context: Context) -> Calls[None]:
     yield Request("DELETE", _path(watched), expect=(404,))
 
 

@@ -3,24 +3,25 @@
 https://developers.google.com/workspace/calendar/api/guides/sync
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     Context,
     RateLimit,
     Record,
     Request,
-    Response,
     Stream,
     SyncType,
     Watch,
     WatchRequest,
-    column,
+    ask,
+    columns,
 )
 from connectors._google import SCOPE, auth, classify
 from connectors._google.channels import LIFETIME, channel_webhook, open_channel, stop_channel
@@ -98,7 +99,7 @@ def tell_rules(
     return PageContent(rows_in(calendar, records), deleted)
 
 
-def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+def resources(context: Context) -> Calls[Sequence[str]]:
     """What has a channel of its own: the list, the events of each calendar, and who may see it."""
     listed = yield from entries()
     return [
@@ -129,11 +130,9 @@ def streams_at(address: str) -> tuple[str, ...]:
     return streams_of(last) if last in ("calendarList", "events", "acl") else ()
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The person, by the address that is the id of their primary calendar."""
-    address = (yield Request.get(f"{LIST.path}/primary")).json["id"]
+    address = (yield from ask(Request.get(f"{LIST.path}/primary"))).json["id"]
     return (Account(address.lower(), name=address),)
 
 
@@ -181,15 +180,10 @@ connector = Connector(
             # name of a shared calendar. The whole list takes no more calls.
             read=cursor_pages(LIST, records="items", cursor="nextPageToken", param="pageToken"),
             snapshot=True,
-            columns={
-                "summary": column("summary"),
-                "summary_override": column("summaryOverride"),
-                "description": column("description"),
-                "time_zone": column("timeZone"),
-                "access_role": column("accessRole"),
-                "is_primary": column("primary", "boolean"),
-                "is_hidden": column("hidden", "boolean"),
-            },
+            columns=columns(
+                "summary summary_override=summaryOverride description time_zone=timeZone "
+                "access_role=accessRole is_primary=primary:boolean is_hidden=hidden:boolean"
+            ),
         ),
         of_calendars(
             "events",
@@ -203,25 +197,15 @@ connector = Connector(
                 tell=tell_events,
                 ended=ended_series,
             ),
-            {
-                "status": column("status"),
-                "summary": column("summary"),
-                "description": column("description"),
-                "location": column("location"),
-                "starts_at": column("start.dateTime", "timestamptz"),
-                "starts_on": column("start.date", "date"),
-                "ends_at": column("end.dateTime", "timestamptz"),
-                "ends_on": column("end.date", "date"),
-                "recurrence": column("recurrence", "jsonb"),
-                "recurring_event_id": column("recurringEventId"),
-                "original_starts_at": column("originalStartTime.dateTime", "timestamptz"),
-                "original_starts_on": column("originalStartTime.date", "date"),
-                "organizer_email": column("organizer.email"),
-                "attendees": column("attendees", "jsonb"),
-                "event_type": column("eventType"),
-                "created_at": column("created", "timestamptz"),
-                "updated_at": column("updated", "timestamptz"),
-            },
+            columns(
+                "status summary description location starts_at=start.dateTime:timestamptz "
+                "starts_on=start.date:date ends_at=end.dateTime:timestamptz ends_on=end.date:date "
+                "recurrence:jsonb recurring_event_id=recurringEventId "
+                "original_starts_at=originalStartTime.dateTime:timestamptz "
+                "original_starts_on=originalStartTime.date:date organizer_email=organizer.email "
+                "attendees:jsonb event_type=eventType created_at=created:timestamptz "
+                "updated_at=updated:timestamptz"
+            ),
         ),
         of_calendars(
             "acl",
@@ -233,11 +217,7 @@ connector = Connector(
                 there=lambda rule: rule["role"] != "none",
                 tell=tell_rules,
             ),
-            {
-                "role": column("role"),
-                "scope_type": column("scope.type"),
-                "scope_value": column("scope.value"),
-            },
+            columns("role scope_type=scope.type scope_value=scope.value"),
         ),
     ),
 )

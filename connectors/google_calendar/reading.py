@@ -3,13 +3,14 @@
 https://developers.google.com/workspace/calendar/api/guides/sync
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Checkpoint,
     Column,
     Context,
@@ -21,10 +22,13 @@ from connectors import (
     Request,
     Response,
     Stream,
+    ask,
     column,
 )
+from connectors._google import renewed
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.parts import Parts, each_part
+from connectors.kernel.positions import Position
 
 TITLE = "Google Calendar"
 LIST = Request.get("/users/me/calendarList", params={"maxResults": 250, "showHidden": True})
@@ -42,6 +46,19 @@ class PageContent:
     deleted: Sequence[str] = ()
     listed_keys: Sequence[ListedKeys] = ()
     kept: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a calendar stands: at the sync token of its last listing, or at a page of one, with
+    what has to be known at the pages after it. `again` it is listed whole; `listed` says when it
+    was, where Google reports no deletions."""
+
+    token: str | None = None
+    page: str | None = None
+    kept: Mapping[str, list[str]] = field(default_factory=dict)
+    again: bool = False
+    listed: str | None = None
 
 
 # Reads the rows of a delta, knowing the calendar, what was kept, and when the rows were true.
@@ -64,7 +81,7 @@ class Kind:
 def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream:
     """A stream of what is in calendars, with a sync token for each of these."""
 
-    def listing(context: Context) -> Generator[Request, Response, Parts]:
+    def listing(context: Context) -> Calls[Parts]:
         listed = yield from entries()
         # One that left the list may have been deleted, or is only no longer this person's to see.
         return Parts([entry["id"] for entry in listed if kind.of(entry)], hidden=True)
@@ -73,25 +90,20 @@ def of_calendars(name: str, kind: Kind, columns: Mapping[str, Column]) -> Stream
         listing, lambda calendar: _calendar(kind, calendar), prefix=lambda one: f"{one}/"
     )
 
-    def read(at: Checkpoint, context: Context) -> Reader:
-        if "tokens" in at:  # the form until 2026-11
-            at = Checkpoint(parts={one: {"token": token} for one, token in at["tokens"].items()})
-        yield from walk(at, context)
-
     return Stream(
         name=name,
-        read=read,
+        read=lambda at, context: walk(renewed(at), context),
         key=lambda record: key_of(record["calendar_id"], record["id"]),
         columns={"calendar_id": column("calendar_id"), **columns},
     )
 
 
-def entries() -> Generator[Request, Response, list[Record]]:
+def entries() -> Calls[list[Record]]:
     """The calendars on the list."""
     found: list[Record] = []
     page: dict[str, str] = {}
     while True:
-        response = yield Request.get(LIST.path, params={**LIST.params, **page})
+        response = yield from ask(Request.get(LIST.path, params={**LIST.params, **page}))
         found += rows_of(response, "items")
         if not response.json.get("nextPageToken"):
             return found
@@ -102,60 +114,59 @@ def _calendar(kind: Kind, calendar: str) -> Read:
     """Reads a calendar: what changed since its token, or all of it."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        token, page = at.get("token"), at.get("page")
-        kept: Mapping[str, list[str]] = at.get("kept", {})
-        again = _Again() if at.get("again") or _is_hushed(at, context.now) else None
+        here = Place.of(at)
+        again = _Again() if here.again or _is_hushed(here.listed, context.now) else None
         if again:
-            token, page, kept = None, None, {}
-        whole_at = None if token else context.now.isoformat()
+            here = Place(listed=here.listed)
+        whole_at = None if here.token else context.now.isoformat()
         while True:
-            response = yield _listing(kind, calendar, token, page)
+            response = yield from ask(_listing(kind, calendar, here))
             if response.status == 404:
                 raise NotAllowedError(f"{TITLE} lists a calendar, and does not show what is in it")
-            if response.status == 400 and token and page:
-                page, kept = None, {}  # only the page has lapsed
+            if response.status == 400 and here.token and here.page:
+                here = replace(here, page=None, kept={})  # only the page has lapsed
                 continue
             if response.status != 200:
-                token, page, kept, again = None, None, {}, _Again()
+                here, again = Place(listed=here.listed), _Again()
                 whole_at = context.now.isoformat()
                 continue
             rows = rows_of(response, "items")
-            if token:
-                content = kind.tell(calendar, rows, kept, response.sent_at)
+            if here.token:
+                content = kind.tell(calendar, rows, here.kept, response.sent_at)
                 ended = yield from _instances(calendar, kind.ended(rows))
             else:
                 content = PageContent(rows_in(calendar, [row for row in rows if kind.there(row)]))
                 ended = []
-            page, kept = response.json.get("nextPageToken"), content.kept
+            page = response.json.get("nextPageToken")
+            here = replace(here, page=page, kept=content.kept)
             all_of_it = again.whole(calendar, content, response, page) if again else ()
             listed_keys = [*content.listed_keys, *ended, *all_of_it]
             if not page:
-                done = _done(calendar, response.json, whole_at or at.get("listed"))
-                yield Page(content.records, done, deleted=content.deleted, listed_keys=listed_keys)
-                return
-            # What a listing that starts over has seen is known to this run only.
-            here = {"token": token, "page": page, "kept": kept, "listed": at.get("listed")}
-            here = {"again": True} if again else {name: one for name, one in here.items() if one}
+                saved = _done(calendar, response.json, whole_at or here.listed)
+            else:
+                # What a listing that starts over has seen is known to this run only.
+                saved = Place(again=True) if again else here
             yield Page(
-                content.records, Checkpoint(here), deleted=content.deleted, listed_keys=listed_keys
+                content.records, saved.saved(), deleted=content.deleted, listed_keys=listed_keys
             )
+            if not page:
+                return
 
     return read
 
 
-def _is_hushed(at: Checkpoint, now: datetime) -> bool:
+def _is_hushed(listed: str | None, now: datetime) -> bool:
     """Whether Google never reports deletions in a calendar, and it is time to look for them."""
-    listed = at.get("listed")
     return listed is not None and now - datetime.fromisoformat(listed) >= timedelta(days=1)
 
 
-def _done(calendar: str, answer: Record, listed: str | None) -> Checkpoint:
+def _done(calendar: str, answer: Record, listed: str | None) -> Place:
     """Where the next read of a calendar begins. Now and then a listing ends with no sync token
     (googleapis/google-api-php-client#1141, 2017-01): it is then listed whole once more."""
     token = answer.get("nextSyncToken")
     if not token:
-        return Checkpoint(again=True)
-    return Checkpoint(token=token, **({"listed": listed} if calendar == BIRTHDAYS else {}))
+        return Place(again=True)
+    return Place(token=token, listed=listed if calendar == BIRTHDAYS else None)
 
 
 @dataclass
@@ -174,9 +185,7 @@ class _Again:
         return () if page else [ListedKeys(f"{calendar}/", self.keys, self.began_at)]
 
 
-def _instances(
-    calendar: str, series: Sequence[str]
-) -> Generator[Request, Response, Sequence[ListedKeys]]:
+def _instances(calendar: str, series: Sequence[str]) -> Calls[Sequence[ListedKeys]]:
     """Which instances these series have. One that is cut off by "this and following" keeps none
     after its end, and of those that it had, a delta tells nothing (odoo/odoo#287171, 2026-09)."""
     whole: list[ListedKeys] = []
@@ -185,7 +194,7 @@ def _instances(
         params: dict[str, Any] = {"maxResults": 2500, "showDeleted": True}
         keys: list[str] = []
         while True:
-            response = yield Request.get(path, params=params, expect=(404, 410))
+            response = yield from ask(Request.get(path, params=params, expect=(404, 410)))
             if response.status != 200:
                 break  # it is gone, and the delta says so
             keys += [key_of(calendar, row["id"]) for row in rows_of(response, "items")]
@@ -204,15 +213,15 @@ def all_instances(
     return [ListedKeys(key_of(calendar, f"{series}_{millennium}"), keys, at) for millennium in "12"]
 
 
-def _listing(kind: Kind, calendar: str, token: str | None, page: str | None) -> Request:
+def _listing(kind: Kind, calendar: str, here: Place) -> Request:
     # All but the tokens must be the same in each request; while paging, both are sent.
     params: dict[str, Any] = dict(kind.params)
-    if token:
-        params["syncToken"] = token
-    if page:
-        params["pageToken"] = page
+    if here.token:
+        params["syncToken"] = here.token
+    if here.page:
+        params["pageToken"] = here.page
     # Google may forget a sync token at any time, and a page token until we come back with it.
-    lapsed = (400, 410) if token or page else ()
+    lapsed = (400, 410) if here.token or here.page else ()
     path = f"/calendars/{quote(calendar, safe='')}/{kind.path}"
     return Request.get(path, params=params, expect=(404, *lapsed))
 

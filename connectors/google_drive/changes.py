@@ -3,12 +3,13 @@
 https://developers.google.com/workspace/drive/api/guides/about-changes
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from connectors import (
+    Calls,
     Checkpoint,
     CheckpointExpiredError,
     Column,
@@ -18,14 +19,18 @@ from connectors import (
     Page,
     ProviderUnavailableError,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
     Stream,
+    ask,
 )
-from connectors._google import SCOPE_REASONS, reasons, refuse
+from connectors._google import SCOPE_REASONS, reasons, refuse, renewed
 from connectors.kernel.paging import LAPSED, Read, rows_of
-from connectors.kernel.parts import Parts, each_part
+from connectors.kernel.parts import Parts, Round, each_part
+from connectors.kernel.positions import Position
 
 TITLE = "Google Drive"
 # The corpus of a person's own log; the others go by the id of their shared drive.
@@ -49,7 +54,21 @@ class PageContent:
     unsettled: Sequence[str] = ()
 
 
-Telling: TypeAlias = Generator[Any, Any, PageContent]
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a corpus stands: at the `token` of its log; in a listing at the log's `start`, and a
+    page. `again` it was listed before, when that was is `listed`, and it is `stale` once a folder
+    in it changed."""
+
+    token: str = ""
+    start: str = ""
+    page: str | None = None
+    again: bool = False
+    listed: str | None = None
+    stale: bool = False
+
+
+Telling: TypeAlias = Steps[PageContent]
 # Reads a page of a log, knowing which corpora are followed.
 Change: TypeAlias = Callable[[list[Record], Response, Collection[str]], Telling]
 
@@ -76,12 +95,12 @@ def of_corpora(name: str, kind: Kind, columns: Mapping[str, Column], **options: 
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if "tokens" in at:  # the form until 2026-11
-            at = Checkpoint(parts={one: {"token": token} for one, token in at["tokens"].items()})
-        known = list(at.get("parts", ()))
-        corpora = Corpora(known, {*known, *at.get("todo", ())})
+        at = renewed(at)
+        saved = Round.of(at)
+        known = list(saved.parts)
+        corpora = Corpora(known, {*known, *saved.todo})
 
-        def listing(context: Context) -> Generator[Request, Response, Parts]:
+        def listing(context: Context) -> Calls[Parts]:
             if kind.listed is None:
                 return Parts([USER])
             drives = yield from drive_ids()
@@ -110,25 +129,24 @@ def _corpus(kind: Kind, corpus: str, corpora: Corpora) -> Read:
     """Reads a corpus: what changed since its token, or all of it."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        here = Checkpoint(at)
-        if "token" in here:
+        here = Place.of(at)
+        if here.token:
             here = yield from _changes(kind, corpus, here, corpora.followed, context.now)
-        elif "start" not in here:
-            again = {"again": True} if corpora.known else {}
-            here = Checkpoint(start=(yield from start_of(corpus)), **again)
-        if "token" in here:
+        elif not here.start:
+            here = Place(start=(yield from start_of(corpus)), again=bool(corpora.known))
+        if here.token:
             return
         if kind.listed is None:
-            yield Page((), Checkpoint(token=here["start"]))
+            yield Page((), Place(token=here.start).saved())
             return
         yield from _listing(kind, corpus, here, context.now)
 
     return read
 
 
-def start_of(corpus: str) -> Generator[Request, Response, str]:
+def start_of(corpus: str) -> Calls[str]:
     """Where the log of a corpus stands."""
-    response = yield log_request("/changes/startPageToken", corpus, cost=GET)
+    response = yield from ask(log_request("/changes/startPageToken", corpus, cost=GET))
     check_shown(corpus, response)
     return str(response.json["startPageToken"])
 
@@ -138,12 +156,12 @@ def check_shown(corpus: str, response: Response) -> None:
         raise NotAllowedError(f"{TITLE} lists a shared drive, and does not show what is in it")
 
 
-def drive_ids() -> Generator[Request, Response, list[str] | None]:
+def drive_ids() -> Calls[list[str] | None]:
     """The shared drives that there are; None where it was not allowed to ask."""
     ids: list[str] = []
     page: str | None = None
     while True:
-        response = yield drives_page("nextPageToken,drives(id)", page)
+        response = yield from ask(drives_page("nextPageToken,drives(id)", page))
         if response.status == 403 and reasons(response) & SCOPE_REASONS:
             return None
         ids += [drive["id"] for drive in shown_drives(response)]
@@ -165,16 +183,14 @@ def shown_drives(response: Response) -> list[Record]:
     return rows_of(response, "drives")
 
 
-def _listing(kind: Kind, corpus: str, at: Checkpoint, now: datetime) -> Reader:
+def _listing(kind: Kind, corpus: str, here: Place, now: datetime) -> Reader:
     """All that is in a corpus. Its token was taken before: what happens meanwhile is in the log
     after it."""
     assert kind.listed is not None  # noqa: S101 - a log alone is not listed
-    page, size, kept = at.get("page"), kind.page, dict(at)
-    kept.pop("page", None)
-    resumed = page is not None
+    size, resumed = kind.page, here.page is not None
     while True:
         try:
-            response = yield _files(kind, corpus, page, size, resumed=resumed)
+            response = yield from ask(_files(kind, corpus, here.page, size, resumed=resumed))
         except ProviderUnavailableError:
             # Some pages are too large for Google, at each try (prasmussen/gdrive#105, 2016-02).
             if size <= SMALL:
@@ -182,23 +198,23 @@ def _listing(kind: Kind, corpus: str, at: Checkpoint, now: datetime) -> Reader:
             size = SMALL
             continue
         if resumed and response.status in LAPSED:  # a page token lives for some hours
-            page, resumed = None, False
+            here, resumed = replace(here, page=None), False
             continue
         check_shown(corpus, response)
         if response.json.get("incompleteSearch"):
             raise ProviderUnavailableError("Google Drive did not search all that it was asked to")
         content = yield from kind.listed(rows_of(response, "files"), response)
-        page, resumed = response.json.get("nextPageToken"), False
-        here = {**kept, "page": page} if page else _done(kind, corpus, at["start"], now)
-        listed_keys = content.listed_keys if at.get("again") else ()
-        yield Page(content.records, Checkpoint(here), listed_keys=listed_keys)
-        if not page:
+        here, resumed = replace(here, page=response.json.get("nextPageToken")), False
+        saved = here if here.page else _done(kind, corpus, here.start, now)
+        listed_keys = content.listed_keys if here.again else ()
+        yield Page(content.records, saved.saved(), listed_keys=listed_keys)
+        if not here.page:
             return
 
 
-def _done(kind: Kind, corpus: str, token: str, now: datetime) -> Checkpoint:
-    listed = {"listed": now.isoformat()} if kind.inherits and corpus != USER else {}
-    return Checkpoint(token=token, **listed)
+def _done(kind: Kind, corpus: str, token: str, now: datetime) -> Place:
+    is_inherited = kind.inherits and corpus != USER
+    return Place(token=token, listed=now.isoformat() if is_inherited else None)
 
 
 def _files(kind: Kind, corpus: str, page: str | None, size: int, *, resumed: bool) -> Request:
@@ -219,21 +235,20 @@ def _files(kind: Kind, corpus: str, page: str | None, size: int, *, resumed: boo
 
 
 def _changes(
-    kind: Kind, corpus: str, at: Checkpoint, followed: Collection[str], now: datetime
-) -> Generator[Any, Any, Checkpoint]:
+    kind: Kind, corpus: str, here: Place, followed: Collection[str], now: datetime
+) -> Reading[Place]:
     """What changed in a corpus; from where it goes on. A page's token is as good as that of the
     end. Who joins a shared drive, or a folder in one, may see what is in it, and no log says so of
     each file: it is listed again, from the `start` that is given back."""
-    token, kept = at["token"], {name: one for name, one in at.items() if name == "listed"}
-    stale, joined = bool(at.get("stale")), False
+    stale, joined, listed = here.stale, False, here.listed
     while True:
-        response = yield _change_page(kind, corpus, token)
+        response = yield from ask(_change_page(kind, corpus, here.token))
         if response.status in LAPSED:
             # They do not expire. What the log said in between is gone.
             start = yield from start_of(corpus)
             if kind.listed is not None:
                 raise CheckpointExpiredError("Google Drive no longer knows where we stood in a log")
-            return Checkpoint(start=start)
+            return Place(start=start)
         rows = rows_of(response, "changes")
         content = yield from kind.changed(rows, response, followed)
         if kind.inherits and corpus != USER:
@@ -241,13 +256,13 @@ def _changes(
             stale = stale or any(_is_folder(row) for row in rows)
         ended = "newStartPageToken" in response.json
         token = response.json["newStartPageToken" if ended else "nextPageToken"]
-        again = ended and (joined or (stale and _is_due(at.get("listed"), now)))
-        here = Checkpoint(start=token, again=True) if again else Checkpoint(token=token, **kept)
-        if (stale or joined) and not again:
-            here["stale"] = True
+        if ended and (joined or (stale and _is_due(listed, now))):
+            here = Place(start=token, again=True)
+        else:
+            here = Place(token=token, listed=listed, stale=stale or joined)
         yield Page(
             content.records,
-            here,
+            here.saved(),
             deleted=content.deleted,
             listed_keys=content.listed_keys,
             unsettled=content.unsettled,

@@ -3,12 +3,13 @@
 https://developers.hubspot.com/docs/api-reference/overview
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Column,
     Connector,
     ConnectorError,
@@ -26,10 +27,13 @@ from connectors import (
     Stream,
     SyncType,
     Webhook,
+    ask,
     column,
+    columns,
     each_event,
 )
-from connectors.hubspot.reading import fetcher, owners_reader, reader, window
+from connectors.hubspot.reading import fetcher, owners_reader, reader
+from connectors.kernel.looks import looked_until
 from connectors.kernel.signatures import hubspot_signature
 from connectors.kernel.versions import epoch_us
 
@@ -72,7 +76,7 @@ def objects(
         name=name,
         read=reader(path, names, changed),
         fetch=fetcher(path, names),
-        window=window,
+        window=looked_until,
         # A contact that is erased for privacy is on no list of archived ones: events alone tell.
         hides_deletes=name == "contacts",
         version=epoch_us("updatedAt"),
@@ -88,8 +92,7 @@ def _columns(names: list[str], changed: str) -> dict[str, Column]:
     }
     return {
         **shown,
-        "created_at": column("createdAt", "timestamptz"),
-        "updated_at": column("updatedAt", "timestamptz"),
+        **columns("created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz"),
     }
 
 
@@ -166,13 +169,11 @@ STREAM_OF = {
 }  # fmt: skip
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The portal: in the token answer since 2025-08-18, else in the account's details."""
     hub_id = answer.get("hub_id")
     if not str(hub_id).isdecimal():
-        response = yield Request.get("/account-info/2026-03/details")
+        response = yield from ask(Request.get("/account-info/2026-03/details"))
         hub_id = response.json["portalId"]
     return (Account(str(hub_id), name=f"HubSpot {hub_id}"),)
 
@@ -236,15 +237,11 @@ connector = Connector(
             read=owners_reader(OWNERS),
             version=epoch_us("updatedAt"),
             snapshot=True,
-            columns={
-                "email": column("email"),
-                "first_name": column("firstName"),
-                "last_name": column("lastName"),
-                "user_id": column("userIdIncludingInactive", "bigint"),
-                "archived": column("archived", "boolean"),
-                "created_at": column("createdAt", "timestamptz"),
-                "updated_at": column("updatedAt", "timestamptz"),
-            },
+            columns=columns(
+                "email first_name=firstName last_name=lastName "
+                "user_id=userIdIncludingInactive:bigint archived:boolean "
+                "created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz"
+            ),
         ),
     ),
 )

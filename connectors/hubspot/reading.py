@@ -7,8 +7,8 @@ and webhooks tell of deletions in between.
 https://developers.hubspot.com/docs/api-reference (version 2026-03)
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -19,12 +19,17 @@ from connectors import (
     Page,
     ProviderUnavailableError,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
+    ask,
+    ask_all,
 )
-from connectors.kernel.looks import Look, Looks
-from connectors.kernel.paging import Read, ask, onward, rows_of
+from connectors.kernel.looks import Look, Looks, has_looked, is_under_way, looked_until
+from connectors.kernel.paging import Read, ask_page, batches, onward, rows_of
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import EPOCH, MILLISECOND, epoch_ms, find
 
@@ -38,34 +43,46 @@ FEW_PAGES = 5
 ARCHIVED_EVERY = timedelta(days=1)
 
 
-def reader(path: str, names: list[str], changed: str) -> Read:
-    """Reads a kind of CRM object; `changed` names the property with the time of the last change.
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a reader stands, beside its look, which is saved in the same checkpoint.
 
-    The checkpoint of a listing under way is {"page", "limit", "started"}, that of a look what
-    `_looks` saves, with {"phase", "after_id", "after"}; in between it is the last look, and under
-    "archived" when the archived ones were listed, and how many pages that took.
+    A listing stands at a `page` of so many rows, since it `started`; a search at a page `after` of
+    those with ids from `after_id` on. In the `phase` "archived" that listing has read some `pages`;
+    `archived` says when it was read the last time, and how many pages it had.
     """
+
+    page: str | None = None
+    limit: int = LIST_PAGE
+    started: str | None = None
+    after_id: str | None = None
+    after: str = "0"
+    phase: str = ""
+    pages: int = 0
+    archived: Mapping[str, Any] = field(default_factory=dict)
+
+
+ARCHIVED = Place(phase="archived")
+
+
+def reader(path: str, names: list[str], changed: str) -> Read:
+    """Reads a kind of CRM object; `changed` names the property with the time of the last change."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
         at = _renewed(at)
-        if "looked" in at or "looking" in at:
+        if has_looked(at):
             yield from _delta(path, names, changed, at, context)
         else:
-            yield from _backfill(path, names, at, context)
+            yield from _backfill(path, names, Place.of(at), context)
 
     return read
-
-
-def window(since: datetime) -> Checkpoint:
-    """Where a look begins that finds all that changed since then."""
-    return Checkpoint(looked=since.isoformat())
 
 
 def fetcher(path: str, names: list[str]) -> Callable[[Sequence[str], Context], Reader]:
     """Reads records of these ids."""
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        for some in _slices(keys, SEARCH_PAGE):
+        for some in batches(keys, SEARCH_PAGE):
             yield (yield from _by_id(path, some, names))
 
     return fetch
@@ -78,151 +95,133 @@ def owners_reader(path: str) -> Read:
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        if at.get("phase") != "archived":
-            yield from _pages(path, {}, at, _owners_page({}, {"phase": "archived"}))
-            at = Checkpoint()
-        yield from _pages(path, {"archived": True}, at, _owners_page({"phase": "archived"}, {}))
+        here = Place.of(at)
+        if not here.phase:
+            yield from _pages(path, {}, here, _owners_page(ARCHIVED))
+            here = ARCHIVED
+        yield from _pages(path, {"archived": True}, here, _owners_page(Place()))
 
     return read
 
 
 # Makes the page of some rows, of the place where the listing goes on (None: it has ended), and of
 # the answer that showed them (None: there was none).
-MakePage = Callable[[list[Record], Mapping[str, Any] | None, Response | None], Page]
+MakePage = Callable[[list[Record], Place | None, Response | None], Page]
 
 
-def _pages(path: str, params: Mapping[str, Any], at: Checkpoint, page: MakePage) -> Reader:
+def _pages(path: str, params: Mapping[str, Any], place: Place, page: MakePage) -> Reader:
     """A listing, page by page.
 
     A full page of some portals is more than HubSpot can answer: 500, each time, and smaller ones
     come (singer-io/tap-hubspot#234, 2023-07). So the next try asks for half of it.
     """
-    place = {name: at[name] for name in ("page", "limit") if name in at}
-    known = "page" not in place
+    known = place.page is None
     while True:
-        limit = place.get("limit", LIST_PAGE)
-        asked = {**params, "limit": limit, **({"after": place["page"]} if "page" in place else {})}
+        asked = {**params, "limit": place.limit, **({"after": place.page} if place.page else {})}
         try:
-            response = yield from ask(Request.get(path, params=asked), resumed=not known)
+            response = yield from ask_page(Request.get(path, params=asked), resumed=not known)
         except ProviderUnavailableError:
-            if limit > LEAST_PAGE:
-                yield page([], {**place, "limit": max(limit // 2, LEAST_PAGE)}, None)
+            if place.limit > LEAST_PAGE:
+                yield page([], replace(place, limit=max(place.limit // 2, LEAST_PAGE)), None)
             raise
         rows, following = rows_of(response, "results"), find(response.json, NEXT)
         if following is None:
             yield page(rows, None, response)
             return
-        place, known = {**place, "page": onward(place.get("page"), following)}, True
+        place, known = replace(place, page=onward(place.page, following)), True
         yield page(rows, place, response)
 
 
-def _owners_page(kept: Mapping[str, Any], done: Mapping[str, Any]) -> MakePage:
-    return lambda rows, place, response: Page(
-        rows, Checkpoint(done if place is None else {**kept, **place})
-    )
+def _owners_page(done: Place) -> MakePage:
+    return lambda rows, place, response: Page(rows, (place or done).saved())
 
 
-def _backfill(path: str, names: list[str], at: Checkpoint, context: Context) -> Reader:
-    started: str | None = at.get("started")
+def _backfill(path: str, names: list[str], here: Place, context: Context) -> Reader:
+    started = here.started
 
-    def page(
-        rows: list[Record], place: Mapping[str, Any] | None, response: Response | None
-    ) -> Page:
+    def page(rows: list[Record], place: Place | None, response: Response | None) -> Page:
         nonlocal started
         if started is None and response is not None:
-            started = _vendors_now(response, context).isoformat()
+            started = min(context.now, vendor_time(response)).isoformat()
         if place is None:
             return Page(rows, Checkpoint(looked=started, late=started))
-        kept = {} if started is None else {"started": started}
-        return Page(rows, Checkpoint({**place, **kept}))
+        return Page(rows, replace(place, started=started).saved())
 
-    yield from _pages(path, {"properties": ",".join(names)}, at, page)
+    yield from _pages(path, {"properties": ",".join(names)}, here, page)
 
 
 def _delta(path: str, names: list[str], changed: str, at: Checkpoint, context: Context) -> Reader:
-    look = Look.resumed(at) if "looking" in at else LOOKS.begin(at, context.now)
-    archived: Mapping[str, Any] = at.get("archived") or {}
-    if at.get("phase") != "archived":
-        look = yield from _search(path, names, changed, look, at, archived, context)
-        at = Checkpoint()
-    if _is_due(archived, look.looked):
-        yield from _archived(path, look, at, archived)
+    look, here = LOOKS.begin(at, context.now), Place.of(at)
+    if not here.phase:
+        # A look that begins now is not ahead of the vendor's clock.
+        latest = None if is_under_way(at) else context.now
+        look = yield from _search(path, names, changed, look, here, latest)
+        here = Place(archived=here.archived)
+    if _is_due(here.archived, look.looked):
+        yield from _archived(path, look, here)
 
 
 def _search(
-    path: str,
-    names: list[str],
-    changed: str,
-    look: Look,
-    at: Checkpoint,
-    archived: Mapping[str, Any],
-    context: Context,
-) -> Generator[Any, Any, Look]:
-    """All that changed since the look begins; the look, by the vendor's clock.
+    path: str, names: list[str], changed: str, look: Look, here: Place, latest: datetime | None
+) -> Reading[Look]:
+    """All that changed since the look begins; the look, by the vendor's clock if it is new.
 
     A query pages no further than 10,000 hits, so each page is a query of its own: by id, from the
     last id on. A record that is changed meanwhile keeps its place in that order. A page may be
     empty though others follow it (airbytehq/airbyte#80745, 2026-06): then the same query goes on.
     """
-    after_id, after = at.get("after_id"), at.get("after", "0")
-    fresh = "looking" not in at
     while True:
-        query = _query(changed, look, after_id, after)
-        response = yield Request.post(f"{path}/search", json=query, budget="search")
-        if fresh:
-            now = _vendors_now(response, context)
+        query = _query(changed, look, here)
+        response = yield from ask(Request.post(f"{path}/search", json=query, budget="search"))
+        if latest:
+            now, latest = min(latest, vendor_time(response)), None
             look = replace(look, looked=min(look.looked, now), late=min(look.late, now))
-            fresh = False
         ids = [str(row["id"]) for row in rows_of(response, "results")]
         following = find(response.json, NEXT)
         page = yield from _by_id(path, ids, names)
-        scan = Checkpoint({**look.saved, "archived": dict(archived)})
         if following is None:
-            scan["phase"] = "archived"
-            ended = Checkpoint({**look.checkpoint, "archived": dict(archived)})
-            done = scan if _is_due(archived, look.looked) else ended
-            yield replace(page, checkpoint=done)
+            is_due = _is_due(here.archived, look.looked)
+            done = replace(ARCHIVED if is_due else Place(), archived=here.archived)
+            yield replace(page, checkpoint=done.beside(look.saved if is_due else look.checkpoint))
             return look
         if ids:
-            after_id, after = str(max(map(int, ids))), "0"
+            here = replace(here, after_id=str(max(map(int, ids))), after="0")
         else:
-            after = onward(after, following)
-        if after_id is not None:
-            scan["after_id"] = after_id
-        yield replace(page, checkpoint=Checkpoint(scan, after=after))
+            here = replace(here, after=onward(here.after, following))
+        yield replace(page, checkpoint=here.beside(look.saved))
 
 
-def _query(changed: str, look: Look, after_id: str | None, after: str) -> dict[str, Any]:
+def _query(changed: str, look: Look, here: Place) -> dict[str, Any]:
     since = str(epoch_ms(look.since or EPOCH))
     filters = [{"propertyName": changed, "operator": "GTE", "value": since}]
-    if after_id is not None:
-        following = str(int(after_id) + 1)
+    if here.after_id is not None:
+        following = str(int(here.after_id) + 1)
         filters.append({"propertyName": "hs_object_id", "operator": "GTE", "value": following})
     return {
         "filterGroups": [{"filters": filters}],
         "sorts": [{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
         "properties": ["hs_object_id"],
         "limit": SEARCH_PAGE,
-        "after": after,
+        "after": here.after,
     }
 
 
-def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Generator[Any, Any, Page]:
+def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Steps[Page]:
     """The records of these ids as they are now, on a page without a checkpoint."""
-    batches = yield tuple(
+    of_batches = yield from ask_all(
         Request.post(
             f"{path}/batch/read",
             json={"inputs": [{"id": id_} for id_ in some], "properties": names},
         )
-        for some in _slices(ids, BATCH)
+        for some in batches(ids, BATCH)
     )
-    rows = [row for answer in batches for row in rows_of(answer, "results")]
+    rows = [row for answer in of_batches for row in rows_of(answer, "results")]
     found = {str(row["id"]) for row in rows}
     # What a batch leaves out is asked for by itself: only a 404 says that it is gone, and another
     # record that it was merged into that one.
     left = [id_ for id_ in ids if id_ not in found]
     params = {"properties": ",".join(names)}
-    answers = yield tuple(
+    answers = yield from ask_all(
         Request.get(f"{path}/{quote(id_, safe='')}", params=params, expect=(404,)) for id_ in left
     )
     gone, merged = [], {}
@@ -236,24 +235,21 @@ def _by_id(path: str, ids: Sequence[str], names: list[str]) -> Generator[Any, An
     return Page(rows, Checkpoint(), deleted=gone, merged=merged)
 
 
-def _archived(path: str, look: Look, at: Checkpoint, archived: Mapping[str, Any]) -> Reader:
+def _archived(path: str, look: Look, here: Place) -> Reader:
     """Deletes: a whole listing of what is archived."""
-    count = at.get("pages", 0)
+    count = here.pages
 
-    def page(
-        rows: list[Record], place: Mapping[str, Any] | None, response: Response | None
-    ) -> Page:
+    def page(rows: list[Record], place: Place | None, response: Response | None) -> Page:
         nonlocal count
         count += response is not None
         if place is None:
             listed = {"looked": look.looked.isoformat(), "pages": count}
-            checkpoint = Checkpoint({**look.checkpoint, "archived": listed})
+            checkpoint = Place(archived=listed).beside(look.checkpoint)
         else:
-            kept = {"phase": "archived", "pages": count, "archived": dict(archived)}
-            checkpoint = Checkpoint({**look.saved, **kept, **place})
+            checkpoint = replace(place, phase="archived", pages=count).beside(look.saved)
         return Page((), checkpoint, deleted=[str(row["id"]) for row in rows])
 
-    yield from _pages(path, {"archived": True}, at, page)
+    yield from _pages(path, {"archived": True}, here, page)
 
 
 def _is_due(archived: Mapping[str, Any], now: datetime) -> bool:
@@ -262,19 +258,20 @@ def _is_due(archived: Mapping[str, Any], now: datetime) -> bool:
     return now - datetime.fromisoformat(archived["looked"]) >= ARCHIVED_EVERY
 
 
-def _vendors_now(response: Response, context: Context) -> datetime:
-    return min(context.now, vendor_time(response))
+@dataclass(frozen=True, kw_only=True)
+class _Former(Position):
+    """Times as they were written until 2026-11: in milliseconds."""
+
+    since: int | str | None = None
+    started: int | str | None = None
 
 
 def _renewed(at: Checkpoint) -> Checkpoint:
     """A checkpoint as it was written until 2026-11, in the form of today."""
-    if isinstance(since := at.get("since"), int):
-        return window(EPOCH + since * MILLISECOND)
-    if isinstance(started := at.get("started"), int):
-        return Checkpoint({**at, "started": (EPOCH + started * MILLISECOND).isoformat()})
+    former = _Former.of(at)
+    if isinstance(former.since, int):
+        return looked_until(EPOCH + former.since * MILLISECOND)
+    if isinstance(former.started, int):
+        started = (EPOCH + former.started * MILLISECOND).isoformat()
+        return replace(former, started=started).beside(at)
     return at
-
-
-def _slices(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for first in range(0, len(keys), size):
-        yield keys[first : first + size]

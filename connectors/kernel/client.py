@@ -7,20 +7,14 @@ token, no body and no query.
 
 import asyncio
 import json
-import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
-import httpx  # noqa: TID251 - here, and nowhere else
-
-from connectors.kernel.body import parse_json, read_body
 from connectors.kernel.budget import Budget, Scope
-from connectors.kernel.clock import SYSTEM_CLOCK, Clock
 from connectors.kernel.connector import Connector
 from connectors.kernel.errors import (
     BrokenConnectionError,
@@ -32,151 +26,18 @@ from connectors.kernel.errors import (
 from connectors.kernel.feeds import EventBatch, Listener
 from connectors.kernel.hosts import allowed_hosts, filled
 from connectors.kernel.messages import Page, Params, Reader, Request, Response
-from connectors.kernel.retry import MalformedError, Patience
+from connectors.kernel.retry import Patience
 from connectors.kernel.rounds import Rounds
 from connectors.kernel.statuses import PARSE_ERRORS, error_by_status, retry_after, unreadable
+from connectors.kernel.transport import BYTES, Cookies
+from connectors.kernel.transport import Transport as Transport
+from connectors.kernel.transport import check_host as check_host
 
-USER_AGENT = "atom-sync/0.1"
 REQUEST_IDS = ("x-request-id", "x-hubspot-correlation-id", "intuit_tid", "request-id")
 
-# Their INFO and DEBUG lines hold URLs and headers.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
 T = TypeVar("T")
-_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,40}")
-# What is asked for as bytes comes as bytes.
-_BYTES = "application/octet-stream"
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[\w:.-]{1,80}")
-
-
-class Transport:
-    """The process's pooled connections. `sandbox_url` sends every vendor's calls there instead."""
-
-    def __init__(
-        self,
-        *,
-        sandbox_url: str | None = None,
-        timeout: timedelta = timedelta(seconds=30),
-        max_body: int = 64 * 2**20,
-        connections: int = 100,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self.sandbox_url = sandbox_url.rstrip("/") if sandbox_url else None
-        self.clock = clock
-        self._max_body = max_body
-        # A vendor that sends a byte now and then never times out; this ends that as well.
-        self._deadline = timeout.total_seconds() * 4
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout.total_seconds(), pool=None),
-            limits=httpx.Limits(
-                max_connections=connections, max_keepalive_connections=connections // 2
-            ),
-            headers={"user-agent": USER_AGENT, "accept-encoding": "gzip"},
-            # The connections are shared by all tenants; a cookie would be, too.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # A proxy that the environment names cannot reach the sandbox on loopback.
-            trust_env=self.sandbox_url is None,
-        )
-
-    async def close(self) -> None:
-        await self._http.aclose()
-
-    def vendor_url(self, url: str) -> str:
-        """The vendor's own URL of a link that may lead into the sandbox."""
-        if self.sandbox_url and url.startswith(f"{self.sandbox_url}/"):
-            return f"https://{url.removeprefix(self.sandbox_url).lstrip('/')}"
-        return url
-
-    def address(self, url: str) -> str:
-        """Where a call to this URL of a vendor is really sent."""
-        if self.sandbox_url and url.startswith("https://"):
-            return f"{self.sandbox_url}/{url.removeprefix('https://')}"
-        return url
-
-    async def call(
-        self,
-        title: str,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        cookies: httpx.Cookies | None = None,
-    ) -> Response:
-        """One call and its answer, of whatever status; the URL must have been checked."""
-        sent_at = self.clock.now()
-        try:
-            async with asyncio.timeout(self._deadline):
-                return await self._call(title, method, url, headers, content, cookies, sent_at)
-        except TimeoutError as error:
-            raise ProviderUnavailableError(f"{title} did not finish its answer in time") from error
-        except httpx.TimeoutException as error:
-            raise ProviderUnavailableError(f"{title} did not answer in time") from error
-        except httpx.RemoteProtocolError:
-            # The text of a protocol error may quote what was sent or received: it is not chained.
-            raise ProviderUnavailableError(f"{title} cut its answer short") from None
-        except (
-            httpx.LocalProtocolError,
-            httpx.UnsupportedProtocol,
-            httpx.InvalidURL,
-            UnicodeError,
-        ):
-            raise ContractError(f"the request for {title} cannot be sent as it is") from None
-        except httpx.TransportError as error:
-            name = type(error).__name__
-            raise ProviderUnavailableError(f"{title} could not be reached ({name})") from error
-
-    async def _call(
-        self,
-        title: str,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        cookies: httpx.Cookies | None,
-        sent_at: datetime,
-    ) -> Response:
-        request = self._http.build_request(
-            method, self.address(url), headers=dict(headers), content=content
-        )
-        if cookies is not None:
-            cookies.set_cookie_header(request)
-        answer = await self._http.send(request, stream=True, follow_redirects=False)
-        if cookies is not None:
-            cookies.extract_cookies(answer)
-        try:
-            encoding = answer.headers.get("content-encoding", "").strip().lower()
-            body = await read_body(answer.aiter_raw(), encoding, self._max_body, title)
-        finally:
-            await answer.aclose()
-        return Response(
-            status=answer.status_code,
-            headers=dict(answer.headers),
-            json=body if _is_raw(headers, answer) else _parse(body, answer, title),
-            url=url,
-            sent_at=sent_at,
-        )
-
-
-def _is_raw(headers: Mapping[str, str], answer: httpx.Response) -> bool:
-    """Whether the bytes were asked for: of a file always, of CSV unless it is an error instead."""
-    accept = headers.get("accept")
-    return accept == _BYTES or (accept == "text/csv" and answer.is_success)
-
-
-def _parse(body: bytes, answer: httpx.Response, title: str) -> Any:
-    try:
-        return parse_json(body)
-    except ValueError:
-        if not answer.is_success:
-            return None
-        media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not _MEDIA_TYPE.fullmatch(media):
-            media = "an unknown type"
-        what = "malformed JSON" if media.endswith("json") else f"{media} instead of JSON"
-        # Not chained: the parser's error holds the whole body.
-        raise MalformedError(f"{title} answered with {what}") from None
 
 
 class Client:
@@ -202,7 +63,7 @@ class Client:
         self._config = config
         self._token = token
         self._budget = budget
-        self._cookies = httpx.Cookies() if keeps_cookies else None
+        self._cookies = Cookies() if keeps_cookies else None
         self._slots = asyncio.Semaphore(connector.concurrency)
         self._renewal = asyncio.Lock()
 
@@ -355,7 +216,7 @@ class Client:
     async def _call(self, request: Request, url: str, bearer: str) -> Response:
         headers = {"accept": "application/json", **self.connector.headers, **request.headers}
         if request.file:
-            headers["accept"] = _BYTES
+            headers["accept"] = BYTES
         elif self.connector.auth_header == "authorization":
             headers["authorization"] = f"Bearer {bearer}"
         else:
@@ -423,20 +284,6 @@ class _Failure:
     error: ConnectorError
     status: int = 0
     retry_after: timedelta | None = None
-
-
-def check_host(title: str, url: str, allowed: tuple[str, ...]) -> None:
-    """ContractError unless a secret may be sent to this URL; allowed are hosts, and https URLs."""
-    try:
-        # Parsed by what sends it: where two parsers differ there is a way around a check.
-        parsed = httpx.URL(url)
-        hosts = {httpx.URL(name).netloc if "://" in name else name.encode() for name in allowed}
-    except httpx.InvalidURL:
-        raise ContractError(f"{title}: a link is not a URL") from None
-    if parsed.scheme != "https":
-        raise ContractError(f"{title}: a link is not https")
-    if parsed.userinfo or parsed.netloc not in hosts:
-        raise ContractError(f"{title}: a link leads to a host that no token may go to")
 
 
 def _with_params(url: str, params: Params) -> str:

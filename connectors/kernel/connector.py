@@ -1,6 +1,6 @@
 """What a connector is: everything that we know about talking to one vendor's API, as a value."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2
 from connectors.kernel.errors import ConnectorError
 from connectors.kernel.feeds import Feed
-from connectors.kernel.messages import Params, Request, Response, Stream
+from connectors.kernel.messages import Calls, Params, Response, Stream
 from connectors.kernel.webhooks import Watch, Webhook
 
 
@@ -34,7 +34,7 @@ class RateLimit:
 
 def _no_accounts(
     answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+) -> Calls[tuple[Account, ...]]:
     yield from ()
     return ()
 

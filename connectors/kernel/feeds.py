@@ -6,9 +6,9 @@ The vendor calls no address of ours. Values and generators that do no I/O.
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from connectors.kernel.messages import Checkpoint, Context, Request
+from connectors.kernel.messages import Checkpoint, Context, Request, Response
 from connectors.kernel.webhooks import Event
 
 
@@ -34,7 +34,7 @@ class EventBatch:
 # Yields a Request and is sent its Response, or yields what was Heard, or a time to wait, and is
 # sent None. It goes on until it raises a ConnectorError: NotAllowedError where the account has no
 # such feed.
-Listener: TypeAlias = Generator[Request | EventBatch | timedelta, Any, None]
+Listener: TypeAlias = Generator[Request | EventBatch | timedelta, Response | None, None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from connectors.kernel.messages import Checkpoint
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,10 +26,12 @@ class Looks:
     every: timedelta = timedelta(minutes=30)
 
     def begin(self, at: Mapping[str, Any], now: datetime) -> "Look":
-        """Where the next look begins, from the checkpoint that the last one left.
+        """The look that is under way, or where the next one begins, by the checkpoint.
 
         `now` is by the vendor's clock, or by one that is behind it: see `vendor_time`.
         """
+        if is_under_way(at):
+            return Look.resumed(at)
         if "looked" not in at:
             return Look(None, now, now)
         looked = min(_time(at["looked"]), now)  # a clock that was put back
@@ -67,6 +71,21 @@ class Look:
             "looking": self.looked.isoformat(),
             "late_looking": self.late.isoformat(),
         }
+
+
+def is_under_way(at: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint is one of a look that has not come to its end."""
+    return "looking" in at
+
+
+def has_looked(at: Mapping[str, Any]) -> bool:
+    """Whether there was a look before: without one, everything is to be read."""
+    return "looked" in at or is_under_way(at)
+
+
+def looked_until(at: datetime) -> Checkpoint:
+    """The checkpoint by which all that changed since then is read."""
+    return Checkpoint(looked=at.isoformat())
 
 
 def _time(text: str) -> datetime:

@@ -1,13 +1,14 @@
 """What a reader takes and gives: requests, answers, pages and streams. Values that do no I/O."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from connectors.kernel.errors import ConnectorError
 
+T = TypeVar("T")
 Record: TypeAlias = dict[str, Any]
 Params: TypeAlias = Mapping[str, str | int | bool | Sequence[str]]
 
@@ -36,8 +37,8 @@ class Request:
     asks for a token refreshed just now: the vendor refused the former one in a form of its own.
     `cost` is what the call takes from the rate budget, in the vendor's own units, and `budget` the
     name of those limits of the connector that it is counted in. A `file` lies elsewhere, for all
-    who know its link: it is read without our token, from one of the connector's `files`, and `json`
-    of the answer is its bytes; so it is where the header accept is `text/csv`.
+    who know its link: it is read without our token, from one of the connector's `files`, and its
+    bytes are the answer's `content`; so are those of a CSV that the header accept asks for.
     """
 
     method: str
@@ -63,13 +64,17 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """The vendor's answer. `json` is parsed; `headers` have lower-case names; `sent_at` is ours."""
+    """The vendor's answer. `json` is parsed; `headers` have lower-case names; `sent_at` is ours.
+
+    `content` is empty unless bytes were asked for, a file or a CSV: `json` is None then.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    json: Any = field(repr=False)
+    json: Any = field(default=None, repr=False)
     url: str = field(repr=False)
     sent_at: datetime
+    content: bytes = field(default=b"", repr=False)
 
 
 class Gone(StrEnum):
@@ -140,12 +145,31 @@ class Page:
     shape: str | None = None
 
 
-# A reader yields a Request and is sent its Response, or yields a tuple of Requests (which may
-# run side by side) and is sent a tuple of Responses in their order, or yields a Page and is sent
-# None. The error of a request that fails is raised where the reader yielded it: a reader may catch
-# what concerns a part of its stream. It may raise any ConnectorError; a KeyError or the like counts
-# as a ContractError.
-Reader: TypeAlias = Generator[Request | tuple[Request, ...] | Page, Any, None]
+# A generator does no I/O: who drives it sends what it asks for. It yields a Request and is sent its
+# Response, or yields a tuple of Requests (which may run side by side) and is sent a tuple of
+# Responses in their order. The error of a request that fails is raised where it was yielded: what
+# concerns a part of a stream may be caught there. `ask` and `ask_all` do it, with the types.
+Asked: TypeAlias = Request | tuple[Request, ...]
+Answered: TypeAlias = Response | tuple[Response, ...]
+# It returns a T; `Calls` are Steps that ask for one thing after the other.
+Steps: TypeAlias = Generator[Asked, Answered, T]
+Calls: TypeAlias = Generator[Request, Answered, T]
+# It yields a Page as well, and is sent None. It may raise any ConnectorError; a KeyError or the
+# like counts as a ContractError.
+Reading: TypeAlias = Generator[Asked | Page, Answered | None, T]
+Reader: TypeAlias = Reading[None]
+
+
+def ask(request: Request) -> Generator[Request, Response, Response]:
+    """The answer to a request: `response = yield from ask(request)`."""
+    return (yield request)
+
+
+def ask_all(
+    requests: Iterable[Request],
+) -> Generator[tuple[Request, ...], tuple[Response, ...], tuple[Response, ...]]:
+    """The answers to requests that may run side by side, in their order."""
+    return (yield tuple(requests))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,3 +225,14 @@ class Column:
 def column(path: str, type: str = "text") -> Column:
     """`column("properties.amount", "numeric")`: a column found at that path of the record."""
     return Column(tuple(path.split(".")), type)
+
+
+def columns(*words: str) -> dict[str, Column]:
+    """Columns by their names, `"email total=amount.value:numeric"`: each with its path, where that
+    is another, and its type, where that is not text."""
+    found = {}
+    for word in " ".join(words).split():
+        place, _, type_ = word.partition(":")
+        name, _, path = place.partition("=")
+        found[name] = column(path or name, type_ or "text")
+    return found

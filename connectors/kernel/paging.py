@@ -7,14 +7,25 @@ Where the vendor no longer takes a checkpoint, CheckpointExpiredError says so.
 """
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from connectors.kernel.errors import CheckpointExpiredError, ContractError
-from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.messages import (
+    Calls,
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Record,
+    Request,
+    Response,
+    ask,
+)
 from connectors.kernel.versions import find
 
+T = TypeVar("T")
 Read: TypeAlias = Callable[[Checkpoint, Context], Reader]
 Begin: TypeAlias = Callable[[Context], dict[str, Any]]
 Then: TypeAlias = Callable[[dict[str, Any]], Checkpoint]
@@ -52,7 +63,7 @@ def cursor_pages(
         kept, page = _resume(at, context, "page", begin)
         known = page is None
         while True:
-            response = yield from ask(_with(request, param, page), resumed=not known)
+            response = yield from ask_page(_with(request, param, page), resumed=not known)
             following = find(response.json, tuple(cursor.split(".")))
             rows = rows_of(response, records, sparse=sparse)
             if following in (None, ""):
@@ -81,7 +92,7 @@ def offset_pages(
         kept, offset = _resume(at, context, "offset", begin)
         offset = start if offset is None else offset
         while True:
-            response = yield _with(request, param, offset)
+            response = yield from ask(_with(request, param, offset))
             rows = rows_of(response, records)
             if len(rows) < size:
                 yield Page(rows, then(kept))
@@ -145,7 +156,9 @@ def connection_pages(
         kept, after = _resume(at, context, "after", begin)
         while True:
             variables = {**request.json.get("variables", {}), "after": after}
-            response = yield replace(request, json={**request.json, "variables": variables})
+            response = yield from ask(
+                replace(request, json={**request.json, "variables": variables})
+            )
             found = find(response.json, path)
             if not found["pageInfo"]["hasNextPage"]:
                 yield Page(found["nodes"], then(kept))
@@ -156,14 +169,37 @@ def connection_pages(
     return read
 
 
-def ask(request: Request, *, resumed: bool) -> Generator[Request, Response, Response]:
+def ask_page(request: Request, *, resumed: bool) -> Calls[Response]:
     """The answer to a request; when it resumes a listing, its refusal is a lapsed checkpoint."""
     if not resumed:
-        return (yield request)
-    response = yield replace(request, expect=(*request.expect, *LAPSED))
+        return (yield from ask(request))
+    response = yield from ask(replace(request, expect=(*request.expect, *LAPSED)))
     if response.status in LAPSED and response.status not in request.expect:
         raise CheckpointExpiredError("the vendor no longer knows where this listing stood")
     return response
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """So many at a time, such as one request takes."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def mapped(reader: Reader, change: Callable[[Page], Page]) -> Reader:
+    """The same reader, with its pages changed."""
+    answer: Any = None
+    while True:
+        try:
+            failed = isinstance(answer, Exception)
+            action = reader.throw(answer) if failed else reader.send(answer)
+        except StopIteration:
+            return
+        if isinstance(action, Page):
+            action = change(action)
+        try:
+            answer = yield action
+        except Exception as error:
+            answer = error
 
 
 def next_link(response: Response) -> str | None:
@@ -200,7 +236,7 @@ def _followed(
         while True:
             # A link stands for path and parameters alike.
             here = replace(request, path=url, params={}) if url else request
-            response = yield from ask(here, resumed=not known)
+            response = yield from ask_page(here, resumed=not known)
             rows = rows_of(response, records)
             target = following(response)
             if not target:

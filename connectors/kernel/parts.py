@@ -4,7 +4,7 @@ Each part has a checkpoint of its own, and fails by itself: the others are read,
 before stays, and it is tried again, later each time.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from connectors.kernel.errors import (
     ProviderUnavailableError,
 )
 from connectors.kernel.messages import (
+    Calls,
     Checkpoint,
     Context,
     ListedKeys,
@@ -23,9 +24,13 @@ from connectors.kernel.messages import (
     Reader,
     Request,
     Response,
+    Steps,
     Unread,
+    ask,
+    ask_all,
 )
 from connectors.kernel.paging import Read
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import PARSE_ERRORS, unreadable
 
 # What concerns a part, and not the connection or the vendor as a whole.
@@ -49,10 +54,33 @@ class Parts:
     present: Sequence[str]
     kept: Sequence[str] = ()
     hidden: bool = False
-    check: "Callable[[Sequence[str]], Generator[Request, Response, Parts]] | None" = None
+    check: "Callable[[Sequence[str]], Calls[Parts]] | None" = None
 
 
-Listing: TypeAlias = Callable[[Context], Generator[Request | tuple[Request, ...], Any, Parts]]
+@dataclass(frozen=True, kw_only=True)
+class Round(Position):
+    """The checkpoint of a stream of parts: of each its own; what is `kept`, and what `failed`, as
+    {"tries", "due", "kind", "error"}.
+
+    In a round there are those that are `todo`, the checkpoint `here` inside of the first of them,
+    those that parts had `before`, and from when on the vendor shows records.
+    """
+
+    parts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    kept: Sequence[str] = ()
+    failed: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    todo: Sequence[str] = ()
+    here: dict[str, Any] | None = None
+    before: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    shown_from: str | None = None
+
+    def saved(self) -> Checkpoint:
+        """Empty parts are no beginning, nor is an empty place in one."""
+        here = {} if self.here is None else {"here": self.here}
+        return Checkpoint(super().saved(), parts=self.parts, **here)
+
+
+Listing: TypeAlias = Callable[[Context], Steps[Parts]]
 ReadPart: TypeAlias = Callable[[str], Read]
 
 
@@ -72,11 +100,7 @@ def each_part(
     vendors that tell of every delete in a record.
 
     While the stream is read anew, a part that fails keeps where it stood before: a later read of it
-    from its beginning would not tell what was deleted.
-
-    The checkpoint is {"parts": {part: its checkpoint}, "kept": [part], "failed": {part: {"tries",
-    "due", "kind", "error"}}, "todo": [part], "here": checkpoint inside of todo[0], "before": {part:
-    its former checkpoint}, "shown_from": time}, the last four during a round only.
+    from its beginning would not tell what was deleted. The checkpoint is a `Round`.
     """
 
     def stream(at: Checkpoint, context: Context) -> Reader:
@@ -138,7 +162,7 @@ def _try_part(walk: "_Walk", read: ReadPart, context: Context, alone: bool) -> R
 
 @dataclass
 class _Walk:
-    """Where a round stands; see `each_part` for the checkpoint that it is saved as."""
+    """Where a round stands; it is saved as a `Round`."""
 
     now: datetime
     parts: dict[str, Any]
@@ -160,15 +184,16 @@ class _Walk:
     def resumed(
         cls, at: Mapping[str, Any], context: Context, prefix: Callable[[str], str] | None
     ) -> "_Walk":
-        todo, shown = at.get("todo"), at.get("shown_from")
+        saved = Round.of(at)
+        todo, shown = saved.todo, saved.shown_from
         return cls(
             context.now,
-            dict(at.get("parts", {})),
-            list(at.get("kept", ())),
-            dict(at.get("failed", {})),
+            dict(saved.parts),
+            list(saved.kept),
+            dict(saved.failed),
             list(todo) if todo else None,
-            at.get("here"),
-            dict(at.get("before", {}) if todo else context.before.get("parts", {})),
+            saved.here,
+            dict(saved.before if todo else Round.of(context.before).parts),
             datetime.fromisoformat(shown) if todo and shown else None,
             prefix,
         )
@@ -198,20 +223,17 @@ class _Walk:
         return failed is None or datetime.fromisoformat(failed["due"]) <= self.now
 
     def checkpoint(self) -> Checkpoint:
-        saved = Checkpoint(parts=dict(self.parts))
-        if self.kept:
-            saved["kept"] = list(self.kept)
-        if self.failed:
-            saved["failed"] = dict(self.failed)
-        if self.todo:
-            saved["todo"] = list(self.todo)
-        if self.todo and self.here is not None:
-            saved["here"] = self.here
-        if self.todo and self.before:
-            saved["before"] = dict(self.before)
-        if self.todo and self.shown_from is not None:
-            saved["shown_from"] = self.shown_from.isoformat()
-        return saved
+        ended = Round(parts=dict(self.parts), kept=list(self.kept), failed=dict(self.failed))
+        if not self.todo:
+            return ended.saved()
+        shown = self.shown_from.isoformat() if self.shown_from else None
+        return replace(
+            ended,
+            todo=list(self.todo),
+            here=self.here,
+            before=dict(self.before),
+            shown_from=shown,
+        ).saved()
 
     def came(self, page: Page) -> None:
         """Of all parts together no more was shown than of the one that shows the least."""
@@ -310,14 +332,14 @@ def _of_part(walk: _Walk, part: str, read: Read, context: Context) -> Reader:
 
 def ask_each(
     requests: Sequence[Request],
-) -> Generator[Request | tuple[Request, ...], Any, list[Response | Exception]]:
+) -> Steps[list[Response | Exception]]:
     """The answer of each request, or the error of one that fails by itself.
 
     They are asked side by side; only when one fails is each asked alone, to know which. So many in
     a row that are away mean that the vendor is: then the last error is raised.
     """
     try:
-        return list((yield tuple(requests)))
+        return list((yield from ask_all(requests)))
     except OF_A_PART as error:
         if len(requests) == 1:
             return [error]
@@ -325,7 +347,7 @@ def ask_each(
     away = 0
     for request in requests:
         try:
-            answers.append((yield request))
+            answers.append((yield from ask(request)))
             away = 0
         except OF_A_PART as error:
             away = away + 1 if isinstance(error, ProviderUnavailableError) else 0

@@ -31,7 +31,8 @@ class Rounds:
         if request.file or response.status >= 400:
             return  # a file is no listing; what fails is asked again on purpose
         asked = (request.method, request.path, request.params, request.json, request.form)
-        self._count(_digest("answer", asked, request.headers, _gist(response.json)), SAME_ANSWER)
+        found = response.content or _gist(response.json)
+        self._count(_digest("answer", asked, request.headers, found), SAME_ANSWER)
 
     def came(self, page: Page) -> None:
         """A page was read: the same records, or without any the same place, again and again."""

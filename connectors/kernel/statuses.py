@@ -31,7 +31,12 @@ PARSE_ERRORS = (
     RuntimeError,
 )
 _CONNECTORS = Path(__file__).parent.parent
-_TRANSPORT = {Path(__file__).with_name(name) for name in ("client.py", "oauth.py")}
+_TRANSPORT = {Path(__file__).with_name(name) for name in ("client.py", "transport.py", "oauth.py")}
+
+
+def codes(*words: str) -> frozenset[str]:
+    """A vendor's error codes: `codes("access_denied no_permission")`."""
+    return frozenset(" ".join(words).split())
 
 
 def error_by_status(title: str, where: str, response: Response) -> ConnectorError | None:

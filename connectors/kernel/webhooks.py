@@ -6,7 +6,7 @@ A watch is a subscription of ours at the vendor that ends unless it is renewed o
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from connectors.kernel.body import parse_json
 from connectors.kernel.errors import ContractError
-from connectors.kernel.messages import Context, Record, Request, Response
+from connectors.kernel.messages import Calls, Context, Record
 from connectors.kernel.statuses import PARSE_ERRORS
 
 # Of a form that we do not understand, an event's type shows so many characters at most.
@@ -199,7 +199,7 @@ class Webhook:
     reply: Callable[[Delivery], Reply] = lambda delivery: Reply()
     setup: str = ""
     proof: str = ""
-    stands: Callable[[Context], Generator[Request, Response, None]] | None = None
+    stands: Callable[[Context], Calls[None]] | None = None
     grace: Mapping[Effect, timedelta] = field(default_factory=dict)
 
 
@@ -238,7 +238,7 @@ class NoWatch:
     reason: str
 
 
-WatchSteps: TypeAlias = Generator[Request, Response, MadeWatch | NoWatch]
+WatchSteps: TypeAlias = Calls[MadeWatch | NoWatch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +253,9 @@ class Watch:
     `needs` names the operator's variables without which there is no watch.
     """
 
-    resources: Callable[[Context], Generator[Request, Response, Sequence[str]]]
+    resources: Callable[[Context], Calls[Sequence[str]]]
     create: Callable[[WatchRequest], WatchSteps]
-    delete: Callable[[MadeWatch, Context], Generator[Request, Response, None]]
+    delete: Callable[[MadeWatch, Context], Calls[None]]
     streams: Callable[[str], tuple[str, ...]]
     lifetime: timedelta
     renew: Callable[[WatchRequest, MadeWatch], WatchSteps] | None = None
@@ -263,10 +263,10 @@ class Watch:
     needs: tuple[str, ...] = ()
 
 
-def one_resource(name: str) -> Callable[[Context], Generator[Request, Response, Sequence[str]]]:
+def one_resource(name: str) -> Callable[[Context], Calls[Sequence[str]]]:
     """Of a vendor whose watch is for the account as a whole."""
 
-    def resources(context: Context) -> Generator[Request, Response, Sequence[str]]:
+    def resources(context: Context) -> Calls[Sequence[str]]:
         yield from ()
         return (name,)
 

@@ -4,7 +4,7 @@ https://learn.microsoft.com/graph/teams-concept-overview
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     Checkpoint,
     Column,
     Connector,
@@ -27,37 +28,42 @@ from connectors import (
     Response,
     Stream,
     SyncType,
-    column,
+    ask,
+    ask_all,
+    columns,
 )
 from connectors._microsoft import GRAPH, PERSONAL, REFUSED, auth, directory, listing, me, no_licence
 from connectors._microsoft import classify as graph_error
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
+from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find
-from connectors.ms_teams.reading import (
-    AT_ONCE,
+from connectors.ms_teams.places import (
     CHATS,
     IN_TEAMS,
     PAGE,
     TEAMS,
-    by_part,
     channel_key,
     channels,
-    chat_message_key,
     chats_if_allowed,
-    in_channel,
     in_chat,
-    in_thread,
-    is_deleted,
     listed_channels,
     listed_chats,
     listed_teams,
+    path_of,
+    quoted,
+    read_channels,
+)
+from connectors.ms_teams.reading import (
+    AT_ONCE,
+    by_part,
+    chat_message_key,
+    in_channel,
+    in_thread,
+    is_deleted,
     message_key,
     messages_of_channel,
     messages_of_chat,
     of_chat,
-    path_of,
-    quoted,
-    read_channels,
     replies_at,
     replies_of_channel,
     reply_key,
@@ -74,18 +80,12 @@ COVERED = (*IN_CHANNELS, *IN_CHATS)
 _graph_error = graph_error(TITLE)
 _QUOTED = re.compile(r"\('([^']*)'\)")
 
-MESSAGE: Mapping[str, Column] = {
-    "author_id": column("from.user.id"),
-    "author_name": column("from.user.displayName"),
-    "content_type": column("body.contentType"),
-    "content": column("body.content"),
-    "importance": column("importance"),
-    "message_type": column("messageType"),
-    "reactions": column("reactions", "jsonb"),
-    "created_at": column("createdDateTime", "timestamptz"),
-    "updated_at": column("lastModifiedDateTime", "timestamptz"),
-    "edited_at": column("lastEditedDateTime", "timestamptz"),
-}
+MESSAGE: Mapping[str, Column] = columns(
+    "author_id=from.user.id author_name=from.user.displayName content_type=body.contentType "
+    "content=body.content importance message_type=messageType reactions:jsonb "
+    "created_at=createdDateTime:timestamptz updated_at=lastModifiedDateTime:timestamptz "
+    "edited_at=lastEditedDateTime:timestamptz"
+)
 
 
 def fetch(
@@ -94,9 +94,8 @@ def fetch(
     """Messages read again by their keys. `path` and `shape` go by the key of where one is."""
 
     def read(keys: Sequence[str], context: Context) -> Reader:
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
-            answers = yield tuple(_message(path, key) for key in some)
+        for some in batches(keys, AT_ONCE):
+            answers = yield from ask_all(_message(path, key) for key in some)
             found, gone = [], []
             for key, answer in zip(some, answers, strict=True):
                 if answer.status == 404 or is_deleted(answer.json):
@@ -148,7 +147,7 @@ def _read(stream: str, *ids: str) -> Meaning:
     return Meaning(Effect.READ, (stream,), "/".join(ids))
 
 
-def resources(context: Context) -> Generator[Any, Any, Sequence[str]]:
+def resources(context: Context) -> Calls[Sequence[str]]:
     """Every channel and chat that we may read."""
     in_teams = yield from channels()
     in_chats = yield from chats_if_allowed()
@@ -181,16 +180,14 @@ def classify(response: Response) -> ConnectorError | None:
     return _graph_error(response)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose Teams it is: of someone in an organisation, with a licence."""
     if directory(answer) == PERSONAL:
         raise BrokenConnectionError(
             f"{TITLE} can be read of accounts at work or school only, and this is a personal one"
         )
     found = yield from me(answer, callback)
-    response = yield Request.get(TEAMS, expect=REFUSED)
+    response = yield from ask(Request.get(TEAMS, expect=REFUSED))
     if response.status == 200:
         return found
     # A scope comes by its name, or as a URL that ends with it.
@@ -253,22 +250,17 @@ connector = Connector(
             title="Teams",
             read=listing(Request.get(TEAMS)),
             snapshot=True,
-            columns={"name": column("displayName"), "description": column("description")},
+            columns=columns("name=displayName description"),
         ),
         Stream(
             name="channels",
             title="Channels",
             read=by_part(listed_teams, read_channels),
             key=channel_key,
-            columns={
-                "team_id": column("team_id"),
-                "channel_id": column("id"),
-                "name": column("displayName"),
-                "description": column("description"),
-                "membership_type": column("membershipType"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "team_id channel_id=id name=displayName description membership_type=membershipType "
+                "web_url=webUrl created_at=createdDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="channel_messages",
@@ -278,11 +270,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_channel, in_channel),
             columns={
-                "team_id": column("team_id"),
-                "channel_id": column("channel_id"),
-                "message_id": column("id"),
-                "subject": column("subject"),
-                "web_url": column("webUrl"),
+                **columns("team_id channel_id message_id=id subject web_url=webUrl"),
                 **MESSAGE,
             },
         ),
@@ -294,11 +282,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(_in_thread, _shaped_in_thread),
             columns={
-                "team_id": column("team_id"),
-                "channel_id": column("channel_id"),
-                "message_id": column("message_id"),
-                "reply_id": column("id"),
-                "web_url": column("webUrl"),
+                **columns("team_id channel_id message_id reply_id=id web_url=webUrl"),
                 **MESSAGE,
             },
         ),
@@ -311,16 +295,14 @@ connector = Connector(
                 Request.get(CHATS, params={"$expand": "lastMessagePreview", "$top": PAGE})
             ),
             snapshot=True,
-            columns={
-                "topic": column("topic"),
-                "chat_type": column("chatType"),
-                "last_message_at": column("lastMessagePreview.createdDateTime", "timestamptz"),
-                "last_message": column("lastMessagePreview.body.content"),
-                "web_url": column("webUrl"),
-                "created_at": column("createdDateTime", "timestamptz"),
+            columns=columns(
+                "topic chat_type=chatType "
+                "last_message_at=lastMessagePreview.createdDateTime:timestamptz "
+                "last_message=lastMessagePreview.body.content web_url=webUrl "
+                "created_at=createdDateTime:timestamptz",
                 # When it was renamed, or its members changed: not when something was written.
-                "updated_at": column("lastUpdatedDateTime", "timestamptz"),
-            },
+                "updated_at=lastUpdatedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="chat_messages",
@@ -331,8 +313,7 @@ connector = Connector(
             version=epoch_us("lastModifiedDateTime"),
             fetch=fetch(in_chat, of_chat),
             columns={
-                "chat_id": column("chat_id"),
-                "message_id": column("id"),
+                **columns("chat_id message_id=id"),
                 **MESSAGE,
             },
         ),

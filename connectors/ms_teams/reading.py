@@ -1,39 +1,34 @@
-"""Microsoft Teams read place by place: which teams, channels and chats there are, and a round
-through what each of them holds.
+"""Microsoft Teams read place by place: a round through what each channel and chat holds.
 
 https://learn.microsoft.com/graph/api/chatmessage-delta
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
-from urllib.parse import quote
 
 from connectors import (
     Checkpoint,
     CheckpointExpiredError,
-    ConnectorError,
     Context,
     ContractError,
-    ListedKeys,
     Page,
     Reader,
     Record,
     Request,
     Response,
+    Steps,
+    ask,
 )
-from connectors._microsoft import NEXT, REFUSED, changes, get_page, onward
+from connectors._microsoft import NEXT, changes, get_page, onward
 from connectors._microsoft.watches import iso
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.paging import onward as further
-from connectors.kernel.parts import OF_A_PART, Listing, Parts, each_part
+from connectors.kernel.parts import Listing, each_part
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
+from connectors.ms_teams.places import IN_TEAMS, PAGE, all_rows, in_chat, path_of, plain, quoted
 
-TEAMS, CHATS = "/me/joinedTeams", "/me/chats"
-# The most that Graph gives of messages, and of chats (the latter by what clients ask for, 2026-11).
-PAGE = 50
-LIST_OF_CHATS = Request.get(CHATS, params={"$top": PAGE})
 # So many replies come with a message; the others by a link.
 EXPANDED = 1000
 # Messages that are read again by their keys.
@@ -43,154 +38,26 @@ AT_ONCE = 20
 LOOKBACK = timedelta(minutes=5)
 # A little less than the eight months that a delta reaches back.
 REACH = timedelta(days=240)
-# The budget of what is counted for any one team or channel.
-IN_TEAMS = "teams"
 MODIFIED = "lastModifiedDateTime"
 
 
-# -- Teams, channels and chats --------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class _Feed(Position):
+    """Where a channel's delta stands between rounds, at a `link`. In a round `next` is that of the
+    next page; in the first listing `listed` is that of the delta which follows it."""
+
+    link: str | None = None
+    next_: str | None = None
+    listed: str | None = None
 
 
-def teams() -> Generator[Any, Any, list[str]]:
-    """The ids of the teams that the person is in. OData parameters are not taken here."""
-    return [team["id"] for team in (yield from _all(Request.get(TEAMS)))]
+@dataclass(frozen=True, kw_only=True)
+class _Since(Position):
+    """Since when changes are read; in a round, the link of the `next` page and when it `began`."""
 
-
-def chats() -> Generator[Any, Any, list[str]]:
-    return [chat["id"] for chat in (yield from _all(LIST_OF_CHATS))]
-
-
-def chats_if_allowed() -> Generator[Any, Any, list[str]]:
-    """None where we may not read chats."""
-    answer = yield replace(LIST_OF_CHATS, expect=(403,))
-    if answer.status == 403:
-        return []
-    return [chat["id"] for chat in (yield from _all(LIST_OF_CHATS, answer))]
-
-
-def listed_channels(context: Context) -> Generator[Any, Any, Parts]:
-    """The channels of all teams, as `team/channel`; of a team that shows none now, the former."""
-    found, unlisted = yield from _channels_of_all()
-
-    def check(former: Sequence[str]) -> Generator[Request, Response, Parts]:
-        present: list[str] = []
-        kept: list[str] = []
-        for channel in former:
-            if channel.partition("/")[0] in unlisted:
-                kept.append(channel)
-                continue
-            there = yield from channel_again(channel)
-            if there is not None:
-                (kept if there is ARCHIVED else present).append(channel)
-        return Parts(present, kept)
-
-    return Parts(found, hidden=True, check=check)
-
-
-def channels() -> Generator[Any, Any, list[str]]:
-    """The channels of all teams that show them, as `team/channel`."""
-    found, _ = yield from _channels_of_all()
-    return found
-
-
-def _channels_of_all() -> Generator[Any, Any, tuple[list[str], set[str]]]:
-    """All channels, and the teams that the person is in and that do not show theirs now. If none
-    does, its refusal is raised: it is the permission that is gone."""
-    found: list[str] = []
-    unlisted: set[str] = set()
-    refusal: ConnectorError | None = None
-    team_ids = yield from teams()
-    for team in team_ids:
-        try:
-            rows = yield from channels_of(team)
-        except OF_A_PART as error:
-            unlisted.add(team)
-            refusal = error
-        else:
-            found += [channel_key(row) for row in rows]
-    if refusal is not None and len(unlisted) == len(team_ids):
-        raise refusal
-    return found, unlisted
-
-
-def channels_of(team: str) -> Generator[Any, Any, list[Record]]:
-    """The channels of a team, each with the team's id."""
-    request = Request.get(f"/teams/{quoted(team)}/channels", budget=IN_TEAMS)
-    return [{**plain(row), "team_id": team} for row in (yield from _all(request))]
-
-
-# A channel that is not shown since its team is archived.
-ARCHIVED: Record = {}
-
-
-def channel_again(channel: str) -> Generator[Any, Any, Record | None]:
-    """A channel that is listed no more, asked for by its id: None if it is gone.
-
-    The list of an archived team's channels lacks the private ones (microsoft-graph-docs#9758,
-    2020-09; #17306, 2022-06): people still see them in Teams.
-    """
-    team = channel.partition("/")[0]
-    answer = yield Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS)
-    if answer.status == 200:
-        return {**plain(answer.json), "team_id": team}
-    of_team = yield Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS)
-    archived = of_team.status == 200 and of_team.json.get("isArchived")
-    return ARCHIVED if archived else None
-
-
-def read_channels(team: str) -> Read:
-    """The channels of one team: no delta tells of them, so all are listed."""
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        rows = yield from channels_of(team)
-        listed = {row["id"] for row in rows}
-        kept = []
-        for id_ in at.get("ids", ()):
-            if id_ in listed:
-                continue
-            there = yield from channel_again(f"{team}/{id_}")
-            if there is ARCHIVED:
-                kept.append(id_)
-            elif there is not None:
-                rows.append(there)
-        ids = [row["id"] for row in rows] + kept
-        listed_keys = ListedKeys(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
-        yield Page(rows, Checkpoint(ids=ids), listed_keys=[listed_keys])
-
-    return read
-
-
-def listed_teams(context: Context) -> Generator[Any, Any, Parts]:
-    return Parts((yield from teams()), hidden=True)
-
-
-def listed_chats(context: Context) -> Generator[Any, Any, Parts]:
-    return Parts((yield from chats()), hidden=True, check=_chats_again)
-
-
-def _chats_again(former: Sequence[str]) -> Generator[Request, Response, Parts]:
-    """Chats that are listed no more: some with people of other organisations are in no list, and
-    their messages are given all the same (microsoft-graph-docs#12259, 2021-04)."""
-    present: list[str] = []
-    for chat in former:
-        answer = yield Request.get(in_chat(chat), params={"$top": 1}, expect=REFUSED)
-        if answer.status == 200:
-            present.append(chat)
-    return Parts(present)
-
-
-def _all(request: Request, answer: Response | None = None) -> Generator[Any, Any, list[Record]]:
-    """The rows of every page; the first answer may be there already."""
-    response: Response = answer or (yield request)
-    found, link = rows_of(response, "value"), request.path
-    while following := response.json.get(NEXT):
-        link = further(link, following)
-        response = yield Request.get(link, budget=request.budget)
-        found = [*found, *rows_of(response, "value")]
-    return found
-
-
-# -- Messages -------------------------------------------------------------------------------------
+    since: str | None = None
+    next_: str | None = None
+    began: str | None = None
 
 
 def by_part(listing: Listing, read: Callable[[str], Read]) -> Read:
@@ -210,38 +77,38 @@ def messages_of_channel(channel: str) -> Read:
     """What a channel's delta tells since its link; of a new channel all there is.
 
     A delta reaches back eight months. So the messages of a new channel are listed, once a link is
-    taken that leads on from now. The checkpoint is {"link"} between rounds; {"link", "next"} in a
-    round, {"listed", "next"} in a listing.
+    taken that leads on from now.
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        link, listed, on = at.get("link"), at.get("listed"), at.get("next")
-        followed = Followed()
-        if listed is None:
+        here, followed = _Feed.of(at), Followed()
+        if here.listed is None:
             since = {"$filter": f"{MODIFIED} gt {iso(context.now - LOOKBACK)}"}
-            ended, here = False, on or link
+            ended, place = False, here.next_ or here.link
             while not ended:
-                followed.add(here)
-                response = yield from get_page(_messages(channel, "/delta", since), here)
+                followed.add(place)
+                response = yield from get_page(_messages(channel, "/delta", since), place)
                 page = _channel_page(channel, response)
-                here, ended = onward(response, here)
-                kept = {"link": link} if link else {}
+                place, ended = onward(response, place)
                 if not ended:
-                    yield replace(page, checkpoint=Checkpoint(next=here, **kept))
-                elif link is not None:
-                    yield replace(page, checkpoint=Checkpoint(link=here))
-                    return
+                    saved = _Feed(link=here.link, next_=place)
+                elif here.link is not None:
+                    saved = _Feed(link=place)
                 else:
-                    yield replace(page, checkpoint=Checkpoint(listed=here))
-            listed, on = here, None
-        while True:
-            followed.add(on)
-            response = yield from get_page(_messages(channel, ""), on)
-            page, on = _channel_page(channel, response), next_page(response, on)
-            if not on:
-                yield replace(page, checkpoint=Checkpoint(link=listed))
+                    saved = _Feed(listed=place)
+                yield replace(page, checkpoint=saved.saved())
+            if here.link is not None:
                 return
-            yield replace(page, checkpoint=Checkpoint(listed=listed, next=on))
+            here = saved
+        while True:
+            followed.add(here.next_)
+            response = yield from get_page(_messages(channel, ""), here.next_)
+            page = _channel_page(channel, response)
+            here = replace(here, next_=next_page(response, here.next_))
+            if not here.next_:
+                yield replace(page, checkpoint=_Feed(link=here.listed).saved())
+                return
+            yield replace(page, checkpoint=here.saved())
 
     return read
 
@@ -262,7 +129,7 @@ def replies_of_channel(channel: str) -> Read:
             function, params["$filter"] = "/delta", f"{MODIFIED} gt {since}"
         return _messages(channel, function, params)
 
-    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+    def rows(response: Response) -> Steps[list[Record]]:
         found: list[Record] = []
         for message in rows_of(response, "value"):
             replies, link = list(message["replies"]), message.get(f"replies{NEXT}")
@@ -270,9 +137,9 @@ def replies_of_channel(channel: str) -> Read:
                 # The link is missing now and then (microsoft-graph-docs-contrib#8819, 2023-11).
                 path = replies_at(channel, message["id"])
                 request = Request.get(path, params={"$top": PAGE}, budget=IN_TEAMS)
-                replies = yield from _all(request)
+                replies = yield from all_rows(request)
             while link:
-                answer = yield Request.get(link, budget=IN_TEAMS)
+                answer = yield from ask(Request.get(link, budget=IN_TEAMS))
                 replies += rows_of(answer, "value")
                 following = answer.json.get(NEXT)
                 link = further(link, following) if following else None
@@ -292,7 +159,7 @@ def messages_of_chat(chat: str) -> Read:
             params["$filter"] = f"{MODIFIED} gt {since}"
         return Request.get(in_chat(chat), params=params)
 
-    def rows(response: Response) -> Generator[Any, Any, list[Record]]:
+    def rows(response: Response) -> Steps[list[Record]]:
         yield from ()
         return [of_chat(chat, row) for row in rows_of(response, "value")]
 
@@ -301,27 +168,27 @@ def messages_of_chat(chat: str) -> Read:
 
 def _since(
     request: Callable[[str | None, Context], Request],
-    rows: Callable[[Response], Generator[Any, Any, list[Record]]],
+    rows: Callable[[Response], Steps[list[Record]]],
     key: Callable[[Record], str],
 ) -> Read:
-    """Reads what changed since a time, page by page. The checkpoint is {"since"} between rounds,
-    {"since", "next", "began"} in one."""
+    """Reads what changed since a time, page by page."""
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        since, link, followed = at.get("since"), at.get("next"), Followed()
-        began = parse_time(at["began"]) if "began" in at else context.now
+        here, followed = _Since.of(at), Followed()
+        began = parse_time(here.began) if here.began else context.now
+        here = replace(here, began=iso(began))
         while True:
-            followed.add(link)
-            response = yield from get_page(request(since, context), link)
+            followed.add(here.next_)
+            response = yield from get_page(request(here.since, context), here.next_)
             found = yield from rows(response)
             records = [row for row in found if not is_deleted(row)]
             deleted = [key(row) for row in found if is_deleted(row)]
-            link = next_page(response, link)
-            if link is None:
-                yield Page(records, Checkpoint(since=iso(began - LOOKBACK)), deleted=deleted)
+            here = replace(here, next_=next_page(response, here.next_))
+            if here.next_ is None:
+                ended = _Since(since=iso(began - LOOKBACK))
+                yield Page(records, ended.saved(), deleted=deleted)
                 return
-            here = {"next": link, "began": iso(began), **({"since": since} if since else {})}
-            yield Page(records, Checkpoint(here), deleted=deleted)
+            yield Page(records, here.saved(), deleted=deleted)
 
     return read
 
@@ -351,23 +218,9 @@ def replies_at(channel: str, message: str) -> str:
     return f"{path_of(channel)}/messages/{quoted(message)}/replies"
 
 
-def in_chat(chat: str) -> str:
-    return f"/chats/{quoted(chat)}/messages"
-
-
 def _messages(channel: str, function: str, params: Mapping[str, str] | None = None) -> Request:
     path = f"{path_of(channel)}/messages{function}"
     return Request.get(path, params={"$top": PAGE, **(params or {})}, budget=IN_TEAMS)
-
-
-def path_of(channel: str) -> str:
-    """The path of a channel named as `team/channel`."""
-    team, _, id_ = channel.partition("/")
-    return f"/teams/{quoted(team)}/channels/{quoted(id_)}"
-
-
-def quoted(id_: str) -> str:
-    return quote(id_, safe="")
 
 
 # -- Records --------------------------------------------------------------------------------------
@@ -376,15 +229,6 @@ def quoted(id_: str) -> str:
 def is_deleted(message: Record) -> bool:
     """Microsoft reports a deleted message as a record, whose text may be gone or not."""
     return message.get("deletedDateTime") is not None
-
-
-def plain(value: Any) -> Any:
-    """Without what is about the answer: one and the same message comes with more of it by a delta
-    than by its id. Replies are records of their own."""
-    if isinstance(value, dict):
-        kept = {name: one for name, one in value.items() if "@odata" not in name}
-        return {name: plain(one) for name, one in kept.items()}
-    return [plain(one) for one in value] if isinstance(value, list) else value
 
 
 def in_channel(channel: str, row: Record) -> Record:
@@ -400,10 +244,6 @@ def in_thread(channel: str, message_id: str, row: Record) -> Record:
 
 def of_chat(chat: str, row: Record) -> Record:
     return {**plain(row), "chat_id": chat}
-
-
-def channel_key(channel: Record) -> str:
-    return f"{channel['team_id']}/{channel['id']}"
 
 
 def message_key(message: Record) -> str:

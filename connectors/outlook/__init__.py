@@ -3,35 +3,33 @@
 https://learn.microsoft.com/graph/delta-query-messages
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     Context,
     RateLimit,
     Request,
-    Response,
     Stream,
     SyncType,
-    column,
+    ask,
+    columns,
 )
 from connectors._microsoft import GRAPH, auth, classify, me, no_licence
 from connectors._microsoft.watches import Meaning, graph_watch, graph_webhook
 from connectors.kernel.versions import find
 from connectors.kernel.webhooks import Effect
+from connectors.outlook.attachments import attachment_key, attachments
+from connectors.outlook.calendar import events, events_by_id, events_listed
 from connectors.outlook.reading import (
     FOLDERS,
     IMMUTABLE,
-    attachment_key,
-    attachments,
     contacts,
     contacts_by_id,
-    events,
-    events_by_id,
-    events_listed,
     folders_by_id,
     mail_folders,
     message_key,
@@ -52,12 +50,10 @@ KINDS = {
 }
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """Whose mailbox it is; an account without one gets an error that says so."""
     accounts = yield from me(answer, callback)
-    inbox = yield Request.get(f"{FOLDERS}/inbox", params={"$select": "id"}, expect=(404,))
+    inbox = yield from ask(Request.get(f"{FOLDERS}/inbox", params={"$select": "id"}, expect=(404,)))
     if inbox.status == 404:
         raise no_licence("Outlook")
     return accounts
@@ -70,7 +66,7 @@ def means(notification: Mapping[str, Any]) -> Meaning:
     return Meaning(Effect.HINT, KINDS.get(kind, ()))
 
 
-def watched(context: Context) -> Generator[Request, Response, Sequence[str]]:
+def watched(context: Context) -> Calls[Sequence[str]]:
     """What notifications are asked of; Microsoft does not report changes of folders themselves."""
     yield from ()
     return tuple(STREAMS)
@@ -122,11 +118,7 @@ connector = Connector(
             title="Mail folders",
             read=mail_folders,
             fetch=folders_by_id,
-            columns={
-                "name": column("displayName"),
-                "parent_id": column("parentFolderId"),
-                "is_hidden": column("isHidden", "boolean"),
-            },
+            columns=columns("name=displayName parent_id=parentFolderId is_hidden=isHidden:boolean"),
         ),
         Stream(
             name="messages",
@@ -135,36 +127,24 @@ connector = Connector(
             fetch=messages_by_id,
             listing=messages_listed,
             key=message_key,
-            columns={
-                "message_id": column("id"),
-                "folder_id": column("folder_id"),
-                "conversation_id": column("conversationId"),
-                "subject": column("subject"),
-                "from_address": column("from.emailAddress.address"),
-                "from_name": column("from.emailAddress.name"),
-                "to": column("toRecipients", "jsonb"),
-                "is_read": column("isRead", "boolean"),
-                "has_attachments": column("hasAttachments", "boolean"),
-                "importance": column("importance"),
-                "received_at": column("receivedDateTime", "timestamptz"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "message_id=id folder_id conversation_id=conversationId subject "
+                "from_address=from.emailAddress.address from_name=from.emailAddress.name "
+                "to=toRecipients:jsonb is_read=isRead:boolean "
+                "has_attachments=hasAttachments:boolean importance "
+                "received_at=receivedDateTime:timestamptz "
+                "updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="attachments",
             title="Attachments",
             read=attachments,
             key=attachment_key,
-            columns={
-                "attachment_id": column("id"),
-                "message_id": column("message_id"),
-                "folder_id": column("folder_id"),
-                "name": column("name"),
-                "content_type": column("contentType"),
-                "size": column("size", "bigint"),
-                "is_inline": column("isInline", "boolean"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "attachment_id=id message_id folder_id name content_type=contentType size:bigint "
+                "is_inline=isInline:boolean updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
         Stream(
             name="events",
@@ -175,32 +155,24 @@ connector = Connector(
             # Programs missed deletions of events that no delta reported
             # (microsoft-graph-docs#11728, 2021-02; nylas/sync-engine#438, 2017-02).
             hides_deletes=True,
-            columns={
-                "subject": column("subject"),
-                "type": column("type"),
-                "series_id": column("seriesMasterId"),
+            columns=columns(
+                "subject type series_id=seriesMasterId",
                 # Written without a zone: UTC, unless another is asked for.
-                "start_utc": column("start.dateTime", "timestamp"),
-                "end_utc": column("end.dateTime", "timestamp"),
-                "location": column("location.displayName"),
-                "is_all_day": column("isAllDay", "boolean"),
-                "is_cancelled": column("isCancelled", "boolean"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+                "start_utc=start.dateTime:timestamp end_utc=end.dateTime:timestamp "
+                "location=location.displayName is_all_day=isAllDay:boolean "
+                "is_cancelled=isCancelled:boolean updated_at=lastModifiedDateTime:timestamptz",
+            ),
         ),
         Stream(
             name="contacts",
             title="Contacts",
             read=contacts,
             fetch=contacts_by_id,
-            columns={
-                "name": column("displayName"),
-                "company": column("companyName"),
-                "job_title": column("jobTitle"),
-                "emails": column("emailAddresses", "jsonb"),
-                "mobile_phone": column("mobilePhone"),
-                "updated_at": column("lastModifiedDateTime", "timestamptz"),
-            },
+            columns=columns(
+                "name=displayName company=companyName job_title=jobTitle "
+                "emails=emailAddresses:jsonb mobile_phone=mobilePhone "
+                "updated_at=lastModifiedDateTime:timestamptz"
+            ),
         ),
     ),
 )

@@ -1,39 +1,37 @@
-"""How Outlook's folders, letters, attachments, events and contacts are read.
+"""How Outlook's folders, letters and contacts are read.
 
 https://learn.microsoft.com/graph/delta-query-messages
-https://learn.microsoft.com/graph/delta-query-events
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Checkpoint,
-    CheckpointExpiredError,
     Context,
     ContractError,
-    ListedKeys,
     Page,
     Reader,
     Record,
     Request,
     Response,
-    Unread,
+    Steps,
+    ask,
+    ask_all,
 )
 from connectors._microsoft import NEXT, code_of
-from connectors._microsoft.deltas import PageContext, Settle, by_id, delta_stream, each_by_id
-from connectors._microsoft.watches import iso
+from connectors._microsoft.deltas import PageContext, Place, Settle, by_id, delta_stream, each_by_id
 from connectors.kernel.paging import Read, rows_of
-from connectors.kernel.parts import Parts, ask_each, each_part
-from connectors.kernel.versions import parse_time
+from connectors.kernel.parts import Parts, Round, each_part
+from connectors.kernel.positions import Position
 
 # Ids that stay when an item is moved. A link does not hold it: it goes with every request, and
 # with those for watches, whose notifications name ids too.
 IMMUTABLE = 'IdType="ImmutableId"'
-_SAME_IDS = {"prefer": IMMUTABLE}
+SAME_IDS = {"prefer": IMMUTABLE}
 FOLDERS, MESSAGES, EVENTS, CONTACTS = (
     "/me/mailFolders",
     "/me/messages",
@@ -51,20 +49,20 @@ LISTED = {
     "includeHiddenFolders": "true",
 }
 OF_A_FOLDER = ("displayName", "parentFolderId", "isHidden")
-# Of an attachment all but its content, which only a file has: that would be 3 MB and more.
-ATTACHMENT = "id,name,contentType,size,isInline,lastModifiedDateTime"
 MANY, LETTERS, FILED = 200, 50, 100
 # Large pages of some mailboxes are answered 504 at every try (microsoft-graph-docs#5853, 2019-10),
 # and one with a damaged letter 500 (#2913, 2018-07).
 SMALLER = (10, 1)
-# Letters whose attachments could not be had are asked for again so often, and so many of a folder.
-AGAIN_EVERY, MOST_AGAIN = timedelta(days=1), 50
 # What only a whole row has. When a letter is marked as read, its folder's delta tells of it that
 # mark, its id and its folder (microsoft-graph-docs#7776).
 WHOLE_LETTER = ("subject", "receivedDateTime", "hasAttachments")
-# The calendar from a year back to a year ahead; it is read anew when that is a month off.
-BACK = AHEAD = timedelta(days=365)
-MOVES_AFTER = timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Links(Position):
+    """Checkpoints as they were before each folder had one of its own."""
+
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def paged(path: str, size: int, params: Mapping[str, Any] | None = None) -> Request:
@@ -80,16 +78,18 @@ def smaller(path: str, params: Mapping[str, Any] | None = None) -> tuple[Request
 # -- Folders
 
 
-def folders(context: Context) -> Generator[Any, Any, Parts]:
+def folders(context: Context) -> Steps[Parts]:
     """The ids of all folders that hold messages, nested and hidden ones too."""
     paths, found = [FOLDERS], list[str]()
     while paths:
         # Only what is inside of another may be gone by now.
         expect = () if paths == [FOLDERS] else (404,)
-        answers = yield tuple(Request.get(path, params=LISTED, expect=expect) for path in paths)
+        answers = yield from ask_all(
+            Request.get(path, params=LISTED, expect=expect) for path in paths
+        )
         paths = []
         for answer in answers:
-            rows = yield from _all(answer)
+            rows = yield from all_rows(answer)
             for row in rows:
                 if row.get("@odata.type") == SEARCH_FOLDER:
                     continue
@@ -99,7 +99,7 @@ def folders(context: Context) -> Generator[Any, Any, Parts]:
     return Parts(found)
 
 
-def _all(answer: Response) -> Generator[Request, Response, list[Record]]:
+def all_rows(answer: Response) -> Calls[list[Record]]:
     """All rows of a listing that begins with that answer; none of one that is gone by now."""
     if answer.status == 404:
         if code_of(answer) != GONE:
@@ -107,7 +107,7 @@ def _all(answer: Response) -> Generator[Request, Response, list[Record]]:
         return []
     rows = rows_of(answer, "value")
     while following := answer.json.get(NEXT):
-        answer = yield Request.get(following, headers=_SAME_IDS)
+        answer = yield from ask(Request.get(following, headers=SAME_IDS))
         rows += rows_of(answer, "value")
     return rows
 
@@ -116,7 +116,7 @@ def _folder(id_: str) -> str:
     return f"{FOLDERS}/{quote(id_, safe='')}"
 
 
-def _settle_folders(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def _settle_folders(page: Page, page_context: PageContext) -> Steps[Page]:
     yield from ()
     return _in_part(page, OF_A_FOLDER, page_context)
 
@@ -130,7 +130,7 @@ mail_folders = delta_stream(
 folders_by_id = each_by_id(
     FOLDERS,
     params=_folder_fields,
-    headers=_SAME_IDS,
+    headers=SAME_IDS,
     shape=lambda _, row: {name: row[name] for name in ("id", *OF_A_FOLDER) if name in row},
 )
 
@@ -159,10 +159,6 @@ def message_key(record: Record) -> str:
     return f"{record['folder_id']}/{record['id']}"
 
 
-def attachment_key(record: Record) -> str:
-    return f"{record['folder_id']}/{record['message_id']}/{record['id']}"
-
-
 def _split(key: str) -> tuple[str, str]:
     folder_id, _, id_ = key.partition("/")
     return folder_id, id_
@@ -172,7 +168,7 @@ def _if_there(folder_id: str, row: Record) -> Record | None:
     return in_folder(folder_id, row) if row.get("parentFolderId") == folder_id else None
 
 
-def _of_folder(
+def of_folder(
     folder_id: str, size: int, settle: Settle, params: Mapping[str, Any] | None = None
 ) -> Read:
     """The delta of one folder's messages. Without a filter: one would cap it at 5,000 messages."""
@@ -186,21 +182,21 @@ def _of_folder(
     )
 
 
-def _each_folder(read: Any) -> Read:
+def each_folder(read: Callable[[str], Read]) -> Read:
     """Reads all folders, each with a checkpoint of its own."""
     walk = each_part(folders, read, prefix=lambda folder_id: f"{folder_id}/")
 
     def walked(at: Checkpoint, context: Context) -> Reader:
-        if "links" in at:  # as checkpoints were before each folder had one of its own
-            at = Checkpoint(parts={id_: {"link": link} for id_, link in at["links"].items()})
+        if links := _Links.of(at).links:
+            at = Round(parts={id_: Place(link=link).saved() for id_, link in links.items()}).saved()
         return walk(at, context)
 
     return walked
 
 
-def _still_there(
+def still_there(
     folder_id: str, page: Page, fields: Mapping[str, Any] | None = None
-) -> Generator[Any, Any, tuple[list[Record], list[str], list[str]]]:
+) -> Steps[tuple[list[Record], list[str], list[str]]]:
     """Of messages that the delta reports as removed: those that are in the folder all the same, the
     ids of those that are not, and of those that could not be asked for.
 
@@ -208,7 +204,7 @@ def _still_there(
     removed, and does not report it again until it changes
     (microsoft-graph-docs-contrib#72, 2023-06).
     """
-    answers = yield from by_id(MESSAGES, page.deleted, fields, _SAME_IDS)
+    answers = yield from by_id(MESSAGES, page.deleted, fields, SAME_IDS)
     there, gone, unknown = [], [], []
     for id_, answer in zip(page.deleted, answers, strict=True):
         if isinstance(answer, Exception):
@@ -221,8 +217,8 @@ def _still_there(
 
 
 def _messages_of(folder_id: str) -> Read:
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
-        there, gone, unknown = yield from _still_there(folder_id, page)
+    def settle(page: Page, page_context: PageContext) -> Steps[Page]:
+        there, gone, unknown = yield from still_there(folder_id, page)
         page = _in_part(page, WHOLE_LETTER, page_context)
         return replace(
             page,
@@ -231,11 +227,11 @@ def _messages_of(folder_id: str) -> Read:
             unsettled=[f"{folder_id}/{id_}" for id_ in unknown],
         )
 
-    return _of_folder(folder_id, LETTERS, settle)
+    return of_folder(folder_id, LETTERS, settle)
 
 
-messages = _each_folder(_messages_of)
-messages_by_id = each_by_id(MESSAGES, split=_split, shape=_if_there, headers=_SAME_IDS)
+messages = each_folder(_messages_of)
+messages_by_id = each_by_id(MESSAGES, split=_split, shape=_if_there, headers=SAME_IDS)
 
 
 def messages_listed(at: Checkpoint, context: Context) -> Reader:
@@ -245,223 +241,26 @@ def messages_listed(at: Checkpoint, context: Context) -> Reader:
         path: str | None = f"{_folder(folder_id)}/messages"
         params: dict[str, Any] = {"$select": "id", "$top": 1000}
         while path:
-            answer = yield Request.get(path, params=params, headers=_SAME_IDS, expect=(404,))
+            answer = yield from ask(
+                Request.get(path, params=params, headers=SAME_IDS, expect=(404,))
+            )
             rows = [] if answer.status == 404 else rows_of(answer, "value")
             path, params = (answer.json.get(NEXT) if rows else None), {}
             yield Page([in_folder(folder_id, row) for row in rows], Checkpoint())
     yield Page((), Checkpoint())
 
 
-# -- Attachments: of every message that says it has some, whenever the message changed
-
-_FILED_FIELDS = {"$select": "id,hasAttachments,lastModifiedDateTime"}
-_WHERE = {"$select": "id,hasAttachments,lastModifiedDateTime,parentFolderId"}
-
-
-def _attachments_of(folder_id: str) -> Read:
-    def settle(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
-        there, gone, unknown = yield from _still_there(folder_id, page, _WHERE)
-        letters = [*page.records, *there]
-        # A row that tells a part does not say whether there are any: they are asked for.
-        ids = [row["id"] for row in letters if row.get("hasAttachments", True)] + unknown
-        bare = [row["id"] for row in letters if not row.get("hasAttachments", True)]
-        again = {
-            id_: text
-            for id_, text in page.checkpoint.get("again", {}).items()
-            if id_ not in gone and id_ not in bare
-        }
-        tried = page.checkpoint.get("tried")
-        if (
-            again
-            and page_context.ended
-            and tried
-            and page_context.now - parse_time(tried) >= AGAIN_EVERY
-        ):
-            ids += [id_ for id_ in again if id_ not in ids]
-            tried = None
-        found, listed, failed = yield from _files_of(folder_id, ids)
-        again = {id_: text for id_, text in again.items() if id_ not in ids} | failed
-        listed_keys = [
-            ListedKeys(f"{folder_id}/{id_}/", (), page_context.at) for id_ in (*gone, *bare)
-        ]
-        return Page(
-            found, _noted(page, again, tried, page_context), listed_keys=[*listed_keys, *listed]
-        )
-
-    return _of_folder(folder_id, FILED, settle, _FILED_FIELDS)
-
-
-def _files_of(
-    folder_id: str, ids: Sequence[str]
-) -> Generator[Any, Any, tuple[list[Record], list[ListedKeys], dict[str, str]]]:
-    """The attachments of these messages, and why those of some could not be had."""
-    answers = yield from ask_each([_files(id_) for id_ in ids])
-    found, listed_keys, failed = list[Record](), list[ListedKeys](), dict[str, str]()
-    for id_, answer in zip(ids, answers, strict=True):
-        if isinstance(answer, Exception):
-            failed[id_] = str(answer)
-            continue
-        rows = yield from _all(answer)
-        records = [{**row, "folder_id": folder_id, "message_id": id_} for row in rows]
-        keys = [attachment_key(record) for record in records]
-        listed_keys.append(ListedKeys(f"{folder_id}/{id_}/", keys, answer.sent_at))
-        found += records
-    return found, listed_keys, failed
-
-
-def _noted(
-    page: Page, again: Mapping[str, str], tried: str | None, page_context: PageContext
-) -> Checkpoint:
-    """The checkpoint with the messages whose attachments are to be asked for again."""
-    saved = {k: v for k, v in page.checkpoint.items() if k not in ("again", "tried")}
-    if again:
-        saved["again"] = dict(list(again.items())[-MOST_AGAIN:])
-        saved["tried"] = tried or page_context.now.isoformat()
-    return Checkpoint(saved)
-
-
-def _files(message_id: str) -> Request:
-    path = f"{MESSAGES}/{quote(message_id, safe='')}/attachments"
-    params = {"$select": ATTACHMENT, "$top": 100}
-    return Request.get(path, params=params, headers=_SAME_IDS, expect=(404,))
-
-
-_attachments = _each_folder(_attachments_of)
-
-
-def attachments(at: Checkpoint, context: Context) -> Reader:
-    """All folders' attachments; where a page lists what was not read, it also names the letters
-    whose attachments we cannot get."""
-    reader = _attachments(at, context)
-    answer: Any = None
-    while True:
-        try:
-            failed = isinstance(answer, Exception)
-            step = reader.throw(answer) if failed else reader.send(answer)
-        except StopIteration:
-            return
-        if isinstance(step, Page) and step.unread is not None:
-            unshown = _unshown(step.checkpoint)
-            unseen = [*step.unseen, *(f"{one.part}/" for one in unshown)]
-            step = replace(step, unread=[*step.unread, *unshown], unseen=unseen)
-        try:
-            answer = yield step
-        except Exception as error:
-            answer = error
-
-
-def _unshown(at: Mapping[str, Any]) -> list[Unread]:
-    return [
-        Unread(f"{folder_id}/{id_}", ContractError(text))
-        for folder_id, place in at.get("parts", {}).items()
-        for id_, text in place.get("again", {}).items()
-    ]
-
-
-# -- Events
-
-
-def events(at: Checkpoint, context: Context) -> Reader:
-    """The calendar in a window that the first request fixes.
-
-    Of an event outside of it a delta says that it is removed, whether it was moved there, changed
-    or deleted: it is not in the window, and one that we never had is no error.
-    """
-    begun = parse_time(at["begun"]) if "begun" in at else context.now
-    if context.now - begun > MOVES_AFTER:
-        raise CheckpointExpiredError("the window of this calendar has to move on")
-    # No $select, $filter or $orderby: this delta takes none of them.
-    window = _window(begun)
-    read = delta_stream(
-        paged("/me/calendarView/delta", MANY, window),
-        smaller=smaller("/me/calendarView/delta", window),
-        settle=_Diary(window),
-    )
-    return read(Checkpoint({**at, "begun": iso(begun)}), context)
-
-
-def _window(begun: datetime) -> dict[str, str]:
-    return {"startDateTime": iso(begun - BACK), "endDateTime": iso(begun + AHEAD)}
-
-
-class _Diary:
-    """What the delta of a calendar leaves out, found elsewhere.
-
-    Of an occurrence it gives no more than its times (microsoft-graph-docs#7632, 2020-04): the rest
-    is that of its series. When one is taken out of a series, the series and the occurrences that
-    remain come again, and nothing says which one is missing (microsoft-graph-docs#4501, 2019-04):
-    so the calendar is listed then, by ids.
-    """
-
-    def __init__(self, window: Mapping[str, str]) -> None:
-        self._window = window
-        self._series: dict[str, Record] = {}
-        self._master_ids: set[str] = set()
-
-    def __call__(self, page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
-        masters = {row["id"]: row for row in page.records if row.get("type") == "seriesMaster"}
-        self._series |= masters
-        self._master_ids |= masters.keys()
-        records = yield from self._filled(page.records)
-        saved = dict(page.checkpoint)
-        # A series that is gone says no more than its id, and nothing of what was taken out of it.
-        if (masters or page.deleted) and not page_context.listing:
-            saved["series"] = True
-        listed_keys: list[ListedKeys] = []
-        if page_context.ended and saved.pop("series", False):
-            keys, at = yield from _listed(self._window)
-            listed_keys = [ListedKeys("", keys | self._master_ids, at)]
-        return replace(page, records=records, checkpoint=Checkpoint(saved), listed_keys=listed_keys)
-
-    def _filled(self, rows: Sequence[Record]) -> Generator[Any, Any, list[Record]]:
-        bare = {_series_of(row) for row in rows} - {None, *self._series}
-        wanted = sorted(id_ for id_ in bare if id_)
-        found = yield from by_id(EVENTS, wanted, headers=_SAME_IDS)
-        for id_, answer in zip(wanted, found, strict=True):
-            # One that cannot be had by now leaves its occurrences with their times.
-            self._series[id_] = answer if isinstance(answer, dict) else {}
-        return [self._whole(row) for row in rows]
-
-    def _whole(self, row: Record) -> Record:
-        series = _series_of(row)
-        if series is None or not self._series[series]:
-            return row
-        return {**self._series[series], **row, "recurrence": None}
-
-
-def _series_of(row: Record) -> str | None:
-    return row.get("seriesMasterId") if row.get("type") == "occurrence" else None
-
-
-def _listed(window: Mapping[str, str]) -> Generator[Any, Any, tuple[set[str], datetime]]:
-    """The ids of all events in a window, with those of their series, and when they were asked."""
-    params = {**window, "$select": "id,type,seriesMasterId", "$top": 500}
-    first = yield Request.get("/me/calendarView", params=params, headers=_SAME_IDS)
-    rows = yield from _all(first)
-    ids = {row["id"] for row in rows}
-    return ids | {row["seriesMasterId"] for row in rows if row.get("seriesMasterId")}, first.sent_at
-
-
-def events_listed(at: Checkpoint, context: Context) -> Reader:
-    """The keys of the calendar, by its plain view."""
-    keys, _ = yield from _listed(_window(context.now))
-    yield Page([{"id": key} for key in sorted(keys)], Checkpoint())
-
-
-events_by_id = each_by_id(EVENTS, shape=lambda _, row: row, headers=_SAME_IDS)
-
-
 # -- Contacts
 
 
-def _settle_contacts(page: Page, page_context: PageContext) -> Generator[Any, Any, Page]:
+def _settle_contacts(page: Page, page_context: PageContext) -> Steps[Page]:
     """The delta reports a contact that is moved to another folder and back as removed, as it does
     with messages."""
     page = _in_part(page, ("displayName",), page_context)
     if not page.deleted:
         return page
     home = yield from _home_of_contacts()
-    answers = yield from by_id(CONTACTS, page.deleted, headers=_SAME_IDS)
+    answers = yield from by_id(CONTACTS, page.deleted, headers=SAME_IDS)
     there, gone, unknown = [], [], []
     for id_, answer in zip(page.deleted, answers, strict=True):
         if isinstance(answer, Exception):
@@ -473,14 +272,14 @@ def _settle_contacts(page: Page, page_context: PageContext) -> Generator[Any, An
     return replace(page, records=[*page.records, *there], deleted=gone, unsettled=unknown)
 
 
-def _home_of_contacts() -> Generator[Any, Any, str | None]:
+def _home_of_contacts() -> Steps[str | None]:
     """The folder whose contacts the delta is of; unknown where it has none."""
     params = {"$top": 1, "$select": "id,parentFolderId"}
-    answer = yield Request.get(CONTACTS, params=params, headers=_SAME_IDS)
+    answer = yield from ask(Request.get(CONTACTS, params=params, headers=SAME_IDS))
     return next((row.get("parentFolderId") for row in rows_of(answer, "value")), None)
 
 
 contacts = delta_stream(
     paged(f"{CONTACTS}/delta", MANY), smaller=smaller(f"{CONTACTS}/delta"), settle=_settle_contacts
 )
-contacts_by_id = each_by_id(CONTACTS, shape=lambda _, row: row, headers=_SAME_IDS)
+contacts_by_id = each_by_id(CONTACTS, shape=lambda _, row: row, headers=SAME_IDS)

@@ -5,13 +5,14 @@ https://developer.salesforce.com/docs/platform/api-rest/guide
 """
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
     BrokenConnectionError,
+    Calls,
     Connector,
     ConnectorError,
     ContractError,
@@ -21,12 +22,11 @@ from connectors import (
     Question,
     RateLimit,
     RateLimitedError,
-    Request,
     Response,
     Revocation,
     SyncType,
     Webhook,
-    column,
+    columns,
 )
 from connectors.salesforce import feed as feed
 from connectors.salesforce.bulk import BUDGET, unfinished
@@ -130,9 +130,7 @@ def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     return BrokenConnectionError(REFUSALS[code]) if code in REFUSALS else None
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The org, and where it is now: `instance_url` of the token answer, never a fixed address."""
     yield from ()
     found = _IDENTITY.fullmatch(str(answer["id"]))
@@ -143,57 +141,28 @@ def identify(
     return (Account(eighteen(found[1]), f"Salesforce {name}", {"instance_url": instance}),)
 
 
-ACCOUNTS = {
-    "name": column("Name"),
-    "type": column("Type"),
-    "industry": column("Industry"),
-    "website": column("Website"),
-    "phone": column("Phone"),
-    "annual_revenue": column("AnnualRevenue", "numeric"),
-    "employees": column("NumberOfEmployees", "bigint"),
-    "billing_city": column("BillingCity"),
-    "billing_country": column("BillingCountry"),
-    "owner_id": column("OwnerId"),
-}
-CONTACTS = {
-    "name": column("Name"),
-    "first_name": column("FirstName"),
-    "last_name": column("LastName"),
-    "email": column("Email"),
-    "phone": column("Phone"),
-    "job_title": column("Title"),
-    "account_id": column("AccountId"),
-    "owner_id": column("OwnerId"),
-}
-LEADS = {
-    "name": column("Name"),
-    "company": column("Company"),
-    "email": column("Email"),
-    "phone": column("Phone"),
-    "status": column("Status"),
-    "source": column("LeadSource"),
-    "converted": column("IsConverted", "boolean"),
-    "owner_id": column("OwnerId"),
-}
-OPPORTUNITIES = {
-    "name": column("Name"),
-    "account_id": column("AccountId"),
-    "stage": column("StageName"),
-    "amount": column("Amount", "numeric"),
-    "probability": column("Probability", "numeric"),
-    "close_date": column("CloseDate", "date"),
-    "closed": column("IsClosed", "boolean"),
-    "won": column("IsWon", "boolean"),
-    "owner_id": column("OwnerId"),
-}
-USERS = {
-    "username": column("Username"),
-    "name": column("Name"),
-    "email": column("Email"),
-    "job_title": column("Title"),
-    "department": column("Department"),
-    "active": column("IsActive", "boolean"),
-}
+ACCOUNTS = columns(
+    "name=Name type=Type industry=Industry website=Website phone=Phone "
+    "annual_revenue=AnnualRevenue:numeric employees=NumberOfEmployees:bigint "
+    "billing_city=BillingCity billing_country=BillingCountry owner_id=OwnerId"
+)
+CONTACTS = columns(
+    "name=Name first_name=FirstName last_name=LastName email=Email phone=Phone job_title=Title "
+    "account_id=AccountId owner_id=OwnerId"
+)
+LEADS = columns(
+    "name=Name company=Company email=Email phone=Phone status=Status source=LeadSource "
+    "converted=IsConverted:boolean owner_id=OwnerId"
+)
+OPPORTUNITIES = columns(
+    "name=Name account_id=AccountId stage=StageName amount=Amount:numeric "
+    "probability=Probability:numeric close_date=CloseDate:date closed=IsClosed:boolean "
+    "won=IsWon:boolean owner_id=OwnerId"
+)
+USERS = columns(
+    "username=Username name=Name email=Email job_title=Title department=Department "
+    "active=IsActive:boolean"
+)
 
 connector = Connector(
     name="salesforce",

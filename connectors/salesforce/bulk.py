@@ -5,11 +5,20 @@ https://developer.salesforce.com/docs/atlas.en-us.api_asynch.meta/api_asynch/bul
 
 import csv
 import io
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from connectors import ContractError, NotAllowedError, RateLimitedError, Record, Request, Response
+from connectors import (
+    Calls,
+    ContractError,
+    NotAllowedError,
+    RateLimitedError,
+    Record,
+    Request,
+    Response,
+    ask,
+)
 
 # One answer holds so many rows of a job.
 PART = 20_000
@@ -21,19 +30,19 @@ NUMBERS: Mapping[str, type] = {"int": int, "double": float, "currency": float, "
 csv.field_size_limit(2**24)
 
 
-def begin(query: str) -> Generator[Request, Response, str | None]:
+def begin(query: str) -> Calls[str | None]:
     """The id of a new job; None where the org takes none, as one that has too many, or may not."""
     job = {"operation": "query", "query": query, "lineEnding": "LF", "columnDelimiter": "COMMA"}
     try:
-        response = yield Request.post("/jobs/query", json=job, budget=BUDGET)
+        response = yield from ask(Request.post("/jobs/query", json=job, budget=BUDGET))
     except (ContractError, NotAllowedError):
         return None
     return str(response.json["id"])
 
 
-def is_complete(job: str) -> Generator[Request, Response, bool]:
+def is_complete(job: str) -> Calls[bool]:
     """Whether the job came to a good end; it is waited for as a limit is: see `unfinished`."""
-    response = yield Request.get(f"/jobs/query/{job}", budget=BUDGET, expect=(404,))
+    response = yield from ask(Request.get(f"/jobs/query/{job}", budget=BUDGET, expect=(404,)))
     return bool(response.status != 404 and response.json["state"] == "JobComplete")
 
 

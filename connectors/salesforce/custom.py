@@ -1,16 +1,17 @@
 """Rows of an org's own objects, one object after the other; each fails by itself."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from connectors import Checkpoint, Context, Page, Reader, Request, Response, Stream, column
-from connectors.kernel.paging import Read
-from connectors.kernel.parts import Parts, each_part
+from connectors import Calls, Checkpoint, Context, Page, Reader, Request, Stream, ask, columns
+from connectors.kernel.paging import Read, mapped
+from connectors.kernel.parts import Parts, Round, each_part
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
 from connectors.salesforce.query import changes_since, digest, is_chosen, written
-from connectors.salesforce.reading import OVERLAP, TIMES, fetch_rows, list_rows, read_rows
+from connectors.salesforce.reading import OVERLAP, TIMES, Place, fetch_rows, list_rows, read_rows
 
 # So long an object in which nothing changed is asked for that alone: one call for what would be
 # three, of an allowance that an org of hundreds of objects shares with its other apps. What left
@@ -18,21 +19,39 @@ from connectors.salesforce.reading import OVERLAP, TIMES, fetch_rows, list_rows,
 QUIET = timedelta(hours=6)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begin(Position):
+    """A `window` is where each object begins; the others are as checkpoints were until 2026-11."""
+
+    window: str = ""
+    objects: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    left: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape(Position):
+    """Which fields an object has, beside where the reader of its rows stands."""
+
+    shape: str | None = None
+
+
 def _prefix(name: str) -> str:
     return f"{name}:"
 
 
 def custom_objects(at: Checkpoint, context: Context) -> Reader:
-    """What happened to the rows of each object; a `window` is where an object begins."""
-    begin = {"since": at["window"]} if "window" in at else {}
-    failed = frozenset(at.get("failed", ()))
+    """What happened to the rows of each object."""
+    begin, failed = _Begin.of(at), Round.of(at).failed
+    window = Place(since=begin.window).saved()
+    if begin.objects:
+        at = Round(parts=begin.objects, todo=begin.left).saved()
 
     def look(name: str, at: Checkpoint, context: Context) -> Reader:
-        again = name in failed and "since" not in at
+        again = name in failed and not Place.of(at).since
         yield from (_again if again else _look)(name, at, context)
 
-    of = each_part(_listing, lambda name: _part(name, look, begin), prefix=_prefix)
-    yield from _mapped(of(_renewed(at), context), _shaped)
+    of = each_part(_listing, lambda name: _part(name, look, window), prefix=_prefix)
+    yield from mapped(of(at, context), _shaped)
 
 
 def list_custom(at: Checkpoint, context: Context) -> Reader:
@@ -58,23 +77,20 @@ CUSTOM_OBJECTS = Stream(
     read=custom_objects,
     listing=list_custom,
     fetch=fetch_custom,
-    window=lambda since: Checkpoint(window=written(since - OVERLAP)),
+    window=lambda since: _Begin(window=written(since - OVERLAP)).saved(),
     key=lambda record: f"{record['object']}:{record['Id']}",
     version=epoch_us("SystemModstamp"),
     columns={
-        "object": column("object"),
-        "object_id": column("Id"),
-        "name": column("Name"),
-        "owner_id": column("OwnerId"),
+        **columns("object object_id=Id name=Name owner_id=OwnerId"),
         **TIMES,
     },
 )
 
 
-def _listing(context: Context) -> Generator[Request, Response, Parts]:
+def _listing(context: Context) -> Calls[Parts]:
     """The org's own objects that are to be read. One that the user may not see any more is listed
     no more, as one that is no longer there: no answer tells the two apart."""
-    response = yield Request.get("/sobjects")
+    response = yield from ask(Request.get("/sobjects"))
     names = [
         each["name"]
         for each in response.json["sobjects"]
@@ -86,9 +102,10 @@ def _listing(context: Context) -> Generator[Request, Response, Parts]:
 
 
 def _look(name: str, at: Checkpoint, context: Context) -> Reader:
-    is_at_rest = "since" in at and "started" not in at
-    if is_at_rest and context.now - parse_time(at["since"]) < QUIET:
-        response = yield changes_since(name, at["since"])
+    here = Place.of(at)
+    is_at_rest = here.since and not here.started
+    if is_at_rest and context.now - parse_time(here.since) < QUIET:
+        response = yield from ask(changes_since(name, here.since))
         if not response.json["records"]:
             yield Page((), at)
             return
@@ -98,11 +115,12 @@ def _look(name: str, at: Checkpoint, context: Context) -> Reader:
 def _again(name: str, at: Checkpoint, context: Context) -> Reader:
     """All rows of an object that could not be read before; what was stored of it then may be gone
     since: Salesforce lists deletions for 15 days."""
-    start = Checkpoint(since=written(context.now - timedelta(days=14)))
-    yield from _mapped(
-        read_rows(name, at, context),
-        lambda page: replace(page, checkpoint=start) if "since" in page.checkpoint else page,
-    )
+    start = Place(since=written(context.now - timedelta(days=14))).saved()
+
+    def begun(page: Page) -> Page:
+        return replace(page, checkpoint=start) if Place.of(page.checkpoint).since else page
+
+    yield from mapped(read_rows(name, at, context), begun)
     yield from read_rows(name, start, context)
 
 
@@ -110,50 +128,22 @@ def _part(name: str, read: Callable[..., Reader], begin: Mapping[str, Any]) -> R
     """The rows of one object, their keys with its name; which fields it has stays with it."""
 
     def named(page: Page) -> Page:
-        kept = {"shape": page.shape} if page.shape else {}
         return replace(
             page,
             records=[{"object": name, **row} for row in page.records],
-            checkpoint=Checkpoint({**page.checkpoint, **kept}),
+            checkpoint=Checkpoint(page.checkpoint, **_Shape(shape=page.shape).saved()),
             deleted=[f"{name}:{key}" for key in page.deleted],
             hidden=[f"{name}:{key}" for key in page.hidden],
             merged={f"{name}:{key}": f"{name}:{into}" for key, into in page.merged.items()},
             shape=None,
         )
 
-    return lambda at, context: _mapped(read(name, Checkpoint(at or begin), context), named)
+    return lambda at, context: mapped(read(name, Checkpoint(at or begin), context), named)
 
 
 def _shaped(page: Page) -> Page:
     """The last page of a round says which fields all objects have."""
     if page.unread is None:
         return page
-    parts = page.checkpoint.get("parts", {})
-    return replace(page, shape=digest(f"{n}:{state.get('shape')}" for n, state in parts.items()))
-
-
-def _mapped(reader: Reader, change: Callable[[Page], Page]) -> Reader:
-    """The same reader, with its pages changed."""
-    answer: Any = None
-    while True:
-        try:
-            failed = isinstance(answer, Exception)
-            action = reader.throw(answer) if failed else reader.send(answer)
-        except StopIteration:
-            return
-        if isinstance(action, Page):
-            action = change(action)
-        try:
-            answer = yield action
-        except Exception as error:
-            answer = error
-
-
-def _renewed(at: Checkpoint) -> Checkpoint:
-    """A checkpoint as it was written until 2026-11, in the form of today."""
-    if "objects" not in at:
-        return Checkpoint({name: held for name, held in at.items() if name != "window"})
-    renewed = Checkpoint(parts=dict(at["objects"]))
-    if at.get("left"):
-        renewed["todo"] = list(at["left"])
-    return renewed
+    parts = Round.of(page.checkpoint).parts
+    return replace(page, shape=digest(f"{n}:{_Shape.of(at).shape}" for n, at in parts.items()))

@@ -8,13 +8,14 @@ read that by change time.
 https://developer.salesforce.com/docs/platform/api-streaming/guide
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
     BrokenConnectionError,
+    Calls,
     Checkpoint,
     ConnectorError,
     Context,
@@ -30,7 +31,9 @@ from connectors import (
     RateLimitedError,
     Request,
     Response,
+    ask,
 )
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import PARSE_ERRORS
 from connectors.kernel.versions import parse_time
 from connectors.salesforce.events import STREAM_OF
@@ -54,6 +57,14 @@ LISTENING = "events"
 EVERY_STREAM = (*STREAM_OF.values(), "custom_objects")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Heard(Position):
+    """Up to which event the feed was heard, and up to when."""
+
+    replay: int | None = None
+    until: str = ""
+
+
 @dataclass
 class Standing:
     """How far the feed was heard: up to which event, and up to when. The next `Heard` carries
@@ -71,13 +82,9 @@ class Standing:
     def heard(self, events: Sequence[Event] = (), until: datetime | None = None) -> EventBatch:
         """What came; Salesforce has sent all that happened until then."""
         self.until = max((at for at in (self.until, until) if at), default=None)
-        at = Checkpoint()
-        if self.until is not None:
-            at["until"] = written(self.until)
-        if self.replay is not None:
-            at["replay"] = self.replay
+        at = _Heard(replay=self.replay, until=written(self.until) if self.until else "")
         missed, self.missed = self.missed, []
-        return EventBatch(events, at, missed)
+        return EventBatch(events, at.saved(), missed)
 
 
 class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
@@ -90,8 +97,8 @@ class _Ended(Exception):  # noqa: N818 - a turn of the protocol, not a fault
 
 def listen(at: Checkpoint, context: Context) -> Listener:
     """Sessions, one after the other."""
-    until = parse_time(at["until"]) if "until" in at else None
-    standing = Standing(at.get("replay"), until)
+    heard = _Heard.of(at)
+    standing = Standing(heard.replay, parse_time(heard.until) if heard.until else None)
     fruitless, refused = 0, False
     while True:
         if fruitless > 1:
@@ -110,7 +117,7 @@ def listen(at: Checkpoint, context: Context) -> Listener:
             raise ProviderUnavailableError("Salesforce ends each session of its events at once")
 
 
-def _handshake(*, renews: bool) -> Generator[Request, Response, str]:
+def _handshake(*, renews: bool) -> Calls[str]:
     """The id of a new session. Where the token is refused it is renewed, once."""
     message = {
         "channel": "/meta/handshake",
@@ -119,7 +126,7 @@ def _handshake(*, renews: bool) -> Generator[Request, Response, str]:
         "supportedConnectionTypes": ["long-polling"],
         "ext": {"replay": True},
     }
-    reply = answer_of((yield _send(message, renews=renews)), "/meta/handshake")
+    reply = answer_of((yield from ask(_send(message, renews=renews))), "/meta/handshake")
     refusal = refusal_of(reply)
     if refusal.startswith("401") and not renews:
         return (yield from _handshake(renews=True))
@@ -130,7 +137,7 @@ def _handshake(*, renews: bool) -> Generator[Request, Response, str]:
     return str(reply["clientId"])
 
 
-def _subscribe(client_id: str, standing: Standing) -> Generator[Request, Response, None]:
+def _subscribe(client_id: str, standing: Standing) -> Calls[None]:
     """Events from where we stand; from now on, where Salesforce no longer keeps what came since."""
     replay, reason = standing.replay, "no event had come yet from which to go on"
     while True:
@@ -140,7 +147,7 @@ def _subscribe(client_id: str, standing: Standing) -> Generator[Request, Respons
             "subscription": CHANNEL,
             "ext": {"replay": {CHANNEL: TIP if replay is None else replay}},
         }
-        response = yield _send(message)
+        response = yield from ask(_send(message))
         refusal = refusal_of(answer_of(response, "/meta/subscribe"))
         if refusal.startswith("400::The replayId") and replay is not None:
             replay, reason = None, "Salesforce no longer kept the events that came since then"
@@ -156,14 +163,14 @@ def _subscribe(client_id: str, standing: Standing) -> Generator[Request, Respons
 
 def _connect(
     client_id: str, standing: Standing, context: Context, *, first: bool = False
-) -> Generator[Request | EventBatch | timedelta, Any, None]:
+) -> Listener:
     """What happens until the call is answered, and the time that Salesforce asks us to wait."""
     message = {
         "channel": "/meta/connect",
         "clientId": client_id,
         "connectionType": "long-polling",
     }
-    response = yield _send(message)
+    response = yield from ask(_send(message))
     reply = answer_of(response, "/meta/connect")
     event_messages = (
         [each for each in response.json if "data" in each] if is_answer(response) else []

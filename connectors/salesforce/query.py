@@ -4,7 +4,7 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-query.ht
 """
 
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from connectors import (
+    Calls,
     Context,
     ContractError,
     NotAllowedError,
@@ -19,7 +20,9 @@ from connectors import (
     Record,
     Request,
     Response,
+    ask,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import parse_time
 
@@ -91,7 +94,7 @@ class Sobject:
         if self.groups == 1:
             return [list(self.fields)]
         size = -(-len(others) // self.groups)
-        return [[*always, *others[at : at + size]] for at in range(0, len(others), size)]
+        return [[*always, *some] for some in batches(others, size)]
 
     def select(self, where: str, order: str = "", *, names: Sequence[str] = ()) -> str:
         """The query for those rows, with these fields or all; with an order it is for a page."""
@@ -100,11 +103,11 @@ class Sobject:
         return f"{text} ORDER BY {order} LIMIT {self.page}" if order else text
 
 
-def described(name: str, context: Context) -> Generator[Request, Response, Sobject]:
+def described(name: str, context: Context) -> Calls[Sobject]:
     """The object and its fields; NotAllowedError where the user may not see it."""
     if not _NAME.fullmatch(name):
         raise ContractError("Salesforce has no object of such a name")
-    response = yield Request.get(f"/sobjects/{quote(name)}/describe", expect=(404,))
+    response = yield from ask(Request.get(f"/sobjects/{quote(name)}/describe", expect=(404,)))
     if response.status == 404:
         raise NotAllowedError(f"the Salesforce user may not see the object {name}, or has none")
     fields = {
@@ -126,13 +129,15 @@ def digest(words: Iterable[str]) -> str:
 
 def rows_by(
     sobject: Sobject, where: str, order: str = "", *, binned: bool = False
-) -> Generator[Request, Response, tuple[list[Record], bool, Sobject]]:
+) -> Calls[tuple[list[Record], bool, Sobject]]:
     """A page of rows, whether it is the last, and the object as it can be asked for: with `binned`,
     those in the recycle bin are among them."""
     while True:
         first, *others = sobject.names()
         try:
-            response = yield _query(sobject.select(where, order, names=first), binned=binned)
+            response = yield from ask(
+                _query(sobject.select(where, order, names=first), binned=binned)
+            )
             rows = _rows(response)
             for names in others if rows else ():
                 yield from _complete(sobject, rows, names, binned=binned)
@@ -158,16 +163,15 @@ def changes_since(name: str, moment: str) -> Request:
 
 def _complete(
     sobject: Sobject, rows: list[Record], names: Sequence[str], *, binned: bool
-) -> Generator[Request, Response, None]:
+) -> Calls[None]:
     """Puts the values of further fields into rows; their version stays that of the first query."""
     wanted = [name for name in names if name not in ALWAYS]
     held = {row["Id"]: row for row in rows}
     for row in rows:
         row.update(dict.fromkeys(wanted))
-    ids = list(held)
-    for at in range(0, len(ids), WIDE_PAGE):
-        text = sobject.select(among(ids[at : at + WIDE_PAGE]), names=["Id", *wanted])
-        for found in _rows((yield _query(text, binned=binned))):
+    for ids in batches(list(held), WIDE_PAGE):
+        text = sobject.select(among(ids), names=["Id", *wanted])
+        for found in _rows((yield from ask(_query(text, binned=binned)))):
             if found["Id"] in held:
                 held[found["Id"]].update(found)
 

@@ -5,10 +5,9 @@ vendor's that could lapse.
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-query.html
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from connectors import (
     Checkpoint,
@@ -18,12 +17,17 @@ from connectors import (
     ContractError,
     Page,
     Reader,
+    Reading,
     Record,
     Request,
     Response,
+    Steps,
     Stream,
-    column,
+    ask,
+    columns,
 )
+from connectors.kernel.paging import batches
+from connectors.kernel.positions import Position
 from connectors.kernel.versions import epoch_us, parse_time
 from connectors.salesforce import bulk as bulk
 from connectors.salesforce.query import (
@@ -50,10 +54,26 @@ DELETIONS_KEPT = timedelta(days=15) - timedelta(hours=1)
 # The log knows whole minutes only, and two of them at the least.
 SHORTEST = timedelta(minutes=2)
 
-TIMES = {
-    "created_at": column("CreatedDate", "timestamptz"),
-    "updated_at": column("SystemModstamp", "timestamptz"),
-}
+TIMES = columns("created_at=CreatedDate:timestamptz updated_at=SystemModstamp:timestamptz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Between two reads, `since` when changes are read; in one, when it `started`.
+
+    All rows are read up to the id `after`, by so many `pages` (None: no job is begun any more), or
+    up to the `locator` in what a `job` found. Changes are read up to a `place`, a time and an id;
+    in the `phase` "deleted" what is left is the log of deletions.
+    """
+
+    since: str = ""
+    started: str = ""
+    after: str = ""
+    pages: int | None = 0
+    job: str = ""
+    locator: str = ""
+    place: Sequence[str] = ()
+    phase: str = ""
 
 
 def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Stream:
@@ -80,7 +100,7 @@ def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Str
         read=read,
         listing=listing,
         fetch=fetch,
-        window=lambda since: Checkpoint(since=written(since - OVERLAP)),
+        window=lambda since: Place(since=written(since - OVERLAP)).saved(),
         key="Id",
         version=epoch_us("SystemModstamp"),
         columns={**columns, **TIMES},
@@ -90,23 +110,22 @@ def object_stream(name: str, sobject: str, columns: Mapping[str, Column]) -> Str
 def read_rows(name: str, at: Checkpoint, context: Context) -> Reader:
     """All rows of an object, or what happened to them since the checkpoint."""
     sobject = yield from described(name, context)
-    if "since" in at:
-        yield from _delta(sobject, at)
-    else:
-        yield from _backfill(sobject, at)
+    here = Place.of(at)
+    yield from (_delta if here.since else _backfill)(sobject, here)
 
 
 def list_rows(name: str, at: Checkpoint, context: Context) -> Reader:
     """Ids and versions of all rows."""
     sobject = yield from described(name, context)
-    yield from _backfill(sobject.narrow(), Checkpoint() if "since" in at else at)
+    here = Place.of(at)
+    yield from _backfill(sobject.narrow(), Place() if here.since else here)
 
 
 def fetch_rows(name: str, keys: Sequence[str], context: Context) -> Reader:
     """Rows by their ids; what became of those that are not among them."""
     sobject = yield from described(name, context)
-    for first in range(0, len(keys), IDS):
-        of = {eighteen(key): key for key in keys[first : first + IDS]}
+    for some in batches(keys, IDS):
+        of = {eighteen(key): key for key in some}
         rows, _, sobject = yield from rows_by(sobject, among(list(of)))
         found = {row["Id"] for row in rows}
         fates = yield from _fates(sobject, [id_ for id_ in of if id_ not in found])
@@ -138,12 +157,11 @@ class _Fates:
             self.deleted.append(row["Id"])
 
 
-def _fates(sobject: Sobject, ids: Sequence[str]) -> Generator[Any, Any, _Fates]:
+def _fates(sobject: Sobject, ids: Sequence[str]) -> Steps[_Fates]:
     fates = _Fates()
     names = [n for n in ("Id", "IsDeleted", "MasterRecordId") if n in sobject.fields]
     asked = replace(sobject, fields={name: sobject.fields[name] for name in names}, groups=1)
-    for first in range(0, len(ids), MANY_IDS):
-        some = ids[first : first + MANY_IDS]
+    for some in batches(ids, MANY_IDS):
         rows, _, _ = yield from rows_by(asked, among(some), binned=sobject.tells_deletions)
         for row in rows:
             fates.take(row)
@@ -152,87 +170,87 @@ def _fates(sobject: Sobject, ids: Sequence[str]) -> Generator[Any, Any, _Fates]:
     return fates
 
 
-def _backfill(sobject: Sobject, at: Checkpoint) -> Reader:
+def _backfill(sobject: Sobject, here: Place) -> Reader:
     """Every row, by its id: what changes meanwhile keeps its place, and is read again after.
 
     Where pages come to no end, the rest is left to a bulk job; where that fails, to pages again.
     """
-    started, after = at.get("started", written(sobject.now)), at.get("after")
-    if "job" in at:
-        if (yield from _read_job(sobject, at, done=_since(started))):
+    here = _started(sobject, here)
+    if here.job:
+        if (yield from _read_job(sobject, here, done=_since(here))):
             return
-        at = Checkpoint(started=started, after=after, pages=None)
-        yield Page((), at)
-    pages = at.get("pages", 0)
+        here = replace(here, job="", locator="", pages=None)
+        yield Page((), here.saved())
     while True:
-        where = f"Id > {quoted(after)}" if after else ""
+        where = f"Id > {quoted(here.after)}" if here.after else ""
         rows, last, sobject = yield from rows_by(sobject, where, "Id")
         if last:
-            yield Page(rows, _since(started), shape=sobject.shape)
+            yield Page(rows, _since(here).saved(), shape=sobject.shape)
             return
-        after, pages = rows[-1]["Id"], None if pages is None else pages + 1
-        yield Page(rows, Checkpoint(started=started, after=after, pages=pages))
+        pages = None if here.pages is None else here.pages + 1
+        here = replace(here, after=rows[-1]["Id"], pages=pages)
+        yield Page(rows, here.saved())
         if pages is not None and pages >= BY_PAGES:
-            if job := (yield from bulk.begin(sobject.select(f"Id > {quoted(after)}"))):
-                at = Checkpoint(started=started, after=after, job=job)
-                yield Page((), at)
-                yield from _backfill(sobject, at)
+            if job := (yield from bulk.begin(sobject.select(f"Id > {quoted(here.after)}"))):
+                here = replace(here, job=job, pages=0)
+                yield Page((), here.saved())
+                yield from _backfill(sobject, here)
                 return
-            pages = None
+            here = replace(here, pages=None)
 
 
-def _read_job(
-    sobject: Sobject, at: Checkpoint, *, done: Checkpoint
-) -> Generator[Request | Page, Any, bool]:
+def _read_job(sobject: Sobject, here: Place, *, done: Place) -> Reading[bool]:
     """The rest of a bulk job's rows; False where it came to nothing, and they are read by pages.
 
     A locator names each part of its results; a part reads the same when it is read again.
     """
-    locator = at.get("locator", "")
-    if not (yield from bulk.is_complete(at["job"])):
+    if not (yield from bulk.is_complete(here.job)):
         return False
     while True:
-        part = yield bulk.results(at["job"], locator)
+        part = yield from ask(bulk.results(here.job, here.locator))
         if part.status == 404:
             return False
-        rows = bulk.rows(part.json, sobject.fields)
+        rows = bulk.rows(part.content, sobject.fields)
         locator = part.headers.get("sforce-locator", "null")
         if locator == "null":
-            yield Page(rows, done, shape=sobject.shape)
+            yield Page(rows, done.saved(), shape=sobject.shape)
             return True
-        yield Page(rows, Checkpoint(at, locator=locator))
+        here = replace(here, locator=locator)
+        yield Page(rows, here.saved())
 
 
-def _since(started: str) -> Checkpoint:
-    """To follow what changed, after a read that began then."""
-    return Checkpoint(since=written(parse_time(started) - OVERLAP))
+def _started(sobject: Sobject, here: Place) -> Place:
+    return replace(here, started=here.started or written(sobject.now))
 
 
-def _delta(sobject: Sobject, at: Checkpoint) -> Reader:
+def _since(here: Place) -> Place:
+    """To follow what changed, after this read."""
+    return Place(since=written(parse_time(here.started) - OVERLAP))
+
+
+def _delta(sobject: Sobject, here: Place) -> Reader:
     """What changed, in the order of its last change; then what was deleted without a trace."""
-    started = at.get("started", written(sobject.now))
-    scan = Checkpoint(since=at["since"], started=started)
+    here = _started(sobject, here)
     if not sobject.tells_deletions:
-        yield from _changed(sobject, at, scan, done=_since(started))
+        yield from _changed(sobject, here, done=_since(here))
         return
-    if sobject.now - parse_time(at["since"]) > DELETIONS_KEPT:
+    if sobject.now - parse_time(here.since) > DELETIONS_KEPT:
         raise CheckpointExpiredError("Salesforce tells the deletions of the last 15 days only")
-    deleted = Checkpoint(scan, phase="deleted")
-    if at.get("phase") != "deleted":
-        yield from _changed(sobject, at, scan, done=deleted)
+    deleted = replace(here, place=(), phase="deleted")
+    if not here.phase:
+        yield from _changed(sobject, here, done=deleted)
     yield from _deleted(sobject, deleted)
 
 
-def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkpoint) -> Reader:
+def _changed(sobject: Sobject, here: Place, *, done: Place) -> Reader:
     """Rows by change time; those of one second, which an import makes by the thousand, by id.
 
     A row that is changed meanwhile moves to the end. The recycle bin's are among them, as deleted.
     """
-    place = at.get("place")
     while True:
-        where = f"SystemModstamp >= {literal(scan['since'])}"
-        if place:
-            moment, last_id = literal(place[0]), quoted(place[1])
+        where = f"SystemModstamp >= {literal(here.since)}"
+        if here.place:
+            moment, last_id = literal(here.place[0]), quoted(here.place[1])
             where = f"SystemModstamp > {moment} OR (SystemModstamp = {moment} AND Id > {last_id})"
         rows, last, sobject = yield from rows_by(
             sobject, where, "SystemModstamp, Id", binned=sobject.tells_deletions
@@ -242,10 +260,10 @@ def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkp
             fates.take(row)
         live = [row for row in rows if not row.get("IsDeleted")]
         if not last:
-            place = [rows[-1]["SystemModstamp"], rows[-1]["Id"]]
+            here = replace(here, place=[rows[-1]["SystemModstamp"], rows[-1]["Id"]])
         yield Page(
             live,
-            done if last else Checkpoint(scan, place=place),
+            (done if last else here).saved(),
             deleted=fates.deleted,
             merged=fates.merged,
             shape=sobject.shape if last else None,
@@ -254,18 +272,18 @@ def _changed(sobject: Sobject, at: Checkpoint, scan: Checkpoint, *, done: Checkp
             return
 
 
-def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
+def _deleted(sobject: Sobject, here: Place) -> Reader:
     """The log of deletions, which knows of those, too, that left the recycle bin at once.
 
     It does not forget one that was brought back: each is asked for by its id.
     """
-    windows = [(parse_time(at["since"]), sobject.now)]
-    covered = parse_time(at["started"]) - OVERLAP
+    windows = [(parse_time(here.since), sobject.now)]
+    covered = parse_time(here.started) - OVERLAP
     while windows:
         start, end = windows.pop(0)
         params = {"start": written(start), "end": written(end)}
-        response = yield Request.get(
-            f"/sobjects/{sobject.name}/deleted/", params=params, expect=(400,)
+        response = yield from ask(
+            Request.get(f"/sobjects/{sobject.name}/deleted/", params=params, expect=(400,))
         )
         if response.status == 400:
             windows = [*_halves(response, start, end), *windows]
@@ -282,7 +300,7 @@ def _deleted(sobject: Sobject, at: Checkpoint) -> Reader:
         )
         yield Page(
             (),
-            at if windows else Checkpoint(since=written(covered)),
+            (here if windows else Place(since=written(covered))).saved(),
             deleted=[*fates.deleted, *fates.unknown],
             merged=fates.merged,
             shape=None if windows else sobject.shape,

@@ -3,12 +3,13 @@
 https://shopify.dev/docs/api/admin-graphql
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Column,
     Connector,
@@ -19,16 +20,17 @@ from connectors import (
     RateLimit,
     Reader,
     Record,
-    Request,
-    Response,
     Stream,
     SyncType,
-    column,
+    ask,
+    columns,
 )
+from connectors.kernel.paging import batches
 from connectors.kernel.versions import epoch_us, find, parse_time
 from connectors.shopify.errors import VERSION, classify, data_of, verify_callback
 from connectors.shopify.events import STOCK, webhook
-from connectors.shopify.reading import Rows, ask, key_of, number, read_again, scan, since
+from connectors.shopify.query import Rows, graphql, key_of, number
+from connectors.shopify.reading import read_again, scan, since
 from connectors.shopify.watches import watch
 
 MONEY = "{ shopMoney { amount currencyCode } }"
@@ -76,10 +78,7 @@ LOCATIONS = Rows(
     filtered=False,
     arguments=", includeInactive: true",
 )
-TIMES = {
-    "created_at": column("createdAt", "timestamptz"),
-    "updated_at": column("updatedAt", "timestamptz"),
-}
+TIMES = columns("created_at=createdAt:timestamptz updated_at=updatedAt:timestamptz")
 
 
 Fetch: TypeAlias = Callable[[Sequence[str], Context], Reader]
@@ -113,10 +112,10 @@ def products_again(keys: Sequence[str], context: Context) -> Reader:
     """Products by their ids, and those whose stock changed, by that of the inventory item."""
     items = [key for key in keys if key.startswith(STOCK)]
     yield from read_again(PRODUCTS, [key for key in keys if key not in items], context)
-    for first in range(0, len(items), AT_ONCE):
-        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in items[first:][:AT_ONCE]]
-        found = data_of((yield ask(BY_STOCK, {"ids": ids}, cost=3 * len(ids))))["nodes"]
-        products = [find(item, ("variant", "product")) for item in found]
+    for some in batches(items, AT_ONCE):
+        ids = [f"gid://shopify/InventoryItem/{number(key)}" for key in some]
+        response = yield from ask(graphql(BY_STOCK, {"ids": ids}, cost=3 * len(ids)))
+        products = [find(item, ("variant", "product")) for item in data_of(response)["nodes"]]
         yield Page([product for product in products if product], Checkpoint())
 
 
@@ -125,11 +124,9 @@ BY_STOCK = f"""query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on InventoryItem {
     variant {{ product {{ {PRODUCTS.fields} }} }} }} }} }}"""
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The shop, by the domain that its webhooks name."""
-    response = yield ask("{ shop { name } }", {})
+    response = yield from ask(graphql("{ shop { name } }", {}))
     return (Account(str(answer["shop"]), name=str(data_of(response)["shop"]["name"])),)
 
 
@@ -196,61 +193,41 @@ connector = Connector(
         stream(
             "orders",
             ORDERS,
-            {
-                "name": column("name"),
-                "email": column("email"),
-                "financial_status": column("displayFinancialStatus"),
-                "fulfillment_status": column("displayFulfillmentStatus"),
-                "total": column("totalPriceSet.shopMoney.amount", "numeric"),
-                "current_total": column("currentTotalPriceSet.shopMoney.amount", "numeric"),
-                "currency": column("currencyCode"),
-                "items": column("currentSubtotalLineItemsQuantity", "bigint"),
-                "customer_id": column("customer.id"),
-                "tags": column("tags", "jsonb"),
-                "processed_at": column("processedAt", "timestamptz"),
-                "cancelled_at": column("cancelledAt", "timestamptz"),
-            },
+            columns(
+                "name email financial_status=displayFinancialStatus "
+                "fulfillment_status=displayFulfillmentStatus "
+                "total=totalPriceSet.shopMoney.amount:numeric "
+                "current_total=currentTotalPriceSet.shopMoney.amount:numeric currency=currencyCode "
+                "items=currentSubtotalLineItemsQuantity:bigint customer_id=customer.id tags:jsonb "
+                "processed_at=processedAt:timestamptz cancelled_at=cancelledAt:timestamptz"
+            ),
         ),
         stream(
             "products",
             PRODUCTS,
-            {
-                "title": column("title"),
-                "handle": column("handle"),
-                "status": column("status"),
-                "vendor": column("vendor"),
-                "product_type": column("productType"),
-                "total_inventory": column("totalInventory", "bigint"),
-                "tags": column("tags", "jsonb"),
-                "published_at": column("publishedAt", "timestamptz"),
-            },
+            columns(
+                "title handle status vendor product_type=productType "
+                "total_inventory=totalInventory:bigint tags:jsonb "
+                "published_at=publishedAt:timestamptz"
+            ),
             products_again,
         ),
         stream(
             "customers",
             CUSTOMERS,
-            {
-                "first_name": column("firstName"),
-                "last_name": column("lastName"),
-                "email": column("defaultEmailAddress.emailAddress"),
-                "phone": column("defaultPhoneNumber.phoneNumber"),
-                "state": column("state"),
-                "orders": column("numberOfOrders", "bigint"),
-                "spent": column("amountSpent.amount", "numeric"),
-                "currency": column("amountSpent.currencyCode"),
-                "tags": column("tags", "jsonb"),
-            },
+            columns(
+                "first_name=firstName last_name=lastName email=defaultEmailAddress.emailAddress "
+                "phone=defaultPhoneNumber.phoneNumber state orders=numberOfOrders:bigint "
+                "spent=amountSpent.amount:numeric currency=amountSpent.currencyCode tags:jsonb"
+            ),
         ),
         stream(
             "inventory_items",
             INVENTORY_ITEMS,
-            {
-                "sku": column("sku"),
-                "tracked": column("tracked", "boolean"),
-                "requires_shipping": column("requiresShipping", "boolean"),
-                "unit_cost": column("unitCost.amount", "numeric"),
-                "currency": column("unitCost.currencyCode"),
-            },
+            columns(
+                "sku tracked:boolean requires_shipping=requiresShipping:boolean "
+                "unit_cost=unitCost.amount:numeric currency=unitCost.currencyCode"
+            ),
         ),
         Stream(
             name="locations",
@@ -260,10 +237,7 @@ connector = Connector(
             version=epoch_us("updatedAt"),
             snapshot=True,
             columns={
-                "name": column("name"),
-                "active": column("isActive", "boolean"),
-                "city": column("address.city"),
-                "country": column("address.country"),
+                **columns("name active=isActive:boolean city=address.city country=address.country"),
                 **TIMES,
             },
         ),

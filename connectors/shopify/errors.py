@@ -5,7 +5,7 @@ https://shopify.dev/docs/api/usage/rate-limits
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -64,7 +64,7 @@ def denied(response: Response) -> set[str]:
     return {str(error["path"][-1]) for error in errors} if _are_of_fields(errors) else set()
 
 
-def unapproved(fields: set[str]) -> list[Unread]:
+def unapproved(fields: Iterable[str]) -> list[Unread]:
     return [
         Unread(
             field,

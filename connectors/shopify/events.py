@@ -10,17 +10,17 @@ https://shopify.dev/docs/apps/build/webhooks/verify-deliveries (2026-10)
 https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance (2026-10)
 """
 
-from collections.abc import Generator, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import timedelta
 from typing import Any
 
 from connectors.kernel.errors import SignatureError
-from connectors.kernel.messages import Context, Request, Response
+from connectors.kernel.messages import Calls, Context, ask
 from connectors.kernel.signatures import hmac_signature
 from connectors.kernel.versions import parse_time
 from connectors.kernel.webhooks import Delivery, Effect, Event, Webhook, each_event
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import ask, number
+from connectors.shopify.query import graphql, number
 from connectors.shopify.watches import TOPICS
 
 CHANGES = ("create", "update", "updated", "cancelled", "delete")
@@ -150,9 +150,9 @@ def _readable(id: Any) -> str:
         return ""
 
 
-def stands(context: Context) -> Generator[Request, Response, None]:
+def stands(context: Context) -> Calls[None]:
     """Any answer for the shop: the app is installed, for its token dies with it."""
-    data_of((yield ask("{ shop { id } }", {})))
+    data_of((yield from ask(graphql("{ shop { id } }", {}))))
 
 
 webhook = Webhook(

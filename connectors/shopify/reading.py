@@ -4,19 +4,30 @@ https://shopify.dev/docs/api/usage/bulk-operations/queries
 """
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.kernel.errors import ConnectorError, ProviderUnavailableError
-from connectors.kernel.looks import Look, Looks
-from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
+from connectors.kernel.looks import Look, Looks, has_looked
+from connectors.kernel.messages import (
+    Calls,
+    Checkpoint,
+    Context,
+    Page,
+    Reader,
+    Reading,
+    Record,
+    Request,
+    Response,
+    ask,
+)
+from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.shopify.errors import TooDearError, data_of, denied, is_refused, unapproved
+from connectors.shopify.query import EXPORT, Rows, graphql, number, stamp
 
-# A query that may ask for more points than these is refused.
-DEAREST = 1_000
 # Points are taken for the rows that are asked for, and mostly few are there: with full pages the
 # five streams would wait for half a minute to find nothing new. So each page asks for no more than
 # came before it, and for these at least.
@@ -30,127 +41,60 @@ PART = 8 * 2**20
 # Before there was a Shopify nothing was changed there.
 FIRST = datetime(2006, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-EXPORT = """query($id: ID!) { node(id: $id) { ... on BulkOperation {
-    id status errorCode objectCount fileSize url } } }"""
-RUN_EXPORT = """mutation($query: String!) { bulkOperationRunQuery(query: $query) {
-    bulkOperation { id status } userErrors { field message } } }"""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One kind of row: the connection that lists it, its type, and the fields that are asked for.
-
-    `points` is what one row costs. An `ordered` connection can be sorted by time of change. With
-    `shown` a shop may show only the rows made in that time: one that is not found may be older,
-    unless others are found that are.
-    """
-
-    connection: str
-    type: str
-    fields: str
-    points: int
-    ordered: bool = True
-    filtered: bool = True
-    arguments: str = ""
-    shown: timedelta | None = None
-
-    @property
-    def page(self) -> int:
-        """As many rows as one query may ask for."""
-        return min(250, (DEAREST - 2) // self.points)
-
-    @property
-    def bare(self) -> "Rows":
-        """The same rows with no more than what tells them apart, and their versions."""
-        return replace(self, fields=f"id updatedAt{' createdAt' if self.shown else ''}", points=1)
-
-    def listing(self, size: int, after: str | None, search: str | None) -> Request:
-        sort = ", sortKey: UPDATED_AT" if self.ordered else ""
-        by = ", query: $search" if self.filtered else ""
-        variables: dict[str, Any] = {"size": size, "after": after}
-        declared = "$size: Int!, $after: String"
-        if self.filtered:
-            declared += ", $search: String"
-            variables["search"] = search
-        query = (
-            f"query({declared}) {{ {self.connection}(first: $size, after: $after{by}{sort}"
-            f"{self.arguments}) {{ nodes {{ {self.fields} }} "
-            "pageInfo { hasNextPage endCursor } } }"
-        )
-        return ask(query, variables, cost=2 + size * self.points)
-
-    def export(self, search: str | None) -> Request:
-        found = f"(query: {json.dumps(search)})" if search else ""
-        query = f"{{ {self.connection}{found} {{ edges {{ node {{ {self.fields} }} }} }} }}"
-        return ask(RUN_EXPORT, {"query": query}, cost=10)
-
-    def again(self, keys: Sequence[str]) -> Request:
-        ids = [f"gid://shopify/{self.type}/{number(key)}" for key in keys]
-        row = f"... on {self.type} {{ {self.fields} }}"
-        query = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ {row} }} }}"
-        return ask(query, {"ids": ids}, cost=len(ids) * self.points)
-
-
-def ask(query: str, variables: Mapping[str, Any], *, cost: int = 1, budget: str = "") -> Request:
-    body = {"query": query, "variables": dict(variables)}
-    return Request.post("/graphql.json", json=body, cost=cost, budget=budget)
-
-
-def number(id: Any) -> str:
-    """The number of a record, whether Shopify gives it as such or as `gid://shopify/Order/1`."""
-    digits = str(id).rpartition("/")[2]
-    if not digits.isdecimal():
-        raise ValueError("an id that is no number")
-    return digits
-
-
-def key_of(record: Record) -> str:
-    return number(record["id"])
 
 
 def since(at: datetime) -> Checkpoint:
-    return Checkpoint(since=stamp(at - LOOKS.overlap))
+    return _Window(since=stamp(at - LOOKS.overlap)).saved()
+
+
+@dataclass(frozen=True)
+class _Window(Position):
+    """What is read since a time; so checkpoints were before 2026-12, with when that `started`."""
+
+    since: str | None = None
+    started: str | None = None
+
+    def look(self, now: datetime) -> Look:
+        begun = datetime.fromisoformat(self.since) if self.since else None
+        started = datetime.fromisoformat(self.started) if self.started else now
+        return Look(begun, started, started)
 
 
 @dataclass
-class _Scan:
+class _Scan(Position):
     """All rows, or those that changed since a look began, and how far that has come.
 
-    `begun` and `until` are the times of change that are searched for; with `paged` no export is
+    `from_` and `until` are the times of change that are searched for; with `paged` no export is
     begun any more. `last` is the time of the last row that came, `count` how many came by pages
-    since the last cut. `old` says that rows came which are older than what a shop may hide.
+    since the last cut. Of the file of an `export` it has come to the `offset`. `old` says that rows
+    came which are older than what a shop may hide.
     """
 
-    look: Look
-    begun: str | None
+    look: Look = field(init=False)
+    from_: str | None = None
     until: str | None = None
     after: str | None = None
     count: int = 0
     last: str | None = None
     paged: bool = False
-    denied: set[str] = field(default_factory=set)
+    denied: Sequence[str] = ()
     old: bool = False
+    export: str | None = None
+    offset: int = 0
 
     @classmethod
     def at(cls, at: Checkpoint, context: Context) -> "_Scan":
-        look = _look(at, context)
-        begun = at.get("from") or (stamp(look.since) if look.since else None)
-        return cls(
-            look, begun, at.get("until"), at.get("after"), at.get("count", 0), at.get("last"),
-            at.get("paged", False), set(at.get("denied", ())), at.get("old", False),
-        )  # fmt: skip
+        now, here = context.now, cls.of(at)
+        here.look = LOOKS.begin(at, now) if has_looked(at) else _Window.of(at).look(now)
+        here.from_ = here.from_ or (stamp(here.look.since) if here.look.since else None)
+        return here
 
-    def saved(self, **more: Any) -> Checkpoint:
-        here = {
-            "from": self.begun, "until": self.until, "after": self.after, "count": self.count,
-            "last": self.last, "paged": self.paged, "denied": sorted(self.denied),
-            "old": self.old, **more,
-        }  # fmt: skip
-        return Checkpoint(self.look.saved, **{name: value for name, value in here.items() if value})
+    def saved(self) -> Checkpoint:
+        return Checkpoint(self.look.saved, **super().saved())
 
     @property
     def search(self) -> str | None:
-        parts = [f"updated_at:>='{self.begun}'"] if self.begun else []
+        parts = [f"updated_at:>='{self.from_}'"] if self.from_ else []
         parts += [f"updated_at:<'{self.until}'"] if self.until else []
         return " AND ".join(parts) or None
 
@@ -170,30 +114,30 @@ class _Scan:
     def cut(self, rows: Rows) -> None:
         """From the last time on, where rows come in that order, else from the start."""
         if rows.ordered and self.last:
-            self.begun = self.last
+            self.from_ = self.last
         self.after, self.count = None, 0
 
     def go_on(self, rows: Rows, now: datetime) -> None:
         """A query of its own, far from where paging ends."""
         self.paged, self.count = True, 0
         if rows.ordered:
-            if self.last != self.begun:
+            if self.last != self.from_:
                 self.cut(rows)
             return
-        lower = datetime.fromisoformat(self.begun) if self.begun else FIRST
+        lower = datetime.fromisoformat(self.from_) if self.from_ else FIRST
         upper = datetime.fromisoformat(self.until) if self.until else now
         if upper - lower > 2 * SECOND:
-            self.begun, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
+            self.from_, self.until = stamp(lower), stamp(lower + (upper - lower) / 2)
             self.after = None
 
     def next_window(self, now: datetime) -> bool:
         """The window after one that was read to its end, twice as long; False after the last, which
         is open: what changes meanwhile leaves the others."""
-        if self.until is None or self.begun is None:
+        if self.until is None or self.from_ is None:
             return False
-        begin, end = (datetime.fromisoformat(one) for one in (self.begun, self.until))
+        begin, end = (datetime.fromisoformat(one) for one in (self.from_, self.until))
         following = end + 2 * (end - begin)
-        self.begun, self.after, self.count = self.until, None, 0
+        self.from_, self.after, self.count = self.until, None, 0
         self.until = stamp(following) if following < now else None
         return True
 
@@ -202,41 +146,29 @@ class _Scan:
         shown_from = context.now - rows.shown if rows.shown and not self.old else None
         return Page(
             records, Checkpoint(self.look.checkpoint), shown_from=shown_from,
-            shape=",".join(sorted(self.denied)), unread=unapproved(self.denied),
+            shape=",".join(self.denied), unread=unapproved(self.denied),
         )  # fmt: skip
-
-
-def _look(at: Checkpoint, context: Context) -> Look:
-    if "looking" in at:
-        return Look.resumed(at)
-    if "looked" in at:
-        return LOOKS.begin(at, context.now)
-    # A window, or what was saved before 2026-12.
-    begun = datetime.fromisoformat(at["since"]) if "since" in at else None
-    started = datetime.fromisoformat(at["started"]) if "started" in at else context.now
-    return Look(begun, started, started)
 
 
 def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
     """All rows, or those that changed since the checkpoint."""
     here = _Scan.at(at, context)
-    if "export" in at and (
-        yield from _exported(rows, here, at["export"], at.get("offset", 0), context)
-    ):
+    if here.export and (yield from _exported(rows, here, context)):
         return
     resumed, most = here.after is not None, rows.page
     while True:
         if here.count >= BY_PAGES:
             if not here.paged and (export := (yield from _begin_export(rows, here))):
                 here.cut(rows)
-                yield Page((), here.saved(export=export))
-                if (yield from _exported(rows, here, export, 0, context)):
+                here.export = export
+                yield Page((), here.saved())
+                if (yield from _exported(rows, here, context)):
                     return
             else:
                 here.go_on(rows, context.now)
         size = min(most, max(SHORT, here.count))
         try:
-            response = yield rows.listing(size, here.after, here.search)
+            response = yield from ask(rows.listing(size, here.after, here.search))
         except (TooDearError, ProviderUnavailableError) as error:
             most = _fewer(size, error)
             continue
@@ -246,7 +178,7 @@ def scan(rows: Rows, at: Checkpoint, context: Context) -> Reader:
         resumed = False
         found = data_of(response)[rows.connection]
         here.behind(response)
-        here.denied |= denied(response)
+        here.denied = sorted({*here.denied, *denied(response)})
         records, more = found["nodes"], found["pageInfo"]
         here.came(records, rows, context.now)
         if not more["hasNextPage"]:
@@ -269,45 +201,45 @@ def _fewer(size: int, error: ConnectorError) -> int:
     return max(1, size // 4) if isinstance(error, TooDearError) else SHORT
 
 
-def _begin_export(rows: Rows, here: _Scan) -> Generator[Request, Response, str | None]:
+def _begin_export(rows: Rows, here: _Scan) -> Calls[str | None]:
     """The id of a new export; None where Shopify begins none now, as while another one runs."""
-    begun = here.last if rows.ordered else here.begun
+    begun = here.last if rows.ordered else here.from_
     request = rows.export(f"updated_at:>='{begun}'" if begun else None)
-    answer = data_of((yield request))["bulkOperationRunQuery"]
+    answer = data_of((yield from ask(request)))["bulkOperationRunQuery"]
     export = answer["bulkOperation"]
     return str(export["id"]) if export and not answer["userErrors"] else None
 
 
-def _exported(
-    rows: Rows, here: _Scan, export: str, offset: int, context: Context
-) -> Generator[Any, Any, bool]:
+def _exported(rows: Rows, here: _Scan, context: Context) -> Reading[bool]:
     """Reads the rest of an export's file, in parts, once it is there. Its link is kept nowhere.
 
     False where it failed, ended, or is gone: it is kept for a week. Then all of it comes by pages.
     """
     for _ in range(2):  # a link ends after some time: there is a fresh one once
-        file = data_of((yield ask(EXPORT, {"id": export}, budget="exports")))["node"]
+        asked = graphql(EXPORT, {"id": here.export}, budget="exports")
+        file = data_of((yield from ask(asked)))["node"]
         if not _is_whole(file):
             break
         size = int(file["fileSize"] or 0)
-        if offset >= size:
+        if here.offset >= size:
             yield here.ended((), rows, context)
             return True
         while True:
-            part = yield _part(file["url"], offset, size)
-            last = offset + len(part.json or b"") >= size
+            part = yield from ask(_part(file["url"], here.offset, size))
+            content = part.content
+            last = here.offset + len(content) >= size
             # The last line need not end.
-            lines, _, rest = (part.json, b"", b"") if last else part.json.rpartition(b"\n")
+            lines, _, rest = (content, b"", b"") if last else content.rpartition(b"\n")
             if part.status != 206 or not lines:
                 break
-            offset += len(part.json) - len(rest)
+            here.offset += len(content) - len(rest)
             records = [json.loads(line) for line in lines.split(b"\n") if line]
             here.came(records, rows, context.now)
             if last:
                 yield here.ended(records, rows, context)
                 return True
-            yield Page(records, here.saved(export=export, offset=offset))
-    here.paged = True
+            yield Page(records, here.saved())
+    here.export, here.offset, here.paged = None, 0, True
     yield Page((), here.saved())
     return False
 
@@ -336,7 +268,7 @@ def read_again(rows: Rows, keys: Sequence[str], context: Context) -> Reader:
     while left:
         chunk = left[:most]
         try:
-            response = yield rows.again(chunk)
+            response = yield from ask(rows.again(chunk))
         except TooDearError as error:
             most = _fewer(len(chunk), error)
             continue
@@ -350,7 +282,3 @@ def read_again(rows: Rows, keys: Sequence[str], context: Context) -> Reader:
             yield Page(records, Checkpoint(), hidden=gone)
         else:
             yield Page(records, Checkpoint(), deleted=gone)
-
-
-def stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -6,24 +6,23 @@ at now and then, and made again.
 https://shopify.dev/docs/apps/build/webhooks/subscribe/subscribe-using-api
 """
 
-from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
+    Calls,
     CheckpointExpiredError,
     Context,
     MadeWatch,
     NoWatch,
-    Request,
-    Response,
     Watch,
     WatchRequest,
+    ask,
 )
 from connectors.kernel.errors import NotAllowedError
 from connectors.kernel.webhooks import WatchSteps
 from connectors.shopify.errors import data_of
-from connectors.shopify.reading import ask
+from connectors.shopify.query import graphql
 
 TOPICS = {
     "orders": ("ORDERS_CREATE", "ORDERS_UPDATED", "ORDERS_CANCELLED", "ORDERS_DELETE"),
@@ -51,7 +50,7 @@ DELETE = """mutation($id: ID!) { webhookSubscriptionDelete(id: $id) {
     deletedWebhookSubscriptionId userErrors { field message } } }"""
 
 
-def _resources(context: Context) -> Generator[Request, Response, tuple[str, ...]]:
+def _resources(context: Context) -> Calls[tuple[str, ...]]:
     yield from ()
     return tuple(TOPICS)
 
@@ -80,7 +79,7 @@ def _completed(wanted: WatchRequest, ids: dict[str, str]) -> WatchSteps:
         if topic in ids:
             continue
         to = {"uri": wanted.address, "format": "JSON"}
-        answer = yield ask(CREATE, {"topic": topic, "to": to}, cost=POINTS)
+        answer = yield from ask(graphql(CREATE, {"topic": topic, "to": to}, cost=POINTS))
         made = data_of(answer)["webhookSubscriptionCreate"]["webhookSubscription"]
         if made is not None:
             ids[topic] = made["id"]
@@ -91,15 +90,15 @@ def _completed(wanted: WatchRequest, ids: dict[str, str]) -> WatchSteps:
     return _watched(ids)
 
 
-def delete(watched: MadeWatch, context: Context) -> Generator[Request, Response, None]:
+def delete(watched: MadeWatch, context: Context) -> Calls[None]:
     """What it no longer knows is gone already: it says so, and that is no error."""
     for id in watched.state["ids"]:
-        data_of((yield ask(DELETE, {"id": id}, cost=POINTS)))
+        data_of((yield from ask(graphql(DELETE, {"id": id}, cost=POINTS))))
 
 
-def _standing(resource: str, address: str) -> Generator[Request, Response, dict[str, str]]:
+def _standing(resource: str, address: str) -> Calls[dict[str, str]]:
     """Our subscriptions to the topics of that stream, by topic."""
-    response = yield ask(LIST, {"topics": list(TOPICS[resource])}, cost=102)
+    response = yield from ask(graphql(LIST, {"topics": list(TOPICS[resource])}, cost=102))
     nodes: list[dict[str, Any]] = data_of(response)["webhookSubscriptions"]["nodes"]
     return {node["topic"]: node["id"] for node in nodes if node["uri"] == address}
 

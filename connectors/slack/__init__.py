@@ -3,23 +3,23 @@
 https://docs.slack.dev/apis/web-api
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Connector,
     OAuth2,
     RateLimit,
     Record,
-    Request,
-    Response,
     Revocation,
     Stream,
     SyncType,
     Webhook,
     column,
+    columns,
 )
 from connectors.kernel.signatures import slack_signature
 from connectors.kernel.versions import integer
@@ -40,9 +40,7 @@ from connectors.slack.reading import (
 MINUTE = timedelta(minutes=1)
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The workspace, or the organisation where the app is installed in all of it: it has no team
     then."""
     yield from ()
@@ -60,16 +58,7 @@ def said_at(record: Record) -> datetime:
     return datetime.fromtimestamp(float(ts), UTC) if ts else datetime.max.replace(tzinfo=UTC)
 
 
-MESSAGE = {
-    "channel_id": column("channel_id"),
-    "ts": column("ts"),
-    "user_id": column("user"),
-    "bot_id": column("bot_id"),
-    "subtype": column("subtype"),
-    "text": column("text"),
-    "thread_ts": column("thread_ts"),
-    "edited_ts": column("edited.ts"),
-}
+MESSAGE = columns("channel_id ts user_id=user bot_id subtype text thread_ts edited_ts=edited.ts")
 
 connector = Connector(
     name="slack",
@@ -160,17 +149,12 @@ connector = Connector(
             read=listing("users.list", "members", lambda context: {}),
             snapshot=True,
             version=integer("updated"),
-            columns={
-                "name": column("name"),
-                "real_name": column("profile.real_name"),
-                "title": column("profile.title"),
-                "time_zone": column("tz"),
-                "is_admin": column("is_admin", "boolean"),
-                "is_bot": column("is_bot", "boolean"),
-                "is_deleted": column("deleted", "boolean"),
+            columns=columns(
+                "name real_name=profile.real_name title=profile.title time_zone=tz "
+                "is_admin:boolean is_bot:boolean is_deleted=deleted:boolean",
                 # Seconds here, milliseconds in channels.
-                "updated_s": column("updated", "bigint"),
-            },
+                "updated_s=updated:bigint",
+            ),
         ),
         Stream(
             name="channels",
@@ -183,19 +167,11 @@ connector = Connector(
             snapshot=True,
             fetch=channels_again,
             version=integer("updated"),
-            columns={
-                "name": column("name"),
-                "topic": column("topic.value"),
-                "purpose": column("purpose.value"),
-                "is_private": column("is_private", "boolean"),
-                "is_archived": column("is_archived", "boolean"),
-                "is_member": column("is_member", "boolean"),
-                "is_shared": column("is_ext_shared", "boolean"),
-                "num_members": column("num_members", "bigint"),
-                "creator": column("creator"),
-                "created_s": column("created", "bigint"),
-                "updated_ms": column("updated", "bigint"),
-            },
+            columns=columns(
+                "name topic=topic.value purpose=purpose.value is_private:boolean "
+                "is_archived:boolean is_member:boolean is_shared=is_ext_shared:boolean "
+                "num_members:bigint creator created_s=created:bigint updated_ms=updated:bigint"
+            ),
         ),
         Stream(
             name="messages",
@@ -224,7 +200,7 @@ connector = Connector(
             read=by_channel(members_of),
             key=member_key,
             snapshot=True,
-            columns={"channel_id": column("channel_id"), "user_id": column("user_id")},
+            columns=columns("channel_id user_id"),
         ),
     ),
 )

@@ -17,54 +17,29 @@ from connectors.kernel.errors import (
     RateLimitedError,
 )
 from connectors.kernel.messages import Response
+from connectors.kernel.statuses import codes
 
 # Whom a code concerns, by the tables of errors in Slack's reference of its methods (2026-11).
 # The authorisation is over, or (token_expired) its access token is.
-OVER = frozenset(
-    {
-        "account_inactive",
-        "invalid_auth",
-        "invalid_refresh_token",
-        "not_authed",
-        "token_expired",
-        "token_revoked",
-        "user_removed_from_team",
-    }
+OVER = codes(
+    "account_inactive invalid_auth invalid_refresh_token not_authed token_expired token_revoked "
+    "user_removed_from_team"
 )
-NOT_ALLOWED = frozenset(
-    {
-        "access_denied",
-        "accesslimited",
-        "ekm_access_denied",
-        "enterprise_is_restricted",
-        "feature_not_enabled",
-        "method_not_supported_for_channel_type",
-        "missing_scope",
-        "no_permission",
-        "not_allowed_token_type",
-        "paid_teams_only",
-        "restricted_action",
-        "team_access_not_granted",
-        "two_factor_setup_required",
-        "user_is_restricted",
-    }
+NOT_ALLOWED = codes(
+    "access_denied accesslimited ekm_access_denied enterprise_is_restricted feature_not_enabled "
+    "method_not_supported_for_channel_type missing_scope no_permission not_allowed_token_type "
+    "paid_teams_only restricted_action team_access_not_granted two_factor_setup_required "
+    "user_is_restricted"
 )
 # The last two: a workspace is on its way into an organisation.
-PASSING = frozenset(
-    {
-        "fatal_error",
-        "fetch_members_failed",
-        "internal_error",
-        "request_timeout",
-        "service_unavailable",
-        "org_login_required",
-        "team_added_to_org",
-    }
+PASSING = codes(
+    "fatal_error fetch_members_failed internal_error request_timeout service_unavailable "
+    "org_login_required team_added_to_org"
 )
 # The operator's: a wrong client id, secret or redirect address.
-APP = frozenset({"bad_client_secret", "bad_redirect_uri", "invalid_client_id"})
+APP = codes("bad_client_secret bad_redirect_uri invalid_client_id")
 # A channel that is deleted, or that the app was put out of.
-GONE = frozenset({"channel_not_found", "not_in_channel"})
+GONE = codes("channel_not_found not_in_channel")
 READ_ON = GONE | {"invalid_cursor", "thread_not_found"}
 _CODE = re.compile(r"[a-z][a-z_]{1,60}")
 _SCOPES = re.compile(r"[a-z][a-z.:_, ]{1,200}")

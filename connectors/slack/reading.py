@@ -3,18 +3,19 @@
 https://docs.slack.dev/apis/web-api/pagination
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from connectors.kernel.errors import CheckpointExpiredError, ContractError, NotAllowedError
-from connectors.kernel.messages import Checkpoint, Context, Page, Reader, Record, Request, Response
-from connectors.kernel.paging import Read, rows_of
-from connectors.kernel.parts import Listing, Parts, each_part
-from connectors.kernel.versions import find
+from connectors.kernel.messages import Calls, Checkpoint, Context, Page, Reader, Record, Steps, ask
+from connectors.kernel.paging import Read
+from connectors.kernel.parts import Listing, Parts, Round, each_part
+from connectors.kernel.positions import AtPage, Position
 from connectors.slack.errors import GONE, code_of, not_shown
+from connectors.slack.query import PAGE, Got, Params, Rows, call, every, rows
 
-PAGE = 200
 # So far back messages and threads are read again: history knows no edits, only what was posted.
 LOOKBACK = timedelta(days=7)
 # A reply does not move its thread. So old threads are looked through now and then for new replies.
@@ -25,52 +26,30 @@ SHOWN = timedelta(days=90)
 UNLISTED = ""
 
 
-class Got(NamedTuple):
-    """The rows of a page, and the cursor of the next, None after the last. `limited` says that the
-    plan hides what is older."""
+@dataclass(frozen=True, kw_only=True)
+class Place(Position):
+    """Where a channel stands: at messages `since` then; in a read at a page, and when it `started`.
 
-    rows: list[Record]
-    cursor: str | None
-    limited: bool
+    A read of threads goes back to the `oldest`; of a page's threads some are `done`. `wide` is when
+    old ones were looked through the last time.
+    """
 
-
-Rows: TypeAlias = Generator[Request, Response, Got]
-Params: TypeAlias = Mapping[str, Any]
-
-
-def ask(method: str, params: Params, cursor: str | None = None) -> Request:
-    """Every method has a limit of its own."""
-    given = {name: value for name, value in {**params, "cursor": cursor}.items() if value}
-    return Request.get(f"/{method}", params=given, budget=method)
+    since: int | None = None
+    started: int | None = None
+    page: str | None = None
+    oldest: str | None = None
+    wide: int | None = None
+    done: Sequence[str] = ()
 
 
-def rows(method: str, records: str, params: Params, cursor: str | None) -> Rows:
-    """One page. An expired cursor leads to the first page again. A page without a next cursor is
-    the last."""
-    params = {**params, "limit": PAGE}
-    response = yield ask(method, params, cursor)
-    code = code_of(response)
-    if cursor is not None and code == "invalid_cursor":
-        response = yield ask(method, params)
-        code = code_of(response)
-    if code == "thread_not_found":
-        return Got([], None, False)
-    if code in GONE:
-        raise not_shown(code)
-    following = find(response.json, ("response_metadata", "next_cursor")) or None
-    # `is_limited` from memory (2026-11).
-    return Got(rows_of(response, records), following, response.json.get("is_limited") is True)
+@dataclass(frozen=True, kw_only=True)
+class _Window(Position):
+    """One time for all channels, or for these: a window. So checkpoints were before 2026-12, at a
+    `place`."""
 
-
-def every(method: str, records: str, params: Params) -> Generator[Request, Response, list[Record]]:
-    """All pages of a list that is not kept."""
-    found: list[Record] = []
-    cursor: str | None = None
-    while True:
-        got = yield from rows(method, records, params, cursor)
-        found += got.rows
-        if (cursor := got.cursor) is None:
-            return found
+    since: int | None = None
+    channels: Sequence[str] = ()
+    place: Any = None
 
 
 # -- Workspaces -----------------------------------------------------------------------------------
@@ -81,7 +60,7 @@ def is_org(context: Context) -> bool:
     return bool(context.config.get("org"))
 
 
-def workspaces(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+def workspaces(context: Context) -> Steps[Parts]:
     found = yield from every("auth.teams.list", "teams", {})
     return Parts(sorted({team["id"] for team in found}))
 
@@ -93,14 +72,14 @@ def listing(
 
     def of_workspace(team: str) -> Read:
         def read(at: Checkpoint, context: Context) -> Reader:
-            cursor = at.get("page")
+            cursor = AtPage.of(at).page
             while True:
                 asked = {**params(context), "team_id": team}
                 got = yield from rows(method, records, asked, cursor)
-                if (cursor := got.cursor) is None:
-                    yield Page(got.rows, Checkpoint())
+                cursor = got.cursor
+                yield Page(got.rows, AtPage(cursor).saved())
+                if cursor is None:
                     return
-                yield Page(got.rows, Checkpoint(page=cursor))
 
         return read
 
@@ -124,7 +103,7 @@ def joined(former: Sequence[str]) -> Listing:
     workspace that cannot be listed nothing is known: what was read of its channels stays.
     """
 
-    def listed(context: Context) -> Generator[Request | tuple[Request, ...], Any, Parts]:
+    def listed(context: Context) -> Steps[Parts]:
         teams = [""]
         if is_org(context):
             teams = list((yield from workspaces(context)).present)
@@ -150,23 +129,23 @@ def by_channel(read: Callable[[str], Read]) -> Callable[[Checkpoint, Context], R
     """Channel by channel, each from where it was read to."""
 
     def stream(at: Checkpoint, context: Context) -> Reader:
-        if "since" in at:
-            at = yield from _of_each(at, context)
-        elif "place" in at:
+        window = _Window.of(at)
+        if window.since is not None:
+            at = yield from _of_each(window, context)
+        elif window.place is not None:
             raise CheckpointExpiredError("channels are read by themselves now")
-        yield from each_part(joined(tuple(at.get("parts", ()))), read, prefix=_prefix)(at, context)
+        former = tuple(Round.of(at).parts)
+        yield from each_part(joined(former), read, prefix=_prefix)(at, context)
 
     return stream
 
 
-def _of_each(
-    at: Checkpoint, context: Context
-) -> Generator[Request | tuple[Request, ...], Any, Checkpoint]:
-    """For each channel the checkpoint that stood for all: a window's, or one of before 2026-12."""
-    known = [one for one in at.get("channels", ()) if one]
+def _of_each(window: _Window, context: Context) -> Steps[Checkpoint]:
+    """For each channel the checkpoint that stood for all."""
+    known = [one for one in window.channels if one]
     if not known:
         known = list((yield from joined(())(context)).present)
-    return Checkpoint(parts={one: {"since": at["since"]} for one in known})
+    return Round(parts={one: Place(since=window.since).saved() for one in known}).saved()
 
 
 def _prefix(channel: str) -> str:
@@ -174,7 +153,7 @@ def _prefix(channel: str) -> str:
 
 
 def since_when(at: datetime) -> Checkpoint:
-    return Checkpoint(since=int(at.timestamp()))
+    return _Window(since=int(at.timestamp())).saved()
 
 
 # -- What was said --------------------------------------------------------------------------------
@@ -195,17 +174,17 @@ def _shown(got: Got, context: Context) -> datetime | None:
 
 def messages_of(channel: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
-        begun = {**at, "started": at.get("started", int(context.now.timestamp()))}
-        oldest = _oldest(at.get("since"), LOOKBACK)
-        cursor = at.get("page")
+        here = Place.of(at)
+        here = replace(here, started=here.started or int(context.now.timestamp()))
+        oldest = _oldest(here.since, LOOKBACK)
         while True:
-            got = yield from history(channel, oldest, cursor)
+            got = yield from history(channel, oldest, here.page)
             found = [{**row, "channel_id": channel} for row in got.rows]
-            shown = _shown(got, context)
-            if (cursor := got.cursor) is None:
-                yield Page(found, Checkpoint(since=begun["started"]), shown_from=shown)
+            here = replace(here, page=got.cursor)
+            saved = here if here.page else Place(since=here.started)
+            yield Page(found, saved.saved(), shown_from=_shown(got, context))
+            if not here.page:
                 return
-            yield Page(found, Checkpoint(begun, page=cursor), shown_from=shown)
 
     return read
 
@@ -218,50 +197,43 @@ def replies_of(channel: str) -> Read:
     """
 
     def read(at: Checkpoint, context: Context) -> Reader:
-        begun = _threads_begun(at, context)
-        since = float(_oldest(at.get("since"), LOOKBACK) or 0)
-        cursor, done = at.get("page"), list(at.get("done", ()))
+        here = _threads_begun(Place.of(at), context)
+        since = float(_oldest(here.since, LOOKBACK) or 0)
         failed: NotAllowedError | ContractError | None = None
         while True:
-            here = {"page": cursor} if cursor else {}
-            got = yield from history(channel, begun["oldest"], cursor)
+            got = yield from history(channel, here.oldest or "", here.page)
             for parent in got.rows:
                 ts = parent["ts"]
-                if ts in done or not _has_replies(parent, since):
+                if ts in here.done or not _has_replies(parent, since):
                     continue
                 try:
                     found = yield from _thread(channel, ts)
                 except (NotAllowedError, ContractError) as error:
                     failed = error
                     continue
-                done.append(ts)
-                yield Page(found, Checkpoint(begun, **here, done=list(done)))
+                here = replace(here, done=[*here.done, ts])
+                yield Page(found, here.saved())
             shown = _shown(got, context)
-            cursor, done = got.cursor, []
-            if cursor is None:
+            here = replace(here, page=got.cursor, done=())
+            if not here.page:
                 break
-            yield Page((), Checkpoint(begun, page=cursor), shown_from=shown)
+            yield Page((), here.saved(), shown_from=shown)
         if failed is not None:
             raise failed
-        ended = Checkpoint(since=begun["started"], wide=begun["wide"])
-        yield Page((), ended, shown_from=shown)
+        ended = Place(since=here.started, wide=here.wide)
+        yield Page((), ended.saved(), shown_from=shown)
 
     return read
 
 
-def _threads_begun(at: Checkpoint, context: Context) -> dict[str, Any]:
-    """What a read of a channel's threads keeps from its begin."""
-    if "started" in at:
-        return {name: at[name] for name in ("since", "started", "oldest", "wide") if name in at}
+def _threads_begun(here: Place, context: Context) -> Place:
+    """The place of a read of a channel's threads that begins now, if none is under way."""
+    if here.started is not None:
+        return here
     now = int(context.now.timestamp())
-    since, wide = at.get("since"), at.get("wide")
-    is_wide = wide is None or now - wide >= WIDE_EVERY.total_seconds()
-    begun = {
-        "started": now,
-        "oldest": _oldest(since, THREADS_BACK if is_wide else LOOKBACK),
-        "wide": now if is_wide else wide,
-    }
-    return begun if since is None else {**begun, "since": since}
+    is_wide = here.wide is None or now - here.wide >= WIDE_EVERY.total_seconds()
+    oldest = _oldest(here.since, THREADS_BACK if is_wide else LOOKBACK)
+    return replace(here, started=now, oldest=oldest, wide=now if is_wide else here.wide)
 
 
 def _has_replies(parent: Record, since: float) -> bool:
@@ -270,7 +242,7 @@ def _has_replies(parent: Record, since: float) -> bool:
     return float(parent.get("latest_reply") or parent["ts"]) >= since
 
 
-def _thread(channel: str, ts: str) -> Generator[Request, Response, list[Record]]:
+def _thread(channel: str, ts: str) -> Calls[list[Record]]:
     """A thread's replies. Its parent is in each page's first row (from memory, 2026-11): wherever
     it stands, it is left out."""
     found = yield from every("conversations.replies", "messages", {"channel": channel, "ts": ts})
@@ -279,16 +251,16 @@ def _thread(channel: str, ts: str) -> Generator[Request, Response, list[Record]]
 
 def members_of(channel: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
-        cursor = at.get("page")
+        cursor = AtPage.of(at).page
         while True:
             params = {"channel": channel}
             got = yield from rows("conversations.members", "members", params, cursor)
             # Plain ids, no objects.
             found = [{"channel_id": channel, "user_id": str(one)} for one in got.rows]
-            if (cursor := got.cursor) is None:
-                yield Page(found, Checkpoint())
+            cursor = got.cursor
+            yield Page(found, AtPage(cursor).saved())
+            if cursor is None:
                 return
-            yield Page(found, Checkpoint(page=cursor))
 
     return read
 
@@ -302,7 +274,7 @@ def channels_again(keys: Sequence[str], context: Context) -> Reader:
     gone: list[str] = []
     for key in keys:
         params = {"channel": key, "include_num_members": "true"}
-        response = yield ask("conversations.info", params)
+        response = yield from ask(call("conversations.info", params))
         if code_of(response) in GONE:
             gone.append(key)
         else:
@@ -320,7 +292,7 @@ def replies_again(keys: Sequence[str], context: Context) -> Reader:
     for key in keys:
         channel, _, ts = key.partition("/")
         params = {"channel": channel, "ts": ts, "oldest": ts, "latest": ts, "inclusive": "true"}
-        response = yield ask("conversations.replies", {**params, "limit": PAGE})
+        response = yield from ask(call("conversations.replies", {**params, "limit": PAGE}))
         if code_of(response) == "thread_not_found":
             gone.append(key)
         elif code := code_of(response):

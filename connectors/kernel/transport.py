@@ -1,0 +1,175 @@
+"""One HTTP call to a vendor, and whom a secret may go to: all that knows httpx.
+
+The errors that it raises hold no token, no body and no query.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx  # noqa: TID251 - here, and nowhere else
+
+from connectors.kernel.body import parse_json, read_body
+from connectors.kernel.clock import SYSTEM_CLOCK, Clock
+from connectors.kernel.errors import ContractError, ProviderUnavailableError
+from connectors.kernel.messages import Response
+from connectors.kernel.retry import MalformedError
+
+USER_AGENT = "atom-sync/0.1"
+
+# Their INFO and DEBUG lines hold URLs and headers.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,40}")
+# What is asked for as bytes comes as bytes.
+BYTES = "application/octet-stream"
+Cookies = httpx.Cookies
+
+
+class Transport:
+    """The process's pooled connections. `sandbox_url` sends every vendor's calls there instead."""
+
+    def __init__(
+        self,
+        *,
+        sandbox_url: str | None = None,
+        timeout: timedelta = timedelta(seconds=30),
+        max_body: int = 64 * 2**20,
+        connections: int = 100,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.sandbox_url = sandbox_url.rstrip("/") if sandbox_url else None
+        self.clock = clock
+        self._max_body = max_body
+        # A vendor that sends a byte now and then never times out; this ends that as well.
+        self._deadline = timeout.total_seconds() * 4
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout.total_seconds(), pool=None),
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections // 2
+            ),
+            headers={"user-agent": USER_AGENT, "accept-encoding": "gzip"},
+            # The connections are shared by all tenants; a cookie would be, too.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            # A proxy that the environment names cannot reach the sandbox on loopback.
+            trust_env=self.sandbox_url is None,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def vendor_url(self, url: str) -> str:
+        """The vendor's own URL of a link that may lead into the sandbox."""
+        if self.sandbox_url and url.startswith(f"{self.sandbox_url}/"):
+            return f"https://{url.removeprefix(self.sandbox_url).lstrip('/')}"
+        return url
+
+    def address(self, url: str) -> str:
+        """Where a call to this URL of a vendor is really sent."""
+        if self.sandbox_url and url.startswith("https://"):
+            return f"{self.sandbox_url}/{url.removeprefix('https://')}"
+        return url
+
+    async def call(
+        self,
+        title: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        cookies: Cookies | None = None,
+    ) -> Response:
+        """One call and its answer, of whatever status; the URL must have been checked."""
+        sent_at = self.clock.now()
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._call(title, method, url, headers, content, cookies, sent_at)
+        except TimeoutError as error:
+            raise ProviderUnavailableError(f"{title} did not finish its answer in time") from error
+        except httpx.TimeoutException as error:
+            raise ProviderUnavailableError(f"{title} did not answer in time") from error
+        except httpx.RemoteProtocolError:
+            # The text of a protocol error may quote what was sent or received: it is not chained.
+            raise ProviderUnavailableError(f"{title} cut its answer short") from None
+        except (
+            httpx.LocalProtocolError,
+            httpx.UnsupportedProtocol,
+            httpx.InvalidURL,
+            UnicodeError,
+        ):
+            raise ContractError(f"the request for {title} cannot be sent as it is") from None
+        except httpx.TransportError as error:
+            name = type(error).__name__
+            raise ProviderUnavailableError(f"{title} could not be reached ({name})") from error
+
+    async def _call(
+        self,
+        title: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        cookies: Cookies | None,
+        sent_at: datetime,
+    ) -> Response:
+        request = self._http.build_request(
+            method, self.address(url), headers=dict(headers), content=content
+        )
+        if cookies is not None:
+            cookies.set_cookie_header(request)
+        answer = await self._http.send(request, stream=True, follow_redirects=False)
+        if cookies is not None:
+            cookies.extract_cookies(answer)
+        try:
+            encoding = answer.headers.get("content-encoding", "").strip().lower()
+            body = await read_body(answer.aiter_raw(), encoding, self._max_body, title)
+        finally:
+            await answer.aclose()
+        raw = _is_raw(headers, answer)
+        return Response(
+            status=answer.status_code,
+            headers=dict(answer.headers),
+            json=None if raw else _parse(body, answer, title),
+            url=url,
+            sent_at=sent_at,
+            content=body if raw else b"",
+        )
+
+
+def _is_raw(headers: Mapping[str, str], answer: httpx.Response) -> bool:
+    """Whether the bytes were asked for: of a file always, of CSV unless it is an error instead."""
+    accept = headers.get("accept")
+    return accept == BYTES or (accept == "text/csv" and answer.is_success)
+
+
+def _parse(body: bytes, answer: httpx.Response, title: str) -> Any:
+    try:
+        return parse_json(body)
+    except ValueError:
+        if not answer.is_success:
+            return None
+        media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not _MEDIA_TYPE.fullmatch(media):
+            media = "an unknown type"
+        what = "malformed JSON" if media.endswith("json") else f"{media} instead of JSON"
+        # Not chained: the parser's error holds the whole body.
+        raise MalformedError(f"{title} answered with {what}") from None
+
+
+def check_host(title: str, url: str, allowed: tuple[str, ...]) -> None:
+    """ContractError unless a secret may be sent to this URL; allowed are hosts, and https URLs."""
+    try:
+        # Parsed by what sends it: where two parsers differ there is a way around a check.
+        parsed = httpx.URL(url)
+        hosts = {httpx.URL(name).netloc if "://" in name else name.encode() for name in allowed}
+    except httpx.InvalidURL:
+        raise ContractError(f"{title}: a link is not a URL") from None
+    if parsed.scheme != "https":
+        raise ContractError(f"{title}: a link is not https")
+    if parsed.userinfo or parsed.netloc not in hosts:
+        raise ContractError(f"{title}: a link leads to a host that no token may go to")
