@@ -4,7 +4,7 @@ that refresh a token there: whole ones, and ones that die on the way."""
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response as AppResponse
 
 from accounts.tokens import access_token
-from connectors import Account, Connector, OAuth2, Request, Response, SyncType
+from connectors import Account, Calls, Connector, OAuth2, Response, SyncType
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp
@@ -153,9 +153,7 @@ def connector_of(rules: Rules) -> Connector:
     )
 
 
-def _identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def _identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     yield from ()
     return (Account("a-1"),)
 

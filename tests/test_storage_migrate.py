@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Column,
     Connector,
@@ -24,9 +25,9 @@ from connectors import (
     Page,
     Reader,
     Request,
-    Response,
     Stream,
     SyncType,
+    ask,
     column,
 )
 from servers import postgresql
@@ -41,10 +42,8 @@ def _nothing(checkpoint: Checkpoint, context: Context) -> Reader:
     yield Page([], Checkpoint())
 
 
-def _identify(
-    token: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
-    response = yield Request.get("/me")
+def _identify(token: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
+    response = yield from ask(Request.get("/me"))
     return (Account(response.json["id"]),)
 
 

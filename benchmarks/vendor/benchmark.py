@@ -3,12 +3,13 @@
 Only a benchmark sees it: its folder is put on the path of `connectors` by `benchmarks._vendor`.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from connectors import (
     Account,
+    Calls,
     Checkpoint,
     Connector,
     Context,
@@ -17,7 +18,6 @@ from connectors import (
     RateLimit,
     Reader,
     Request,
-    Response,
     Stream,
     SyncType,
     ask,
@@ -35,9 +35,7 @@ def items(at: Checkpoint, context: Context) -> Reader:
         yield Page(response.json["items"], Checkpoint(after=after))
 
 
-def identify(
-    answer: Mapping[str, Any], callback: Mapping[str, str]
-) -> Generator[Request, Response, tuple[Account, ...]]:
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     yield from ()
     return (Account("benchmark"),)
 

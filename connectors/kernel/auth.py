@@ -1,12 +1,12 @@
 """How a tenant lets us in: by a consent (OAuth 2), or by a key that it brings."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from connectors.kernel.errors import ConnectorError
-from connectors.kernel.messages import Request, Response
+from connectors.kernel.messages import Calls
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,7 @@ class Account:
 
 # Finds the accounts a new grant covers, from the token answer, the callback's parameters and, where
 # neither says it, further calls. It yields Requests and returns the accounts.
-Identify: TypeAlias = Callable[
-    [Mapping[str, Any], Mapping[str, str]], Generator[Request, Response, tuple[Account, ...]]
-]
+Identify: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, str]], Calls[tuple[Account, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,5 +143,5 @@ class ApiKey:
     """
 
     setting: str
-    verify: Callable[[], Generator[Request, Response, Verdict]]
+    verify: Callable[[], Calls[Verdict]]
     hint: str = ""
