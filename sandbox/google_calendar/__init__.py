@@ -24,7 +24,7 @@ from sandbox._google.batch import batch
 from sandbox._google.channels import Lasting, open_channel, sender, stop_channel
 from sandbox.google_calendar import api as reading
 from sandbox.google_calendar import writes as writing
-from sandbox.google_calendar.seed import apply, new
+from sandbox.google_calendar.seed import MUTATIONS, new
 from sandbox.google_calendar.store import Diary, alterable, expire, listed, store
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
@@ -182,14 +182,10 @@ vendor = Vendor(
         Route("POST", HOST, "/batch/calendar/v3", batch, open=True),
     ),
     streams=("calendars", "events", "acl"),
-    mutable={
-        "calendars": ("add", "change", "delete"),
-        "events": ("add", "change", "delete"),
-        "acl": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),

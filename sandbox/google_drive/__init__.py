@@ -23,7 +23,7 @@ from sandbox._google.batch import batch
 from sandbox._google.channels import Lasting, open_channel, sender, stop_channel
 from sandbox.google_drive import api as reading
 from sandbox.google_drive import writes as writing
-from sandbox.google_drive.seed import apply, new
+from sandbox.google_drive.seed import MUTATIONS, new
 from sandbox.google_drive.store import FOLDER, USER, Cabinet, alterable, expire, store
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
@@ -166,14 +166,10 @@ vendor = Vendor(
         Route("POST", HOST, "/batch/drive/v3", batch, open=True),
     ),
     streams=("files", "changes", "shared_drives", "permissions"),
-    mutable={
-        "files": ("add", "change", "delete"),
-        "permissions": ("add", "change", "delete"),
-        "shared_drives": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=older_trouble,
     limits=(Limit("units per minute per user", A_MINUTE, 60.0, _cost),),

@@ -21,11 +21,11 @@ from sandbox.hubspot.merges import associate, forget_contact, merge_objects, res
 from sandbox.hubspot.query import BadSearchError, search
 from sandbox.hubspot.store import (
     LONGEST_LAG,
+    MUTATIONS,
     Item,
     Portal,
     Table,
     alterable,
-    apply,
     archive,
     create,
     new,
@@ -383,13 +383,10 @@ vendor = Vendor(
         Route("GET", HOST, "/account-info/v3/details", account_details),
     ),
     streams=("contacts", "companies", "deals", "tickets", "owners"),
-    mutable={
-        **{stream: ("add", "change", "delete") for stream in PROPERTIES},
-        "owners": ("add", "change"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=trouble,
     limits=(

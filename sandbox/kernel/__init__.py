@@ -14,8 +14,8 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
             scopes=("read",), new_account=lambda random: ("id", "name for people"), ...),
         routes=(Route("GET", "api.acme.example", "/v1/things/{id}", thing), ...),
         streams=("things",),                 # the names of the facts file
-        mutable={"things": ("add", "change", "delete")},
-        new=new, store=store, apply=apply, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
+        mutable=MUTATIONS.mutable, apply=MUTATIONS.apply,
+        new=new, store=store, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
     )
 
 * A host may be a pattern, `*.acme.example`, of a vendor that gives each account a host: the handler
@@ -40,8 +40,10 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   vendor's consequences: times, sequence numbers, delta logs. A change must really change something.
   Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done, or went
   with another record meanwhile: random changes pass over it.
+  `Mutations` (`sandbox.kernel.mutations`) makes it, and `mutable`, of a function for each order.
   `mutate` with `late` stamps changes so many seconds before they are seen, as vendors do whose
   commits or search lag behind: `clock` then shows that earlier time while `apply` runs.
+* Queries that look like SQL are read by a `Parser` (`sandbox.kernel.querylang`) of their language.
 * `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
   vendor's form. `trouble.kind` says which; the 429 carries the `Limit` that was hit, or None.
   `call.grant` may be None there.

@@ -18,7 +18,7 @@ from sandbox._microsoft.subscriptions import Changed, lifecycle, sender
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.ms_teams.seed import STREAMS, apply, new, store
+from sandbox.ms_teams.seed import MUTATIONS, STREAMS, new, store
 from sandbox.ms_teams.store import (
     Channel,
     Chat,
@@ -360,10 +360,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=STREAMS,
-    mutable={stream: ("add", "change", "delete") for stream in STREAMS},
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=_microsoft.trouble(denied="Forbidden", throttled="TooManyRequests"),
     limits=(
         # Of any one team or channel; here of all that an account sees.

@@ -17,7 +17,7 @@ from sandbox._microsoft.subscriptions import lifecycle, sender
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.onedrive.seed import alterable, apply, new, store
+from sandbox.onedrive.seed import MUTATIONS, alterable, new, store
 from sandbox.onedrive.store import Drive, Item, described, whole
 
 DEFAULT, MOST = 200, 1000
@@ -173,13 +173,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=("drive_items", "drives", "permissions"),
-    mutable={
-        "drive_items": ("add", "change", "delete"),
-        "permissions": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=_microsoft.trouble(denied="accessDenied", throttled="activityLimitReached"),
     limits=(Limit("resource units", UNITS_A_MINUTE, 60.0, _cost),),

@@ -18,7 +18,7 @@ from sandbox._microsoft.subscriptions import Changed, lifecycle, sender
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.outlook.seed import alterable, apply, new, there_and_back
+from sandbox.outlook.seed import MUTATIONS, alterable, new, there_and_back
 from sandbox.outlook.store import (
     Folder,
     Mailbox,
@@ -312,16 +312,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=("mail_folders", "messages", "attachments", "events", "contacts"),
-    mutable={
-        "mail_folders": ("add", "change", "delete"),
-        "messages": ("add", "change", "delete"),
-        "attachments": ("add", "delete"),
-        "events": ("add", "change", "delete"),
-        "contacts": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=_microsoft.trouble(denied="ErrorAccessDenied", throttled="ApplicationThrottled"),
     limits=(Limit("requests", 10_000, 600.0, _cost),),

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sandbox.kernel.data import PLACES, TOPICS, domain, firm, person, phone, plain, sentence
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.quickbooks import store as ledger
 from sandbox.quickbooks.kinds import (
@@ -31,6 +32,9 @@ CDC_WINDOW = timedelta(days=30)
 CHANGES = "change_data_capture"
 ITEMS = ("Consulting", "Delivery", "Design", "Installation", "Maintenance", "Training")
 INACTIVE_SHARE = 0.06
+MUTATIONS = Mutations[Books](
+    settable={kind.stream: kind.writable for kind in KINDS.values()}, refusals=(FaultError,)
+)
 
 
 def new(seed: Seed) -> Books:
@@ -38,8 +42,7 @@ def new(seed: Seed) -> Books:
     random, now = seed.random, seed.clock.now()
     books = Books(seed.account_id, seed.clock, _company(seed), tell=seed.tell)
     for kind, share in SHARES.items():
-        length = max(2, round(seed.size * share)) if seed.size else 0
-        for _ in range(length):
+        for _ in range(seed.length(share)):
             add(books, kind, {}, random)
     # An import touches many rows within one second: a time is no unique place in the order.
     imports = (now - timedelta(days=6, hours=3), now - timedelta(days=50))
@@ -81,27 +84,20 @@ def changed(books: Books, name: str, since: datetime) -> list[Json]:
     return sorted(found, key=lambda row: (updated_at(row), int(row["Id"])), reverse=True)
 
 
-def apply(books: Books, change: Change) -> str:
-    """An ordered add, change or delete."""
+@MUTATIONS.of(BY_STREAM)
+def _apply(books: Books, change: Change) -> str | None:
     kind = BY_STREAM[change.stream]
-    unknown = sorted(set(change.record) - set(kind.writable))
-    if unknown:
-        known = ", ".join(kind.writable)
-        raise RefusedError(f"{change.stream} has no {unknown} to set: {known}", status=400)
-    try:
-        if change.op == "add":
-            return str(add(books, kind, change.record, change.random)["Id"])
-        row = books.rows[kind.name][str(change.id)]
-        if change.op == "change":
-            fields = change.record or _retouched(books, kind, row, change.random)
-            ledger.change(books, kind, row, fields)
-        elif kind.name_list:
-            ledger.change(books, kind, row, {"Active": False})
-        else:
-            ledger.delete(books, kind, row)
-    except FaultError as error:
-        raise RefusedError(f"{change.stream}: {error}", status=400) from error
-    return str(change.id)
+    if change.op == "add":
+        return str(add(books, kind, change.record, change.random)["Id"])
+    row = books.rows[kind.name][str(change.id)]
+    if change.op == "change":
+        fields = change.record or _retouched(books, kind, row, change.random)
+        ledger.change(books, kind, row, fields)
+    elif kind.name_list:
+        ledger.change(books, kind, row, {"Active": False})
+    else:
+        ledger.delete(books, kind, row)
+    return None
 
 
 def void(states: Mapping[str, Books], body: Json) -> Json:

@@ -27,7 +27,6 @@ from sandbox.salesforce.kinds import (
     BY_NAME,
     CUSTOM,
     KINDS,
-    STANDARD,
     FaultError,
     Kind,
     instant,
@@ -35,7 +34,7 @@ from sandbox.salesforce.kinds import (
     stamp,
 )
 from sandbox.salesforce.query import Query, parse, pick
-from sandbox.salesforce.seed import CUSTOM_STREAM, STREAMS, apply, new, store
+from sandbox.salesforce.seed import CUSTOM_STREAM, MUTATIONS, STREAMS, new, store
 from sandbox.salesforce.store import Org
 
 VERSIONS = ("65.0", "66.0", "67.0")
@@ -380,14 +379,10 @@ vendor = Vendor(
         *_data("GET", "/jobs/query/{id}/results", JOBS["results"]),
     ),
     streams=STREAMS,
-    mutable={
-        **dict.fromkeys(STANDARD, ("add", "change", "delete")),
-        "users": ("add", "change"),
-        CUSTOM_STREAM: ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=trouble,
     alterable=_alterable,
     limits=(Limit("daily", DAILY, 86_400.0),),

@@ -21,7 +21,7 @@ from sandbox.shopify.api import FILES, resolve
 from sandbox.shopify.auth import AUTH, AUTH_ROUTES, HOST, TOKEN, token_of
 from sandbox.shopify.events import SENDER, VERSION, privacy
 from sandbox.shopify.schema import SCHEMA, cost_of
-from sandbox.shopify.store import Shop, apply, new, sell, store
+from sandbox.shopify.store import MUTATIONS, Shop, new, sell, store
 
 BUCKET, RESTORE = 2_000, 100
 DEAREST = 1_000
@@ -251,13 +251,10 @@ vendor = Vendor(
         Route("GET", FILES, "/shopify/{shop}/{name}.jsonl", export, open=True),
     ),
     streams=("orders", "products", "customers", "inventory_items", "locations"),
-    mutable={
-        stream: ("add", "change", "delete")
-        for stream in ("orders", "products", "customers", "inventory_items", "locations")
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=trouble,
     limits=(Limit("points", BUCKET, BUCKET / RESTORE, points),),
     controls={

@@ -14,7 +14,7 @@ from sandbox.slack.auth import ROUTES as AUTH_ROUTES
 from sandbox.slack.events import SENDER
 from sandbox.slack.rows import BOT
 from sandbox.slack.seed import new
-from sandbox.slack.store import Workspace, alterable, apply, join, leave, of_a_channel, store
+from sandbox.slack.store import MUTATIONS, Workspace, alterable, join, leave, of_a_channel, store
 
 # By the minute, of each method by itself. Tiers 2, 3 and 4.
 TIERS = {
@@ -109,16 +109,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*AUTH_ROUTES, *ROUTES),
     streams=("users", "channels", "messages", "thread_replies", "channel_members"),
-    mutable={
-        "users": ("add", "change", "delete"),
-        "channels": ("add", "change", "delete"),
-        "messages": ("add", "change", "delete"),
-        "thread_replies": ("add", "change", "delete"),
-        "channel_members": ("add", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=trouble,
     expire_checkpoints=forget_cursors,
