@@ -280,14 +280,6 @@ def quota_status(states: Mapping[str, Any], body: Json) -> Json:
     return {"status": body["status"]}
 
 
-def of_account(states: Mapping[str, Any], body: Json) -> Any:
-    """The state of the account that a control names."""
-    state = states.get(str(body.get("account", "")))
-    if state is None:
-        raise RefusedError(f"there is no account {body.get('account')!r}")
-    return state
-
-
 def project(states: Mapping[str, Any], body: Json) -> Json:
     """A control: whether the API is switched on in the operator's Cloud project."""
     for state in states.values():

@@ -321,13 +321,12 @@ ROUTES = (
 )
 
 
-def admin_consent(states: Mapping[str, Any], body: Json) -> Json:
+def admin_consent(state: Any, body: Json) -> Json:
     """A control: whether the account's administrator allows what only they may allow."""
-    account = str(body.get("account", ""))
-    if account not in states or not isinstance(body.get("given"), bool):
-        raise RefusedError("name an account, and whether consent is given", status=400)
-    states[account].person.approved = body["given"]
-    return {"account": account, "given": body["given"]}
+    if not isinstance(body.get("given"), bool):
+        raise RefusedError("say whether consent is given", status=400)
+    state.person.approved = body["given"]
+    return {"account": body["account"], "given": body["given"]}
 
 
 def extras(account_id: str, origin: str) -> Json:

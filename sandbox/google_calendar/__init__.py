@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/calendar/api/v3/reference
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from sandbox._google import (
     AUTH,
     SCOPE,
-    of_account,
     older_trouble,
     project,
     quota_status,
@@ -130,9 +129,8 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
-def refuse_part(diaries: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(diary: Diary, body: Json) -> Json:
     """A control: of one calendar on the list nothing is shown, 404 or 403, or it is again."""
-    diary: Diary = of_account(diaries, body)
     stream = str(body.get("stream", ""))
     if stream not in ("events", "acl"):
         return {"keys": []}
@@ -147,9 +145,8 @@ def refuse_part(diaries: Mapping[str, Any], body: Json) -> Json:
     return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
 
 
-def hide(diaries: Mapping[str, Any], body: Json) -> Json:
+def hide(diary: Diary, body: Json) -> Json:
     """A control: an event vanishes, and no delta tells of it, as it is with contacts' birthdays."""
-    diary: Diary = of_account(diaries, body)
     if body.get("stream") != "events":
         return {"keys": []}
     for calendar in listed(diary):
@@ -190,12 +187,8 @@ vendor = Vendor(
     trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
-    controls={
-        "quota_status": quota_status,
-        "project": project,
-        "refuse_part": refuse_part,
-        "hide": hide,
-    },
+    controls={"quota_status": quota_status, "project": project},
+    account_controls={"refuse_part": refuse_part, "hide": hide},
     webhook=sender("google_calendar"),
     extras=extras,
 )

@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/drive/api/reference/rest/v3
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from sandbox._google import (
     AUTH,
     SCOPE,
-    of_account,
     older_trouble,
     project,
     quota_status,
@@ -95,16 +94,14 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
-def lose_logs(cabinets: Mapping[str, Any], body: Json) -> Json:
+def lose_logs(cabinet: Cabinet, body: Json) -> Json:
     """A control: no change token of an account that was given out so far is taken any more."""
-    cabinet: Cabinet = of_account(cabinets, body)
     cabinet.generation += 1
     return {"account": cabinet.address}
 
 
-def refuse_part(cabinets: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(cabinet: Cabinet, body: Json) -> Json:
     """A control: one shared drive is refused, though it is listed, or is no longer."""
-    cabinet: Cabinet = of_account(cabinets, body)
     stream = str(body.get("stream", ""))
     if stream not in ("files", "permissions"):
         return {"keys": []}
@@ -118,9 +115,8 @@ def refuse_part(cabinets: Mapping[str, Any], body: Json) -> Json:
     return {"keys": found.get(part, []), "part": part}
 
 
-def hide(cabinets: Mapping[str, Any], body: Json) -> Json:
+def hide(cabinet: Cabinet, body: Json) -> Json:
     """A control: a file is no longer shared with the person, and no log tells of it."""
-    cabinet: Cabinet = of_account(cabinets, body)
     stream = str(body.get("stream", ""))
     if stream not in ("files", "permissions"):
         return {"keys": []}
@@ -174,13 +170,8 @@ vendor = Vendor(
     trouble=older_trouble,
     limits=(Limit("units per minute per user", A_MINUTE, 60.0, _cost),),
     expire_checkpoints=expire,
-    controls={
-        "quota_status": quota_status,
-        "project": project,
-        "lose_logs": lose_logs,
-        "refuse_part": refuse_part,
-        "hide": hide,
-    },
+    controls={"quota_status": quota_status, "project": project},
+    account_controls={"lose_logs": lose_logs, "refuse_part": refuse_part, "hide": hide},
     webhook=sender("google_drive"),
     extras=extras,
 )

@@ -207,11 +207,8 @@ def search_lag(states: Mapping[str, Portal], body: Json) -> Json:
     return {"seconds": lag.total_seconds()}
 
 
-def lag(states: Mapping[str, Portal], body: Json) -> Json:
+def lag(portal: Portal, body: Json) -> Json:
     """The same of one portal: `{account, seconds}`."""
-    portal = states.get(str(body.get("account")))
-    if portal is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
     portal.search_lag = _lag(body)
     return {"seconds": portal.search_lag.total_seconds()}
 
@@ -394,6 +391,7 @@ vendor = Vendor(
         Limit(SECONDLY, 5, 1.0, lambda call: 1 if is_search(call) else 0),
     ),
     rate_headers=rate_headers,
-    controls={"search_lag": search_lag, "lag": lag, "restore": restore, "associate": associate},
+    controls={"search_lag": search_lag},
+    account_controls={"lag": lag, "restore": restore, "associate": associate},
     webhook=SENDER,
 )

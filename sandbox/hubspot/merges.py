@@ -3,7 +3,6 @@
 https://developers.hubspot.com/docs/api-reference (merge and gdpr-delete of each kind of object)
 """
 
-from collections.abc import Mapping
 from random import Random
 from uuid import uuid4
 
@@ -41,11 +40,11 @@ def forget_contact(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def restore(states: Mapping[str, Portal], body: Json) -> Json:
+def restore(portal: Portal, body: Json) -> Json:
     """A control: what a user does in HubSpot, `{account, stream, id}` of an archived object."""
-    portal, kind = states.get(str(body.get("account"))), str(body.get("stream"))
-    if portal is None or kind not in PROPERTIES:
-        raise RefusedError(f"name one of the accounts, and one of: {', '.join(PROPERTIES)}")
+    kind = str(body.get("stream"))
+    if kind not in PROPERTIES:
+        raise RefusedError(f"name one of: {', '.join(PROPERTIES)}")
     table = portal.tables[kind]
     item = table.items.get(str(body.get("id")))
     if item is None or item.archived_at is None:
@@ -56,14 +55,14 @@ def restore(states: Mapping[str, Portal], body: Json) -> Json:
     return {"id": item.id}
 
 
-def associate(states: Mapping[str, Portal], body: Json) -> Json:
+def associate(portal: Portal, body: Json) -> Json:
     """A control: a user ties two objects, `{account, stream, id, to}`; it changes neither of them.
 
     The event of it is the only one that names no `objectId`.
     """
-    portal, kind = states.get(str(body.get("account"))), str(body.get("stream"))
-    if portal is None or kind not in PROPERTIES:
-        raise RefusedError(f"name one of the accounts, and one of: {', '.join(PROPERTIES)}")
+    kind = str(body.get("stream"))
+    if kind not in PROPERTIES:
+        raise RefusedError(f"name one of: {', '.join(PROPERTIES)}")
     item = portal.tables[kind].items.get(str(body.get("id")))
     if item is None:
         raise RefusedError(f"{kind} has no record {body.get('id')!r}")

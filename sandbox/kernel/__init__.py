@@ -49,8 +49,9 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   `call.grant` may be None there.
 * `limits`: `Limit(name, amount, per_seconds, cost=lambda call: 1)`, sliding, for each account; a
   cost of 0 leaves the call out. `rate_headers(usages)` makes the headers of every counted answer.
-* `expire_checkpoints(state)`: where the vendor has delta positions. `controls`: further ones,
-  `{"name": f}` with `f(states_by_account_id, body) -> dict`, at `POST /_control/<slug>/name`.
+* `expire_checkpoints(state)`: where the vendor has delta positions. `account_controls`: further
+  ones, `{"name": f}` with `f(state, body) -> dict`, at `POST /_control/<slug>/name`, over the
+  account that the body names; `controls` of all, `f(states_by_account_id, body)`.
 * `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
   store. `call.inner(call)` answers a request that came inside another (a part of a batch).
 * `three_pages_at`: the size of an account whose biggest stream takes a client three pages at the

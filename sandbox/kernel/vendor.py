@@ -107,6 +107,7 @@ class Vendor:
     rate_headers: Callable[[Sequence[Usage]], Mapping[str, str]] = lambda usages: {}
     expire_checkpoints: Callable[[Any], None] | None = None
     controls: Mapping[str, Callable[[Mapping[str, Any], Json], Json]] = field(default_factory=dict)
+    account_controls: Mapping[str, Callable[[Any, Json], Json]] = field(default_factory=dict)
     webhook: Sender | None = None
     extras: Callable[[str, str], Json] = lambda account_id, origin: {}
     token: Callable[[Call], str] = bearer

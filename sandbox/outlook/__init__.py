@@ -268,20 +268,19 @@ def concerns(resource: str, changed: Changed) -> bool:
     return not named or where in changed.folders
 
 
-def provision(boxes: Mapping[str, Any], body: Json) -> Json:
+def provision(box: Mailbox, body: Json) -> Json:
     """Whether the account has a mailbox that Graph can read."""
-    box = boxes.get(str(body.get("account", "")))
-    if box is None or not isinstance(body.get("provisioned"), bool):
-        raise RefusedError("name an account, and whether it has a mailbox", status=400)
+    if not isinstance(body.get("provisioned"), bool):
+        raise RefusedError("say whether it has a mailbox", status=400)
     box.provisioned = body["provisioned"]
     return {"provisioned": box.provisioned}
 
 
-def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(box: Mailbox, body: Json) -> Json:
     """The messages of the fullest folder that stays are refused from now on, or shown again."""
-    box, stream = boxes.get(str(body.get("account", ""))), body.get("stream")
-    if box is None or not isinstance(body.get("on"), bool):
-        raise RefusedError("name an account, a stream, and whether a part of it is refused")
+    stream = body.get("stream")
+    if not isinstance(body.get("on"), bool):
+        raise RefusedError("name a stream, and whether a part of it is refused")
     keys = list(store(box, stream)) if stream in ("messages", "attachments") else []
     folders = [key.partition("/")[0] for key in keys]
     folders = [id_ for id_ in folders if box.folders[id_].known_as]
@@ -292,11 +291,11 @@ def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
     return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
 
 
-def move_there_and_back(boxes: Mapping[str, Any], body: Json) -> Json:
+def move_there_and_back(box: Mailbox, body: Json) -> Json:
     """A message leaves its folder and comes back, between two rounds of a client."""
-    box, key = boxes.get(str(body.get("account", ""))), str(body.get("message", ""))
-    if box is None or key not in store(box, "messages"):
-        raise RefusedError("name an account, and one of its messages as folder/id")
+    key = str(body.get("message", ""))
+    if key not in store(box, "messages"):
+        raise RefusedError("name a message as folder/id")
     return {"message": there_and_back(box, key)}
 
 
@@ -320,7 +319,7 @@ vendor = Vendor(
     trouble=_microsoft.trouble(denied="ErrorAccessDenied", throttled="ApplicationThrottled"),
     limits=(Limit("requests", 10_000, 600.0, _cost),),
     expire_checkpoints=expire,
-    controls={
+    account_controls={
         "admin_consent": _microsoft.admin_consent,
         "lifecycle": lifecycle,
         "provision": provision,

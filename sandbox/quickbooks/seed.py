@@ -100,9 +100,9 @@ def _apply(books: Books, change: Change) -> str | None:
     return None
 
 
-def void(states: Mapping[str, Books], body: Json) -> Json:
+def void(books: Books, body: Json) -> Json:
     """The control that voids an invoice or a payment: `{account, stream, id}`."""
-    books, stream = _named(states, body), body.get("stream", "invoices")
+    stream = body.get("stream", "invoices")
     if stream not in (INVOICE.stream, PAYMENT.stream):
         raise RefusedError("only invoices and payments can be voided", status=400)
     kind = BY_STREAM[stream]
@@ -113,9 +113,8 @@ def void(states: Mapping[str, Books], body: Json) -> Json:
     return {"id": row["Id"]}
 
 
-def merge(states: Mapping[str, Books], body: Json) -> Json:
+def merge(books: Books, body: Json) -> Json:
     """The control that merges a customer into another: `{account, id, into}`."""
-    books = _named(states, body)
     customers = books.rows[CUSTOMER.name]
     row, into = (customers.get(str(body.get(name))) for name in ("id", "into"))
     if row is None or into is None or row is into:
@@ -124,10 +123,9 @@ def merge(states: Mapping[str, Books], body: Json) -> Json:
     return {"id": into["Id"], "deleted_id": row["Id"]}
 
 
-def refuse_part(states: Mapping[str, Books], body: Json) -> Json:
+def refuse_part(books: Books, body: Json) -> Json:
     """The control that takes bills out of the company's plan, or puts them back in:
     `{account, stream, on}`. Of the streams the feed of changes alone is of several kinds."""
-    books = _named(states, body)
     if body.get("stream") != CHANGES:
         return {"keys": [], "part": ""}
     books.refused.pop(BILL.name, None)
@@ -137,13 +135,6 @@ def refuse_part(states: Mapping[str, Books], body: Json) -> Json:
     shown = {key: row for key, row in store(books, CHANGES).items() if key.startswith(prefix)}
     books.refused[BILL.name] = deepcopy(shown)
     return {"keys": list(shown), "part": BILL.name}
-
-
-def _named(states: Mapping[str, Books], body: Json) -> Books:
-    books = states.get(str(body.get("account")))
-    if books is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
-    return books
 
 
 def _company(seed: Seed) -> Json:

@@ -84,7 +84,7 @@ vendor = Vendor(
         Limit("requests", 100, 1.0),
         *(Limit(resource, 25, 1.0, cost=partial(_of, resource)) for resource in COUNTED),
     ),
-    controls=CONTROLS,
+    account_controls=CONTROLS,
     webhook=SENDER,
     extras=lambda account_id, origin: {"prices": list(PRICES), "test_key": PLATFORM_TEST_KEY},
 )
