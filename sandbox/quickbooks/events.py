@@ -5,12 +5,12 @@ https://developer.intuit.com/app/developer/qbo/docs/develop/webhooks
 
 import base64
 import hashlib
-import hmac
 from collections.abc import Sequence
 from datetime import UTC
 
 import orjson
 
+from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Json
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Sender, again_after
 
@@ -32,8 +32,7 @@ def compose(delivery: Delivery) -> Message:
     address, events = delivery.address, delivery.events
     told = _former(events) if address.about["legacy"] else [_cloud_event(each) for each in events]
     body = orjson.dumps(told)
-    digest = hmac.new(address.secret.encode(), body, hashlib.sha256).digest()
-    signature = base64.b64encode(digest).decode()
+    signature = base64_signature(address.secret, body)
     headers = {"Content-Type": "application/json", "intuit-signature": signature}
     return Message(url=address.url, headers=headers, body=body)
 
