@@ -20,7 +20,7 @@ from sandbox.kernel.querylang import (
     unquoted,
 )
 from sandbox.kernel.values import Json
-from sandbox.quickbooks.kinds import ColumnType, FaultError, Kind, instant
+from sandbox.quickbooks.kinds import FaultError, Kind, instant
 
 DEFAULT_RESULTS = 100
 MAX_RESULTS = 1000
@@ -81,7 +81,7 @@ def _unparsed(detail: str) -> FaultError:
     return FaultError("4000", "Error parsing query", f"QueryParserError: {detail}")
 
 
-def _value(row: Json, column: str, sort: ColumnType) -> Any:
+def _value(row: Json, column: str, sort: str) -> Any:
     """What a row has in a column, in a form that compares; None when it has nothing there."""
     first, _, rest = column.partition(".")
     found = row.get(first)
@@ -185,7 +185,7 @@ def _active(test: Test) -> Test:
     return lambda row: row.get("Active") is True and test(row)
 
 
-def _typed(token: Token, sort: ColumnType) -> Any:
+def _typed(token: Token, sort: str) -> Any:
     """A literal as its column compares it; ValueError when it is nothing of the kind."""
     text = unquoted(token.text) if token.sort == "text" else token.text
     if sort == "bool":

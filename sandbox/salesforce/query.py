@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.kernel.fields import words
 from sandbox.kernel.querylang import (
     NAME,
     NUMBER,
@@ -91,12 +92,7 @@ SOQL = Language(
         "not in": Operator(lambda one, others: one not in others, "list"),
         "like": Operator(lambda one, pattern: bool(pattern.fullmatch(str(one or ""))), "pattern"),
     },
-    reserved=frozenset(
-        (
-            *("select", "from", "where", "and", "or", "not"),
-            *("order", "by", "limit", "offset", "in", "like"),
-        )
-    ),
+    reserved=frozenset(words("select from where and or not order by limit offset in like")),
     mixes=False,
     wildcards={"%": ".*", "_": "."},
     pattern_flags=re.DOTALL | re.IGNORECASE,
