@@ -201,7 +201,7 @@ def forbidden(message: str, reason: str = "forbidden") -> Answer:
 
 def trouble(trouble: ErrorCase, call: Call) -> Response:
     """The troubles that every vendor has."""
-    again = {} if trouble.retry_after is None else {"retry-after": f"{trouble.retry_after:g}"}
+    again = trouble.waits
     match trouble.kind:
         case Kind.UNAUTHORIZED:
             return _unauthorized(trouble.detail == "missing")

@@ -19,8 +19,8 @@ from sandbox.google_calendar.store import (
     put_rule,
     reassign,
     rule_of,
-    stamp,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import PLACES, TOPICS, domain, firm, person, plain, sentence
 from sandbox.kernel.mutations import Mutations, refuse_unknown
 from sandbox.kernel.values import Change, Json, RefusedError, Seed

@@ -5,12 +5,11 @@ https://developers.google.com/workspace/calendar/api/concepts/sharing
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from zlib import crc32
 
 from sandbox._google.channels import Told
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.values import Json
 
 # Who has these roles sees all of an event; a reader not what is private, others only when it is.
@@ -249,8 +248,3 @@ def expire(diary: Diary) -> None:
     for calendar in diary.calendars.values():
         calendar.events.expire()
         calendar.acl.expire()
-
-
-def stamp(at: datetime) -> str:
-    """A time as Google writes it: UTC, in milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

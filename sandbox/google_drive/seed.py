@@ -18,10 +18,10 @@ from sandbox.google_drive.store import (
     put,
     remove,
     share,
-    stamp,
     trash,
     user,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import TOPICS, domain, firm, moment, person, plain, sentence
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed

@@ -5,12 +5,11 @@ https://developers.google.com/workspace/drive/api/guides/about-changes
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from zlib import crc32
 
 from sandbox._google.channels import Told
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.values import Json
 
 # The corpus of the person's own log: their files, and what was shared with them.
@@ -371,8 +370,3 @@ def alterable(cabinet: Cabinet, stream: str) -> list[str]:
 def expire(cabinet: Cabinet) -> None:
     """The page tokens that were given out so far have lived too long. Those of logs do not."""
     cabinet.pages += 1
-
-
-def stamp(at: datetime) -> str:
-    """A time as Google writes it: UTC, in milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

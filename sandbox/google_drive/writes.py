@@ -25,9 +25,9 @@ from sandbox.google_drive.store import (
     share,
     shown_drive,
     shown_file,
-    stamp,
     trash,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from sandbox.hubspot.auth import AUTH, AUTH_ROUTES, HOST
 from sandbox.hubspot.errors import ROLLING, SECONDLY, error, invalid, is_search, missing, trouble
 from sandbox.hubspot.events import SENDER
-from sandbox.hubspot.kinds import DEFAULTS, PROPERTIES, SINGULAR, modified, stamp
+from sandbox.hubspot.kinds import DEFAULTS, PROPERTIES, SINGULAR, modified
 from sandbox.hubspot.merges import associate, forget_contact, merge_objects, restore
 from sandbox.hubspot.query import BadSearchError, search
 from sandbox.hubspot.store import (
@@ -33,6 +33,7 @@ from sandbox.hubspot.store import (
     store,
     update,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Handler, Limit, Route, Usage, Vendor

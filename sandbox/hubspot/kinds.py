@@ -1,6 +1,5 @@
 """The kinds of objects of a HubSpot portal: their properties, their names, their times."""
 
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 from sandbox.kernel.fields import words
@@ -32,11 +31,6 @@ DEFAULTS = {
     "tickets": PROPERTIES["tickets"],
 }
 SINGULAR = {"contacts": "contact", "companies": "company", "deals": "deal", "tickets": "ticket"}
-
-
-def stamp(moment: datetime) -> str:
-    """A time as HubSpot writes it."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def modified(kind: str) -> str:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from random import Random
 
-from sandbox.hubspot.kinds import PROPERTIES, Properties, modified, stamp
-from sandbox.kernel.clock import Clock
+from sandbox.hubspot.kinds import PROPERTIES, Properties, modified
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.data import (
     JOBS,
     PLACES,
@@ -188,8 +188,7 @@ def create(
 
 def update(portal: Portal, table: Table, item: Item, given: Properties) -> None:
     """Sets properties; the time of the last change always moves."""
-    # Two changes of an object within a millisecond would be told apart by nothing.
-    now = max(portal.clock.now(), item.updated_at + timedelta(milliseconds=1))
+    now = portal.clock.after(item.updated_at)
     if portal.search_lag:
         item.former = [past for past in item.former if past[0] > now - LONGEST_LAG]
         item.former.append((now, dict(item.properties)))
@@ -364,9 +363,8 @@ def _add_owner(portal: Portal, created_at: datetime, given: Json, random: Random
 
 @MUTATIONS.of("owners", "add", "change")
 def _apply_owner(portal: Portal, change: Change) -> str | None:
-    now = portal.clock.now()
     if change.op == "add":
-        return _add_owner(portal, now, change.record, change.random)
+        return _add_owner(portal, portal.clock.now(), change.record, change.random)
     owner = portal.owners[str(change.id)]
     first, last = person(change.random)
     # HubSpot's owners change by name; the time moves even where the name drawn is the same.
@@ -374,6 +372,6 @@ def _apply_owner(portal: Portal, change: Change) -> str | None:
     if drawn.get("archived"):
         # Who has left has no name any more, and no user; records go on naming the owner.
         drawn |= {"userId": None, "firstName": "", "lastName": ""}
-    later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
-    owner |= {**drawn, "updatedAt": stamp(max(now, later))}
+    now = portal.clock.after(datetime.fromisoformat(owner["updatedAt"]))
+    owner |= {**drawn, "updatedAt": stamp(now)}
     return None

@@ -25,6 +25,11 @@ class ErrorCase:
     limit: "Limit | None" = None
     retry_after: float | None = None
 
+    @property
+    def waits(self) -> dict[str, str]:
+        """The header that says how long to wait, where the order did."""
+        return {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
+
 
 Handler: TypeAlias = Callable[[Call], Response]
 # One that calls the app while its own call is still open.

@@ -215,7 +215,7 @@ def _change_chat(rooms: Rooms, change: Change) -> str:
         del rooms.chats[chat.id]
     else:
         chat.topic = str(change.record.get("topic") or _title(change.random))
-        chat.updated_at = _later(rooms, chat.updated_at)
+        chat.updated_at = rooms.clock.after(chat.updated_at)
     return chat.id
 
 
@@ -277,7 +277,7 @@ def _alter(rooms: Rooms, message: Message, change: Change) -> None:
     """An edit, a reaction, or a delete: the message stays, without its text."""
     if message.deleted_at:
         raise RefusedError("the message is deleted", status=409)
-    message.modified_at = _later(rooms, message.modified_at)
+    message.modified_at = rooms.clock.after(message.modified_at)
     if change.op == "delete":
         message.deleted_at = message.modified_at
     elif change.record:
@@ -290,10 +290,6 @@ def _alter(rooms: Rooms, message: Message, change: Change) -> None:
     else:
         message.text = f"{sentence(change.random)} ({change.random.getrandbits(24):x})"
         message.edited_at = message.modified_at
-
-
-def _later(rooms: Rooms, former: datetime) -> datetime:
-    return max(rooms.clock.now(), former + MILLISECOND)
 
 
 def _tell(rooms: Rooms, channel: Channel, one: Message, above: Message | None, op: str) -> None:

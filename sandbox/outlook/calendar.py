@@ -3,6 +3,7 @@
 from datetime import timedelta
 from random import Random
 
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.data import PLACES, TOPICS
 from sandbox.kernel.values import Change, Json, RefusedError
 from sandbox.outlook.store import (
@@ -12,7 +13,6 @@ from sandbox.outlook.store import (
     new_id,
     noted,
     removed,
-    stamp,
     versioned,
     when,
 )

@@ -6,6 +6,7 @@ from random import Random
 
 from sandbox._microsoft import Person
 from sandbox._microsoft.odata import Feed
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.data import JOBS, TOPICS, domain, firm, moment, person, phone, plain, sentence
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
@@ -20,7 +21,6 @@ from sandbox.outlook.store import (
     new_id,
     noted,
     removed,
-    stamp,
     versioned,
 )
 from sandbox.outlook.store import store as held

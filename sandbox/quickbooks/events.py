@@ -10,6 +10,7 @@ from datetime import UTC
 
 import orjson
 
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Json
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Sender, again_after
@@ -59,12 +60,11 @@ def _cloud_event(event: Event) -> Json:
 def _former(events: Sequence[Event]) -> Json:
     companies: dict[str, list[Json]] = {}
     for event in events:
-        at = event.at.astimezone(UTC).isoformat(timespec="milliseconds")
         entity = {
             "name": event.what["entity"],
             "id": event.what["id"],
             "operation": FORMER[event.what["operation"]],
-            "lastUpdated": at.replace("+00:00", "Z"),
+            "lastUpdated": stamp(event.at),
         }
         if "deleted_id" in event.what:
             entity["deletedId"] = event.what["deleted_id"]

@@ -139,7 +139,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
     match wrong.kind:
         case Kind.RATE_LIMITED if wrong.retry_after is not None:
             text = "Exceeded 2 calls per second for api client."
-            return reply({"errors": text}, 429, {"Retry-After": f"{wrong.retry_after:g}"})
+            return reply({"errors": text}, 429, wrong.waits)
         case Kind.RATE_LIMITED:
             throttled = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
             cost = {**_cost(max(points(call), 100), 0), "actualQueryCost": None}

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.data import PLACES, TOPICS, firm, moment, person, phone, plain
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
@@ -74,11 +75,6 @@ MUTATIONS = Mutations[Shop](
 
 def gid(stream: str, number: str) -> str:
     return f"gid://shopify/{TYPES[stream]}/{number}"
-
-
-def stamp(at: datetime) -> str:
-    """A time as Shopify writes it, in whole seconds."""
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def new(seed: Seed) -> Shop:
