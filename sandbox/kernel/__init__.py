@@ -43,7 +43,6 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   `Mutations` (`sandbox.kernel.mutations`) makes it, and `mutable`, of a function for each order.
   `mutate` with `late` stamps changes so many seconds before they are seen, as vendors do whose
   commits or search lag behind: `clock` then shows that earlier time while `apply` runs.
-* Queries that look like SQL are read by a `Parser` (`sandbox.kernel.querylang`) of their language.
 * `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
   vendor's form. `trouble.kind` says which; the 429 carries the `Limit` that was hit, or None.
   `call.grant` may be None there.
@@ -58,6 +57,15 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   least, where that is not 250. The suite of `tests/test_connectors.py` stops there.
 * `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`; in it
   `variables`, what an operator sets besides the app's client and the webhook's secret.
+
+Ready-made
+----------
+* `mutations`: `mutable` and `apply` from functions that each say which orders they carry out.
+* `querylang`: the tokens, conditions and orders of a query language that looks like SQL.
+* `fields`: names, and types by name, declared in a text. `Seed.length`: how long a stream begins.
+* `clock`: `stamp`, a time as most vendors write it, and `Clock.after`, of a change after another.
+* `paging`: tokens that stand for places. `signing`: HMAC-SHA256 as vendors write it.
+* `data`: made-up people, firms, addresses and times. `jwt`: signed tokens and their keys.
 
 Its webhook
 -----------

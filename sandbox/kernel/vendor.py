@@ -90,10 +90,11 @@ def bearer(call: Call) -> str:
 class Vendor:
     """A vendor: what it serves, in which form it refuses, and how its data is made and changed.
 
-    `alterable` lists the ids of a stream that may be changed or deleted, where not all may. `token`
-    finds the access token of a call. `answers` are what a tenant with that account is asked before
-    it is sent to consent. `three_pages_at` is the size of an account whose biggest stream takes a
-    client three pages.
+    `alterable` lists the ids of a stream that may be changed or deleted, where not all may.
+    `controls` are over all accounts together, `account_controls` over the one that is named.
+    `token` finds the access token of a call. `answers` are what a tenant with that account is asked
+    before it is sent to consent. `three_pages_at` is the size of an account whose biggest stream
+    takes a client three pages.
     """
 
     name: str
