@@ -22,6 +22,7 @@ from sandbox.google_calendar.store import (
 )
 from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import PLACES, TOPICS, domain, firm, person, plain, sentence
+from sandbox.kernel.fields import only, without
 from sandbox.kernel.mutations import Mutations, refuse_unknown
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
@@ -151,7 +152,7 @@ def event(diary: Diary, calendar: Calendar, given: Json, random: Random) -> Json
         "reminders": {"useDefault": True},
         "eventType": "default",
     }
-    return made | {name: value for name, value in given.items() if name in EVENT_FIELDS}
+    return made | only(given, *EVENT_FIELDS)
 
 
 def _add_event(diary: Diary, calendar: Calendar, random: Random, given: Json | None = None) -> str:
@@ -316,8 +317,8 @@ def _apply_calendar(diary: Diary, change: Change) -> str:
             raise RefusedError("nobody takes the primary calendar off the list", status=400)
         close_calendar(diary, id_)
     elif record:
-        mine = {name: value for name, value in record.items() if name in ENTRY_FIELDS}
-        put_behind(diary, id_, {n: v for n, v in record.items() if n not in mine})
+        mine = only(record, *ENTRY_FIELDS)
+        put_behind(diary, id_, without(record, *mine))
         if mine:
             put_entry(diary, {**diary.entries.items[id_], **mine})
     elif diary.role(id_) != "owner" and random.random() < 0.3:

@@ -23,6 +23,7 @@ from sandbox.google_drive.store import (
 )
 from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import TOPICS, domain, firm, moment, person, plain, sentence
+from sandbox.kernel.fields import only
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
@@ -128,7 +129,7 @@ def add_file(
     ]  # fmt: skip
     if folders and random.random() < 0.5 and "parents" not in given:
         data["parents"] = [random.choice(folders)]
-    put(cabinet, file, **{name: given[name] for name in FILE_FIELDS if name in given})
+    put(cabinet, file, **only(given, *FILE_FIELDS))
     return file
 
 

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from sandbox._google.channels import Told
 from sandbox.kernel.clock import Clock, stamp
+from sandbox.kernel.fields import without
 from sandbox.kernel.values import Json
 
 # The corpus of the person's own log: their files, and what was shared with them.
@@ -311,7 +312,7 @@ def shown_change(
 
 def followed(shown: Json) -> Json:
     """Without what cannot be followed."""
-    return {name: value for name, value in shown.items() if name not in UNFOLLOWED}
+    return without(shown, *UNFOLLOWED)
 
 
 def live(cabinet: Cabinet) -> Iterator[File]:

@@ -11,6 +11,7 @@ import orjson
 
 from sandbox.hubspot.auth import APP_ID, AUTH
 from sandbox.hubspot.kinds import PROPERTIES, SINGULAR, modified
+from sandbox.kernel.fields import only
 from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Json
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Receivers, Sender, again_after
@@ -84,7 +85,7 @@ def _shown(event: Event, attempt_number: int, generic: bool) -> Json:
         "attemptNumber": attempt_number,
         "objectId": int(what["id"]),
         "changeSource": "CRM",
-        **{key: what[key] for key in ("propertyName", "propertyValue") if key in what},
+        **only(what, "propertyName", "propertyValue"),
         **what.get("more", {}),
     }
     if what["what"] == "associationChange":

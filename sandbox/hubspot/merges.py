@@ -11,6 +11,7 @@ from starlette.responses import Response
 from sandbox.hubspot.errors import invalid, missing
 from sandbox.hubspot.kinds import PROPERTIES, SINGULAR, modified
 from sandbox.hubspot.store import Item, Portal, Table, archive, create, record, tell, update
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, RefusedError, reply
 
@@ -96,7 +97,7 @@ def _merge(portal: Portal, table: Table, primary: Item, other: Item) -> Item:
     the merge itself.
     """
     own = ("hs_object_id", "createdate", modified(table.kind))
-    had = {name: value for name, value in primary.properties.items() if name not in own}
+    had = without(primary.properties, *own)
     moved = {name: other.properties[name] for name, value in had.items() if value is None}
     moved = {name: value for name, value in moved.items() if value is not None}
     if table.kind == "contacts":

@@ -15,6 +15,7 @@ from sandbox._microsoft import AUTH, GRAPH, invalid, missing, problem
 from sandbox._microsoft.odata import Entry, Feed, View, condition, delta, listing, resync
 from sandbox._microsoft.subscriptions import ROUTES as SUBSCRIPTIONS
 from sandbox._microsoft.subscriptions import Changed, lifecycle, sender
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
@@ -178,7 +179,7 @@ def _delta(
 def _seen(call: Call, row: Json, moves: int = 0) -> Json:
     """A row with the kind of ids that the call asks for; a link does not remember it."""
     moves = int(row.get("_moves", moves))
-    shown = {name: value for name, value in row.items() if name != "_moves"}
+    shown = without(row, "_moves")
     if 'idtype="immutableid"' in call.headers.get("prefer", "").lower():
         return shown
     return shown | {name: default_id(shown[name], moves) for name in REFERENCES if shown.get(name)}

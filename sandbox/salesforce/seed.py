@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sandbox.kernel.data import JOBS, PLACES, TOPICS, domain, firm, person, phone, plain, sentence
+from sandbox.kernel.fields import without
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.salesforce import store as ledger
@@ -81,7 +82,7 @@ def store(org: Org, stream: str) -> dict[str, Json]:
 
 
 def listed(row: Json) -> Json:
-    return {name: value for name, value in row.items() if name not in PERSONAL}
+    return without(row, *PERSONAL)
 
 
 @MUTATIONS.of("users", "add", "change")

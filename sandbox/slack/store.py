@@ -6,6 +6,7 @@ from typing import Any
 
 from sandbox.kernel.clock import Clock
 from sandbox.kernel.data import sentence
+from sandbox.kernel.fields import without
 from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError
 from sandbox.slack.rows import BOT, user
@@ -275,7 +276,7 @@ def recount(space: Workspace, channel: str, parent_ts: str) -> None:
         return
     replies = [one for one in talk.values() if is_reply(one) and one["thread_ts"] == parent_ts]
     shown = ("thread_ts", "reply_count", "reply_users_count", "latest_reply", "reply_users")
-    parent = {name: value for name, value in talk[parent_ts].items() if name not in shown}
+    parent = without(talk[parent_ts], *shown)
     if replies:
         users = sorted({one["user"] for one in replies})
         parent |= {
