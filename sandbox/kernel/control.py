@@ -365,10 +365,8 @@ def _clear_deliveries(world: World, request: Request, body: Json) -> Json:
 def _own(world: World, request: Request, body: Json) -> Json:
     """A control that only this vendor has."""
     vendor, name = _vendor(world, request), request.path_params["control"]
-    if name in vendor.account_controls:
-        return vendor.account_controls[name](_state(world, vendor, body.get("account")), body)
     if name not in vendor.controls:
-        known = ", ".join([*vendor.controls, *vendor.account_controls]) or "none of its own"
+        known = ", ".join(vendor.controls) or "none of its own"
         raise RefusedError(f"{vendor.name} has no control {name!r}; it has: {known}")
     accounts = world.server(vendor).accounts.values()
     states = {account.id: account.state[vendor.name] for account in accounts}

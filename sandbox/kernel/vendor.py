@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from starlette.responses import Response
 
 from sandbox.kernel.oauth import Call, OAuth
-from sandbox.kernel.values import Change, Json, Kind, Op, Seed
+from sandbox.kernel.values import Change, Json, Kind, Op, RefusedError, Seed
 from sandbox.kernel.webhooks import CallbackFlow, Sender
 
 
@@ -91,10 +91,10 @@ class Vendor:
     """A vendor: what it serves, in which form it refuses, and how its data is made and changed.
 
     `alterable` lists the ids of a stream that may be changed or deleted, where not all may.
-    `controls` are over all accounts together, `account_controls` over the one that is named.
-    `token` finds the access token of a call. `answers` are what a tenant with that account is asked
-    before it is sent to consent. `three_pages_at` is the size of an account whose biggest stream
-    takes a client three pages.
+    `controls` are over all accounts together; `account_controls`, over the one that is named, come
+    to be among them. `token` finds the access token of a call. `answers` are what a tenant with
+    that account is asked before it is sent to consent. `three_pages_at` is the size of an account
+    whose biggest stream takes a client three pages.
     """
 
     name: str
@@ -119,3 +119,22 @@ class Vendor:
     token: Callable[[Call], str] = bearer
     answers: Callable[[str], Json] = lambda account_id: {}
     three_pages_at: int = 250
+
+    def __post_init__(self) -> None:
+        one = {name: _of_account(control) for name, control in self.account_controls.items()}
+        object.__setattr__(self, "controls", {**self.controls, **one})
+
+
+def _of_account(
+    control: Callable[[Any, Json], Json],
+) -> Callable[[Mapping[str, Any], Json], Json]:
+    """The control over the account that its order names."""
+
+    def found(states: Mapping[str, Any], body: Json) -> Json:
+        state = states.get(str(body.get("account")))
+        if state is None:
+            known = ", ".join(states)
+            raise RefusedError(f"no account {body.get('account')!r}; there are: {known}")
+        return control(state, body)
+
+    return found
