@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/models
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -79,16 +80,19 @@ def _error(message: str, kind: str, code: str | None) -> Json:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def answer(project: Project, body: Json) -> Json:
+def answer(states: Mapping[str, Any], body: Json) -> Json:
     """Orders what the next listing of models is answered with: a status, a code, a message."""
     status, count = body.get("status", 401), body.get("count", 1)
     if type(status) is not int or not 400 <= status < 600 or type(count) is not int:
         raise RefusedError("an answer has a status from 400 to 599, and a count", status=400)
+    account = str(body.get("account", ""))
+    if account not in states:
+        raise RefusedError(f"openai has no account {account!r}; it has: {', '.join(states)}")
     kind, code = str(body.get("type", "invalid_request_error")), body.get("code")
     error = _error(str(body.get("message", "Ordered by a test.")), kind, code)
     for _ in range(count):
-        project.ordered.append(reply(error, status))
-    return {"account": body["account"], "ordered": len(project.ordered)}
+        states[account].ordered.append(reply(error, status))
+    return {"account": account, "ordered": len(states[account].ordered)}
 
 
 def new_account(random: Random) -> tuple[str, str]:
@@ -140,5 +144,5 @@ vendor = Vendor(
     store=_store,
     apply=_apply,
     trouble=trouble,
-    account_controls={"answer": answer},
+    controls={"answer": answer},
 )
