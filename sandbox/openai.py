@@ -72,9 +72,7 @@ def trouble(trouble: ErrorCase, call: Call) -> Response:
         else:
             sent = call.headers.get("authorization", "").partition(" ")[2]
             message = f"{message} It was {sent[:8]}***{sent[-4:]}."
-    headers = {}
-    if trouble.kind is Kind.RATE_LIMITED and trouble.retry_after is not None:
-        headers["retry-after"] = f"{trouble.retry_after:g}"
+    headers = trouble.waits if trouble.kind is Kind.RATE_LIMITED else {}
     return reply(_error(message, kind, code), status, headers)
 
 

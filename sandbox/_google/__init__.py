@@ -3,7 +3,6 @@
 https://developers.google.com/identity/protocols/oauth2/web-server
 """
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -14,8 +13,9 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.kernel.data import FIRM_ENDS, FIRM_STARTS, domain, person, plain
-from sandbox.kernel.jwt import packed, sign
+from sandbox.kernel.jwt import sign
 from sandbox.kernel.oauth import Call, Issue, OAuth, Refusal, Rotation
+from sandbox.kernel.paging import place_of, token_of
 from sandbox.kernel.values import Answer, Json, Kind, RefusedError, reply
 from sandbox.kernel.vendor import ErrorCase
 
@@ -201,7 +201,7 @@ def forbidden(message: str, reason: str = "forbidden") -> Answer:
 
 def trouble(trouble: ErrorCase, call: Call) -> Response:
     """The troubles that every vendor has."""
-    again = {} if trouble.retry_after is None else {"retry-after": f"{trouble.retry_after:g}"}
+    again = trouble.waits
     match trouble.kind:
         case Kind.UNAUTHORIZED:
             return _unauthorized(trouble.detail == "missing")
@@ -280,14 +280,6 @@ def quota_status(states: Mapping[str, Any], body: Json) -> Json:
     return {"status": body["status"]}
 
 
-def of_account(states: Mapping[str, Any], body: Json) -> Any:
-    """The state of the account that a control names."""
-    state = states.get(str(body.get("account", "")))
-    if state is None:
-        raise RefusedError(f"there is no account {body.get('account')!r}")
-    return state
-
-
 def project(states: Mapping[str, Any], body: Json) -> Json:
     """A control: whether the API is switched on in the operator's Cloud project."""
     for state in states.values():
@@ -328,7 +320,7 @@ def flag(call: Call, name: str, *, default: bool = False) -> bool:
 
 def page_token(*position: int | str) -> str:
     """A place in a listing, in a form that invites nobody to read it."""
-    return packed({"p": position})
+    return token_of(position)
 
 
 def position(call: Call, *kinds: type, name: str = "pageToken") -> tuple[Any, ...] | None:
@@ -336,11 +328,7 @@ def position(call: Call, *kinds: type, name: str = "pageToken") -> tuple[Any, ..
     token = call.query.get(name, "")
     if not token:
         return None
-    try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        place = json.loads(raw)["p"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise invalid(f"Invalid {name}") from error
+    place = place_of(token)
     if not isinstance(place, list) or [type(each) for each in place] != list(kinds):
         raise invalid(f"Invalid {name}")
     return tuple(place)

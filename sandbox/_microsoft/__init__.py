@@ -4,8 +4,6 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
 https://learn.microsoft.com/graph/errors
 """
 
-import base64
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from starlette.responses import Response
 from sandbox.kernel.clock import Clock
 from sandbox.kernel.consent import back, page
 from sandbox.kernel.data import domain, firm, person, plain
+from sandbox.kernel.jwt import packed, unpadded
 from sandbox.kernel.oauth import Call, Issue, OAuth, Refusal, Rotation
 from sandbox.kernel.values import Account, Answer, Json, Kind, RefusedError, Seed, reply
 from sandbox.kernel.vendor import ErrorCase, Route
@@ -179,15 +178,7 @@ def _id_token(issue: Issue, who: Person) -> str:
     }
     head = {"alg": "RS256", "kid": "MV8pQz0b7y", "typ": "JWT"}
     # Nobody checks a signature that came straight from the token endpoint: any bytes do.
-    return ".".join([_packed(head), _packed(claims), _unpadded(secrets.token_bytes(256))])
-
-
-def _packed(value: Json) -> str:
-    return _unpadded(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _unpadded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return ".".join([packed(head), packed(claims), unpadded(secrets.token_bytes(256))])
 
 
 def new_id() -> str:
@@ -321,13 +312,12 @@ ROUTES = (
 )
 
 
-def admin_consent(states: Mapping[str, Any], body: Json) -> Json:
+def admin_consent(state: Any, body: Json) -> Json:
     """A control: whether the account's administrator allows what only they may allow."""
-    account = str(body.get("account", ""))
-    if account not in states or not isinstance(body.get("given"), bool):
-        raise RefusedError("name an account, and whether consent is given", status=400)
-    states[account].person.approved = body["given"]
-    return {"account": account, "given": body["given"]}
+    if not isinstance(body.get("given"), bool):
+        raise RefusedError("say whether consent is given", status=400)
+    state.person.approved = body["given"]
+    return {"account": body["account"], "given": body["given"]}
 
 
 def extras(account_id: str, origin: str) -> Json:

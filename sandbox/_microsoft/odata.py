@@ -4,8 +4,6 @@ https://learn.microsoft.com/graph/query-parameters
 https://learn.microsoft.com/graph/delta-query-overview
 """
 
-import base64
-import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +16,7 @@ from starlette.responses import Response
 from sandbox._microsoft import GRAPH, invalid, link, problem
 from sandbox.kernel.clock import Clock
 from sandbox.kernel.oauth import Call
+from sandbox.kernel.paging import place_of, token_of
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 
 NEXT, DELTA = "@odata.nextLink", "@odata.deltaLink"
@@ -174,10 +173,10 @@ def delta(
     if len(told) < len(waiting):
         here = told[-1][0].sequence if told else at["s"]
         place |= {"s": here, "b": at["b"], "n": at.get("n", 0) + 1}
-        body[NEXT] = link(call, path, {names[0]: _packed(place)})
+        body[NEXT] = link(call, path, {names[0]: token_of(place)})
     else:
         place |= {"s": feed.position, "b": 0}
-        body[DELTA] = link(call, path, {names[1]: _packed(place)})
+        body[DELTA] = link(call, path, {names[1]: token_of(place)})
     return reply(body)
 
 
@@ -216,13 +215,13 @@ def lapsed(call: Call, feed: Feed) -> Response:
 
 def resync(
     feed_of: Callable[[Any], Feed],
-) -> Callable[[Mapping[str, Any], Json], Json]:
+) -> Callable[[Any, Json], Json]:
     """A control: the status and code by which an account's lapsed tokens are refused."""
 
-    def ordered(states: Mapping[str, Any], body: Json) -> Json:
-        state, status = states.get(str(body.get("account", ""))), body.get("status")
-        if state is None or not isinstance(status, int) or not 400 <= status < 500:
-            raise RefusedError("name an account, and a status of 4xx", status=400)
+    def ordered(state: Any, body: Json) -> Json:
+        status = body.get("status")
+        if not isinstance(status, int) or not 400 <= status < 500:
+            raise RefusedError("name a status of 4xx", status=400)
         feed_of(state).refusal = (status, str(body.get("code", "")))
         return {"status": status, "code": str(body.get("code", ""))}
 
@@ -251,7 +250,7 @@ def listing(
     body["value"] = [_selected(shape(row), asked) for row in page]
     if start + size < len(rows):
         kept = {name: value for name, value in call.query.items() if name != "$skiptoken"}
-        more = {**kept, "$skiptoken": _packed({"after": page[-1]["id"]})}
+        more = {**kept, "$skiptoken": token_of({"after": page[-1]["id"]})}
         body[NEXT] = link(call, call.path, more)
     return reply(body)
 
@@ -300,16 +299,8 @@ def _selected(row: Json, names: str) -> Json:
     return {key: value for key, value in row.items() if key in wanted or key.startswith("@odata")}
 
 
-def _packed(value: Json) -> str:
-    raw = json.dumps(value, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
 def _unpacked(call: Call, token: str) -> Json:
-    try:
-        found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
-        found = None
+    found = place_of(token)
     if not isinstance(found, dict):
         raise invalid(call, "The token is not valid.")
     return found

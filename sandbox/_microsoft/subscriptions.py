@@ -353,11 +353,11 @@ def _again(delivery: Delivery, answered: AppResponse) -> float | None:
     return None if delivery.age + wait > GIVES_UP_AFTER.total_seconds() else wait
 
 
-def lifecycle(states: Mapping[str, Any], body: Json) -> Json:
+def lifecycle(state: Any, body: Json) -> Json:
     """A control: something happened to an account's subscriptions. Its state has a `tell`."""
-    account, event = str(body.get("account", "")), str(body.get("event", ""))
+    event = str(body.get("event", ""))
     known = sorted({name for rule in RULES for name in rule.lifecycle})
-    if account not in states or event not in known:
-        raise RefusedError(f"name an account, and an event: {', '.join(known)}", status=400)
-    states[account].tell(Lifecycle(event))
-    return {"account": account, "event": event}
+    if event not in known:
+        raise RefusedError(f"name an event: {', '.join(known)}", status=400)
+    state.tell(Lifecycle(event))
+    return {"account": body["account"], "event": event}

@@ -14,7 +14,7 @@ from sandbox._google.batch import batch
 from sandbox.gmail import api as reading
 from sandbox.gmail import events, history
 from sandbox.gmail import writes as writing
-from sandbox.gmail.seed import apply, new
+from sandbox.gmail.seed import MUTATIONS, new
 from sandbox.gmail.store import Mailbox, alterable, expire, live_watch, store
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, Kind
@@ -133,10 +133,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*ROUTES, *events.ROUTES),
     streams=("messages", "history", "labels", "threads"),
-    mutable={"messages": ("add", "change", "delete"), "labels": ("add", "change", "delete")},
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=trouble,
     limits=(Limit("units per minute per user", UNITS_A_MINUTE, 60.0, _cost),),

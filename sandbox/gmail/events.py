@@ -5,13 +5,14 @@ https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
 """
 
 import base64
-from datetime import UTC, timedelta
+from datetime import timedelta
 from functools import lru_cache
 
 import orjson
 from starlette.responses import Response
 
 from sandbox._google import ISSUER, KEY, PROJECT, subject
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.jwt import certificate, jwk, key_id, sign
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import reply
@@ -40,7 +41,7 @@ def compose(delivery: Delivery) -> Message:
     history_id = number if message_id % 2 else str(number)
     data = orjson.dumps({"emailAddress": event.account_id, "historyId": history_id})
     told = str(message_id)
-    at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = stamp(event.at)
     message = {
         "data": base64.b64encode(data).decode(),
         **{"messageId": told, "message_id": told, "publishTime": at, "publish_time": at},

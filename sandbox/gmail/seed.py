@@ -1,6 +1,6 @@
 """What is in a new mailbox, and what comes into it when a change is ordered."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -24,6 +24,7 @@ from sandbox.gmail.store import (
     system_labels,
 )
 from sandbox.kernel.data import TOPICS, domain, firm, moment, person, plain, sentence
+from sandbox.kernel.mutations import Mutations, refuse_unknown
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
 LABELS = ("Clients", "Clients/Renewals", "Invoices", "Travel", "Newsletters")
@@ -33,6 +34,7 @@ LENGTHS, LENGTH_WEIGHTS = (1, 2, 3, 4, 5), (45, 25, 15, 10, 5)
 FIELDS = ("subject", "from", "to", "text", "html", "labelIds", "threadId")
 LABEL_FIELDS = ("name", "messageListVisibility", "labelListVisibility", "color")
 TOGGLED = ("UNREAD", "STARRED", "IMPORTANT", "INBOX")
+MUTATIONS = Mutations[Mailbox](settable={"labels": LABEL_FIELDS})
 
 
 @dataclass(frozen=True)
@@ -179,37 +181,34 @@ def _first_labels(
     return labels
 
 
-def apply(mailbox: Mailbox, change: Change) -> str:
-    """An ordered add, change or delete."""
-    if change.stream == "labels":
-        return _apply_label(mailbox, change)
-    if change.op == "add":
-        return _arrive(mailbox, change.record, change.random).id
+@MUTATIONS.of("messages", "add")
+def _receive(mailbox: Mailbox, change: Change) -> str:
+    return _arrive(mailbox, change.record, change.random).id
+
+
+@MUTATIONS.of("messages", "change")
+def _relabel(mailbox: Mailbox, change: Change) -> None:
     message = mailbox.messages[str(change.id)]
-    if change.op == "delete":
-        delete(mailbox, message)
-        return message.id
     put_on, taken_off = _ordered(message, change.record) or _drawn(mailbox, message, change.random)
-    unknown = sorted(set(put_on) - set(mailbox.labels))
-    if unknown:
-        known = ", ".join(mailbox.labels)
-        raise RefusedError(f"there are no labels {unknown}; there are: {known}", status=400)
+    _known(mailbox, put_on)
     if not relabel(mailbox, message, put_on, taken_off):
         raise RefusedError("the message has these labels already", status=409)
-    return message.id
 
 
-def _refuse_unknown(record: Mapping[str, object], known: tuple[str, ...]) -> None:
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise RefusedError(
-            f"there is no {unknown} to set; there are: {', '.join(known)}", status=400
-        )
+@MUTATIONS.of("messages", "delete")
+def _delete(mailbox: Mailbox, change: Change) -> None:
+    delete(mailbox, mailbox.messages[str(change.id)])
+
+
+def _known(mailbox: Mailbox, labels: Collection[str]) -> None:
+    if unknown := sorted(set(labels) - set(mailbox.labels)):
+        known = ", ".join(mailbox.labels)
+        raise RefusedError(f"there are no labels {unknown}; there are: {known}", status=400)
 
 
 def _arrive(mailbox: Mailbox, record: Json, random: Random) -> Message:
     """A new message, of a new conversation or an answer in an old one."""
-    _refuse_unknown(record, FIELDS)
+    refuse_unknown("messages", record, FIELDS)
     now = mailbox.clock.now()
     thread_id = record.get("threadId")
     if thread_id is None and not record and mailbox.threads and random.random() < 0.4:
@@ -225,9 +224,7 @@ def _arrive(mailbox: Mailbox, record: Json, random: Random) -> Message:
     headers = _headers(mailbox, sender, receiver, subject, now, random, former)
     part = compose(headers, text, record.get("html", _html(text)))
     labels = record.get("labelIds", ["UNREAD", "CATEGORY_PERSONAL", "INBOX"])
-    unknown = sorted(set(labels) - set(mailbox.labels))
-    if unknown:
-        raise RefusedError(f"there are no labels {unknown}", status=400)
+    _known(mailbox, labels)
     return add(mailbox, part, _milliseconds(now), labels, thread_id=thread_id)
 
 
@@ -239,7 +236,7 @@ def _continued(mailbox: Mailbox, former: Message) -> Talk:
 
 def _ordered(message: Message, record: Json) -> tuple[list[str], list[str]] | None:
     """The labels to put on and take off that an order names."""
-    _refuse_unknown(record, ("labelIds", "addLabelIds", "removeLabelIds"))
+    refuse_unknown("messages", record, ("labelIds", "addLabelIds", "removeLabelIds"))
     if "labelIds" in record:
         wanted = list(record["labelIds"])
         return wanted, [label for label in message.labels if label not in wanted]
@@ -263,10 +260,9 @@ def _drawn(mailbox: Mailbox, message: Message, random: Random) -> tuple[list[str
     return ([], [chosen]) if chosen in message.labels else ([chosen], [])
 
 
+@MUTATIONS.of("labels")
 def _apply_label(mailbox: Mailbox, change: Change) -> str:
-    record = change.record
-    _refuse_unknown(record, LABEL_FIELDS)
-    id_ = str(change.id)
+    record, id_ = change.record, str(change.id)
     if change.op != "add" and mailbox.labels[id_]["type"] == "system":
         raise RefusedError(f"{id_} is Gmail's own label: nobody changes it", status=400)
     if change.op == "delete":

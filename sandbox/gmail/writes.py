@@ -28,6 +28,7 @@ from sandbox.gmail.store import (
     stub,
     trash,
 )
+from sandbox.kernel.fields import only
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json
 
@@ -142,7 +143,7 @@ def _own_label(call: Call, mailbox: Mailbox) -> Json:
 
 def _label_fields(call: Call) -> Json:
     known = ("name", "messageListVisibility", "labelListVisibility", "color")
-    return {name: value for name, value in _body(call).items() if name in known}
+    return only(_body(call), *known)
 
 
 def _label_name(mailbox: Mailbox, fields: Json, but: str = "") -> str:

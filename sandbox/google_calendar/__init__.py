@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/calendar/api/v3/reference
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from sandbox._google import (
     AUTH,
     SCOPE,
-    of_account,
     older_trouble,
     project,
     quota_status,
@@ -24,7 +23,7 @@ from sandbox._google.batch import batch
 from sandbox._google.channels import Lasting, open_channel, sender, stop_channel
 from sandbox.google_calendar import api as reading
 from sandbox.google_calendar import writes as writing
-from sandbox.google_calendar.seed import apply, new
+from sandbox.google_calendar.seed import MUTATIONS, new
 from sandbox.google_calendar.store import Diary, alterable, expire, listed, store
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
@@ -130,9 +129,8 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
-def refuse_part(diaries: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(diary: Diary, body: Json) -> Json:
     """A control: of one calendar on the list nothing is shown, 404 or 403, or it is again."""
-    diary: Diary = of_account(diaries, body)
     stream = str(body.get("stream", ""))
     if stream not in ("events", "acl"):
         return {"keys": []}
@@ -147,9 +145,8 @@ def refuse_part(diaries: Mapping[str, Any], body: Json) -> Json:
     return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
 
 
-def hide(diaries: Mapping[str, Any], body: Json) -> Json:
+def hide(diary: Diary, body: Json) -> Json:
     """A control: an event vanishes, and no delta tells of it, as it is with contacts' birthdays."""
-    diary: Diary = of_account(diaries, body)
     if body.get("stream") != "events":
         return {"keys": []}
     for calendar in listed(diary):
@@ -182,24 +179,16 @@ vendor = Vendor(
         Route("POST", HOST, "/batch/calendar/v3", batch, open=True),
     ),
     streams=("calendars", "events", "acl"),
-    mutable={
-        "calendars": ("add", "change", "delete"),
-        "events": ("add", "change", "delete"),
-        "acl": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=older_trouble,
     limits=(Limit("queries per minute per user", A_MINUTE, 60.0),),
     expire_checkpoints=expire,
-    controls={
-        "quota_status": quota_status,
-        "project": project,
-        "refuse_part": refuse_part,
-        "hide": hide,
-    },
+    controls={"quota_status": quota_status, "project": project},
+    account_controls={"refuse_part": refuse_part, "hide": hide},
     webhook=sender("google_calendar"),
     extras=extras,
 )

@@ -12,7 +12,8 @@ from sandbox._google import flag, refused, wrong
 from sandbox._google.fields import answered
 from sandbox.google_calendar.paging import Row, Rules, listed
 from sandbox.google_calendar.series import instance, instance_id, instance_of, moment, starts
-from sandbox.google_calendar.store import Calendar, Diary, shown_event, stamp
+from sandbox.google_calendar.store import Calendar, Diary, shown_event
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 

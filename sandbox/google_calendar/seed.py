@@ -1,5 +1,6 @@
 """What is on a new person's calendars, and what happens there when a change is ordered."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from random import Random
 
@@ -18,9 +19,11 @@ from sandbox.google_calendar.store import (
     put_rule,
     reassign,
     rule_of,
-    stamp,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import PLACES, TOPICS, domain, firm, person, plain, sentence
+from sandbox.kernel.fields import only, without
+from sandbox.kernel.mutations import Mutations, refuse_unknown
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
 # Letters and digits of base32hex: what an event's id may be made of.
@@ -35,10 +38,15 @@ EVENT_FIELDS = (
     *("summary", "description", "location", "start", "end", "attendees", "recurrence", "status"),
     *("visibility", "transparency", "colorId", "extendedProperties", "reminders"),
 )
-
-
 # From so many events on there is one of each kind.
 ENOUGH = 100
+
+
+def _there(diary: Diary, stream: str) -> Collection[str]:
+    return diary.entries.items if stream == "calendars" else alterable(diary, stream)
+
+
+MUTATIONS = Mutations[Diary](there=_there)
 
 
 def new(seed: Seed) -> Diary:
@@ -64,7 +72,7 @@ def new(seed: Seed) -> Diary:
     for calendar in calendars:
         if diary.role(calendar.id) == "owner":
             for _ in range(seed.random.randint(0, 3) if seed.size else 0):
-                _add_rule(diary, calendar, {}, seed.random)
+                _add_rule(diary, calendar, seed.random, {})
     if seed.size >= ENOUGH:
         _add_whole_days(diary, calendars[0], seed.random)
     return diary
@@ -144,7 +152,7 @@ def event(diary: Diary, calendar: Calendar, given: Json, random: Random) -> Json
         "reminders": {"useDefault": True},
         "eventType": "default",
     }
-    return made | {name: value for name, value in given.items() if name in EVENT_FIELDS}
+    return made | only(given, *EVENT_FIELDS)
 
 
 def _add_event(diary: Diary, calendar: Calendar, random: Random, given: Json | None = None) -> str:
@@ -227,26 +235,7 @@ def _except_of(diary: Diary, calendar: Calendar, series: Json, random: Random) -
     return True
 
 
-def apply(diary: Diary, change: Change) -> str:
-    """An ordered add, change or delete."""
-    if change.stream == "calendars":
-        return _apply_calendar(diary, change)
-    if change.op == "add":
-        return _add(diary, change)
-    if str(change.id) not in alterable(diary, change.stream):
-        raise RefusedError("it went with another one, or is the person's own", status=409)
-    calendar_id, _, one = str(change.id).partition("/")
-    calendar = diary.calendars[calendar_id]
-    if change.stream == "acl":
-        _change_rule(diary, calendar, one, change)
-    elif change.op == "delete":
-        told = change.random.random() < 0.5
-        cancel_event(diary, calendar, one, told=told)
-    else:
-        _change_event(diary, calendar, one, change)
-    return str(change.id)
-
-
+@MUTATIONS.of(("events", "acl"), "add")
 def _add(diary: Diary, change: Change) -> str:
     """A new event, or a new rule, on a calendar that the order names or on some calendar."""
     record = {**change.record}
@@ -261,15 +250,26 @@ def _add(diary: Diary, change: Change) -> str:
     if calendar_id not in writable:
         raise RefusedError(f"there is no calendar {calendar_id!r} for that; there are: {writable}")
     calendar = diary.calendars[calendar_id]
-    make = _add_event if change.stream == "events" else _rule_made
+    make = _add_event if change.stream == "events" else _add_rule
     return f"{calendar_id}/{make(diary, calendar, change.random, record)}"
 
 
-def _change_event(diary: Diary, calendar: Calendar, one: str, change: Change) -> None:
+def _place(diary: Diary, change: Change) -> tuple[Calendar, str]:
+    """The calendar that an order names, and what on it."""
+    calendar_id, _, one = str(change.id).partition("/")
+    return diary.calendars[calendar_id], one
+
+
+@MUTATIONS.of("events", "delete")
+def _cancel(diary: Diary, change: Change) -> None:
+    cancel_event(diary, *_place(diary, change), told=change.random.random() < 0.5)
+
+
+@MUTATIONS.of("events", "change")
+def _change_event(diary: Diary, change: Change) -> None:
+    calendar, one = _place(diary, change)
     held, random = calendar.events.items[one], change.random
-    if unknown := sorted(set(change.record) - set(EVENT_FIELDS)):
-        known = ", ".join(EVENT_FIELDS)
-        raise RefusedError(f"there is no {unknown} to set; there are: {known}", status=400)
+    refuse_unknown("events", change.record, EVENT_FIELDS)
     if change.record:
         put_event(diary, calendar, {**held, **change.record})
     elif "recurrence" in held and random.random() < 0.5:
@@ -301,6 +301,7 @@ def _rename(diary: Diary, calendar: Calendar, held: Json, random: Random) -> Non
     )
 
 
+@MUTATIONS.of("calendars")
 def _apply_calendar(diary: Diary, change: Change) -> str:
     random, record, id_ = change.random, change.record, str(change.id)
     if change.op == "add":
@@ -316,8 +317,8 @@ def _apply_calendar(diary: Diary, change: Change) -> str:
             raise RefusedError("nobody takes the primary calendar off the list", status=400)
         close_calendar(diary, id_)
     elif record:
-        mine = {name: value for name, value in record.items() if name in ENTRY_FIELDS}
-        put_behind(diary, id_, {n: v for n, v in record.items() if n not in mine})
+        mine = only(record, *ENTRY_FIELDS)
+        put_behind(diary, id_, without(record, *mine))
         if mine:
             put_entry(diary, {**diary.entries.items[id_], **mine})
     elif diary.role(id_) != "owner" and random.random() < 0.3:
@@ -329,11 +330,7 @@ def _apply_calendar(diary: Diary, change: Change) -> str:
     return id_
 
 
-def _rule_made(diary: Diary, calendar: Calendar, random: Random, given: Json) -> str:
-    return _add_rule(diary, calendar, given, random)
-
-
-def _add_rule(diary: Diary, calendar: Calendar, given: Json, random: Random) -> str:
+def _add_rule(diary: Diary, calendar: Calendar, random: Random, given: Json) -> str:
     first, last = person(random)
     address = f"{plain(first)}.{plain(last)}{random.randint(1, 999)}@{domain(firm(random))}"
     scope = given.get("scope", {"type": "user", "value": address})
@@ -343,7 +340,9 @@ def _add_rule(diary: Diary, calendar: Calendar, given: Json, random: Random) -> 
     return str(made["id"])
 
 
-def _change_rule(diary: Diary, calendar: Calendar, one: str, change: Change) -> None:
+@MUTATIONS.of("acl", "change", "delete")
+def _change_rule(diary: Diary, change: Change) -> None:
+    calendar, one = _place(diary, change)
     held = calendar.acl.items[one]
     if change.op == "delete":
         put_rule(diary, calendar, {**held, "role": "none"})

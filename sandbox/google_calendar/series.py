@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+from sandbox.kernel.fields import without
 from sandbox.kernel.values import Json
 
 STEPS = {"DAILY": timedelta(days=1), "WEEKLY": timedelta(days=7)}
@@ -50,7 +51,7 @@ def instance_id(series: Json, start: datetime) -> str:
 def instance(series: Json, start: datetime) -> Json:
     """An instance as it is without an exception."""
     length = moment(series["end"]) - moment(series["start"])
-    kept = {name: value for name, value in series.items() if name != "recurrence"}
+    kept = without(series, "recurrence")
     return {
         **kept,
         "id": instance_id(series, start),

@@ -5,12 +5,12 @@ https://developers.google.com/workspace/calendar/api/concepts/sharing
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from zlib import crc32
 
 from sandbox._google.channels import Told
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
+from sandbox.kernel.fields import only
 from sandbox.kernel.values import Json
 
 # Who has these roles sees all of an event; a reader not what is private, others only when it is.
@@ -182,9 +182,9 @@ def shown_event(event: Json, role: str) -> Json:
     """An event as who has that role sees it."""
     if event["status"] == "cancelled":
         details = "recurringEventId" not in event and role in WRITERS
-        return dict(event) if details else {n: event[n] for n in CANCELLED if n in event}
+        return dict(event) if details else only(event, *CANCELLED)
     if role == BUSY_ONLY or (role == "reader" and event.get("visibility") == "private"):
-        return {n: event[n] for n in OUTSIDE if n in event} | {"visibility": "private"}
+        return only(event, *OUTSIDE) | {"visibility": "private"}
     return dict(event)
 
 
@@ -249,8 +249,3 @@ def expire(diary: Diary) -> None:
     for calendar in diary.calendars.values():
         calendar.events.expire()
         calendar.acl.expire()
-
-
-def stamp(at: datetime) -> str:
-    """A time as Google writes it: UTC, in milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

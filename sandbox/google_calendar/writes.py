@@ -26,6 +26,7 @@ from sandbox.google_calendar.store import (
     rule_of,
     shown_event,
 )
+from sandbox.kernel.fields import only, without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 
@@ -74,9 +75,9 @@ def patch_event(call: Call, diary: Diary) -> Response:
     held = found_event(call, calendar)
     kept = held
     if call.method == "PUT":
-        kept = {name: value for name, value in held.items() if name not in EVENT_FIELDS}
+        kept = without(held, *EVENT_FIELDS)
         kept |= {"status": "confirmed", "reminders": held["reminders"]}
-    changed = kept | {name: body[name] for name in EVENT_FIELDS if name in body}
+    changed = kept | only(body, *EVENT_FIELDS)
     _check_times(changed)
     if set(body) == {"reminders"}:
         put_event(diary, calendar, changed, touched=False)
@@ -103,7 +104,7 @@ def insert_calendar(call: Call, diary: Diary) -> Response:
     if not body.get("summary"):
         raise refused(400, "required", "Missing title.")
     id_ = f"c_{random.getrandbits(160):040x}@group.calendar.google.com"
-    given = {name: body[name] for name in CALENDAR_FIELDS if name in body}
+    given = only(body, *CALENDAR_FIELDS)
     resource = {"timeZone": "UTC", **given, "id": id_}
     return answered(call, open_calendar(diary, resource, "owner", look(random)).resource)
 
@@ -111,7 +112,7 @@ def insert_calendar(call: Call, diary: Diary) -> Response:
 def patch_calendar(call: Call, diary: Diary) -> Response:
     """What is the same for all who see a calendar: on their lists no delta tells of it."""
     calendar, body = found_calendar(call, diary, "owner"), _body(call)
-    given = {name: body[name] for name in CALENDAR_FIELDS if name in body}
+    given = only(body, *CALENDAR_FIELDS)
     calendar.resource |= given
     put_behind(diary, calendar.id, given)
     return answered(call, calendar.resource)
@@ -129,8 +130,8 @@ def patch_entry(call: Call, diary: Diary) -> Response:
     held, body = found_entry(call, diary), _body(call)
     kept = held
     if call.method == "PUT":
-        kept = {name: value for name, value in held.items() if name not in ENTRY_FIELDS}
-    put_entry(diary, kept | {name: body[name] for name in ENTRY_FIELDS if name in body})
+        kept = without(held, *ENTRY_FIELDS)
+    put_entry(diary, kept | only(body, *ENTRY_FIELDS))
     return answered(call, diary.entries.items[held["id"]])
 
 
@@ -148,8 +149,7 @@ def insert_entry(call: Call, diary: Diary) -> Response:
     calendar = diary.calendars.get(id_)
     if calendar is None or not calendar.exists:
         raise refused(404, "notFound", "Not Found")
-    held = {name: value for name, value in diary.entries.items[id_].items() if name != "deleted"}
-    put_entry(diary, held)
+    put_entry(diary, without(diary.entries.items[id_], "deleted"))
     return answered(call, diary.entries.items[id_])
 
 

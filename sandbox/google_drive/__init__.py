@@ -3,9 +3,9 @@
 https://developers.google.com/workspace/drive/api/reference/rest/v3
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from sandbox._google import (
     AUTH,
     SCOPE,
-    of_account,
     older_trouble,
     project,
     quota_status,
@@ -23,7 +22,7 @@ from sandbox._google.batch import batch
 from sandbox._google.channels import Lasting, open_channel, sender, stop_channel
 from sandbox.google_drive import api as reading
 from sandbox.google_drive import writes as writing
-from sandbox.google_drive.seed import apply, new
+from sandbox.google_drive.seed import MUTATIONS, new
 from sandbox.google_drive.store import FOLDER, USER, Cabinet, alterable, expire, store
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
@@ -95,16 +94,14 @@ TABLE: tuple[tuple[str, str, Handler, tuple[str, ...]], ...] = (
 )
 
 
-def lose_logs(cabinets: Mapping[str, Any], body: Json) -> Json:
+def lose_logs(cabinet: Cabinet, body: Json) -> Json:
     """A control: no change token of an account that was given out so far is taken any more."""
-    cabinet: Cabinet = of_account(cabinets, body)
     cabinet.generation += 1
     return {"account": cabinet.address}
 
 
-def refuse_part(cabinets: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(cabinet: Cabinet, body: Json) -> Json:
     """A control: one shared drive is refused, though it is listed, or is no longer."""
-    cabinet: Cabinet = of_account(cabinets, body)
     stream = str(body.get("stream", ""))
     if stream not in ("files", "permissions"):
         return {"keys": []}
@@ -118,9 +115,8 @@ def refuse_part(cabinets: Mapping[str, Any], body: Json) -> Json:
     return {"keys": found.get(part, []), "part": part}
 
 
-def hide(cabinets: Mapping[str, Any], body: Json) -> Json:
+def hide(cabinet: Cabinet, body: Json) -> Json:
     """A control: a file is no longer shared with the person, and no log tells of it."""
-    cabinet: Cabinet = of_account(cabinets, body)
     stream = str(body.get("stream", ""))
     if stream not in ("files", "permissions"):
         return {"keys": []}
@@ -166,25 +162,16 @@ vendor = Vendor(
         Route("POST", HOST, "/batch/drive/v3", batch, open=True),
     ),
     streams=("files", "changes", "shared_drives", "permissions"),
-    mutable={
-        "files": ("add", "change", "delete"),
-        "permissions": ("add", "change", "delete"),
-        "shared_drives": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=older_trouble,
     limits=(Limit("units per minute per user", A_MINUTE, 60.0, _cost),),
     expire_checkpoints=expire,
-    controls={
-        "quota_status": quota_status,
-        "project": project,
-        "lose_logs": lose_logs,
-        "refuse_part": refuse_part,
-        "hide": hide,
-    },
+    controls={"quota_status": quota_status, "project": project},
+    account_controls={"lose_logs": lose_logs, "refuse_part": refuse_part, "hide": hide},
     webhook=sender("google_drive"),
     extras=extras,
 )

@@ -21,6 +21,7 @@ from sandbox.google_drive.store import (
     shown_drive,
     shown_file,
 )
+from sandbox.kernel.fields import only
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 
@@ -37,7 +38,7 @@ SEARCHED_DRIVES = 1
 
 def shown(call: Call, thing: Json, names: Sequence[str]) -> Json:
     """A thing as far as it is given: all of it where fields are named, which then cut it."""
-    return thing if "fields" in call.query else {n: thing[n] for n in names if n in thing}
+    return thing if "fields" in call.query else only(thing, *names)
 
 
 def about(call: Call, cabinet: Cabinet) -> Response:

@@ -1,6 +1,5 @@
 """What is in a new person's Drive, and what happens there when a change is ordered."""
 
-from collections.abc import Callable, Mapping
 from hashlib import md5
 from random import Random
 
@@ -19,11 +18,13 @@ from sandbox.google_drive.store import (
     put,
     remove,
     share,
-    stamp,
     trash,
     user,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.data import TOPICS, domain, firm, moment, person, plain, sentence
+from sandbox.kernel.fields import only
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -35,9 +36,10 @@ KINDS = (
     ("application/vnd.google-apps.spreadsheet", ""),
 )
 ROLES = ("reader", "commenter", "writer")
-FILE_FIELDS = ("name", "description", "starred", "mimeType", "parents", "trashed", "properties")
 # By chance alone a shared drive is made, or left, far less often than a file is changed.
 MADE, LEFT = 0.1, 0.03
+FILE_FIELDS = ("name", "description", "starred", "mimeType", "parents", "trashed", "properties")
+MUTATIONS = Mutations[Cabinet](settable={"files": (*FILE_FIELDS, "corpus")}, there=alterable)
 
 
 def new(seed: Seed) -> Cabinet:
@@ -127,7 +129,7 @@ def add_file(
     ]  # fmt: skip
     if folders and random.random() < 0.5 and "parents" not in given:
         data["parents"] = [random.choice(folders)]
-    put(cabinet, file, **{name: given[name] for name in FILE_FIELDS if name in given})
+    put(cabinet, file, **only(given, *FILE_FIELDS))
     return file
 
 
@@ -192,17 +194,9 @@ def _grant(file: File, random: Random, given: Json | None = None) -> str:
     return str(made["id"])
 
 
-def apply(cabinet: Cabinet, change: Change) -> str:
-    """An ordered add, change or delete."""
-    if change.op != "add" and str(change.id) not in alterable(cabinet, change.stream):
-        raise RefusedError("it went with another one, or is not the person's to change", status=409)
-    return APPLY[change.stream](cabinet, change)
-
-
+@MUTATIONS.of("files")
 def _apply_file(cabinet: Cabinet, change: Change) -> str:
     random, record = change.random, change.record
-    if unknown := sorted(set(record) - {*FILE_FIELDS, "corpus"}):
-        raise RefusedError(f"there is no {unknown} to set; there are: {FILE_FIELDS}", status=400)
     if change.op == "add":
         corpus = record.get("corpus") or random.choice([USER, USER, *cabinet.open_drives])
         if corpus != USER and corpus not in cabinet.drives:
@@ -245,6 +239,7 @@ def _change_file(cabinet: Cabinet, file: File, random: Random) -> None:
         put(cabinet, file, name=name, modifiedTime=stamp(cabinet.clock.now()))
 
 
+@MUTATIONS.of("permissions")
 def _apply_permission(cabinet: Cabinet, change: Change) -> str:
     random, record = change.random, change.record
     if change.op == "add":
@@ -273,6 +268,7 @@ def _apply_permission(cabinet: Cabinet, change: Change) -> str:
     return str(change.id)
 
 
+@MUTATIONS.of("shared_drives")
 def _apply_drive(cabinet: Cabinet, change: Change) -> str:
     random, record = change.random, change.record
     if change.op == "add":
@@ -307,10 +303,3 @@ def _change_members(drive: SharedDrive, random: Random) -> None:
         del drive.members[random.choice(others)]
     else:
         _add_member(drive, random)
-
-
-APPLY: Mapping[str, Callable[[Cabinet, Change], str]] = {
-    "files": _apply_file,
-    "permissions": _apply_permission,
-    "shared_drives": _apply_drive,
-}

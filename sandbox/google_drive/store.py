@@ -5,12 +5,12 @@ https://developers.google.com/workspace/drive/api/guides/about-changes
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from zlib import crc32
 
 from sandbox._google.channels import Told
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
+from sandbox.kernel.fields import without
 from sandbox.kernel.values import Json
 
 # The corpus of the person's own log: their files, and what was shared with them.
@@ -312,7 +312,7 @@ def shown_change(
 
 def followed(shown: Json) -> Json:
     """Without what cannot be followed."""
-    return {name: value for name, value in shown.items() if name not in UNFOLLOWED}
+    return without(shown, *UNFOLLOWED)
 
 
 def live(cabinet: Cabinet) -> Iterator[File]:
@@ -371,8 +371,3 @@ def alterable(cabinet: Cabinet, stream: str) -> list[str]:
 def expire(cabinet: Cabinet) -> None:
     """The page tokens that were given out so far have lived too long. Those of logs do not."""
     cabinet.pages += 1
-
-
-def stamp(at: datetime) -> str:
-    """A time as Google writes it: UTC, in milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -25,9 +25,10 @@ from sandbox.google_drive.store import (
     share,
     shown_drive,
     shown_file,
-    stamp,
     trash,
 )
+from sandbox.kernel.clock import stamp
+from sandbox.kernel.fields import only
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 
@@ -146,7 +147,7 @@ def create_drive(call: Call, cabinet: Cabinet) -> Response:
 def update_drive(call: Call, cabinet: Cabinet) -> Response:
     drive = found_drive(cabinet, call.params["drive"])
     body = _body(call)
-    drive.resource |= {name: body[name] for name in ("name", "colorRgb") if name in body}
+    drive.resource |= only(body, "name", "colorRgb")
     note_drive(cabinet, drive, to_member=True)
     return answered(call, shown(call, shown_drive(cabinet, drive), DRIVE))
 

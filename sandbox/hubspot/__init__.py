@@ -16,16 +16,16 @@ from starlette.responses import Response
 from sandbox.hubspot.auth import AUTH, AUTH_ROUTES, HOST
 from sandbox.hubspot.errors import ROLLING, SECONDLY, error, invalid, is_search, missing, trouble
 from sandbox.hubspot.events import SENDER
-from sandbox.hubspot.kinds import DEFAULTS, PROPERTIES, SINGULAR, modified, stamp
+from sandbox.hubspot.kinds import DEFAULTS, PROPERTIES, SINGULAR, modified
 from sandbox.hubspot.merges import associate, forget_contact, merge_objects, restore
 from sandbox.hubspot.query import BadSearchError, search
 from sandbox.hubspot.store import (
     LONGEST_LAG,
+    MUTATIONS,
     Item,
     Portal,
     Table,
     alterable,
-    apply,
     archive,
     create,
     new,
@@ -33,6 +33,7 @@ from sandbox.hubspot.store import (
     store,
     update,
 )
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Handler, Limit, Route, Usage, Vendor
@@ -207,11 +208,8 @@ def search_lag(states: Mapping[str, Portal], body: Json) -> Json:
     return {"seconds": lag.total_seconds()}
 
 
-def lag(states: Mapping[str, Portal], body: Json) -> Json:
+def lag(portal: Portal, body: Json) -> Json:
     """The same of one portal: `{account, seconds}`."""
-    portal = states.get(str(body.get("account")))
-    if portal is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
     portal.search_lag = _lag(body)
     return {"seconds": portal.search_lag.total_seconds()}
 
@@ -383,13 +381,10 @@ vendor = Vendor(
         Route("GET", HOST, "/account-info/v3/details", account_details),
     ),
     streams=("contacts", "companies", "deals", "tickets", "owners"),
-    mutable={
-        **{stream: ("add", "change", "delete") for stream in PROPERTIES},
-        "owners": ("add", "change"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=trouble,
     limits=(
@@ -397,6 +392,7 @@ vendor = Vendor(
         Limit(SECONDLY, 5, 1.0, lambda call: 1 if is_search(call) else 0),
     ),
     rate_headers=rate_headers,
-    controls={"search_lag": search_lag, "lag": lag, "restore": restore, "associate": associate},
+    controls={"search_lag": search_lag},
+    account_controls={"lag": lag, "restore": restore, "associate": associate},
     webhook=SENDER,
 )

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
-from sandbox.hubspot.kinds import stamp
+from sandbox.kernel.clock import stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Kind, reply
 from sandbox.kernel.vendor import ErrorCase
@@ -62,8 +62,7 @@ def _too_many(wrong: ErrorCase, call: Call) -> Response:
         "policyName": policy,
         "requestId": str(uuid4()),
     }
-    wait = wrong.retry_after
-    return reply(body, 429, {} if wait is None else {"Retry-After": f"{wait:g}"})
+    return reply(body, 429, wrong.waits)
 
 
 def _unauthorized(call: Call) -> Response:

@@ -3,9 +3,7 @@
 https://developers.hubspot.com/docs/api-reference/webhooks-webhooks-v3/guide
 """
 
-import base64
 import hashlib
-import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -13,6 +11,8 @@ import orjson
 
 from sandbox.hubspot.auth import APP_ID, AUTH
 from sandbox.hubspot.kinds import PROPERTIES, SINGULAR, modified
+from sandbox.kernel.fields import only
+from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Json
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Receivers, Sender, again_after
 
@@ -61,11 +61,10 @@ def compose(delivery: Delivery) -> Message:
     body = orjson.dumps(shown)
     sent_at = str(round(delivery.now.timestamp() * 1000))
     signed = f"POST{address.url}".encode() + body + sent_at.encode()
-    digest = hmac.new(address.secret.encode(), signed, hashlib.sha256).digest()
     headers = {
         "Content-Type": "application/json",
         "X-HubSpot-Request-Timestamp": sent_at,
-        "X-HubSpot-Signature-v3": base64.b64encode(digest).decode(),
+        "X-HubSpot-Signature-v3": base64_signature(address.secret, signed),
         "X-HubSpot-Signature-Version": "v1",
         "X-HubSpot-Signature": hashlib.sha256(address.secret.encode() + body).hexdigest(),
     }
@@ -86,7 +85,7 @@ def _shown(event: Event, attempt_number: int, generic: bool) -> Json:
         "attemptNumber": attempt_number,
         "objectId": int(what["id"]),
         "changeSource": "CRM",
-        **{key: what[key] for key in ("propertyName", "propertyValue") if key in what},
+        **only(what, "propertyName", "propertyValue"),
         **what.get("more", {}),
     }
     if what["what"] == "associationChange":

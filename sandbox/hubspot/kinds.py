@@ -1,44 +1,36 @@
 """The kinds of objects of a HubSpot portal: their properties, their names, their times."""
 
-from datetime import UTC, datetime
 from typing import TypeAlias
+
+from sandbox.kernel.fields import words
 
 Properties: TypeAlias = dict[str, str | None]
 
 # Properties, and among them those that come without being named.
-PROPERTIES: dict[str, tuple[str, ...]] = {
-    "contacts": (
-        *("city", "company", "country", "createdate", "email", "firstname", "hs_lead_status"),
-        *("hs_object_id", "jobtitle", "lastmodifieddate", "lastname", "lifecyclestage", "phone"),
-        "website",
+PROPERTIES = {
+    "contacts": words(
+        "city company country createdate email firstname hs_lead_status hs_object_id jobtitle "
+        "lastmodifieddate lastname lifecyclestage phone website"
     ),
-    "companies": (
-        *("annualrevenue", "city", "country", "createdate", "domain", "hs_lastmodifieddate"),
-        *("hs_object_id", "industry", "name", "numberofemployees", "phone"),
+    "companies": words(
+        "annualrevenue city country createdate domain hs_lastmodifieddate hs_object_id industry "
+        "name numberofemployees phone"
     ),
-    "deals": (
-        *("amount", "closedate", "createdate", "dealname", "dealstage", "hs_lastmodifieddate"),
-        *("hs_object_id", "pipeline"),
+    "deals": words(
+        "amount closedate createdate dealname dealstage hs_lastmodifieddate hs_object_id pipeline"
     ),
-    "tickets": (
-        *("content", "createdate", "hs_lastmodifieddate", "hs_object_id", "hs_pipeline"),
-        *("hs_pipeline_stage", "hs_ticket_priority", "subject"),
+    "tickets": words(
+        "content createdate hs_lastmodifieddate hs_object_id hs_pipeline hs_pipeline_stage "
+        "hs_ticket_priority subject"
     ),
 }
-DEFAULTS: dict[str, tuple[str, ...]] = {
-    "contacts": (
-        *("createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname"),
-    ),
-    "companies": ("createdate", "domain", "hs_lastmodifieddate", "hs_object_id", "name"),
+DEFAULTS = {
+    "contacts": words("createdate email firstname hs_object_id lastmodifieddate lastname"),
+    "companies": words("createdate domain hs_lastmodifieddate hs_object_id name"),
     "deals": PROPERTIES["deals"],
     "tickets": PROPERTIES["tickets"],
 }
 SINGULAR = {"contacts": "contact", "companies": "company", "deals": "deal", "tickets": "ticket"}
-
-
-def stamp(moment: datetime) -> str:
-    """A time as HubSpot writes it."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def modified(kind: str) -> str:

@@ -3,7 +3,6 @@
 https://developers.hubspot.com/docs/api-reference (merge and gdpr-delete of each kind of object)
 """
 
-from collections.abc import Mapping
 from random import Random
 from uuid import uuid4
 
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from sandbox.hubspot.errors import invalid, missing
 from sandbox.hubspot.kinds import PROPERTIES, SINGULAR, modified
 from sandbox.hubspot.store import Item, Portal, Table, archive, create, record, tell, update
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, RefusedError, reply
 
@@ -41,11 +41,11 @@ def forget_contact(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def restore(states: Mapping[str, Portal], body: Json) -> Json:
+def restore(portal: Portal, body: Json) -> Json:
     """A control: what a user does in HubSpot, `{account, stream, id}` of an archived object."""
-    portal, kind = states.get(str(body.get("account"))), str(body.get("stream"))
-    if portal is None or kind not in PROPERTIES:
-        raise RefusedError(f"name one of the accounts, and one of: {', '.join(PROPERTIES)}")
+    kind = str(body.get("stream"))
+    if kind not in PROPERTIES:
+        raise RefusedError(f"name one of: {', '.join(PROPERTIES)}")
     table = portal.tables[kind]
     item = table.items.get(str(body.get("id")))
     if item is None or item.archived_at is None:
@@ -56,14 +56,14 @@ def restore(states: Mapping[str, Portal], body: Json) -> Json:
     return {"id": item.id}
 
 
-def associate(states: Mapping[str, Portal], body: Json) -> Json:
+def associate(portal: Portal, body: Json) -> Json:
     """A control: a user ties two objects, `{account, stream, id, to}`; it changes neither of them.
 
     The event of it is the only one that names no `objectId`.
     """
-    portal, kind = states.get(str(body.get("account"))), str(body.get("stream"))
-    if portal is None or kind not in PROPERTIES:
-        raise RefusedError(f"name one of the accounts, and one of: {', '.join(PROPERTIES)}")
+    kind = str(body.get("stream"))
+    if kind not in PROPERTIES:
+        raise RefusedError(f"name one of: {', '.join(PROPERTIES)}")
     item = portal.tables[kind].items.get(str(body.get("id")))
     if item is None:
         raise RefusedError(f"{kind} has no record {body.get('id')!r}")
@@ -97,7 +97,7 @@ def _merge(portal: Portal, table: Table, primary: Item, other: Item) -> Item:
     the merge itself.
     """
     own = ("hs_object_id", "createdate", modified(table.kind))
-    had = {name: value for name, value in primary.properties.items() if name not in own}
+    had = without(primary.properties, *own)
     moved = {name: other.properties[name] for name, value in had.items() if value is None}
     moved = {name: value for name, value in moved.items() if value is not None}
     if table.kind == "contacts":

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from random import Random
 
-from sandbox.hubspot.kinds import PROPERTIES, Properties, modified, stamp
-from sandbox.kernel.clock import Clock
+from sandbox.hubspot.kinds import PROPERTIES, Properties, modified
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.data import (
     JOBS,
     PLACES,
@@ -21,7 +21,8 @@ from sandbox.kernel.data import (
     plain,
     sentence,
 )
-from sandbox.kernel.values import Change, Json, RefusedError, Seed
+from sandbox.kernel.mutations import Mutations, refuse_unknown
+from sandbox.kernel.values import Change, Json, Seed
 
 # Live objects of each kind in an account of a given size.
 SHARES = {"contacts": 1.0, "companies": 0.25, "deals": 0.5, "tickets": 0.33, "owners": 0.05}
@@ -98,20 +99,23 @@ class Portal:
     found: dict[tuple[str, int, str], list[Item]] = field(default_factory=dict)
 
 
+MUTATIONS = Mutations[Portal](settable={"owners": ("email", "firstName", "lastName", "archived")})
+
+
 def new(seed: Seed) -> Portal:
     """A portal filled from the seed; a few of its objects are archived already."""
     tables = {kind: Table(kind) for kind in PROPERTIES}
     portal = Portal(seed.account_id, seed.clock, tables, tell=seed.tell)
     random, now = seed.random, seed.clock.now()
     for kind, table in tables.items():
-        live = _length(kind, seed.size)
+        live = seed.length(SHARES[kind])
         count = live + ceil(live * ARCHIVED_SHARE)
         archived = set(random.sample(range(count), count - live))
         past = sorted(moment(random, now) for _ in range(count))
         for number, created_at in enumerate(past):
             item = _seed_item(portal, table, created_at, now, random)
             item.archived_at = item.updated_at if number in archived else None
-    for _ in range(_length("owners", seed.size)):
+    for _ in range(seed.length(SHARES["owners"])):
         _add_owner(portal, moment(random, now), {}, random)
     for kind, other in TIES:
         others = list(tables[other].items)
@@ -149,26 +153,20 @@ def alterable(portal: Portal, stream: str) -> list[str]:
     return [item.id for item in portal.tables[stream].after(0, archived=False)]
 
 
-def apply(portal: Portal, change: Change) -> str:
-    """An ordered add, change or delete."""
-    fields = change.record.get("properties", change.record)
-    if change.stream == "owners":
-        return _apply_owner(portal, change)
-    table = portal.tables[change.stream]
-    unknown = sorted(set(fields) - set(PROPERTIES[change.stream]))
-    if unknown:
-        known = ", ".join(PROPERTIES[change.stream])
-        raise RefusedError(f"{change.stream} has no {unknown}; it has: {known}", status=400)
-    if change.op == "delete":
-        archive(portal, change.stream, table.items[str(change.id)])
-        return str(change.id)
+@MUTATIONS.of(PROPERTIES)
+def _apply(portal: Portal, change: Change) -> str | None:
+    table, fields = portal.tables[change.stream], change.record.get("properties", change.record)
+    refuse_unknown(table.kind, fields, PROPERTIES[table.kind])
     given = {name: None if value is None else str(value) for name, value in fields.items()}
-    if change.op == "change":
-        item = table.items[str(change.id)]
+    if change.op == "add":
+        made_up = MAKERS[change.stream](change.random, portal.clock.now())
+        return create(portal, table, {**made_up, **given}, change.random).id
+    item = table.items[str(change.id)]
+    if change.op == "delete":
+        archive(portal, table.kind, item)
+    else:
         update(portal, table, item, given or _retouched(table.kind, item, change.random))
-        return item.id
-    made_up = MAKERS[change.stream](change.random, portal.clock.now())
-    return create(portal, table, {**made_up, **given}, change.random).id
+    return None
 
 
 def create(
@@ -190,8 +188,7 @@ def create(
 
 def update(portal: Portal, table: Table, item: Item, given: Properties) -> None:
     """Sets properties; the time of the last change always moves."""
-    # Two changes of an object within a millisecond would be told apart by nothing.
-    now = max(portal.clock.now(), item.updated_at + timedelta(milliseconds=1))
+    now = portal.clock.after(item.updated_at)
     if portal.search_lag:
         item.former = [past for past in item.former if past[0] > now - LONGEST_LAG]
         item.former.append((now, dict(item.properties)))
@@ -239,10 +236,6 @@ def _written(given: Properties) -> Properties:
     """Addresses are kept in small letters."""
     email = given.get("email")
     return {**given, "email": email.lower()} if email else given
-
-
-def _length(stream: str, size: int) -> int:
-    return max(2, round(size * SHARES[stream])) if size else 0
 
 
 def _seed_item(
@@ -368,15 +361,10 @@ def _add_owner(portal: Portal, created_at: datetime, given: Json, random: Random
     return id_
 
 
-def _apply_owner(portal: Portal, change: Change) -> str:
-    unknown = sorted(set(change.record) - {"email", "firstName", "lastName", "archived"})
-    if unknown:
-        raise RefusedError(
-            f"owners has no {unknown} to set: email, firstName, lastName, archived", status=400
-        )
-    now = portal.clock.now()
+@MUTATIONS.of("owners", "add", "change")
+def _apply_owner(portal: Portal, change: Change) -> str | None:
     if change.op == "add":
-        return _add_owner(portal, now, change.record, change.random)
+        return _add_owner(portal, portal.clock.now(), change.record, change.random)
     owner = portal.owners[str(change.id)]
     first, last = person(change.random)
     # HubSpot's owners change by name; the time moves even where the name drawn is the same.
@@ -384,6 +372,6 @@ def _apply_owner(portal: Portal, change: Change) -> str:
     if drawn.get("archived"):
         # Who has left has no name any more, and no user; records go on naming the owner.
         drawn |= {"userId": None, "firstName": "", "lastName": ""}
-    later = datetime.fromisoformat(owner["updatedAt"]) + timedelta(milliseconds=1)
-    owner |= {**drawn, "updatedAt": stamp(max(now, later))}
-    return str(change.id)
+    now = portal.clock.after(datetime.fromisoformat(owner["updatedAt"]))
+    owner |= {**drawn, "updatedAt": stamp(now)}
+    return None

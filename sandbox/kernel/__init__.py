@@ -14,8 +14,8 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
             scopes=("read",), new_account=lambda random: ("id", "name for people"), ...),
         routes=(Route("GET", "api.acme.example", "/v1/things/{id}", thing), ...),
         streams=("things",),                 # the names of the facts file
-        mutable={"things": ("add", "change", "delete")},
-        new=new, store=store, apply=apply, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
+        mutable=MUTATIONS.mutable, apply=MUTATIONS.apply,
+        new=new, store=store, trouble=trouble, limits=(Limit("minute", 60, 60.0),),
     )
 
 * A host may be a pattern, `*.acme.example`, of a vendor that gives each account a host: the handler
@@ -40,6 +40,7 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   vendor's consequences: times, sequence numbers, delta logs. A change must really change something.
   Keep the clock in your state (`seed.clock`). Raise `RefusedError` for what cannot be done, or went
   with another record meanwhile: random changes pass over it.
+  `Mutations` (`sandbox.kernel.mutations`) makes it, and `mutable`, of a function for each order.
   `mutate` with `late` stamps changes so many seconds before they are seen, as vendors do whose
   commits or search lag behind: `clock` then shows that earlier time while `apply` runs.
 * `trouble(trouble, call) -> Response`: bad request, 401, 403, 404, 405, 429, 500 and 503 in the
@@ -47,14 +48,24 @@ A module `sandbox/<slug>.py`, or a package where it outgrows one, that exports o
   `call.grant` may be None there.
 * `limits`: `Limit(name, amount, per_seconds, cost=lambda call: 1)`, sliding, for each account; a
   cost of 0 leaves the call out. `rate_headers(usages)` makes the headers of every counted answer.
-* `expire_checkpoints(state)`: where the vendor has delta positions. `controls`: further ones,
-  `{"name": f}` with `f(states_by_account_id, body) -> dict`, at `POST /_control/<slug>/name`.
+* `expire_checkpoints(state)`: where the vendor has delta positions. `account_controls`: further
+  ones, `{"name": f}` with `f(state, body) -> dict`, at `POST /_control/<slug>/name`, over the
+  account that the body names; `controls` of all, `f(states_by_account_id, body)`.
 * `alterable(state, stream)`: the ids that may be changed or deleted, where that is not all of the
   store. `call.inner(call)` answers a request that came inside another (a part of a batch).
 * `three_pages_at`: the size of an account whose biggest stream takes a client three pages at the
   least, where that is not 250. The suite of `tests/test_connectors.py` stops there.
 * `extras(account_id, origin)`: what else a newcomer needs to know, for `describe`; in it
   `variables`, what an operator sets besides the app's client and the webhook's secret.
+
+Ready-made
+----------
+* `mutations`: `mutable` and `apply` from functions that each say which orders they carry out.
+* `querylang`: the tokens, conditions and orders of a query language that looks like SQL.
+* `fields`: names, and types by name, declared in a text. `Seed.length`: how long a stream begins.
+* `clock`: `stamp`, a time as most vendors write it, and `Clock.after`, of a change after another.
+* `paging`: tokens that stand for places. `signing`: HMAC-SHA256 as vendors write it.
+* `data`: made-up people, firms, addresses and times. `jwt`: signed tokens and their keys.
 
 Its webhook
 -----------

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 class Clock:
@@ -47,3 +47,18 @@ class Clock:
         milliseconds = int(self.time() * 1000)
         moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
         return moment.replace(microsecond=milliseconds % 1000 * 1000)
+
+    def after(self, former: datetime) -> datetime:
+        """The time of a change that follows another one: now, but at least a millisecond later, so
+        that the two are told apart."""
+        return max(self.now(), former + timedelta(milliseconds=1))
+
+
+def stamp(at: datetime) -> str:
+    """A time as most vendors write it: in UTC with a Z, in milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stamp_in_seconds(at: datetime) -> str:
+    """The same in whole seconds."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

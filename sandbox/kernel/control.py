@@ -13,14 +13,13 @@ from starlette.routing import Route, Router
 
 from sandbox.kernel import orders
 from sandbox.kernel.faults import order
-from sandbox.kernel.values import Account, Change, Json, RefusedError, reply
+from sandbox.kernel.values import OPS, Account, Change, Json, RefusedError, reply
 from sandbox.kernel.vendor import Vendor
 from sandbox.kernel.webhooks import CallbackFlow
 from sandbox.kernel.world import DEFAULT_SIZE, World, granted
 
 # So many records of a stream, or changes at once, are what a sandbox in memory can bear.
 MOST = 1_000_000
-OPS = ("add", "change", "delete")
 
 Control: TypeAlias = Callable[[World, Request, Json], Json | CallbackFlow[Json]]
 

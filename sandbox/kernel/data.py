@@ -4,26 +4,23 @@ import unicodedata
 from datetime import datetime, timedelta
 from random import Random
 
+from sandbox.kernel.fields import words
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-FIRST_NAMES = _words(
+FIRST_NAMES = words(
     "Ada Ben Chloé Dmitri Elif Farah Grace Hugo Ines José Kenji Lena Mara Nils Olga Priya "
     "Quentin Rosa Søren Tomás Uma Viktor Wanda Xenia Yusuf Zoë"
 )
-LAST_NAMES = _words(
+LAST_NAMES = words(
     "Abbott Bauer Castillo Dubois Eriksen Fischer García Haddad Ivanova Jansen Kowalski "
     "Lindqvist Müller Nakamura O'Brien Pereira Quinn Rossi Silva Tanaka Ueda Varga Weber Xu "
     "Yildiz Ziegler"
 )
-FIRM_STARTS = _words(
+FIRM_STARTS = words(
     "Alder Beacon Cobalt Delta Ember Falcon Granite Harbor Indigo Juniper Keystone Lumen "
     "Meridian Nimbus Orchard Pinnacle Quartz Ridge Summit Tidewater Umbra Vertex Willow "
     "Zephyr"
 )
-FIRM_ENDS = _words("Analytics Foods Freight Health Labs Logistics Media Partners Robotics Textiles")
+FIRM_ENDS = words("Analytics Foods Freight Health Labs Logistics Media Partners Robotics Textiles")
 PLACES = (
     ("Amsterdam", "Netherlands"),
     ("Austin", "United States"),

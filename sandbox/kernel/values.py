@@ -13,6 +13,7 @@ from sandbox.kernel.clock import Clock
 
 Json: TypeAlias = dict[str, Any]
 Op: TypeAlias = Literal["add", "change", "delete"]
+OPS: tuple[Op, ...] = ("add", "change", "delete")
 
 
 class Answer(Exception):  # noqa: N818 - not an error: it carries the vendor's answer out of a depth
@@ -57,6 +58,11 @@ class Seed:
     size: int
     shared: Any = None
     tell: Callable[[Any], None] = lambda what: None
+
+    def length(self, share: float) -> int:
+        """Of a stream that is so big a part of the biggest one: two at least, but in an empty
+        account none."""
+        return max(2, round(self.size * share)) if self.size else 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from starlette.responses import Response
 
 from sandbox.kernel.oauth import Call, OAuth
-from sandbox.kernel.values import Change, Json, Kind, Op, Seed
+from sandbox.kernel.values import Change, Json, Kind, Op, RefusedError, Seed
 from sandbox.kernel.webhooks import CallbackFlow, Sender
 
 
@@ -24,6 +24,11 @@ class ErrorCase:
     detail: str = ""
     limit: "Limit | None" = None
     retry_after: float | None = None
+
+    @property
+    def waits(self) -> dict[str, str]:
+        """The header that says how long to wait, where the order did."""
+        return {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
 
 
 Handler: TypeAlias = Callable[[Call], Response]
@@ -85,10 +90,11 @@ def bearer(call: Call) -> str:
 class Vendor:
     """A vendor: what it serves, in which form it refuses, and how its data is made and changed.
 
-    `alterable` lists the ids of a stream that may be changed or deleted, where not all may. `token`
-    finds the access token of a call. `answers` are what a tenant with that account is asked before
-    it is sent to consent. `three_pages_at` is the size of an account whose biggest stream takes a
-    client three pages.
+    `alterable` lists the ids of a stream that may be changed or deleted, where not all may.
+    `controls` are over all accounts together; `account_controls`, over the one that is named, come
+    to be among them. `token` finds the access token of a call. `answers` are what a tenant with
+    that account is asked before it is sent to consent. `three_pages_at` is the size of an account
+    whose biggest stream takes a client three pages.
     """
 
     name: str
@@ -107,8 +113,28 @@ class Vendor:
     rate_headers: Callable[[Sequence[Usage]], Mapping[str, str]] = lambda usages: {}
     expire_checkpoints: Callable[[Any], None] | None = None
     controls: Mapping[str, Callable[[Mapping[str, Any], Json], Json]] = field(default_factory=dict)
+    account_controls: Mapping[str, Callable[[Any, Json], Json]] = field(default_factory=dict)
     webhook: Sender | None = None
     extras: Callable[[str, str], Json] = lambda account_id, origin: {}
     token: Callable[[Call], str] = bearer
     answers: Callable[[str], Json] = lambda account_id: {}
     three_pages_at: int = 250
+
+    def __post_init__(self) -> None:
+        one = {name: _of_account(control) for name, control in self.account_controls.items()}
+        object.__setattr__(self, "controls", {**self.controls, **one})
+
+
+def _of_account(
+    control: Callable[[Any, Json], Json],
+) -> Callable[[Mapping[str, Any], Json], Json]:
+    """The control over the account that its order names."""
+
+    def found(states: Mapping[str, Any], body: Json) -> Json:
+        state = states.get(str(body.get("account")))
+        if state is None:
+            known = ", ".join(states)
+            raise RefusedError(f"no account {body.get('account')!r}; there are: {known}")
+        return control(state, body)
+
+    return found

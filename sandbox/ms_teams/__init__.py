@@ -6,7 +6,7 @@ https://learn.microsoft.com/graph/teams-concept-overview
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from sandbox._microsoft.subscriptions import Changed, lifecycle, sender
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.ms_teams.seed import STREAMS, apply, new, store
+from sandbox.ms_teams.seed import MUTATIONS, STREAMS, new, store
 from sandbox.ms_teams.store import (
     Channel,
     Chat,
@@ -303,17 +303,16 @@ def concerns(resource: str, changed: Changed) -> bool:
     return path.startswith(f"{resource}/")
 
 
-def licence(states: Mapping[str, Any], body: Json) -> Json:
+def licence(rooms: Rooms, body: Json) -> Json:
     """A control: whether the account has Teams at all."""
-    rooms = _rooms(states, body)
     rooms.licensed = bool(body.get("given"))
     return {"given": rooms.licensed}
 
 
-def close(states: Mapping[str, Any], body: Json) -> Json:
+def close(rooms: Rooms, body: Json) -> Json:
     """A control: a channel (`team/channel`) that the person may not read, or may again. Who owns
     its team sees it in the list none the less; with `listed` false it is not shown either."""
-    rooms, closed = _rooms(states, body), bool(body.get("closed", True))
+    closed = bool(body.get("closed", True))
     found = [one for one in rooms.channels() if f"{one.team_id}/{one.id}" == body.get("channel")]
     if not found:
         raise RefusedError(f"there is no channel {body.get('channel')!r}")
@@ -321,31 +320,24 @@ def close(states: Mapping[str, Any], body: Json) -> Json:
     return {"closed": closed, "listed": found[0].listed}
 
 
-def archive(states: Mapping[str, Any], body: Json) -> Json:
+def archive(rooms: Rooms, body: Json) -> Json:
     """A control: a team is archived, or restored."""
-    team = _rooms(states, body).teams.get(str(body.get("team", "")))
+    team = rooms.teams.get(str(body.get("team", "")))
     if team is None:
         raise RefusedError(f"there is no team {body.get('team')!r}")
     team.archived = bool(body.get("archived", True))
     return {"archived": team.archived}
 
 
-def resync(states: Mapping[str, Any], body: Json) -> Json:
+def resync(rooms: Rooms, body: Json) -> Json:
     """A control: the status and code by which the account's lapsed tokens are refused."""
-    rooms, status = _rooms(states, body), body.get("status")
+    status = body.get("status")
     if not isinstance(status, int) or not 400 <= status < 500:
         raise RefusedError("name a status of 4xx", status=400)
     rooms.refusal = (status, str(body.get("code", "")))
     for one in rooms.channels():
         one.feed.refusal = rooms.refusal
     return {"status": status, "code": rooms.refusal[1]}
-
-
-def _rooms(states: Mapping[str, Any], body: Json) -> Rooms:
-    found = states.get(str(body.get("account", "")))
-    if not isinstance(found, Rooms):
-        raise RefusedError("name an account", status=400)
-    return found
 
 
 def expire(rooms: Rooms) -> None:
@@ -360,10 +352,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=STREAMS,
-    mutable={stream: ("add", "change", "delete") for stream in STREAMS},
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=_microsoft.trouble(denied="Forbidden", throttled="TooManyRequests"),
     limits=(
         # Of any one team or channel; here of all that an account sees.
@@ -371,7 +363,7 @@ vendor = Vendor(
         Limit("chat", 20, 1.0, _other),
     ),
     expire_checkpoints=expire,
-    controls={
+    account_controls={
         "admin_consent": _microsoft.admin_consent,
         "archive": archive,
         "close": close,

@@ -1,6 +1,6 @@
 """What is in a new person's Microsoft Teams, and what happens there when a change is ordered."""
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime, timedelta
 from random import Random
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from sandbox._microsoft.odata import Feed
 from sandbox._microsoft.subscriptions import Changed
 from sandbox.kernel.data import JOBS, TOPICS, firm, moment, person, sentence
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.ms_teams.store import (
     EPOCH,
@@ -31,14 +32,17 @@ TEAMS, CHATS = 3, 4
 REACTIONS = ("like", "heart", "laugh", "surprised")
 # So long back the first messages of all channels were written: an id is unique in a channel only.
 OLDEST = timedelta(days=400)
-SETTABLE = {
-    "teams": ("displayName", "description"),
-    "channels": ("displayName", "description", "team_id", "membershipType"),
-    "channel_messages": ("text", "subject", "importance", "channel"),
-    "message_replies": ("text", "importance", "message"),
-    "chats": ("topic",),
-    "chat_messages": ("text", "importance", "chat"),
-}
+MUTATIONS = Mutations[Rooms](
+    settable={
+        "teams": ("displayName", "description"),
+        "channels": ("displayName", "description", "team_id", "membershipType"),
+        "channel_messages": ("text", "subject", "importance", "channel"),
+        "message_replies": ("text", "importance", "message"),
+        "chats": ("topic",),
+        "chat_messages": ("text", "importance", "chat"),
+    },
+    unknown=404,
+)
 
 
 def new(seed: Seed) -> Rooms:
@@ -114,24 +118,7 @@ def _of(channel: Channel) -> Json:
     return {"team_id": channel.team_id, "channel_id": channel.id}
 
 
-def apply(rooms: Rooms, change: Change) -> str:
-    """Carries out a change. What is written, edited or deleted is told to who watches there."""
-    unknown = sorted(set(change.record) - set(SETTABLE[change.stream]))
-    if unknown:
-        known = ", ".join(SETTABLE[change.stream])
-        raise RefusedError(f"{change.stream} has no {unknown} to set; it has: {known}")
-    steps: dict[str, Callable[[Rooms, Change], str]]
-    steps = {
-        "teams": _change_team,
-        "channels": _change_channel,
-        "channel_messages": _change_message,
-        "message_replies": _change_reply,
-        "chats": _change_chat,
-        "chat_messages": _change_chat_message,
-    }
-    return steps[change.stream](rooms, change)
-
-
+@MUTATIONS.of("teams")
 def _change_team(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         team = _new_team(rooms, change.random)
@@ -146,6 +133,7 @@ def _change_team(rooms: Rooms, change: Change) -> str:
     return team.id
 
 
+@MUTATIONS.of("channels")
 def _change_channel(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         team_id = str(change.record.get("team_id") or _any(rooms.teams, change.random))
@@ -178,6 +166,7 @@ def _rename(what: Team | Channel, change: Change) -> None:
     what.description = str(named.get("description", what.description))
 
 
+@MUTATIONS.of("channel_messages")
 def _change_message(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         channel = _channel(rooms, change.record.get("channel"), change.random)
@@ -192,6 +181,7 @@ def _change_message(rooms: Rooms, change: Change) -> str:
     return f"{channel.team_id}/{channel.id}/{message.id}"
 
 
+@MUTATIONS.of("message_replies")
 def _change_reply(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         named = str(change.record.get("message") or _any(_messages(rooms), change.random))
@@ -211,6 +201,7 @@ def _change_reply(rooms: Rooms, change: Change) -> str:
     return f"{channel.team_id}/{channel.id}/{above.id}/{reply.id}"
 
 
+@MUTATIONS.of("chats")
 def _change_chat(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         chat = _new_chat(rooms, change.random)
@@ -224,10 +215,11 @@ def _change_chat(rooms: Rooms, change: Change) -> str:
         del rooms.chats[chat.id]
     else:
         chat.topic = str(change.record.get("topic") or _title(change.random))
-        chat.updated_at = _later(rooms, chat.updated_at)
+        chat.updated_at = rooms.clock.after(chat.updated_at)
     return chat.id
 
 
+@MUTATIONS.of("chat_messages")
 def _change_chat_message(rooms: Rooms, change: Change) -> str:
     if change.op == "add":
         chat_id = str(change.record.get("chat") or _any(rooms.chats, change.random))
@@ -285,7 +277,7 @@ def _alter(rooms: Rooms, message: Message, change: Change) -> None:
     """An edit, a reaction, or a delete: the message stays, without its text."""
     if message.deleted_at:
         raise RefusedError("the message is deleted", status=409)
-    message.modified_at = _later(rooms, message.modified_at)
+    message.modified_at = rooms.clock.after(message.modified_at)
     if change.op == "delete":
         message.deleted_at = message.modified_at
     elif change.record:
@@ -298,10 +290,6 @@ def _alter(rooms: Rooms, message: Message, change: Change) -> None:
     else:
         message.text = f"{sentence(change.random)} ({change.random.getrandbits(24):x})"
         message.edited_at = message.modified_at
-
-
-def _later(rooms: Rooms, former: datetime) -> datetime:
-    return max(rooms.clock.now(), former + MILLISECOND)
 
 
 def _tell(rooms: Rooms, channel: Channel, one: Message, above: Message | None, op: str) -> None:

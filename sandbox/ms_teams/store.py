@@ -7,7 +7,7 @@ from typing import Any
 
 from sandbox._microsoft import Person
 from sandbox._microsoft.odata import Feed
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.values import Json
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,10 +91,6 @@ class Rooms:
     def channels(self) -> Iterator[Channel]:
         for team in self.teams.values():
             yield from team.channels.values()
-
-
-def stamp(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def milliseconds(at: datetime) -> int:

@@ -4,8 +4,8 @@ https://learn.microsoft.com/graph/api/resources/onedrive
 """
 
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 from starlette.responses import Response
 
@@ -17,7 +17,7 @@ from sandbox._microsoft.subscriptions import lifecycle, sender
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.onedrive.seed import alterable, apply, new, store
+from sandbox.onedrive.seed import MUTATIONS, alterable, new, store
 from sandbox.onedrive.store import Drive, Item, described, whole
 
 DEFAULT, MOST = 200, 1000
@@ -139,21 +139,19 @@ def _cost(call: Call) -> int:
     return 0
 
 
-def provision(drives: Mapping[str, Any], body: Json) -> Json:
+def provision(held: Drive, body: Json) -> Json:
     """Whether the account has a drive, and how it is told where it has none."""
-    held = drives.get(str(body.get("account", "")))
-    if held is None or not isinstance(body.get("provisioned"), bool):
-        raise RefusedError("name an account, and whether its drive is provisioned", status=400)
+    if not isinstance(body.get("provisioned"), bool):
+        raise RefusedError("say whether the drive is provisioned", status=400)
     held.provisioned = body["provisioned"]
     held.refusal = (int(body.get("status", 404)), str(body.get("code", "ResourceNotFound")))
     return {"provisioned": held.provisioned}
 
 
-def refuse_part(drives: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(held: Drive, body: Json) -> Json:
     """The permissions of the root, which never goes, are refused from now on, or shown again."""
-    held = drives.get(str(body.get("account", "")))
-    if held is None or not isinstance(body.get("on"), bool):
-        raise RefusedError("name an account, a stream, and whether a part of it is refused")
+    if not isinstance(body.get("on"), bool):
+        raise RefusedError("name a stream, and whether a part of it is refused")
     if body.get("stream") != "permissions":
         return {"keys": [], "part": ""}
     root = held.root.id
@@ -173,18 +171,15 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=("drive_items", "drives", "permissions"),
-    mutable={
-        "drive_items": ("add", "change", "delete"),
-        "permissions": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=_microsoft.trouble(denied="accessDenied", throttled="activityLimitReached"),
     limits=(Limit("resource units", UNITS_A_MINUTE, 60.0, _cost),),
     expire_checkpoints=expire,
-    controls={
+    account_controls={
         "admin_consent": _microsoft.admin_consent,
         "lifecycle": lifecycle,
         "provision": provision,

@@ -1,7 +1,6 @@
 """How a drive is made up, and what an ordered change does to it."""
 
 import base64
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import Random
 from uuid import UUID
@@ -10,6 +9,7 @@ from sandbox._microsoft import PERSONAL, Person
 from sandbox._microsoft.odata import Feed
 from sandbox._microsoft.subscriptions import Changed
 from sandbox.kernel.data import TOPICS, firm, moment, person, plain
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.onedrive.store import Drive, Item, descendants, described, lineage, shown, stub
 
@@ -25,7 +25,9 @@ KINDS = (
     ("txt", "text/plain"),
 )
 # What a control or a test may set of an item.
-SETTABLE = ("name", "size", "parent_id", "description")
+SETTABLE = ("name", "size", "parent_id", "description", "folder")
+CHANGED = Changed("updated", "me/drive/root")
+MUTATIONS = Mutations[Drive](settable={"drive_items": SETTABLE}, unknown=404)
 
 
 def new(seed: Seed) -> Drive:
@@ -78,17 +80,7 @@ def alterable(drive: Drive, stream: str) -> list[str]:
     ]
 
 
-def apply(drive: Drive, change: Change) -> str:
-    """Carries out a change. The item and every folder above it are in the delta afterwards; who
-    watches the root is told no more than that something changed."""
-    steps: dict[str, Callable[[Drive, Change], str]]
-    steps = {"add": _add, "change": _alter, "delete": _delete}
-    step = _permit if change.stream == "permissions" else steps[change.op]
-    changed = step(drive, change)
-    drive.tell(Changed("updated", "me/drive/root"))
-    return changed
-
-
+@MUTATIONS.of("drive_items", "add")
 def _add(drive: Drive, change: Change) -> str:
     random, record = change.random, change.record
     folders = [item.id for item in drive.items.values() if item.folder]
@@ -102,6 +94,7 @@ def _add(drive: Drive, change: Change) -> str:
     return item.id
 
 
+@MUTATIONS.of("drive_items", "change")
 def _alter(drive: Drive, change: Change) -> str:
     item, random = _item(drive, change.id), change.random
     record = change.record or _drawn(drive, item, random)
@@ -124,7 +117,8 @@ def _drawn(drive: Drive, item: Item, random: Random) -> Json:
     return {"name": f"{random.getrandbits(24):x} {item.name}"[:120]}
 
 
-def _delete(drive: Drive, change: Change) -> str:
+@MUTATIONS.of("drive_items", "delete")
+def _delete(drive: Drive, change: Change) -> None:
     """An item and all that is in it; each is told, those inside first."""
     item = _item(drive, change.id)
     if item is drive.root:
@@ -137,9 +131,10 @@ def _delete(drive: Drive, change: Change) -> str:
         del drive.items[each.id]
         drive.feed.drop(each.id, gone, repeats=True)
     _tell_folders(drive, above)
-    return item.id
+    drive.tell(CHANGED)
 
 
+@MUTATIONS.of("permissions")
 def _permit(drive: Drive, change: Change) -> str:
     """Shares an item, changes what a share allows, or takes it back: the item has changed."""
     if change.op == "add":
@@ -167,9 +162,6 @@ def _item(drive: Drive, id_: str | None) -> Item:
 
 
 def _set(drive: Drive, item: Item, record: Json) -> None:
-    unknown = sorted(set(record) - {*SETTABLE, "folder"})
-    if unknown:
-        raise RefusedError(f"an item has no {unknown} to set; it has: {', '.join(SETTABLE)}")
     if "parent_id" in record and record["parent_id"] != item.parent_id:
         _move(drive, item, str(record["parent_id"]))
     item.name = str(record.get("name", item.name))
@@ -194,8 +186,11 @@ def _touch(drive: Drive, item: Item, *, content: bool) -> None:
 
 
 def _tell(drive: Drive, item: Item) -> None:
+    """The item and every folder above it are in the delta; who watches the root is told no more
+    than that something changed."""
     drive.feed.put(item.id, shown(drive, item), repeats=True)
     _tell_folders(drive, item.parent_id)
+    drive.tell(CHANGED)
 
 
 def _tell_folders(drive: Drive, item_id: str | None) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sandbox._microsoft import PERSONAL, Person
 from sandbox._microsoft.odata import Feed
-from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import Clock, stamp
 from sandbox.kernel.values import Json
 
 QUOTA = 1_099_511_627_776
@@ -153,10 +153,6 @@ def lineage(drive: Drive, item_id: str | None) -> Iterator[Item]:
         item = drive.items[item_id]
         yield item
         item_id = item.parent_id
-
-
-def stamp(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def descendants(drive: Drive, item: Item) -> list[Item]:

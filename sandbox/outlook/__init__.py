@@ -15,10 +15,11 @@ from sandbox._microsoft import AUTH, GRAPH, invalid, missing, problem
 from sandbox._microsoft.odata import Entry, Feed, View, condition, delta, listing, resync
 from sandbox._microsoft.subscriptions import ROUTES as SUBSCRIPTIONS
 from sandbox._microsoft.subscriptions import Changed, lifecycle, sender
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Json, RefusedError, reply
 from sandbox.kernel.vendor import Limit, Route, Vendor
-from sandbox.outlook.seed import alterable, apply, new, there_and_back
+from sandbox.outlook.seed import MUTATIONS, alterable, new, there_and_back
 from sandbox.outlook.store import (
     Folder,
     Mailbox,
@@ -178,7 +179,7 @@ def _delta(
 def _seen(call: Call, row: Json, moves: int = 0) -> Json:
     """A row with the kind of ids that the call asks for; a link does not remember it."""
     moves = int(row.get("_moves", moves))
-    shown = {name: value for name, value in row.items() if name != "_moves"}
+    shown = without(row, "_moves")
     if 'idtype="immutableid"' in call.headers.get("prefer", "").lower():
         return shown
     return shown | {name: default_id(shown[name], moves) for name in REFERENCES if shown.get(name)}
@@ -268,20 +269,19 @@ def concerns(resource: str, changed: Changed) -> bool:
     return not named or where in changed.folders
 
 
-def provision(boxes: Mapping[str, Any], body: Json) -> Json:
+def provision(box: Mailbox, body: Json) -> Json:
     """Whether the account has a mailbox that Graph can read."""
-    box = boxes.get(str(body.get("account", "")))
-    if box is None or not isinstance(body.get("provisioned"), bool):
-        raise RefusedError("name an account, and whether it has a mailbox", status=400)
+    if not isinstance(body.get("provisioned"), bool):
+        raise RefusedError("say whether it has a mailbox", status=400)
     box.provisioned = body["provisioned"]
     return {"provisioned": box.provisioned}
 
 
-def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(box: Mailbox, body: Json) -> Json:
     """The messages of the fullest folder that stays are refused from now on, or shown again."""
-    box, stream = boxes.get(str(body.get("account", ""))), body.get("stream")
-    if box is None or not isinstance(body.get("on"), bool):
-        raise RefusedError("name an account, a stream, and whether a part of it is refused")
+    stream = body.get("stream")
+    if not isinstance(body.get("on"), bool):
+        raise RefusedError("name a stream, and whether a part of it is refused")
     keys = list(store(box, stream)) if stream in ("messages", "attachments") else []
     folders = [key.partition("/")[0] for key in keys]
     folders = [id_ for id_ in folders if box.folders[id_].known_as]
@@ -292,11 +292,11 @@ def refuse_part(boxes: Mapping[str, Any], body: Json) -> Json:
     return {"keys": [key for key in keys if key.startswith(f"{part}/")], "part": part}
 
 
-def move_there_and_back(boxes: Mapping[str, Any], body: Json) -> Json:
+def move_there_and_back(box: Mailbox, body: Json) -> Json:
     """A message leaves its folder and comes back, between two rounds of a client."""
-    box, key = boxes.get(str(body.get("account", ""))), str(body.get("message", ""))
-    if box is None or key not in store(box, "messages"):
-        raise RefusedError("name an account, and one of its messages as folder/id")
+    key = str(body.get("message", ""))
+    if key not in store(box, "messages"):
+        raise RefusedError("name a message as folder/id")
     return {"message": there_and_back(box, key)}
 
 
@@ -312,21 +312,15 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*_microsoft.ROUTES, *SUBSCRIPTIONS, *ROUTES),
     streams=("mail_folders", "messages", "attachments", "events", "contacts"),
-    mutable={
-        "mail_folders": ("add", "change", "delete"),
-        "messages": ("add", "change", "delete"),
-        "attachments": ("add", "delete"),
-        "events": ("add", "change", "delete"),
-        "contacts": ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=_microsoft.trouble(denied="ErrorAccessDenied", throttled="ApplicationThrottled"),
     limits=(Limit("requests", 10_000, 600.0, _cost),),
     expire_checkpoints=expire,
-    controls={
+    account_controls={
         "admin_consent": _microsoft.admin_consent,
         "lifecycle": lifecycle,
         "provision": provision,

@@ -1,12 +1,14 @@
 """How a mailbox is made up, and what an ordered change does to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 
 from sandbox._microsoft import Person
 from sandbox._microsoft.odata import Feed
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.data import JOBS, TOPICS, domain, firm, moment, person, phone, plain, sentence
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.outlook.calendar import add_event, alter_event, delete_event
 from sandbox.outlook.store import (
@@ -19,7 +21,6 @@ from sandbox.outlook.store import (
     new_id,
     noted,
     removed,
-    stamp,
     versioned,
 )
 from sandbox.outlook.store import store as held
@@ -36,12 +37,17 @@ FILES = (("offer.pdf", "application/pdf"), ("plan.xlsx", "application/vnd.ms-exc
 # What a folder tells of a message that was marked as read, beside its id.
 MARKED = ("isRead", "parentFolderId", "@odata.etag", "changeKey", "lastModifiedDateTime")
 CATEGORIES = ("Blue category", "Red category")
-SETTABLE = {
-    "mail_folders": ("displayName", "parentFolderId"),
-    "messages": ("folder_id", "subject", "isRead", "receivedDateTime", "files"),
-    "attachments": ("message_id", "name", "isInline"),
-    "contacts": ("displayName", "jobTitle", "companyName"),
-}
+MUTATIONS = Mutations[Mailbox](
+    settable={
+        "mail_folders": ("displayName", "parentFolderId"),
+        "messages": ("folder_id", "subject", "isRead", "receivedDateTime", "files"),
+        "attachments": ("message_id", "name", "isInline"),
+        "events": ("subject", "start"),
+        "contacts": ("displayName", "jobTitle", "companyName"),
+    },
+    there=held,
+    unknown=404,
+)
 
 
 def new(seed: Seed) -> Mailbox:
@@ -62,7 +68,7 @@ def new(seed: Seed) -> Mailbox:
     for _ in range(seed.size // 6):
         add_event(mailbox, random, {})
     for _ in range(seed.size // 3):
-        _place_contact(mailbox, random)
+        _place_contact(mailbox, random, {})
     return mailbox
 
 
@@ -73,35 +79,10 @@ def alterable(mailbox: Mailbox, stream: str) -> list[str]:
     return list(held(mailbox, stream))
 
 
-def apply(mailbox: Mailbox, change: Change) -> str:
-    """Carries out a change: the delta functions tell of it, and who watches hears of it."""
-    steps: dict[tuple[str, str], Callable[[Mailbox, Change], str]] = {
-        ("mail_folders", "add"): _add_folder,
-        ("mail_folders", "change"): _alter_folder,
-        ("mail_folders", "delete"): _delete_folder,
-        ("messages", "add"): _add_message,
-        ("messages", "change"): _alter_message,
-        ("messages", "delete"): _delete_message,
-        ("attachments", "add"): _add_file,
-        ("attachments", "delete"): _delete_file,
-        ("events", "add"): lambda box, one: add_event(box, one.random, one.record),
-        ("events", "change"): lambda box, one: alter_event(box, one),
-        ("events", "delete"): lambda box, one: delete_event(box, str(one.id)),
-        ("contacts", "add"): lambda box, one: _place_contact(box, one.random, one.record),
-        ("contacts", "change"): _alter_contact,
-        ("contacts", "delete"): _delete_contact,
-    }
-    known = SETTABLE.get(change.stream)
-    if known and (unknown := sorted(set(change.record) - set(known))):
-        raise RefusedError(f"there is no {unknown} to set; there are: {', '.join(known)}")
-    if change.op != "add" and change.id not in held(mailbox, change.stream):
-        raise RefusedError(f"{change.id!r} went with another record, or to another place")
-    return steps[change.stream, change.op](mailbox, change)
-
-
 # -- folders
 
 
+@MUTATIONS.of("mail_folders", "add")
 def _add_folder(mailbox: Mailbox, change: Change) -> str:
     parent = change.record.get("parentFolderId") or change.random.choice(
         [mailbox.root_id, *mailbox.folders]
@@ -111,7 +92,8 @@ def _add_folder(mailbox: Mailbox, change: Change) -> str:
     return _place_folder(mailbox, change.random, name, parent).id
 
 
-def _alter_folder(mailbox: Mailbox, change: Change) -> str:
+@MUTATIONS.of("mail_folders", "change")
+def _alter_folder(mailbox: Mailbox, change: Change) -> None:
     folder = mailbox.folders[str(change.id)]
     below = {folder.id, *(each.id for each in _below(mailbox, folder))}
     parent = change.record.get("parentFolderId", folder.parent_id)
@@ -121,10 +103,10 @@ def _alter_folder(mailbox: Mailbox, change: Change) -> str:
     name = f"{firm(change.random)} {change.random.getrandbits(16)}"
     folder.name = str(change.record.get("displayName", name if not change.record else folder.name))
     mailbox.folder_feed.put(folder.id, folder_told(folder))
-    return folder.id
 
 
-def _delete_folder(mailbox: Mailbox, change: Change) -> str:
+@MUTATIONS.of("mail_folders", "delete")
+def _delete_folder(mailbox: Mailbox, change: Change) -> None:
     """For good, with all that is in it: of the messages nothing more is told."""
     folder = mailbox.folders[str(change.id)]
     for each in [*_below(mailbox, folder), folder]:
@@ -133,7 +115,6 @@ def _delete_folder(mailbox: Mailbox, change: Change) -> str:
         for id_ in inside:
             del mailbox.messages[id_]
         mailbox.folder_feed.drop(each.id, removed(each.id))
-    return folder.id
 
 
 def _below(mailbox: Mailbox, folder: Folder) -> list[Folder]:
@@ -167,6 +148,7 @@ def _place_folder(
 # -- messages
 
 
+@MUTATIONS.of("messages", "add")
 def _add_message(mailbox: Mailbox, change: Change) -> str:
     folder_id = change.record.get("folder_id") or change.random.choice(list(mailbox.folders))
     if folder_id not in mailbox.folders:
@@ -176,6 +158,7 @@ def _add_message(mailbox: Mailbox, change: Change) -> str:
     return f"{message.folder_id}/{message.id}"
 
 
+@MUTATIONS.of("messages", "change")
 def _alter_message(mailbox: Mailbox, change: Change) -> str:
     message, random, record = _message(mailbox, change), change.random, change.record
     others = [id_ for id_ in mailbox.folders if id_ != message.folder_id]
@@ -210,13 +193,13 @@ def _move(mailbox: Mailbox, message: Message, target: str) -> None:
     message.moves += 1
 
 
-def _delete_message(mailbox: Mailbox, change: Change) -> str:
+@MUTATIONS.of("messages", "delete")
+def _delete_message(mailbox: Mailbox, change: Change) -> None:
     message = _message(mailbox, change)
     del mailbox.messages[message.id]
     stub = {**removed(message.id), "_moves": message.moves}
     mailbox.message_feeds[message.folder_id].drop(message.id, stub)
     _tell(mailbox, message, "deleted")
-    return str(change.id)
 
 
 def _message(mailbox: Mailbox, change: Change) -> Message:
@@ -295,6 +278,7 @@ def _place_message(
 # -- attachments
 
 
+@MUTATIONS.of("attachments", "add")
 def _add_file(mailbox: Mailbox, change: Change) -> str:
     asked = change.record.get("message_id") or change.random.choice([*mailbox.messages, ""])
     if asked not in mailbox.messages:
@@ -306,12 +290,12 @@ def _add_file(mailbox: Mailbox, change: Change) -> str:
     return f"{message.folder_id}/{message.id}/{file['id']}"
 
 
-def _delete_file(mailbox: Mailbox, change: Change) -> str:
+@MUTATIONS.of("attachments", "delete")
+def _delete_file(mailbox: Mailbox, change: Change) -> None:
     message = _message(mailbox, change)
     del message.files[str(change.id).split("/")[2]]
     _touch(mailbox, message)
     _tell(mailbox, message, "updated")
-    return str(change.id)
 
 
 def _place_file(mailbox: Mailbox, random: Random, message: Message, given: Json) -> Json:
@@ -333,10 +317,24 @@ def _place_file(mailbox: Mailbox, random: Random, message: Message, given: Json)
     return file
 
 
-# -- contacts
+# -- contacts and events
 
 
-def _place_contact(mailbox: Mailbox, random: Random, record: Json | None = None) -> str:
+@MUTATIONS.of("events", "add")
+def _add_event(mailbox: Mailbox, change: Change) -> str:
+    return add_event(mailbox, change.random, change.record)
+
+
+MUTATIONS.of("events", "change")(alter_event)
+MUTATIONS.of("events", "delete")(delete_event)
+
+
+@MUTATIONS.of("contacts", "add")
+def _add_contact(mailbox: Mailbox, change: Change) -> str:
+    return _place_contact(mailbox, change.random, change.record)
+
+
+def _place_contact(mailbox: Mailbox, random: Random, record: Json) -> str:
     first, last = person(random)
     company = firm(random)
     now = stamp(mailbox.clock.now())
@@ -353,9 +351,10 @@ def _place_contact(mailbox: Mailbox, random: Random, record: Json | None = None)
         "mobilePhone": phone(random),
         "categories": [],
     }
-    return _put_contact(mailbox, {**contact, **(record or {})}, "created")
+    return _put_contact(mailbox, {**contact, **record}, "created")
 
 
+@MUTATIONS.of("contacts", "change")
 def _alter_contact(mailbox: Mailbox, change: Change) -> str:
     contact = mailbox.contacts[str(change.id)]
     drawn = {"companyName": f"{firm(change.random)} {change.random.getrandbits(16)}"}
@@ -372,8 +371,8 @@ def _put_contact(mailbox: Mailbox, contact: Json, change_type: str) -> str:
     return id_
 
 
-def _delete_contact(mailbox: Mailbox, change: Change) -> str:
+@MUTATIONS.of("contacts", "delete")
+def _delete_contact(mailbox: Mailbox, change: Change) -> None:
     shown = mailbox.contacts.pop(str(change.id))
     mailbox.contact_feed.drop(shown["id"], removed(shown["id"]))
     mailbox.tell(noted(mailbox, "deleted", "Contact", shown["id"], shown))
-    return str(change.id)

@@ -10,6 +10,7 @@ from sandbox._microsoft import Person
 from sandbox._microsoft.odata import Feed
 from sandbox._microsoft.subscriptions import Changed
 from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.values import Json
 
 # Ids that stay for as long as an item is in its mailbox, and those that a move changes.
@@ -107,10 +108,6 @@ def immutable_id(id_: str) -> tuple[str, int | None]:
         return id_, None
     rest = id_.removeprefix(DEFAULT)
     return IMMUTABLE + rest[3:], int(rest[:3]) if rest[:3].isdecimal() else -1
-
-
-def stamp(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def when(at: datetime) -> Json:

@@ -72,8 +72,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
             error = FaultError("3001", message, "The request limit was reached")
             response = gateway(call, error, 429, "SERVICE")
             # QuickBooks itself never says how long to wait: only an order of the sandbox does.
-            if wrong.retry_after is not None:
-                response.headers["retry-after"] = f"{wrong.retry_after:g}"
+            response.headers.update(wrong.waits)
             return response
         case Kind.BAD_REQUEST:
             return fault(call, FaultError("2010", "Request is invalid", wrong.detail))

@@ -5,12 +5,13 @@ https://developer.intuit.com/app/developer/qbo/docs/develop/webhooks
 
 import base64
 import hashlib
-import hmac
 from collections.abc import Sequence
 from datetime import UTC
 
 import orjson
 
+from sandbox.kernel.clock import stamp
+from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Json
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Sender, again_after
 
@@ -32,8 +33,7 @@ def compose(delivery: Delivery) -> Message:
     address, events = delivery.address, delivery.events
     told = _former(events) if address.about["legacy"] else [_cloud_event(each) for each in events]
     body = orjson.dumps(told)
-    digest = hmac.new(address.secret.encode(), body, hashlib.sha256).digest()
-    signature = base64.b64encode(digest).decode()
+    signature = base64_signature(address.secret, body)
     headers = {"Content-Type": "application/json", "intuit-signature": signature}
     return Message(url=address.url, headers=headers, body=body)
 
@@ -60,12 +60,11 @@ def _cloud_event(event: Event) -> Json:
 def _former(events: Sequence[Event]) -> Json:
     companies: dict[str, list[Json]] = {}
     for event in events:
-        at = event.at.astimezone(UTC).isoformat(timespec="milliseconds")
         entity = {
             "name": event.what["entity"],
             "id": event.what["id"],
             "operation": FORMER[event.what["operation"]],
-            "lastUpdated": at.replace("+00:00", "Z"),
+            "lastUpdated": stamp(event.at),
         }
         if "deleted_id" in event.what:
             entity["deletedId"] = event.what["deleted_id"]

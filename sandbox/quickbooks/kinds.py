@@ -3,19 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Literal, TypeAlias
 
+from sandbox.kernel.fields import typed, words
 from sandbox.kernel.values import Json
-
-ColumnType: TypeAlias = Literal["id", "text", "number", "bool", "date", "time", "ref"]
 
 # Rows carry the company's own offset; the sandbox's companies keep no summer time.
 PACIFIC = timezone(timedelta(hours=-8))
-EVERY: dict[str, ColumnType] = {
-    "Id": "id",
-    "MetaData.CreateTime": "time",
-    "MetaData.LastUpdatedTime": "time",
-}
+EVERY = typed("Id:id MetaData.CreateTime:time MetaData.LastUpdatedTime:time")
 
 
 class FaultError(Exception):
@@ -38,15 +32,15 @@ def missing(name: str) -> FaultError:
 class Kind:
     """A kind of row. A name list is never emptied: its rows are only made inactive.
 
-    `columns` are those that a query may filter and order by, `writable` the fields a client may
-    set, `needed` those without which nothing is created. `order` is how rows come when nobody
-    asked for an order.
+    `columns` are those that a query may filter and order by, each with its type: id, text, number,
+    bool, date, time or ref. `writable` are the fields a client may set, `needed` those without
+    which nothing is created. `order` is how rows come when nobody asked for an order.
     """
 
     name: str
     stream: str
     name_list: bool
-    columns: Mapping[str, ColumnType]
+    columns: Mapping[str, str]
     writable: tuple[str, ...]
     needed: tuple[str, ...] = ()
     order: tuple[tuple[str, bool], ...] = (("TxnDate", True), ("Id", True))
@@ -56,17 +50,15 @@ CUSTOMER = Kind(
     name="Customer",
     stream="customers",
     name_list=True,
-    columns={
-        **EVERY,
-        **dict.fromkeys(("DisplayName", "FullyQualifiedName", "GivenName", "FamilyName"), "text"),
-        **dict.fromkeys(("CompanyName", "PrintOnCheckName"), "text"),
-        "Active": "bool",
-        "Balance": "number",
-    },
-    writable=(
-        *("Active", "BillAddr", "CompanyName", "DisplayName", "FamilyName", "GivenName"),
-        *("MiddleName", "Mobile", "Notes", "PreferredDeliveryMethod", "PrimaryEmailAddr"),
-        *("PrimaryPhone", "PrintOnCheckName", "ShipAddr", "Taxable", "Title", "WebAddr"),
+    columns=EVERY
+    | typed(
+        "DisplayName:text FullyQualifiedName:text GivenName:text FamilyName:text CompanyName:text "
+        "PrintOnCheckName:text Active:bool Balance:number"
+    ),
+    writable=words(
+        "Active BillAddr CompanyName DisplayName FamilyName GivenName MiddleName Mobile Notes "
+        "PreferredDeliveryMethod PrimaryEmailAddr PrimaryPhone PrintOnCheckName ShipAddr Taxable "
+        "Title WebAddr"
     ),
     needed=("DisplayName",),
     order=(("DisplayName", False),),
@@ -75,15 +67,12 @@ ACCOUNT = Kind(
     name="Account",
     stream="accounts",
     name_list=True,
-    columns={
-        **EVERY,
-        **dict.fromkeys(("Name", "FullyQualifiedName", "AcctNum"), "text"),
-        **dict.fromkeys(("AccountType", "AccountSubType", "Classification"), "text"),
-        "Active": "bool",
-        "SubAccount": "bool",
-        "CurrentBalance": "number",
-    },
-    writable=("AccountSubType", "AccountType", "AcctNum", "Active", "Description", "Name"),
+    columns=EVERY
+    | typed(
+        "Name:text FullyQualifiedName:text AcctNum:text AccountType:text AccountSubType:text "
+        "Classification:text Active:bool SubAccount:bool CurrentBalance:number"
+    ),
+    writable=words("AccountSubType AccountType AcctNum Active Description Name"),
     needed=("Name", "AccountType"),
     order=(("FullyQualifiedName", False),),
 )
@@ -91,19 +80,13 @@ INVOICE = Kind(
     name="Invoice",
     stream="invoices",
     name_list=False,
-    columns={
-        **EVERY,
-        "DocNumber": "text",
-        "TxnDate": "date",
-        "DueDate": "date",
-        "TotalAmt": "number",
-        "Balance": "number",
-        "CustomerRef": "ref",
-    },
-    writable=(
-        *("BillAddr", "BillEmail", "CustomerMemo", "CustomerRef", "DocNumber", "DueDate"),
-        *("EmailStatus", "Line", "PrintStatus", "PrivateNote", "SalesTermRef", "ShipAddr"),
-        *("ShipDate", "TrackingNum", "TxnDate"),
+    columns=EVERY
+    | typed(
+        "DocNumber:text TxnDate:date DueDate:date TotalAmt:number Balance:number CustomerRef:ref"
+    ),
+    writable=words(
+        "BillAddr BillEmail CustomerMemo CustomerRef DocNumber DueDate EmailStatus Line "
+        "PrintStatus PrivateNote SalesTermRef ShipAddr ShipDate TrackingNum TxnDate"
     ),
     needed=("CustomerRef", "Line"),
 )
@@ -111,17 +94,11 @@ PAYMENT = Kind(
     name="Payment",
     stream="payments",
     name_list=False,
-    columns={
-        **EVERY,
-        "PaymentRefNum": "text",
-        "TxnDate": "date",
-        "TotalAmt": "number",
-        "UnappliedAmt": "number",
-        "CustomerRef": "ref",
-    },
-    writable=(
-        *("CustomerRef", "DepositToAccountRef", "Line", "PaymentMethodRef", "PaymentRefNum"),
-        *("PrivateNote", "TotalAmt", "TxnDate"),
+    columns=EVERY
+    | typed("PaymentRefNum:text TxnDate:date TotalAmt:number UnappliedAmt:number CustomerRef:ref"),
+    writable=words(
+        "CustomerRef DepositToAccountRef Line PaymentMethodRef PaymentRefNum PrivateNote TotalAmt "
+        "TxnDate"
     ),
     needed=("CustomerRef", "TotalAmt"),
 )
@@ -129,19 +106,13 @@ BILL = Kind(
     name="Bill",
     stream="bills",
     name_list=False,
-    columns={
-        **EVERY,
-        "DocNumber": "text",
-        "TxnDate": "date",
-        "DueDate": "date",
-        "TotalAmt": "number",
-        "Balance": "number",
-        "VendorRef": "ref",
-    },
+    columns=EVERY
+    | typed(
+        "DocNumber:text TxnDate:date DueDate:date TotalAmt:number Balance:number VendorRef:ref"
+    ),
     writable=(
         "APAccountRef",  # pragma: allowlist secret
-        *("DocNumber", "DueDate", "Line", "PrivateNote", "SalesTermRef"),
-        *("TxnDate", "VendorRef"),
+        *words("DocNumber DueDate Line PrivateNote SalesTermRef TxnDate VendorRef"),
     ),
     needed=("VendorRef", "Line"),
 )
@@ -149,7 +120,7 @@ COMPANY = Kind(
     name="CompanyInfo",
     stream="",
     name_list=False,
-    columns={**EVERY, "CompanyName": "text"},
+    columns=EVERY | typed("CompanyName:text"),
     writable=(),
     order=(("Id", False),),
 )

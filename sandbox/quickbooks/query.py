@@ -1,52 +1,31 @@
 """QuickBooks' query language: a text becomes a `Query`, and a query picks among rows."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Never
+from typing import Any
 
+from sandbox.kernel.querylang import (
+    NAME,
+    NUMBER,
+    OPERATORS,
+    TEXT,
+    Language,
+    Order,
+    Parser,
+    Test,
+    Token,
+    arrange,
+    of_two,
+    unquoted,
+)
 from sandbox.kernel.values import Json
-from sandbox.quickbooks.kinds import ColumnType, FaultError, Kind, instant
+from sandbox.quickbooks.kinds import FaultError, Kind, instant
 
 DEFAULT_RESULTS = 100
 MAX_RESULTS = 1000
-TOKEN = re.compile(
-    r"(?P<text>'(?:[^'\\]|\\.)*')"
-    r"|(?P<number>-?\d+(?:\.\d+)?)(?!\w)"
-    r"|(?P<name>[A-Za-z_][\w.]*)"
-    r"|(?P<sign><=|>=|[=<>(),*])"
-)
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda one, other: one == other,
-    "<": lambda one, other: one < other,
-    ">": lambda one, other: one > other,
-    "<=": lambda one, other: one <= other,
-    ">=": lambda one, other: one >= other,
-    "in": lambda one, others: one in others,
-    "like": lambda one, pattern: pattern.fullmatch(one) is not None,
-}
-
-
-@dataclass(frozen=True)
-class Token:
-    """A word of the query: its sort (text, number, name, sign, end), and where it stands."""
-
-    sort: str
-    text: str
-    column: int
-
-    def says(self, *words: str) -> bool:
-        return self.sort in ("name", "sign") and self.text.lower() in words
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One part of a where clause, its value already of the column's type."""
-
-    column: str
-    operator: str
-    value: Any
+# What a row has that no client sets, and may be shown.
+SHOWN = ("SyncToken", "MetaData", "LinkedTxn", "CurrencyRef", "domain", "sparse")
 
 
 @dataclass(frozen=True)
@@ -54,23 +33,26 @@ class Query:
     """A query; `columns` is empty for all of them. `start` counts from 1."""
 
     kind: Kind
-    columns: tuple[str, ...] = ()
-    count: bool = False
-    conditions: tuple[Condition, ...] = ()
-    order: tuple[tuple[str, bool], ...] = ()
-    start: int = 1
-    size: int = DEFAULT_RESULTS
+    columns: tuple[str, ...]
+    count: bool
+    test: Test
+    order: Order
+    start: int
+    size: int
+
+
+def parse(text: str, kinds: Mapping[str, Kind]) -> Query:
+    """The query that a text asks for; FaultError when it is none."""
+    if not text.strip():
+        raise _unparsed("The query provided was empty")
+    return _Parser(text, kinds).query()
 
 
 def pick(query: Query, rows: Iterable[Json]) -> list[Json]:
     """Every row that the query means, in its order, before it is cut into pages."""
-    conditions, columns = list(query.conditions), query.kind.columns
-    if query.kind.name_list and not any(c.column == "Active" for c in conditions):
-        conditions.append(Condition("Active", "=", True))
-    found = [row for row in rows if all(_holds(c, row, columns) for c in conditions)]
-    # Sorted by the last column first: each sort keeps what the one before it did among equals.
-    for column, down in reversed((*(query.order or query.kind.order), ("Id", False))):
-        found.sort(key=lambda row: _sorting(row, column, columns[column]), reverse=down)
+    found, columns = [row for row in rows if query.test(row)], query.kind.columns
+    order = (*(query.order or query.kind.order), ("Id", False))
+    arrange(found, order, lambda row, name: _value(row, name, columns[name]))
     return found
 
 
@@ -90,22 +72,16 @@ def shown(query: Query, row: Json) -> Json:
     return part
 
 
-def parse(text: str, kinds: Mapping[str, Kind]) -> Query:
-    """The query that a text asks for; FaultError when it is none."""
-    return _Parser(_tokens(text), kinds).query()
+def invalid(detail: str) -> FaultError:
+    """A query that parses but cannot be run."""
+    return FaultError("4001", "Invalid query", f"QueryValidationError: {detail}")
 
 
-def _holds(condition: Condition, row: Json, columns: Mapping[str, ColumnType]) -> bool:
-    found = _value(row, condition.column, columns[condition.column])
-    return found is not None and COMPARISONS[condition.operator](found, condition.value)
+def _unparsed(detail: str) -> FaultError:
+    return FaultError("4000", "Error parsing query", f"QueryParserError: {detail}")
 
 
-def _sorting(row: Json, column: str, sort: ColumnType) -> tuple[bool, Any]:
-    found = _value(row, column, sort)
-    return found is not None, found
-
-
-def _value(row: Json, column: str, sort: ColumnType) -> Any:
+def _value(row: Json, column: str, sort: str) -> Any:
     """What a row has in a column, in a form that compares; None when it has nothing there."""
     first, _, rest = column.partition(".")
     found = row.get(first)
@@ -120,196 +96,98 @@ def _value(row: Json, column: str, sort: ColumnType) -> Any:
     return datetime.fromisoformat(found) if sort == "time" else found
 
 
-def _tokens(text: str) -> list[Token]:
-    if not text.strip():
-        raise FaultError(*_UNPARSED, "QueryParserError: The query provided was empty")
-    found, at = [], 0
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
-        match = TOKEN.match(text, at)
-        if match is None:
-            raise FaultError(
-                *_UNPARSED,
-                "QueryParserError: Invalid content. Lexical error at line 1, "
-                f"column {at + 1}.  Encountered: {text[at]!r}",
-            )
-        found.append(Token(str(match.lastgroup), match.group(), at + 1))
-        at = match.end()
-    return [*found, Token("end", "<EOF>", len(text) + 1)]
+LANGUAGE = Language(
+    tokens=(TEXT, NUMBER, NAME, r"(?P<sign><=|>=|[=<>(),*])"),
+    operators={**OPERATORS, "like": of_two(lambda one, like: bool(like.fullmatch(one)), "pattern")},
+    joins=frozenset(("and",)),
+)
 
 
-_UNPARSED = ("4000", "Error parsing query")
-
-
-def invalid(detail: str) -> FaultError:
-    """A query that parses but cannot be run."""
-    return FaultError("4001", "Invalid query", f"QueryValidationError: {detail}")
-
-
-class _Parser:
-    """Reads the tokens from left to right, once."""
-
-    def __init__(self, tokens: list[Token], kinds: Mapping[str, Kind]) -> None:
-        self._tokens = tokens
-        self._kinds = kinds
-        self._at = 0
+class _Parser(Parser):
+    def __init__(self, text: str, kinds: Mapping[str, Kind]) -> None:
+        super().__init__(text, LANGUAGE)
+        self._filtered: set[str] = set()
+        self.must("select")
+        self._count = self.skip("count")
+        if self._count:
+            self.must("(", "*", ")")
+        asked = [] if self._count else self.listed(self._selected)
+        self.must("from")
+        name = self.name()
+        if name.lower() not in kinds:
+            raise invalid(f"Metadata not found for Entity: {name}")
+        self._kind = kinds[name.lower()]
+        self._columns = () if "*" in asked else tuple(asked)
+        for column in self._columns:
+            self._showable(column)
 
     def query(self) -> Query:
-        self._word("select")
-        count, columns = self._selected()
-        self._word("from")
-        name = self._take("name").text
-        kind = self._kinds.get(name.lower())
-        if kind is None:
-            raise invalid(f"Metadata not found for Entity: {name}")
-        for column in columns:
-            _known(kind, column)
-        conditions = self._where(kind)
-        order = self._order(kind)
-        start = self._number("startposition", 1)
-        size = self._number("maxresults", DEFAULT_RESULTS)
-        if self._next.sort != "end":
-            self._unexpected()
+        test, order = self.where(), self.order()
+        if self._kind.name_list and "Active" not in self._filtered:
+            test = _active(test)
+        start, size = self.number("startposition"), self.number("maxresults")
+        self.end()
+        size = DEFAULT_RESULTS if size is None else size
         if size > MAX_RESULTS:
             raise invalid(f"value {size} is too large. Max allowed value is {MAX_RESULTS}.")
-        return Query(kind, columns, count, conditions, order, max(start, 1), size)
+        start = max(start or 1, 1)
+        return Query(self._kind, self._columns, self._count, test, order, start, size)
 
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
+    def order(self) -> Order:
+        """The order, also written as one word."""
+        if self.skip("orderby"):
+            return tuple(self.listed(self.direction))
+        return super().order()
 
-    def _unexpected(self) -> Never:
-        token = self._next
-        raise FaultError(
-            *_UNPARSED,
-            f'QueryParserError: Encountered "{token.text}" at line 1, column {token.column}.',
-        )
+    def wrong(self, token: Token) -> FaultError:
+        if not token.sort:
+            where = f"Lexical error at line 1, column {token.column}."
+            return _unparsed(f"Invalid content. {where}  Encountered: {token.text!r}")
+        return _unparsed(f'Encountered "{token.text}" at line 1, column {token.column}.')
 
-    def _take(self, *sorts: str) -> Token:
-        token = self._next
-        if token.sort not in sorts:
-            self._unexpected()
-        self._at += 1
-        return token
+    def known(self, name: str) -> str:
+        if name not in self._kind.columns:
+            self._showable(name)
+            raise invalid(f"property '{name}' is not queryable")
+        return name
 
-    def _skip(self, *words: str) -> bool:
-        if self._next.says(*words):
-            self._at += 1
-            return True
-        return False
+    def sign(self, column: str) -> str:
+        sign, sort = super().sign(column), self._kind.columns[column]
+        self._filtered.add(column)
+        if (sign == "like" and sort != "text") or (sort == "bool" and sign not in ("=", "in")):
+            raise invalid(f"Operator {sign.upper()} is not supported for property {column}")
+        return sign
 
-    def _word(self, *words: str) -> None:
-        if not self._skip(*words):
-            self._unexpected()
+    def found(self, row: Json, column: str) -> Any:
+        return _value(row, column, self._kind.columns[column])
 
-    def _selected(self) -> tuple[bool, tuple[str, ...]]:
-        if self._next.says("count"):
-            self._at += 1
-            for word in "(*)":
-                self._word(word)
-            return True, ()
-        everything, columns = False, []
-        while True:
-            if self._skip("*"):
-                everything = True
-            else:
-                columns.append(self._take("name").text)
-            if not self._skip(","):
-                return False, () if everything else tuple(columns)
-
-    def _where(self, kind: Kind) -> tuple[Condition, ...]:
-        if not self._skip("where"):
-            return ()
-        conditions = [self._condition(kind)]
-        while self._skip("and"):
-            conditions.append(self._condition(kind))
-        return tuple(conditions)
-
-    def _condition(self, kind: Kind) -> Condition:
-        column = self._take("name").text
-        sort = _sort(kind, column)
-        if self._skip("in"):
-            self._word("(")
-            values = [self._literal(column, sort)]
-            while self._skip(","):
-                values.append(self._literal(column, sort))
-            self._word(")")
-            return Condition(column, "in", tuple(values))
-        if self._skip("like"):
-            if sort != "text":
-                raise invalid(f"Operator LIKE is not supported for property {column}")
-            pattern = "".join(
-                ".*" if letter == "%" else re.escape(letter)
-                for letter in _unquoted(self._take("text").text)
-            )
-            return Condition(column, "like", re.compile(pattern, re.DOTALL))
-        if not self._next.says("=", "<", ">", "<=", ">="):
-            self._unexpected()
-        operator = self._take("sign").text
-        if sort == "bool" and operator != "=":
-            raise invalid(f"Operator {operator} is not supported for property {column}")
-        return Condition(column, operator, self._literal(column, sort))
-
-    def _literal(self, column: str, sort: ColumnType) -> Any:
-        token = self._take("text", "number", "name")
-        if token.sort == "name" and not token.says("true", "false"):
-            self._at -= 1
-            self._unexpected()
+    def literal(self, column: str) -> Any:
+        if self.next.sort == "name" and not self.next.says("true", "false"):
+            self.unexpected()
+        token = self.take("text", "number", "name")
         try:
-            return _typed(token, sort)
+            return _typed(token, self._kind.columns[column])
         except ValueError as error:
             raise invalid(f"Invalid value {token.text} for property {column}") from error
 
-    def _order(self, kind: Kind) -> tuple[tuple[str, bool], ...]:
-        if self._skip("order"):
-            self._word("by")
-        elif not self._skip("orderby"):
-            return ()
-        order = [self._direction(kind)]
-        while self._skip(","):
-            order.append(self._direction(kind))
-        return tuple(order)
+    def _selected(self) -> str:
+        return "*" if self.skip("*") else self.name()
 
-    def _direction(self, kind: Kind) -> tuple[str, bool]:
-        column = self._take("name").text
-        _sort(kind, column)
-        down = self._skip("desc")
-        if not down:
-            self._skip("asc")
-        return column, down
-
-    def _number(self, word: str, otherwise: int) -> int:
-        if not self._skip(word):
-            return otherwise
-        if not self._next.text.isdecimal():
-            self._unexpected()
-        return int(self._take("number").text)
+    def _showable(self, column: str) -> None:
+        """A column may be shown that no query may filter by."""
+        first, kind = column.partition(".")[0], self._kind
+        if column not in kind.columns and first not in (*kind.writable, *SHOWN):
+            raise invalid(f"Property {column} not found for Entity {kind.name}")
 
 
-def _known(kind: Kind, column: str) -> None:
-    """A column may be shown that no query may filter by."""
-    first = column.partition(".")[0]
-    others = ("SyncToken", "MetaData", "LinkedTxn", "CurrencyRef", "domain", "sparse")
-    if column not in kind.columns and first not in (*kind.writable, *others):
-        raise invalid(f"Property {column} not found for Entity {kind.name}")
+def _active(test: Test) -> Test:
+    """Of a name list, those that are active, where the query does not say which."""
+    return lambda row: row.get("Active") is True and test(row)
 
 
-def _sort(kind: Kind, column: str) -> ColumnType:
-    if column not in kind.columns:
-        _known(kind, column)
-        raise invalid(f"property '{column}' is not queryable")
-    return kind.columns[column]
-
-
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-
-
-def _typed(token: Token, sort: ColumnType) -> Any:
+def _typed(token: Token, sort: str) -> Any:
     """A literal as its column compares it; ValueError when it is nothing of the kind."""
-    text = _unquoted(token.text) if token.sort == "text" else token.text
+    text = unquoted(token.text) if token.sort == "text" else token.text
     if sort == "bool":
         if text.lower() not in ("true", "false"):
             raise ValueError(text)

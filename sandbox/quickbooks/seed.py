@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sandbox.kernel.data import PLACES, TOPICS, domain, firm, person, phone, plain, sentence
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.quickbooks import store as ledger
 from sandbox.quickbooks.kinds import (
@@ -31,6 +32,9 @@ CDC_WINDOW = timedelta(days=30)
 CHANGES = "change_data_capture"
 ITEMS = ("Consulting", "Delivery", "Design", "Installation", "Maintenance", "Training")
 INACTIVE_SHARE = 0.06
+MUTATIONS = Mutations[Books](
+    settable={kind.stream: kind.writable for kind in KINDS.values()}, refusals=(FaultError,)
+)
 
 
 def new(seed: Seed) -> Books:
@@ -38,8 +42,7 @@ def new(seed: Seed) -> Books:
     random, now = seed.random, seed.clock.now()
     books = Books(seed.account_id, seed.clock, _company(seed), tell=seed.tell)
     for kind, share in SHARES.items():
-        length = max(2, round(seed.size * share)) if seed.size else 0
-        for _ in range(length):
+        for _ in range(seed.length(share)):
             add(books, kind, {}, random)
     # An import touches many rows within one second: a time is no unique place in the order.
     imports = (now - timedelta(days=6, hours=3), now - timedelta(days=50))
@@ -81,32 +84,25 @@ def changed(books: Books, name: str, since: datetime) -> list[Json]:
     return sorted(found, key=lambda row: (updated_at(row), int(row["Id"])), reverse=True)
 
 
-def apply(books: Books, change: Change) -> str:
-    """An ordered add, change or delete."""
+@MUTATIONS.of(BY_STREAM)
+def _apply(books: Books, change: Change) -> str | None:
     kind = BY_STREAM[change.stream]
-    unknown = sorted(set(change.record) - set(kind.writable))
-    if unknown:
-        known = ", ".join(kind.writable)
-        raise RefusedError(f"{change.stream} has no {unknown} to set: {known}", status=400)
-    try:
-        if change.op == "add":
-            return str(add(books, kind, change.record, change.random)["Id"])
-        row = books.rows[kind.name][str(change.id)]
-        if change.op == "change":
-            fields = change.record or _retouched(books, kind, row, change.random)
-            ledger.change(books, kind, row, fields)
-        elif kind.name_list:
-            ledger.change(books, kind, row, {"Active": False})
-        else:
-            ledger.delete(books, kind, row)
-    except FaultError as error:
-        raise RefusedError(f"{change.stream}: {error}", status=400) from error
-    return str(change.id)
+    if change.op == "add":
+        return str(add(books, kind, change.record, change.random)["Id"])
+    row = books.rows[kind.name][str(change.id)]
+    if change.op == "change":
+        fields = change.record or _retouched(books, kind, row, change.random)
+        ledger.change(books, kind, row, fields)
+    elif kind.name_list:
+        ledger.change(books, kind, row, {"Active": False})
+    else:
+        ledger.delete(books, kind, row)
+    return None
 
 
-def void(states: Mapping[str, Books], body: Json) -> Json:
+def void(books: Books, body: Json) -> Json:
     """The control that voids an invoice or a payment: `{account, stream, id}`."""
-    books, stream = _named(states, body), body.get("stream", "invoices")
+    stream = body.get("stream", "invoices")
     if stream not in (INVOICE.stream, PAYMENT.stream):
         raise RefusedError("only invoices and payments can be voided", status=400)
     kind = BY_STREAM[stream]
@@ -117,9 +113,8 @@ def void(states: Mapping[str, Books], body: Json) -> Json:
     return {"id": row["Id"]}
 
 
-def merge(states: Mapping[str, Books], body: Json) -> Json:
+def merge(books: Books, body: Json) -> Json:
     """The control that merges a customer into another: `{account, id, into}`."""
-    books = _named(states, body)
     customers = books.rows[CUSTOMER.name]
     row, into = (customers.get(str(body.get(name))) for name in ("id", "into"))
     if row is None or into is None or row is into:
@@ -128,10 +123,9 @@ def merge(states: Mapping[str, Books], body: Json) -> Json:
     return {"id": into["Id"], "deleted_id": row["Id"]}
 
 
-def refuse_part(states: Mapping[str, Books], body: Json) -> Json:
+def refuse_part(books: Books, body: Json) -> Json:
     """The control that takes bills out of the company's plan, or puts them back in:
     `{account, stream, on}`. Of the streams the feed of changes alone is of several kinds."""
-    books = _named(states, body)
     if body.get("stream") != CHANGES:
         return {"keys": [], "part": ""}
     books.refused.pop(BILL.name, None)
@@ -141,13 +135,6 @@ def refuse_part(states: Mapping[str, Books], body: Json) -> Json:
     shown = {key: row for key, row in store(books, CHANGES).items() if key.startswith(prefix)}
     books.refused[BILL.name] = deepcopy(shown)
     return {"keys": list(shown), "part": BILL.name}
-
-
-def _named(states: Mapping[str, Books], body: Json) -> Books:
-    books = states.get(str(body.get("account")))
-    if books is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
-    return books
 
 
 def _company(seed: Seed) -> Json:

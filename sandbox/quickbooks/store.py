@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sandbox.kernel.clock import Clock
+from sandbox.kernel.fields import without
 from sandbox.kernel.values import Json
 from sandbox.quickbooks.kinds import (
     BILL,
@@ -95,7 +96,7 @@ def change(
         raise missing(short[0])
     if kind is INVOICE and "Line" in fields and _total(fields) < _applied(row):
         _unlink(books, row)
-    kept = {name: value for name, value in row.items() if name not in gone}
+    kept = without(row, *gone)
     after = {**_defaults(kind, stamp(books.clock.now())), **kept, **fields}
     complete(kind, after)
     # No row of a name list can be deleted, and yet Intuit's table has a Delete for each of them: it
@@ -119,7 +120,7 @@ def delete(books: Books, kind: Kind, row: Json) -> Json:
     del books.rows[kind.name][row["Id"]]
     stub = books.stubs[kind.name][row["Id"]] = _stub(books, row)
     _tell(books, kind, row, "deleted")
-    return {name: value for name, value in stub.items() if name != "MetaData"}
+    return without(stub, "MetaData")
 
 
 def merge(books: Books, kind: Kind, row: Json, into: Json) -> None:

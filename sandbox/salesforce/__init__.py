@@ -5,9 +5,8 @@ https://developer.salesforce.com/docs/platform/api-rest/guide (version 67.0).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -22,12 +21,11 @@ from sandbox.salesforce.auth import ROUTES as IDENTITY
 from sandbox.salesforce.bulk import handlers
 from sandbox.salesforce.errors import guarded, trouble
 from sandbox.salesforce.events import SENDER
-from sandbox.salesforce.feed import cometd, ordered
+from sandbox.salesforce.feed import change_events, cometd
 from sandbox.salesforce.kinds import (
     BY_NAME,
     CUSTOM,
     KINDS,
-    STANDARD,
     FaultError,
     Kind,
     instant,
@@ -35,7 +33,7 @@ from sandbox.salesforce.kinds import (
     stamp,
 )
 from sandbox.salesforce.query import Query, parse, pick
-from sandbox.salesforce.seed import CUSTOM_STREAM, STREAMS, apply, new, store
+from sandbox.salesforce.seed import CUSTOM_STREAM, MUTATIONS, STREAMS, new, store
 from sandbox.salesforce.store import Org
 
 VERSIONS = ("65.0", "66.0", "67.0")
@@ -251,17 +249,9 @@ def _body(call: Call) -> Json:
     return body
 
 
-def _org(states: Mapping[str, Any], body: Json) -> Org:
-    org = states.get(str(body.get("account")))
-    if org is None:
-        raise RefusedError(f"no account {body.get('account')!r}; there are: {', '.join(states)}")
-    found: Org = org
-    return found
-
-
-def undelete(states: Mapping[str, Any], body: Json) -> Json:
+def undelete(org: Org, body: Json) -> Json:
     """The control that takes a row out of the recycle bin: `{account, object, id}`."""
-    org, kind = _org(states, body), KINDS[str(body.get("object", "Account"))]
+    kind = KINDS[str(body.get("object", "Account"))]
     row = org.bin[kind.name].get(str(body.get("id")))
     if row is None:
         raise RefusedError(f"the recycle bin has no {kind.name} {body.get('id')!r}")
@@ -269,9 +259,8 @@ def undelete(states: Mapping[str, Any], body: Json) -> Json:
     return {"id": row["Id"]}
 
 
-def purge(states: Mapping[str, Any], body: Json) -> Json:
+def purge(org: Org, body: Json) -> Json:
     """The control that empties the recycle bin; with `log`, the log of deletions, too."""
-    org = _org(states, body)
     if body.get("log"):
         org.purged = org.clock.now()
         for deletions in org.log.values():
@@ -279,17 +268,15 @@ def purge(states: Mapping[str, Any], body: Json) -> Json:
     return {"purged": ledger.purge(org)}
 
 
-def migrate(states: Mapping[str, Any], body: Json) -> Json:
+def migrate(org: Org, body: Json) -> Json:
     """The control that moves an org to another host: tokens say so from their next refresh on."""
-    org = _org(states, body)
     org.instance = next(host for host in INSTANCES if host != org.instance)
     return {"instance": org.instance}
 
 
-def hide(states: Mapping[str, Any], body: Json) -> Json:
+def hide(org: Org, body: Json) -> Json:
     """The control that takes the right to see an object from the user, `{account, objects}`, or to
     see some rows of a stream, `{account, stream}`, which nothing tells of."""
-    org = _org(states, body)
     if "stream" in body:
         rows = list(store(org, str(body["stream"])))
         keys = [key for key in rows if not key.endswith(org.admin_id)][::3]
@@ -299,10 +286,10 @@ def hide(states: Mapping[str, Any], body: Json) -> Json:
     return {"hidden": sorted(org.hidden)}
 
 
-def refuse_part(states: Mapping[str, Any], body: Json) -> Json:
+def refuse_part(org: Org, body: Json) -> Json:
     """The control that has queries of one of the org's own objects refused, or taken again:
     `{account, stream, on}`."""
-    org, name = _org(states, body), CUSTOM[0].name
+    name = CUSTOM[0].name
     if body.get("stream") != CUSTOM_STREAM:
         return {"keys": [], "part": ""}
     org.refused = {name} if body.get("on", True) else set()
@@ -310,11 +297,6 @@ def refuse_part(states: Mapping[str, Any], body: Json) -> Json:
         "keys": [key for key in store(org, CUSTOM_STREAM) if key.startswith(f"{name}:")],
         "part": name,
     }
-
-
-def change_events(states: Mapping[str, Any], body: Json) -> Json:
-    """The control over what listeners are told: `{account, told_as, hold, refuse, …}`."""
-    return ordered(_org(states, body), body)
 
 
 def _rate_headers(usages: Sequence[Usage]) -> dict[str, str]:
@@ -380,20 +362,16 @@ vendor = Vendor(
         *_data("GET", "/jobs/query/{id}/results", JOBS["results"]),
     ),
     streams=STREAMS,
-    mutable={
-        **dict.fromkeys(STANDARD, ("add", "change", "delete")),
-        "users": ("add", "change"),
-        CUSTOM_STREAM: ("add", "change", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=trouble,
     alterable=_alterable,
     limits=(Limit("daily", DAILY, 86_400.0),),
     rate_headers=_rate_headers,
     expire_checkpoints=_forget,
-    controls={
+    account_controls={
         **{"undelete": undelete, "purge": purge, "migrate": migrate, "hide": hide},
         **{"change_events": change_events, "refuse_part": refuse_part},
     },

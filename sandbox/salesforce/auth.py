@@ -1,8 +1,6 @@
 """Salesforce's OAuth side: who signs in where, token answers, introspection."""
 
-import base64
 import hashlib
-import hmac
 from datetime import timedelta
 from random import Random
 from zlib import crc32
@@ -11,6 +9,7 @@ from starlette.responses import Response
 
 from sandbox.kernel.data import firm, plain
 from sandbox.kernel.oauth import Call, Issue, OAuth, Place, Refusal, Rotation
+from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.token_endpoint import check_client, fields_of
 from sandbox.kernel.values import Json, reply
 from sandbox.kernel.vendor import Route
@@ -45,12 +44,10 @@ def token_answer(issue: Issue) -> Json:
     user = state.admin_id
     identity = f"https://{LOGINS[0]}/id/{issue.account.id}/{user}"
     issued_at = str(int((issue.call.clock.time() if issue.call else state.clock.time()) * 1000))
-    signed = hmac.digest(
-        issue.auth.client_secret.encode(), f"{identity}{issued_at}".encode(), "sha256"
-    )
+    signed = f"{identity}{issued_at}".encode()
     body: Json = {
         "access_token": issue.access_token,
-        "signature": base64.b64encode(signed).decode(),
+        "signature": base64_signature(issue.auth.client_secret, signed),
         "scope": " ".join(issue.grant.scopes),
         "instance_url": f"https://{state.instance}",
         "id": identity,

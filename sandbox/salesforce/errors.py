@@ -38,8 +38,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
             response = fault(
                 FaultError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", 403)
             )
-            if wrong.retry_after is not None:
-                response.headers["retry-after"] = f"{wrong.retry_after:g}"
+            response.headers.update(wrong.waits)
             return response
         case Kind.BAD_REQUEST:
             return fault(FaultError("JSON_PARSER_ERROR", wrong.detail or "The request is wrong"))

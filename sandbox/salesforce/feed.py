@@ -4,13 +4,12 @@ A session is a handshake with a cookie. It ends 40 seconds after an answer that 
 https://developer.salesforce.com/docs/platform/api-streaming/guide
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from http.cookies import SimpleCookie
 from random import Random
 from string import ascii_lowercase, digits
-from typing import Any
 from uuid import uuid4
 
 from starlette.responses import Response
@@ -211,9 +210,9 @@ def _cookie(call: Call) -> str:
     return found.value if found else ""
 
 
-def ordered(org: Org, body: Mapping[str, Any]) -> Json:
-    """What the control orders: the settings of a Feed; `drop` ends all sessions, `forget` empties
-    the log, `select` are the objects that are told of."""
+def change_events(org: Org, body: Json) -> Json:
+    """The control over what listeners are told: the settings of a Feed; `drop` ends all sessions,
+    `forget` empties the log, `select` are the objects that are told of."""
     feed = org.feed
     for name in ("told_as", "hold", "refuse", "status"):
         if name in body:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from random import Random
 from string import ascii_letters, ascii_uppercase, digits
 
+from sandbox.kernel.fields import typed, words
 from sandbox.kernel.values import Json
 
 # What the user who asks has looked at: another value for each user, and no change of the record.
@@ -47,40 +48,34 @@ class Kind:
         return "IsDeleted" in self.fields
 
 
-EVERY = {
-    "Id": "id",
-    "CreatedDate": "datetime",
-    "CreatedById": "reference",
-    "LastModifiedDate": "datetime",
-    "LastModifiedById": "reference",
-    "SystemModstamp": "datetime",
-    **dict.fromkeys(PERSONAL, "datetime"),
-}
-OWNED = {"OwnerId": "reference", "IsDeleted": "boolean", **EVERY}
+EVERY = typed(
+    "Id:id CreatedDate:datetime CreatedById:reference LastModifiedDate:datetime "
+    "LastModifiedById:reference SystemModstamp:datetime"
+) | dict.fromkeys(PERSONAL, "datetime")
+OWNED = typed("OwnerId:reference IsDeleted:boolean") | EVERY
 
 
 def _kind(
     name: str,
     prefix: str,
     stream: str,
-    typed: str,
+    fields: str,
     *,
     needed: str = "Name",
     made: str = "",
     base: Mapping[str, str] = OWNED,
     compound: Mapping[str, str] | None = None,
 ) -> Kind:
-    """`typed` and `made` (which Salesforce works out) are written as `Name:string`."""
-    own = dict(each.split(":") for each in typed.split())
-    worked_out = dict(each.split(":") for each in made.split())
+    """`fields` and `made` (which Salesforce works out) are written as `Name:string`."""
+    own = typed(fields)
     return Kind(
         name=name,
         label=name.removesuffix("__c"),
         prefix=prefix,
         stream=stream,
-        fields={**base, **own, **worked_out},
+        fields={**base, **own, **typed(made)},
         writable=(*own, *(["OwnerId"] if "OwnerId" in base else [])),
-        needed=tuple(needed.split()),
+        needed=words(needed),
         compound=compound or {},
     )
 

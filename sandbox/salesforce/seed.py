@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from random import Random
 
 from sandbox.kernel.data import JOBS, PLACES, TOPICS, domain, firm, person, phone, plain, sentence
+from sandbox.kernel.fields import without
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.salesforce import store as ledger
 from sandbox.salesforce.auth import instance_of, user_name
@@ -42,6 +44,7 @@ INDUSTRIES = ("Agriculture", "Banking", "Education", "Energy", "Healthcare", "Re
 STAGES = ("Prospecting", "Qualification", "Proposal/Price Quote", "Closed Won", "Closed Lost")
 SOURCES = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List")
 CARRIERS = ("Land", "Sea", "Air")
+MUTATIONS = Mutations[Org](refusals=(FaultError,))
 
 
 def new(seed: Seed) -> Org:
@@ -51,8 +54,7 @@ def new(seed: Seed) -> Org:
     org.tell = seed.tell
     org.admin_id = add(org, USER, {}, random)["Id"]
     for kind, share in SHARES.items():
-        length = max(2, round(seed.size * share)) if seed.size else 0
-        for _ in range(length):
+        for _ in range(seed.length(share)):
             add(org, kind, {}, random)
     # An import touches many rows within one second: a time is no unique place in the order.
     imports = (now - timedelta(days=6, hours=3), now - timedelta(days=50))
@@ -80,30 +82,27 @@ def store(org: Org, stream: str) -> dict[str, Json]:
 
 
 def listed(row: Json) -> Json:
-    return {name: value for name, value in row.items() if name not in PERSONAL}
+    return without(row, *PERSONAL)
 
 
-def apply(org: Org, change: Change) -> str:
-    """An ordered add, change or delete."""
+@MUTATIONS.of("users", "add", "change")
+@MUTATIONS.of((*(stream for stream in STANDARD if stream != "users"), CUSTOM_STREAM))
+def _apply(org: Org, change: Change) -> str | None:
     name, _, row_id = (change.id or "").rpartition(":")
     # What is refused to the user is added to by nobody, so that a reader owes nothing of it.
     open_ = [kind for kind in CUSTOM if kind.name not in org.refused]
     kind = STANDARD.get(change.stream) or KINDS.get(name) or change.random.choice(open_)
-    try:
-        if change.op == "add":
-            row = add(org, kind, change.record, change.random)
-            return f"{kind.name}:{row['Id']}" if kind.custom else str(row["Id"])
-        found = org.rows[kind.name].get(row_id)
-        if found is None:
-            raise RefusedError(f"{change.stream}: {change.id} went with another row", status=409)
-        if change.op == "change":
-            fields = change.record or _retouched(org, kind, change.random)
-            ledger.change(org, kind, found, fields)
-        else:
-            ledger.delete(org, kind, found)
-    except FaultError as error:
-        raise RefusedError(f"{change.stream}: {error}", status=400) from error
-    return str(change.id)
+    if change.op == "add":
+        row = add(org, kind, change.record, change.random)
+        return f"{kind.name}:{row['Id']}" if kind.custom else str(row["Id"])
+    found = org.rows[kind.name].get(row_id)
+    if found is None:
+        raise RefusedError(f"{change.stream}: {change.id} went with another row", status=409)
+    if change.op == "change":
+        ledger.change(org, kind, found, change.record or _retouched(org, kind, change.random))
+    else:
+        ledger.delete(org, kind, found)
+    return None
 
 
 def _date(row: Json, random: Random, now: datetime, imports: tuple[datetime, ...]) -> None:

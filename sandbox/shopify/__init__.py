@@ -15,13 +15,13 @@ from graphql import DocumentNode, GraphQLError, parse, validate
 from starlette.responses import Response
 
 from sandbox.kernel.oauth import Call
-from sandbox.kernel.values import Json, Kind, RefusedError, reply
+from sandbox.kernel.values import Json, Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Limit, Route, Vendor
 from sandbox.shopify.api import FILES, resolve
 from sandbox.shopify.auth import AUTH, AUTH_ROUTES, HOST, TOKEN, token_of
 from sandbox.shopify.events import SENDER, VERSION, privacy
 from sandbox.shopify.schema import SCHEMA, cost_of
-from sandbox.shopify.store import Shop, apply, new, sell, store
+from sandbox.shopify.store import MUTATIONS, Shop, new, sell, store
 
 BUCKET, RESTORE = 2_000, 100
 DEAREST = 1_000
@@ -139,7 +139,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
     match wrong.kind:
         case Kind.RATE_LIMITED if wrong.retry_after is not None:
             text = "Exceeded 2 calls per second for api client."
-            return reply({"errors": text}, 429, {"Retry-After": f"{wrong.retry_after:g}"})
+            return reply({"errors": text}, 429, wrong.waits)
         case Kind.RATE_LIMITED:
             throttled = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
             cost = {**_cost(max(points(call), 100), 0), "actualQueryCost": None}
@@ -161,9 +161,8 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
             return _answered({"errors": "Internal Server Error"}, 500)
 
 
-def uninstall(states: Mapping[str, Shop], body: Json) -> Json:
+def uninstall(shop: Shop, body: Json) -> Json:
     """The merchant removes the app, and the app is told; `tokens` with `revoke` ends its token."""
-    shop = _shop(states, body)
     # The shop as REST has it; `domain` is the one that its customers know.
     own = f"{shop.domain.partition('.')[0]}.example"
     told = {"id": shop.number, "name": shop.name, "domain": own, "myshopify_domain": shop.domain}
@@ -171,9 +170,9 @@ def uninstall(states: Mapping[str, Shop], body: Json) -> Json:
     return {"shop": shop.domain}
 
 
-def request(states: Mapping[str, Shop], body: Json) -> Json:
+def request(shop: Shop, body: Json) -> Json:
     """One of the privacy webhooks, of a customer where one is named."""
-    shop, topic = _shop(states, body), str(body.get("topic", ""))
+    topic = str(body.get("topic", ""))
     known = {"shop_id": shop.number, "shop_domain": shop.domain}
     payload: Json = {
         "customers/data_request": {
@@ -199,21 +198,19 @@ def bulk(states: Mapping[str, Shop], body: Json) -> Json:
     return {}
 
 
-def orders(states: Mapping[str, Shop], body: Json) -> Json:
+def orders(shop: Shop, body: Json) -> Json:
     """Of how many days (`shown_days`) the shop's orders are shown; null shows them all."""
-    shop = _shop(states, body)
     shop.shown_days = body.get("shown_days", shop.shown_days)
     return {"shown_days": shop.shown_days}
 
 
-def sale(states: Mapping[str, Shop], body: Json) -> Json:
+def sale(shop: Shop, body: Json) -> Json:
     """A product is sold."""
-    return {"product": sell(_shop(states, body), Random(body.get("seed", 1)))}
+    return {"product": sell(shop, Random(body.get("seed", 1)))}
 
 
-def lag(states: Mapping[str, Shop], body: Json) -> Json:
+def lag(shop: Shop, body: Json) -> Json:
     """How many `seconds` after them changes show in searches from now on; by id they do at once."""
-    shop = _shop(states, body)
     shop.lag = float(body.get("seconds", 0))
     return {"seconds": shop.lag}
 
@@ -221,13 +218,6 @@ def lag(states: Mapping[str, Shop], body: Json) -> Json:
 def no_part(states: Mapping[str, Shop], body: Json) -> Json:
     """No stream has parts that could be refused; what is hidden is old, see `orders`."""
     return {"part": "", "keys": []}
-
-
-def _shop(states: Mapping[str, Shop], body: Json) -> Shop:
-    account = str(body.get("account", ""))
-    if account not in states:
-        raise RefusedError(f"there is no shop {account!r}")
-    return states[account]
 
 
 def _extras(account_id: str, origin: str) -> Json:
@@ -251,24 +241,16 @@ vendor = Vendor(
         Route("GET", FILES, "/shopify/{shop}/{name}.jsonl", export, open=True),
     ),
     streams=("orders", "products", "customers", "inventory_items", "locations"),
-    mutable={
-        stream: ("add", "change", "delete")
-        for stream in ("orders", "products", "customers", "inventory_items", "locations")
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     trouble=trouble,
     limits=(Limit("points", BUCKET, BUCKET / RESTORE, points),),
-    controls={
-        "uninstall": uninstall,
-        "request": request,
-        "bulk": bulk,
-        "orders": orders,
-        "sale": sale,
+    controls={"bulk": bulk, "refuse_part": no_part, "hide": no_part},
+    account_controls={
+        **{"uninstall": uninstall, "request": request, "orders": orders, "sale": sale},
         "lag": lag,
-        "refuse_part": no_part,
-        "hide": no_part,
     },
     webhook=SENDER,
     extras=_extras,

@@ -20,10 +20,11 @@ from graphql import (
 )
 from graphql.execution import execute_sync
 
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Address, Json
 from sandbox.shopify.schema import CONNECTIONS, SCHEMA, TYPES
-from sandbox.shopify.store import BadQueryError, Bulk, Shop, found, product_of, stamp
+from sandbox.shopify.store import BadQueryError, Bulk, Shop, found, product_of
 
 MOST = 250
 # So many rows of one query can be paged through.

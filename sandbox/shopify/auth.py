@@ -3,8 +3,6 @@
 https://shopify.dev/docs/apps/build/authentication-authorization
 """
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +16,7 @@ from sandbox.kernel import token_endpoint
 from sandbox.kernel.consent import page
 from sandbox.kernel.data import firm, plain
 from sandbox.kernel.oauth import Call, Issue, OAuth, Refusal, Rotation
+from sandbox.kernel.signing import hex_signature
 from sandbox.kernel.token_endpoint import fields_of, no
 from sandbox.kernel.values import Account, Json, reply
 from sandbox.kernel.vendor import Route
@@ -83,7 +82,7 @@ def _refuse(refusal: Refusal, call: Call) -> Response:
 def signed(secret: str, params: Mapping[str, str]) -> str:
     """The digest over all parameters but itself, by name."""
     message = "&".join(f"{name}={value}" for name, value in sorted(params.items()))
-    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
+    return hex_signature(secret, message.encode())
 
 
 def _sign(call: Call, params: Mapping[str, str]) -> Mapping[str, str]:

@@ -3,15 +3,13 @@
 https://shopify.dev/docs/apps/build/webhooks
 """
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
+from sandbox.kernel.signing import base64_signature
 from sandbox.kernel.values import Address, Json
 from sandbox.kernel.webhooks import AppResponse, Delivery, Event, Message, Notice, Receivers, Sender
 from sandbox.shopify.auth import AUTH
@@ -40,13 +38,11 @@ def _topic(watch: Address) -> str:
 def compose(delivery: Delivery) -> Message:
     (event,) = delivery.events
     body = orjson.dumps(_payload(event.what))
-    secret = delivery.address.secret
-    digest = hmac.new(secret.encode(), body, hashlib.sha256).digest()
     address = delivery.address
     headers = {
         "Content-Type": "application/json",
         "X-Shopify-Topic": event.what["topic"],
-        "X-Shopify-Hmac-SHA256": base64.b64encode(digest).decode(),
+        "X-Shopify-Hmac-SHA256": base64_signature(address.secret, body),
         "X-Shopify-Shop-Domain": event.account_id,
         "X-Shopify-API-Version": VERSION,
         "X-Shopify-Webhook-Id": str(uuid5(NAMESPACE_URL, f"{event.id} {address.id}")),

@@ -8,7 +8,9 @@ from random import Random
 from typing import Any
 
 from sandbox.kernel.clock import Clock
+from sandbox.kernel.clock import stamp_in_seconds as stamp
 from sandbox.kernel.data import PLACES, TOPICS, firm, moment, person, phone, plain
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError, Seed
 from sandbox.shopify.schema import ROWS, TYPES
 
@@ -66,13 +68,13 @@ class Shop:
         return str(self.last)
 
 
+MUTATIONS = Mutations[Shop](
+    settable={stream: re.findall(r"(\w+):", ROWS[type_]) for stream, type_ in TYPES.items()}
+)
+
+
 def gid(stream: str, number: str) -> str:
     return f"gid://shopify/{TYPES[stream]}/{number}"
-
-
-def stamp(at: datetime) -> str:
-    """A time as Shopify writes it, in whole seconds."""
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def new(seed: Seed) -> Shop:
@@ -102,38 +104,35 @@ def store(shop: Shop, stream: str) -> dict[str, Json]:
     return {number: dict(row) for number, row in shop.tables[stream].items()}
 
 
-def apply(shop: Shop, change: Change) -> str:
-    """An ordered add, change or delete."""
-    before = dict(shop.tables[change.stream].get(str(change.id), {})) or None
-    number = _apply(shop, change)
+@MUTATIONS.of(TYPES)
+def _apply(shop: Shop, change: Change) -> str:
+    """An ordered add, change or delete; searches may show it later."""
+    stream, table = change.stream, shop.tables[change.stream]
+    before = dict(table.get(str(change.id), {})) or None
+    if change.op == "add":
+        row = _add(shop, stream, change.record, shop.clock.now(), change.random)
+        _tell(shop, stream, "create", row)
+    elif change.op == "delete":
+        row = table.pop(str(change.id))
+        _forget(shop, stream, row)
+        _tell(shop, stream, "delete", row)
+    else:
+        row = table[str(change.id)]
+        fresh = MAKERS[stream](shop, change.random, shop.clock.now())
+        drawn = {name: fresh[name] for name in change.random.sample(sorted(fresh), k=3)}
+        row |= change.record or drawn
+        _touch(shop, row)
+        _tell(shop, stream, "update", row)
+    number = str(row["legacyResourceId"])
     if shop.lag:
         until = shop.clock.now() + timedelta(seconds=shop.lag)
-        shop.late.append((until, change.stream, number, before))
+        shop.late.append((until, stream, number, before))
     return number
 
 
-def _apply(shop: Shop, change: Change) -> str:
-    table, now = shop.tables[change.stream], shop.clock.now()
-    known = set(re.findall(r"(\w+):", ROWS[TYPES[change.stream]]))
-    if unknown := sorted(set(change.record) - known):
-        raise RefusedError(f"{change.stream} has no {unknown}", status=400)
-    if change.op == "add":
-        row = _add(shop, change.stream, change.record, now, change.random)
-        _tell(shop, change.stream, "create", row)
-        return str(row["legacyResourceId"])
-    row = table[str(change.id)]
-    if change.op == "delete":
-        del table[str(change.id)]
-        _forget(shop, change.stream, row)
-        _tell(shop, change.stream, "delete", row)
-        return str(change.id)
-    fresh = MAKERS[change.stream](shop, change.random, now)
-    drawn = {name: fresh[name] for name in change.random.sample(sorted(fresh), k=3)}
-    row |= change.record or drawn
-    # Two changes within a second show one time; none goes back.
-    row["updatedAt"] = max(row["updatedAt"], stamp(now))
-    _tell(shop, change.stream, "update", row)
-    return str(change.id)
+def _touch(shop: Shop, row: Json) -> None:
+    """Two changes within a second show one time; none goes back."""
+    row["updatedAt"] = max(row["updatedAt"], stamp(shop.clock.now()))
 
 
 def found(shop: Shop, stream: str, query: str | None) -> Iterator[Json]:
@@ -204,7 +203,7 @@ def _forget(shop: Shop, stream: str, gone: Json) -> None:
     for order in shop.tables["orders"].values():
         if order["customer"] == {"id": gone["id"]}:
             order["customer"] = None
-            order["updatedAt"] = max(order["updatedAt"], stamp(shop.clock.now()))
+            _touch(shop, order)
             _tell(shop, "orders", "update", order)
 
 
@@ -220,7 +219,7 @@ def sell(shop: Shop, random: Random) -> str:
     if product is None:
         raise RefusedError("the shop has no product")
     product["totalInventory"] -= 1
-    product["updatedAt"] = max(product["updatedAt"], stamp(shop.clock.now()))
+    _touch(shop, product)
     level = {"inventory_item_id": int(number), "location_id": 1, "available": 3}
     shop.tell({"topic": "inventory_levels/update", "payload": level})
     return str(product["legacyResourceId"])

@@ -3,7 +3,7 @@
 https://docs.slack.dev/reference/methods
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, RefusedError
@@ -14,7 +14,7 @@ from sandbox.slack.auth import ROUTES as AUTH_ROUTES
 from sandbox.slack.events import SENDER
 from sandbox.slack.rows import BOT
 from sandbox.slack.seed import new
-from sandbox.slack.store import Workspace, alterable, apply, join, leave, of_a_channel, store
+from sandbox.slack.store import MUTATIONS, Workspace, alterable, join, leave, of_a_channel, store
 
 # By the minute, of each method by itself. Tiers 2, 3 and 4.
 TIERS = {
@@ -36,36 +36,28 @@ def _counts(method: str, *, restricted: bool = False) -> Callable[[Call], int]:
     return cost
 
 
-def _space(states: Mapping[str, Workspace], body: Json) -> Workspace:
-    account = str(body.get("account", ""))
-    if account not in states:
-        raise RefusedError(f"slack has no account {account!r}")
-    return states[account]
-
-
-def app_settings(states: Mapping[str, Workspace], body: Json) -> Json:
+def app_settings(space: Workspace, body: Json) -> Json:
     """Whether the app is `restricted`, as one that is sold outside the marketplace, and whether
     its tokens are rotated (`rotates`), as an account finds it; and how many days back its plan
     shows messages (`shown_days`, 90 of a free one, null without a limit)."""
-    space = _space(states, body)
     space.shown_days = body.get("shown_days", space.shown_days)
     space.restricted = bool(body.get("restricted", space.restricted))
     space.rotates = bool(body.get("rotates", space.rotates))
     return {name: getattr(space, name) for name in ("restricted", "rotates", "shown_days")}
 
 
-def tell(states: Mapping[str, Workspace], body: Json) -> Json:
+def tell(space: Workspace, body: Json) -> Json:
     """An event that no change of data causes: `{"account": …, "event": {"type": …}}`."""
-    space, event = _space(states, body), body.get("event")
+    event = body.get("event")
     if not isinstance(event, dict) or "type" not in event:
         raise RefusedError("event must be an object with a type", status=400)
     space.tell(event)
     return {"told": event["type"]}
 
 
-def invite(states: Mapping[str, Workspace], body: Json) -> Json:
+def invite(space: Workspace, body: Json) -> Json:
     """The app comes into a channel, or with `out` leaves it."""
-    space, channel = _space(states, body), str(body.get("channel", ""))
+    channel = str(body.get("channel", ""))
     if channel not in space.channels:
         raise RefusedError(f"there is no channel {channel!r}")
     inside = not body.get("out")
@@ -76,10 +68,9 @@ def invite(states: Mapping[str, Workspace], body: Json) -> Json:
     return {"channel": channel, "is_member": inside}
 
 
-def refuse_part(states: Mapping[str, Workspace], body: Json) -> Json:
+def refuse_part(space: Workspace, body: Json) -> Json:
     """One channel cannot be read from now on, as a private one without groups:history; or, with
     `on` false, all can again."""
-    space = _space(states, body)
     channel, keys = of_a_channel(space, str(body.get("stream")))
     if not body.get("on", True):
         space.refused.clear()
@@ -88,9 +79,8 @@ def refuse_part(states: Mapping[str, Workspace], body: Json) -> Json:
     return {"part": channel, "keys": keys}
 
 
-def hide(states: Mapping[str, Workspace], body: Json) -> Json:
+def hide(space: Workspace, body: Json) -> Json:
     """The app is put out of a channel, and nothing tells it so."""
-    space = _space(states, body)
     channel, keys = of_a_channel(space, str(body.get("stream")))
     if channel:
         space.channels[channel] = {**space.channels[channel], "is_member": False}
@@ -109,16 +99,10 @@ vendor = Vendor(
     auth=AUTH,
     routes=(*AUTH_ROUTES, *ROUTES),
     streams=("users", "channels", "messages", "thread_replies", "channel_members"),
-    mutable={
-        "users": ("add", "change", "delete"),
-        "channels": ("add", "change", "delete"),
-        "messages": ("add", "change", "delete"),
-        "thread_replies": ("add", "change", "delete"),
-        "channel_members": ("add", "delete"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=apply,
+    apply=MUTATIONS.apply,
     alterable=alterable,
     trouble=trouble,
     expire_checkpoints=forget_cursors,
@@ -126,7 +110,7 @@ vendor = Vendor(
         *(Limit(name, amount, 60.0, _counts(name)) for name, amount in TIERS.items()),
         *(Limit(f"{name} of some", 1, 60.0, _counts(name, restricted=True)) for name in SLOW),
     ),
-    controls={
+    account_controls={
         "app": app_settings,
         "tell": tell,
         "invite": invite,

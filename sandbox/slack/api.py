@@ -8,6 +8,7 @@ from typing import Any, Never
 
 from starlette.responses import Response
 
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Answer, Change, Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Handler, Route
@@ -158,7 +159,7 @@ def _channel(call: Call, *, read: bool) -> str:
 def conversations_info(call: Call) -> Response:
     row = call.state.channels[_channel(call, read=False)]
     if arguments(call).get("include_num_members") not in ("true", "1"):
-        row = {name: value for name, value in row.items() if name != "num_members"}
+        row = without(row, "num_members")
     return reply({"ok": True, "channel": row})
 
 

@@ -3,13 +3,12 @@
 https://docs.slack.dev/apis/events-api
 """
 
-import hashlib
-import hmac
 import secrets
 import time
 
 import orjson
 
+from sandbox.kernel.signing import hex_signature
 from sandbox.kernel.values import Address, Json, RefusedError
 from sandbox.kernel.webhooks import AppResponse, CallbackFlow, Delivery, Message, Sender
 from sandbox.slack.auth import APP_ID, SIGNING_SECRET
@@ -21,11 +20,10 @@ RETRIES = (1.0, 60.0, 300.0)
 def _signed(address: Address, body: bytes, at: float, **more: str) -> Message:
     stamp = str(int(at))
     base = b"v0:%b:%b" % (stamp.encode(), body)
-    digest = hmac.new(address.secret.encode(), base, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json",
         "X-Slack-Request-Timestamp": stamp,
-        "X-Slack-Signature": f"v0={digest}",
+        "X-Slack-Signature": f"v0={hex_signature(address.secret, base)}",
         **more,
     }
     return Message(url=address.url, headers=headers, body=body)

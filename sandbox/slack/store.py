@@ -1,11 +1,13 @@
 """A workspace's data, or an organisation's: what it holds, and what comes of each change."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.kernel.clock import Clock
 from sandbox.kernel.data import sentence
+from sandbox.kernel.fields import without
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError
 from sandbox.slack.rows import BOT, user
 from sandbox.slack.rows import channel as new_channel
@@ -61,6 +63,9 @@ class Workspace:
 
     def news(self, kind: str, **fields: Any) -> None:
         self.tell({"type": kind, "event_ts": f"{self.clock.time():.6f}", **fields})
+
+
+MUTATIONS = Mutations[Workspace]()
 
 
 def is_reply(message: Json) -> bool:
@@ -122,32 +127,18 @@ def is_recent(space: Workspace, ts: str) -> bool:
     return float(ts) > space.clock.time() - LATELY
 
 
-def apply(space: Workspace, change: Change) -> str:
-    if change.op == "add":
-        return ADD[change.stream](space, change)
-    id_ = str(change.id)
-    if change.stream in ("messages", "thread_replies"):
-        channel, _, ts = id_.partition("/")
-        if channel not in space.talk or ts not in space.talk[channel]:
-            raise RefusedError("it went with its channel", status=409)
-        (remove if change.op == "delete" else edit)(space, channel, ts, change)
-    elif change.stream == "channel_members":
-        channel, _, user = id_.partition("/")
-        if channel not in space.members or user not in space.members[channel]:
-            raise RefusedError("it went with its channel", status=409)
-        leave(space, channel, user)
-    elif change.stream == "users":
-        change_user(space, change)
-    elif change.op == "delete":
-        drop_channel(space, id_)
-    else:
-        change_channel(space, change)
-    return id_
+def _place(change: Change, known: Mapping[str, Container[str]]) -> tuple[str, str]:
+    """The channel that an order names, and what in it."""
+    channel, _, id_ = str(change.id).partition("/")
+    if channel not in known or id_ not in known[channel]:
+        raise RefusedError("it went with its channel", status=409)
+    return channel, id_
 
 
 # -- Members --------------------------------------------------------------------------------------
 
 
+@MUTATIONS.of("users", "add")
 def add_user(space: Workspace, change: Change) -> str:
     row = user(space.teams, change.random, int(space.clock.time()))
     row.update(change.record)
@@ -156,6 +147,7 @@ def add_user(space: Workspace, change: Change) -> str:
     return str(row["id"])
 
 
+@MUTATIONS.of("users", "change", "delete")
 def change_user(space: Workspace, change: Change) -> None:
     """One who goes stays, as deleted."""
     former = space.users[str(change.id)]
@@ -180,12 +172,18 @@ def leave(space: Workspace, channel: str, user: str) -> None:
     space.news("member_left_channel", user=user, channel=channel, team=space.teams[0])
 
 
+@MUTATIONS.of("channel_members", "delete")
+def _drop_member(space: Workspace, change: Change) -> None:
+    leave(space, *_place(change, space.members))
+
+
 def _count(space: Workspace, channel: str) -> None:
     """That does not change when a channel was `updated`."""
     count = len(space.members[channel])
     space.channels[channel] = {**space.channels[channel], "num_members": count}
 
 
+@MUTATIONS.of("channel_members", "add")
 def add_member(space: Workspace, change: Change) -> str:
     free = [
         (channel, user)
@@ -203,6 +201,7 @@ def add_member(space: Workspace, change: Change) -> str:
 # -- Channels -------------------------------------------------------------------------------------
 
 
+@MUTATIONS.of("channels", "add")
 def add_channel(space: Workspace, change: Change) -> str:
     row = new_channel(space.teams, change.random, space.clock.time(), is_member=True)
     space.channels[row["id"]] = {**row, **change.record}
@@ -212,6 +211,7 @@ def add_channel(space: Workspace, change: Change) -> str:
     return str(row["id"])
 
 
+@MUTATIONS.of("channels", "change")
 def change_channel(space: Workspace, change: Change) -> None:
     former = space.channels[str(change.id)]
     topic = {"value": sentence(change.random), "creator": BOT, "last_set": int(space.clock.time())}
@@ -236,7 +236,9 @@ def change_channel(space: Workspace, change: Change) -> None:
         _say(space, row["id"], said)
 
 
-def drop_channel(space: Workspace, channel: str) -> None:
+@MUTATIONS.of("channels", "delete")
+def drop_channel(space: Workspace, change: Change) -> None:
+    channel = str(change.id)
     del space.channels[channel], space.talk[channel], space.members[channel]
     space.news("channel_deleted", channel=channel)
 
@@ -274,7 +276,7 @@ def recount(space: Workspace, channel: str, parent_ts: str) -> None:
         return
     replies = [one for one in talk.values() if is_reply(one) and one["thread_ts"] == parent_ts]
     shown = ("thread_ts", "reply_count", "reply_users_count", "latest_reply", "reply_users")
-    parent = {name: value for name, value in talk[parent_ts].items() if name not in shown}
+    parent = without(talk[parent_ts], *shown)
     if replies:
         users = sorted({one["user"] for one in replies})
         parent |= {
@@ -287,6 +289,7 @@ def recount(space: Workspace, channel: str, parent_ts: str) -> None:
     talk[parent_ts] = parent
 
 
+@MUTATIONS.of("messages", "add")
 def add_message(space: Workspace, change: Change) -> str:
     where = [
         one
@@ -301,6 +304,7 @@ def add_message(space: Workspace, change: Change) -> str:
     return f"{channel}/{post(space, channel, user, text)}"
 
 
+@MUTATIONS.of("thread_replies", "add")
 def add_reply(space: Workspace, change: Change) -> str:
     """In a thread of these days, unless one is named."""
     where = change.record.get("thread")
@@ -317,6 +321,16 @@ def add_reply(space: Workspace, change: Change) -> str:
     return f"{channel}/{post(space, channel, user, sentence(change.random), **more)}"
 
 
+@MUTATIONS.of(("messages", "thread_replies"), "change")
+def _edit(space: Workspace, change: Change) -> None:
+    edit(space, *_place(change, space.talk), change)
+
+
+@MUTATIONS.of(("messages", "thread_replies"), "delete")
+def _remove(space: Workspace, change: Change) -> None:
+    remove(space, *_place(change, space.talk))
+
+
 def edit(space: Workspace, channel: str, ts: str, change: Change) -> None:
     former = space.talk[channel][ts]
     edited = {"user": former.get("user", BOT), "ts": f"{space.clock.time():.6f}"}
@@ -329,7 +343,7 @@ def edit(space: Workspace, channel: str, ts: str, change: Change) -> None:
     )  # fmt: skip
 
 
-def remove(space: Workspace, channel: str, ts: str, change: Change | None = None) -> None:
+def remove(space: Workspace, channel: str, ts: str) -> None:
     """A message with replies leaves a tombstone, of which an edit tells."""
     talk, now = space.talk[channel], f"{space.clock.time():.6f}"
     former = talk[ts]
@@ -352,12 +366,3 @@ def remove(space: Workspace, channel: str, ts: str, change: Change | None = None
     )  # fmt: skip
     if is_reply(former):
         recount(space, channel, former["thread_ts"])
-
-
-ADD: dict[str, Callable[[Workspace, Change], str]] = {
-    "users": add_user,
-    "channels": add_channel,
-    "messages": add_message,
-    "thread_replies": add_reply,
-    "channel_members": add_member,
-}

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 from sandbox.kernel.oauth import Call, OAuth
-from sandbox.kernel.values import Change, Json, Seed
+from sandbox.kernel.values import Json, Seed
 from sandbox.kernel.vendor import Limit, Vendor
 from sandbox.stripe.api import API, HELD, READING
 from sandbox.stripe.auth import (
@@ -26,7 +26,7 @@ from sandbox.stripe.auth import (
 from sandbox.stripe.billing import CONTROLS, ROUTES
 from sandbox.stripe.events import SENDER
 from sandbox.stripe.form import trouble
-from sandbox.stripe.seed import apply, fill
+from sandbox.stripe.seed import MUTATIONS, fill
 from sandbox.stripe.store import PRICES, Business, Modes
 from sandbox.stripe.versions import OLD
 
@@ -46,10 +46,6 @@ def store(state: Modes, stream: str) -> dict[str, Json]:
         return {event["id"]: event for event in state.live.kept()}
     held = HELD[STREAMS[stream]](state.live)
     return {id: each for id, each in held.items() if not each.get("deleted")}
-
-
-def _apply(state: Modes, change: Change) -> str:
-    return apply(state.live, change)
 
 
 def _of(resource: str, call: Call) -> int:
@@ -79,22 +75,16 @@ vendor = Vendor(
     ),
     routes=(*READING, *ROUTES, *CONNECT),
     streams=("events", *STREAMS),
-    mutable={
-        "customers": ("add", "change", "delete"),
-        "charges": ("add", "change"),
-        "payment_intents": ("add", "change"),
-        "invoices": ("add", "change", "delete"),
-        "subscriptions": ("add", "change"),
-    },
+    mutable=MUTATIONS.mutable,
     new=new,
     store=store,
-    apply=_apply,
+    apply=lambda state, change: MUTATIONS.apply(state.live, change),
     trouble=trouble,
     limits=(
         Limit("requests", 100, 1.0),
         *(Limit(resource, 25, 1.0, cost=partial(_of, resource)) for resource in COUNTED),
     ),
-    controls=CONTROLS,
+    account_controls=CONTROLS,
     webhook=SENDER,
     extras=lambda account_id, origin: {"prices": list(PRICES), "test_key": PLATFORM_TEST_KEY},
 )

@@ -4,7 +4,6 @@ https://docs.stripe.com/api (2026-11). Checkout and the portal are pages that a 
 they are forms whose buttons pay, change and cancel.
 """
 
-from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -23,7 +22,6 @@ from sandbox.stripe.store import (
     STATUSES,
     Business,
     Modes,
-    business,
     business_of,
     newest_first,
     page,
@@ -244,9 +242,9 @@ def _buttons(*decisions: str) -> str:
     return f'<form method="post">{made}</form>'
 
 
-def subscribe(states: Mapping[str, Any], body: Json) -> Json:
+def subscribe(modes: Modes, body: Json) -> Json:
     """Makes a subscription of any status, as if it had come about: `customer`, `prices`."""
-    held, status = business(states, body), body.get("status", "active")
+    held, status = modes.test, body.get("status", "active")
     if status not in STATUSES:
         raise RefusedError(f"there are the statuses {', '.join(STATUSES)}", status=400)
     items = [{"price": each} for each in body.get("prices", [])]
@@ -255,9 +253,9 @@ def subscribe(states: Mapping[str, Any], body: Json) -> Json:
     return held.subscribe(str(body.get("customer", "")), items, status=str(status))
 
 
-def turn(states: Mapping[str, Any], body: Json) -> Json:
+def turn(modes: Modes, body: Json) -> Json:
     """Brings a subscription to another status, as time and failed payments do."""
-    held, id = business(states, body), str(body.get("subscription", ""))
+    held, id = modes.test, str(body.get("subscription", ""))
     if id not in held.subscriptions or body.get("status") not in STATUSES:
         raise RefusedError("name a subscription, and one of Stripe's statuses", status=400)
     return held.turn(id, str(body["status"]))

@@ -4,8 +4,6 @@ connected to it, and signed deliveries.
 https://docs.stripe.com/webhooks, https://docs.stripe.com/api/webhook_endpoints (2026-11)
 """
 
-import hashlib
-import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -14,6 +12,7 @@ import orjson
 from starlette.responses import Response
 
 from sandbox.kernel.oauth import Call
+from sandbox.kernel.signing import hex_signature
 from sandbox.kernel.values import Address, reply
 from sandbox.kernel.webhooks import Delivery, Event, Message, Notice, Receivers, Sender, again_after
 from sandbox.stripe.auth import PLATFORM
@@ -121,10 +120,9 @@ def compose(delivery: Delivery) -> Message:
     own = address.account_id == event.account_id
     body, at = orjson.dumps(event.what if own else told), int(delivery.now.timestamp())
     signed = f"{at}.".encode() + body
-    digest = hmac.new(address.secret.encode(), signed, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json; charset=utf-8",
-        "Stripe-Signature": f"t={at},v1={digest}",
+        "Stripe-Signature": f"t={at},v1={hex_signature(address.secret, signed)}",
     }
     return Message(url=address.url, headers=headers, body=body)
 

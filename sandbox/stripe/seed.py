@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from sandbox.kernel.data import TOPICS, domain, firm, person, phone
+from sandbox.kernel.mutations import Mutations
 from sandbox.kernel.values import Change, Json, RefusedError
 from sandbox.stripe.store import DAY, KEPT, PRICES, Business
 
@@ -162,12 +163,10 @@ def _charge(held: Business, intent: Json, at: int) -> Json:
 # -- Changes by order ---------------------------------------------------------------------------
 
 
-def apply(held: Business, change: Change) -> str:
-    """Carries it out, and tells of it."""
-    id: str = _DO[change.stream, change.op](held, change)
-    return id
+MUTATIONS = Mutations[Business]()
 
 
+@MUTATIONS.of("customers", "add")
 def _customer_comes(held: Business, change: Change) -> str:
     made = _add_customer(held, change.random, held.now()) | change.record
     held.customers[made["id"]] = made
@@ -175,6 +174,7 @@ def _customer_comes(held: Business, change: Change) -> str:
     return str(made["id"])
 
 
+@MUTATIONS.of("customers", "change")
 def _customer_changes(held: Business, change: Change) -> str:
     """By itself; or by a discount, of which an event of its own tells."""
     found, random = held.customers[str(change.id)], change.random
@@ -189,10 +189,12 @@ def _customer_changes(held: Business, change: Change) -> str:
     return str(found["id"])
 
 
+@MUTATIONS.of("customers", "delete")
 def _customer_goes(held: Business, change: Change) -> str:
     return str(held.forget(str(change.id))["id"])
 
 
+@MUTATIONS.of("payment_intents", "add")
 def _payment_comes(held: Business, change: Change) -> str:
     made = _add_payment(held, change.random, held.now())
     made |= change.record
@@ -203,6 +205,7 @@ def _payment_comes(held: Business, change: Change) -> str:
     return str(made["id"])
 
 
+@MUTATIONS.of("charges", "add")
 def _charge_comes(held: Business, change: Change) -> str:
     intent = _add_payment(held, change.random, held.now())
     intent |= {"status": "succeeded", "canceled_at": None}
@@ -214,6 +217,7 @@ def _charge_comes(held: Business, change: Change) -> str:
     return str(made["id"])
 
 
+@MUTATIONS.of("charges", "change")
 def _charge_changes(held: Business, change: Change) -> str:
     """It is refunded in part, or a refund fails; it is disputed, or described in other words."""
     found, random = held.charges[str(change.id)], change.random
@@ -237,6 +241,7 @@ def _charge_changes(held: Business, change: Change) -> str:
     return str(found["id"])
 
 
+@MUTATIONS.of("payment_intents", "change")
 def _payment_goes_on(held: Business, change: Change) -> str:
     found = held.payment_intents[str(change.id)]
     ways = NEXT[found["status"]]
@@ -252,6 +257,7 @@ def _payment_goes_on(held: Business, change: Change) -> str:
     return str(found["id"])
 
 
+@MUTATIONS.of("invoices", "add")
 def _invoice_comes(held: Business, change: Change) -> str:
     made = _add_invoice(held, change.random, held.now())
     made |= change.record
@@ -259,6 +265,7 @@ def _invoice_comes(held: Business, change: Change) -> str:
     return str(made["id"])
 
 
+@MUTATIONS.of("invoices", "change")
 def _invoice_changes(held: Business, change: Change) -> str:
     """A draft is finalized, an open one paid, any described in other words."""
     found, random = held.invoices[str(change.id)], change.random
@@ -274,6 +281,7 @@ def _invoice_changes(held: Business, change: Change) -> str:
     return str(found["id"])
 
 
+@MUTATIONS.of("invoices", "delete")
 def _invoice_goes(held: Business, change: Change) -> str:
     found = held.invoices[str(change.id)]
     if found["status"] != "draft":
@@ -283,6 +291,7 @@ def _invoice_goes(held: Business, change: Change) -> str:
     return str(found["id"])
 
 
+@MUTATIONS.of("subscriptions", "add")
 def _subscription_comes(held: Business, change: Change) -> str:
     items = [{"price": change.random.choice(SOLD)}]
     customer = _someone(held, change.random) or _customer_comes(held, change)
@@ -292,6 +301,7 @@ def _subscription_comes(held: Business, change: Change) -> str:
     return str(made["id"])
 
 
+@MUTATIONS.of("subscriptions", "change")
 def _subscription_changes(held: Business, change: Change) -> str:
     """It is canceled at once or at its end, or priced anew."""
     found, random = held.subscriptions[str(change.id)], change.random
@@ -308,19 +318,3 @@ def _subscription_changes(held: Business, change: Change) -> str:
     else:
         held.change(found["id"], [{"price": random.choice(SOLD)}])
     return str(found["id"])
-
-
-_DO = {
-    ("customers", "add"): _customer_comes,
-    ("customers", "change"): _customer_changes,
-    ("customers", "delete"): _customer_goes,
-    ("charges", "add"): _charge_comes,
-    ("charges", "change"): _charge_changes,
-    ("payment_intents", "add"): _payment_comes,
-    ("payment_intents", "change"): _payment_goes_on,
-    ("invoices", "add"): _invoice_comes,
-    ("invoices", "change"): _invoice_changes,
-    ("invoices", "delete"): _invoice_goes,
-    ("subscriptions", "add"): _subscription_comes,
-    ("subscriptions", "change"): _subscription_changes,
-}

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from sandbox.kernel.clock import Clock
 from sandbox.kernel.oauth import Call
-from sandbox.kernel.values import Json, RefusedError
+from sandbox.kernel.values import Json
 from sandbox.stripe.form import missing, refuse
 from sandbox.stripe.versions import NEW, shown
 
@@ -277,11 +277,3 @@ def _created(asked: Any, rows: list[Json]) -> list[Json]:
             refuse("Invalid integer.", param="created")
         rows = [row for row in rows if holds(row["created"], int(value))]
     return rows
-
-
-def business(states: Mapping[str, Any], body: Json) -> Business:
-    """What the account that a control names bills with: its data of test mode."""
-    found = states.get(str(body.get("account", "")))
-    if not isinstance(found, Modes):
-        raise RefusedError(f"stripe has no such account; it has: {', '.join(states)}")
-    return found.test

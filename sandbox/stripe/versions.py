@@ -6,6 +6,7 @@ that ever changed.
 
 import re
 
+from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json
 from sandbox.stripe.form import refuse
@@ -54,7 +55,7 @@ def _older_subscription(held: Json) -> Json:
 def _older_invoice(held: Json) -> Json:
     """It named its subscription itself, and said whether it was paid."""
     parent = held["parent"] or {}
-    own = {name: value for name, value in held.items() if name != "parent"}
+    own = without(held, "parent")
     subscription = parent.get("subscription_details", {}).get("subscription")
     return {**own, "subscription": subscription, "paid": held["status"] == "paid"}
 
