@@ -1,6 +1,9 @@
 """Gmail: a mailbox's messages, threads and labels, and the history of their changes (API v1).
 
 https://developers.google.com/workspace/gmail/api/guides/sync
+
+Longer than 300 lines: the history names messages that may be gone or not shown yet, and labels
+and threads follow from it; the push of Pub/Sub is proven by a token of its own.
 """
 
 import base64

@@ -1,6 +1,9 @@
 """Google Calendar: the calendars on a person's list, their events, and who may see them (API v3).
 
 https://developers.google.com/workspace/calendar/api/guides/sync
+
+Longer than 300 lines: each calendar has a sync token of its own, an instance of a series is told
+in three ways, and some changes of access no feed tells.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,6 +5,9 @@ of everything. Of one thing they do not tell: when a folder in a shared drive is
 longer, what is in it has other permissions, too; only a full read finds these.
 
 https://developers.google.com/workspace/drive/api/guides/about-changes
+
+Longer than 300 lines: there are logs for the person and for each shared drive, which only
+together tell of everything, and permissions that no log names.
 """
 
 from collections.abc import Mapping, Sequence

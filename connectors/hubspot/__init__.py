@@ -1,6 +1,9 @@
 """HubSpot: contacts, companies, deals, tickets and owners of a portal (CRM API, version 2026-03).
 
 https://developers.hubspot.com/docs/api-reference/overview
+
+Longer than 300 lines: the search index is used for ids only, records that were merged or left out
+are asked for by themselves, and what is archived has a listing with a rhythm of its own.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,9 @@
 """Microsoft Teams: teams, channels and chats of a person, and what is written there (Graph v1.0).
 
 https://learn.microsoft.com/graph/teams-concept-overview
+
+Longer than 300 lines: each channel has a delta and chats have none; replies are asked for by
+thread, and private, shared and archived channels are refused in ways of their own.
 """
 
 import re

@@ -1,6 +1,9 @@
 """Outlook: a person's mail, calendar and contacts, through Microsoft Graph (v1.0).
 
 https://learn.microsoft.com/graph/delta-query-messages
+
+Longer than 300 lines: each folder has a delta, in which a message that was moved looks deleted;
+attachments, occurrences of series and contacts are each found by other calls than their delta.
 """
 
 from collections.abc import Mapping, Sequence

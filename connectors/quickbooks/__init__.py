@@ -2,6 +2,9 @@
 of their changes (Accounting API v3, minor version 75).
 
 https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api
+
+Longer than 300 lines: queries page by the time of the last change, change data capture tells the
+rest for thirty days, and merges and deletions come in forms of their own.
 """
 
 from collections.abc import Mapping

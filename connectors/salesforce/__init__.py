@@ -2,6 +2,10 @@
 API, version 67.0).
 
 https://developer.salesforce.com/docs/platform/api-rest/guide
+
+Longer than 300 lines: an org is read by SOQL and by bulk jobs, its deletions by the recycle bin
+and a log, its custom objects one by one, and it tells of changes by two feeds, outbound messages
+and the Streaming API.
 """
 
 import re

@@ -1,6 +1,10 @@
 """Shopify: orders, products, customers, inventory items and locations of a shop (GraphQL, 2026-10).
 
 https://shopify.dev/docs/api/admin-graphql
+
+Longer than 300 lines: long scans go through exports, with a fallback by pages where an export
+fails; GraphQL's costs are kept; topics, privacy duties and protected fields have rules of their
+own.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,9 @@
 """Slack: a workspace's members, channels, messages and threads (Web API, Events API).
 
 https://docs.slack.dev/apis/web-api
+
+Longer than 300 lines: no delta tells of edits and threads, so messages, replies and members are
+read channel by channel with windows of their own; and tables of error codes and kinds of events say who has to act.
 """
 
 from collections.abc import Mapping

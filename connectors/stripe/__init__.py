@@ -7,6 +7,9 @@ An object does not tell when it was changed. So what is stored is an object as i
 snapshot that an event holds: that is rendered in the version that was in force when the event was
 made, and events tell their times in whole seconds, in which an object may change several times.
 Events, in whatever order they come, say which objects are to be read again.
+
+Longer than 300 lines: objects do not tell when they were changed, so events name them and each is
+read again; lists inside objects are completed, and the two modes kept apart.
 """
 
 from collections.abc import Mapping

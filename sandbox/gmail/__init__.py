@@ -1,6 +1,9 @@
 """Gmail on loopback: messages, threads, labels, history and watches of a mailbox.
 
 https://developers.google.com/workspace/gmail/api/reference/rest
+
+Longer than 700 lines: real MIME messages, a search language, history that expires, labels and
+threads that follow from messages, batches, and Pub/Sub's pushes.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,8 @@
 """Google Calendar on loopback: a person's calendars, their events, and who may see them.
 
 https://developers.google.com/workspace/calendar/api/v3/reference
+
+Longer than 700 lines: series and their exceptions, sync tokens, access by calendar, channels, and batches.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,9 @@
 """Google Drive on loopback: files, shared drives, who may see them, and the logs of changes.
 
 https://developers.google.com/workspace/drive/api/reference/rest/v3
+
+Longer than 700 lines: folders and shared drives whose permissions are inherited, one log for
+each, a search language, and channels.
 """
 
 from collections.abc import Callable

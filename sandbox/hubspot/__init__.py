@@ -1,6 +1,9 @@
 """HubSpot on loopback: CRM objects, search, owners and account details.
 
 https://developers.hubspot.com/docs/api-reference (2026-03 and the v3 paths).
+
+Longer than 700 lines: search with its lag and limits, merges, archived records, associations, two
+generations of OAuth paths, and signed batches of events.
 """
 
 import re

@@ -1,6 +1,9 @@
 """Microsoft Teams on loopback: a person's teams, channels, chats and messages, through Graph.
 
 https://learn.microsoft.com/graph/teams-concept-overview
+
+Longer than 700 lines: teams, kinds of channels, chats, replies, and the rights of a person
+in each.
 """
 
 import re

@@ -1,6 +1,9 @@
 """Outlook on loopback: a person's mail, calendar and contacts, through Graph.
 
 https://learn.microsoft.com/graph/outlook-mail-concept-overview
+
+Longer than 700 lines: folders with a delta each, series and occurrences, attachments, contacts,
+and subscriptions with their lifecycle.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,9 @@
 """QuickBooks Online on loopback: queries, change data capture and the rows of one company.
 
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting (v3, minor version 75).
+
+Longer than 700 lines: a query language, change data capture, entities that change with each
+other, merges, and an OpenID identity.
 """
 
 from datetime import datetime

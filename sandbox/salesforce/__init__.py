@@ -2,6 +2,9 @@
 and its change events.
 
 https://developer.salesforce.com/docs/platform/api-rest/guide (version 67.0).
+
+Longer than 700 lines: SOQL, bulk jobs, the recycle bin, two ways to be told of changes (CometD,
+SOAP), custom objects, and an identity service.
 """
 
 import re

@@ -4,6 +4,9 @@ https://shopify.dev/docs/api/admin-graphql
 
 Of REST only shop.json is there, as `ShopifyAPI` asks for it first: REST's lists, and so the SDK's
 `Order.find()` and the like, are not offered, for new apps may not use them since 2025-04.
+
+Longer than 700 lines: a whole GraphQL schema with its costs, bulk operations with files, and the
+signatures of three kinds of calls.
 """
 
 import re

@@ -4,6 +4,9 @@ the platform's, through which it bills.
 https://docs.stripe.com/api, https://docs.stripe.com/connect. An account is a business. In live mode
 it has made-up data, which a platform's key opens once the account has consented; an account's own
 secret key, from `describe` or the control `grant`, is of test mode, where nothing is to begin with.
+
+Longer than 700 lines: both sides of Connect, several API versions, billing with its
+pages, and signed events.
 """
 
 from datetime import timedelta
