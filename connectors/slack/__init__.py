@@ -3,7 +3,8 @@
 https://docs.slack.dev/apis/web-api
 
 Longer than 300 lines: no delta tells of edits and threads, so messages, replies and members are
-read channel by channel with windows of their own; and tables of error codes and kinds of events say who has to act.
+read channel by channel with windows of their own; and tables of error codes and kinds of events
+say who has to act.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 https://developers.google.com/workspace/calendar/api/v3/reference
 
-Longer than 700 lines: series and their exceptions, sync tokens, access by calendar, channels, and batches.
+Longer than 700 lines: series and their exceptions, sync tokens, access by calendar, channels, and
+batches.
 """
 
 from collections.abc import Callable

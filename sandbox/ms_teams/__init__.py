@@ -2,8 +2,8 @@
 
 https://learn.microsoft.com/graph/teams-concept-overview
 
-Longer than 700 lines: teams, kinds of channels, chats, replies, and the rights of a person
-in each.
+Longer than 700 lines: teams, kinds of channels, chats, replies, and the rights of a person in
+each.
 """
 
 import re

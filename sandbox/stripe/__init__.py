@@ -5,8 +5,8 @@ https://docs.stripe.com/api, https://docs.stripe.com/connect. An account is a bu
 it has made-up data, which a platform's key opens once the account has consented; an account's own
 secret key, from `describe` or the control `grant`, is of test mode, where nothing is to begin with.
 
-Longer than 700 lines: both sides of Connect, several API versions, billing with its
-pages, and signed events.
+Longer than 700 lines: both sides of Connect, several API versions, billing with its pages, and
+signed events.
 """
 
 from datetime import timedelta
