@@ -26,6 +26,7 @@ LASTING = {"up", "demo", "sandbox"}
 TYPED = {
     "audit": ["acme/hubspot"],
     "billing dismiss": ["cus_1"],
+    "connect": ["acme"],
     "events withdraw": ["1"],
     "import tenant-settings": ["--from", "postgresql://u:p@127.0.0.1:1/other"],
     "keys abandon": ["0123456789abcdef", "--yes"],

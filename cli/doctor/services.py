@@ -61,8 +61,8 @@ async def database(settings: Settings) -> list[Row]:
         await check(url, settings.atom_schema)
         rows.append(Row(area, "schema", State.OK, f"current, in {settings.atom_schema!r}"))
     except StorageError as error:
-        found = str(error).splitlines()[0]
-        rows.append(Row(area, "schema", State.WRONG, found, "run atom-sync migrate"))
+        found, _, remedy = str(error).splitlines()[0].rpartition(": ")
+        rows.append(Row(area, "schema", State.WRONG, found or remedy, remedy.replace("`", "")))
     return rows
 
 
