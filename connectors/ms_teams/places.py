@@ -65,16 +65,10 @@ def listed_channels(context: Context) -> Steps[Parts]:
     found, unlisted = yield from _channels_of_all()
 
     def check(former: Sequence[str]) -> Calls[Parts]:
-        present: list[str] = []
-        kept: list[str] = []
-        for channel in former:
-            if channel.partition("/")[0] in unlisted:
-                kept.append(channel)
-                continue
-            there = yield from channel_again(channel)
-            if there is not None:
-                (kept if there is ARCHIVED else present).append(channel)
-        return Parts(present, kept)
+        hidden = [one for one in former if one.partition("/")[0] in unlisted]
+        there, kept = yield from channels_again([one for one in former if one not in hidden])
+        present = [channel_key(row) for row in there]
+        return Parts(present, [*hidden, *kept])
 
     return Parts(found, hidden=True, check=check)
 
@@ -111,23 +105,29 @@ def channels_of(team: str) -> Calls[list[Record]]:
     return [{**plain(row), "team_id": team} for row in (yield from all_rows(request))]
 
 
-# A channel that is not shown since its team is archived.
-ARCHIVED: Record = {}
-
-
-def channel_again(channel: str) -> Calls[Record | None]:
-    """A channel that is listed no more, asked for by its id: None if it is gone.
+def channels_again(former: Sequence[str]) -> Calls[tuple[list[Record], list[str]]]:
+    """Of channels that are listed no more those that are there after all, and those that an
+    archived team keeps; all others are gone.
 
     The list of an archived team's channels lacks the private ones (microsoft-graph-docs#9758,
     2020-09; #17306, 2022-06): people still see them in Teams.
     """
-    team = channel.partition("/")[0]
-    answer = yield from ask(Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS))
-    if answer.status == 200:
-        return {**plain(answer.json), "team_id": team}
-    of_team = yield from ask(Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS))
-    archived = of_team.status == 200 and of_team.json.get("isArchived")
-    return ARCHIVED if archived else None
+    there: list[Record] = []
+    kept: list[str] = []
+    is_archived: dict[str, bool] = {}
+    for channel in former:
+        team = channel.partition("/")[0]
+        answer = yield from ask(Request.get(path_of(channel), expect=REFUSED, budget=IN_TEAMS))
+        if answer.status == 200:
+            there.append({**plain(answer.json), "team_id": team})
+            continue
+        if team not in is_archived:
+            request = Request.get(f"/teams/{quoted(team)}", expect=REFUSED, budget=IN_TEAMS)
+            of_team = yield from ask(request)
+            is_archived[team] = of_team.status == 200 and bool(of_team.json.get("isArchived"))
+        if is_archived[team]:
+            kept.append(channel)
+    return there, kept
 
 
 def read_channels(team: str) -> Read:
@@ -136,16 +136,10 @@ def read_channels(team: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
         rows = yield from channels_of(team)
         listed = {row["id"] for row in rows}
-        kept = []
-        for id_ in _Channels.of(at).ids:
-            if id_ in listed:
-                continue
-            there = yield from channel_again(f"{team}/{id_}")
-            if there is ARCHIVED:
-                kept.append(id_)
-            elif there is not None:
-                rows.append(there)
-        ids = [row["id"] for row in rows] + kept
+        missing = [f"{team}/{id_}" for id_ in _Channels.of(at).ids if id_ not in listed]
+        there, kept = yield from channels_again(missing)
+        rows += there
+        ids = [*(row["id"] for row in rows), *(key.partition("/")[2] for key in kept)]
         listed_keys = ListedKeys(f"{team}/", [f"{team}/{id_}" for id_ in ids], context.now)
         yield Page(rows, _Channels(ids=ids).saved(), listed_keys=[listed_keys])
 

@@ -489,6 +489,21 @@ def test_a_private_channel_of_an_archived_team_stays() -> None:
             assert again.keys() == rows.keys()
 
 
+def test_many_channels_of_one_team_that_are_deleted_at_once_are_gone() -> None:
+    """Of our own suite (2026-11-29), whose random changes came upon it: whether the team is archived
+    was asked for each channel, and five times the same question with the same answer counts as a
+    listing that leads in a circle. Right: they are gone, and the team is asked once."""
+    many = [f"c{number}" for number in range(9)]
+    for stream in (CHANNELS, MESSAGES, REPLIES):
+        rows, saved, _ = sync(stream, Rooms(teams={"T": [*many, "d"]}))
+        assert len(rows) == 10
+        rooms = Rooms(teams={"T": ["d"]})
+        again, _, unread = sync(stream, rooms, rows, saved)
+        assert unread == {}
+        assert [key.split("/")[1] for key in again] == ["d"]
+        assert rooms.asked.count("/teams/T") == 1
+
+
 @pytest.mark.parametrize(
     ("place", "status"),
     [("/teams/G/channels", 403), ("/teams/G/channels", 400), ("/teams/G/channels/g/messages", 403)],
