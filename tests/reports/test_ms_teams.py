@@ -490,7 +490,7 @@ def test_a_private_channel_of_an_archived_team_stays() -> None:
 
 
 def test_many_channels_of_one_team_that_are_deleted_at_once_are_gone() -> None:
-    """Of our own suite (2026-11-29), whose random changes came upon it: whether the team is archived
+    """Of our own suite (2026-11-29), whose random changes met it: whether the team is archived
     was asked for each channel, and five times the same question with the same answer counts as a
     listing that leads in a circle. Right: they are gone, and the team is asked once."""
     many = [f"c{number}" for number in range(9)]
