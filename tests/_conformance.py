@@ -231,7 +231,7 @@ class Tried:
 
         `before` acts before each request; `stop` says after each batch whether to leave the rest.
         """
-        if not await self._saved(stream):
+        if not await self.saved(stream):
             self.begin(stream)
         line = line or self.bench.line
         line.follow(self.connector, before)
@@ -299,7 +299,7 @@ class Tried:
 
     async def step(self, stream: Stream, pages: int) -> bool:
         """Syncs so many pages at least, until the checkpoint moves; whether that was the end."""
-        saved = await self._saved(stream)
+        saved = await self.saved(stream)
         outcome = await self.sync(stream, stop=lambda done, at: done >= pages and at != saved)
         assert outcome.error is None, outcome.error
         return outcome.done
@@ -309,7 +309,7 @@ class Tried:
         stored. Requests that a limit refused are asked again, and do not count."""
         self.bench.line.follow(self.connector)
         client, pages = self.client(self.bench.line), 0
-        start = await self._saved(stream) if at is None else at
+        start = await self.saved(stream) if at is None else at
         try:
             async for _ in client.read(stream.read(start, self.context())):
                 pages += 1
@@ -411,7 +411,8 @@ class Tried:
         async with self.bench.database.transaction(self.connection.tenant_id) as session:
             return await checkpoints.load(session, self.connection.id)
 
-    async def _saved(self, stream: Stream) -> Checkpoint:
+    async def saved(self, stream: Stream) -> Checkpoint:
+        """Where the stream stands."""
         saved = (await self._load()).get(stream.name)
         return saved.state if saved else Checkpoint()
 

@@ -79,7 +79,13 @@ async def test_a_look_that_finds_nothing_new_costs_the_same_whatever_is_stored_a
     large = await bench.connect(rest.tried.connector, size=MEDIUM)
     await settle(large, rest.stream)
     await large.sync(rest.stream)
-    assert bench.line.asked - bench.line.limited <= rest.requests + 1
+    # Of parts, such as calendars, an account has as many as it happens to have: a call for each.
+    more = await parts_of(large, rest.stream) - await parts_of(rest.tried, rest.stream)
+    assert bench.line.asked - bench.line.limited <= rest.requests + 1 + max(0, more)
+
+
+async def parts_of(tried: Tried, stream: Stream) -> int:
+    return len((await tried.saved(stream)).get("parts", ()))
 
 
 # -- Checked against what the vendor lists -------------------------------------------------------
