@@ -94,7 +94,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, _EXPLAINED):
+    # A key or a place that is missing was meant for nobody.
+    if isinstance(error, _EXPLAINED) and not isinstance(error, KeyError | IndexError):
         return str(error)
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, psycopg.Error) and cause.sqlstate:
