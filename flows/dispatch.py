@@ -82,6 +82,8 @@ class _Dispatch:
     by: datetime
     began_at: datetime
     looked_at: datetime
+    # Taken, and not yet known to be due or ended, and not yet settled.
+    unsorted: list[Claim] = field(default_factory=list)
     queue: deque[Claim] = field(default_factory=deque)
     streams: dict[UUID, list[str] | None] = field(default_factory=dict)
     running: dict[asyncio.Task[State[Any]], Claim] = field(default_factory=dict)
@@ -158,6 +160,7 @@ class _Dispatch:
         database = self.shared.database
         self.looked_at = self._now()
         claims = await due.claim(database, self.scope, by=self.by, slot=self._slot, at_most=at_most)
+        self.unsorted = claims
         synced = await checkpoints.synced(database, [claim.connection.id for claim in claims])
         fresh = []
         for claim in claims:
@@ -170,6 +173,7 @@ class _Dispatch:
                 fresh.append(claim)
                 self.lines.append(Outcome(claim, FRESH))
         await due.settle(database, fresh)
+        self.unsorted = []
         return bool(claims)
 
     def _begin(self) -> None:
@@ -186,6 +190,7 @@ class _Dispatch:
         ended = [
             (self.running.pop(task), task.result()) for task in list(self.running) if task.done()
         ]
+        self.unsorted = [claim for claim, _ in ended]
         for claim, state in ended:
             line = await _line(self.shared, claim, state)
             self.lines.append(line)
@@ -194,14 +199,16 @@ class _Dispatch:
             away = line.failure is Failure.UNAVAILABLE and not self.probing and not self.over
             if away and await breakers.look(database, self.scope.integration, line.why):
                 self.over = await self._away()
-        await due.settle(database, [claim for claim, _ in ended])
+        await due.settle(database, self.unsorted)
+        self.unsorted = []
 
     async def _leave(self) -> None:
         """Nothing of this run is left behind."""
         for task in self.running:
             task.cancel()
         await asyncio.gather(*self.running, return_exceptions=True)
-        await due.give_back(self.shared.database, [*self.queue, *self.running.values()])
+        left = [*self.unsorted, *self.queue, *self.running.values()]
+        await due.give_back(self.shared.database, left)
         self.lines += [Outcome(claim, RELEASED) for claim in self.queue]
 
     async def _ended(self) -> State[None]:

@@ -9,7 +9,7 @@ had taken.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, and_, bindparam, func, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage import watches
+from storage.cancellation import take
 from storage.connections import Connection
 from storage.database import Database, in_sql
 from storage.models import Connection as ConnectionRow
@@ -83,8 +84,19 @@ async def claim(
 ) -> list[Claim]:
     """Takes connections that are due by then, the latest first; `slot` is when one is due next.
 
-    Empty once there is none that nobody else is taking.
+    Empty once there is none that nobody else is taking. A caller that is cancelled meanwhile has
+    taken none.
     """
+    return await take(_take(database, scope, by, slot, at_most), partial(give_back, database))
+
+
+async def _take(
+    database: Database,
+    scope: Scope,
+    by: datetime,
+    slot: Callable[[Claim], datetime],
+    at_most: int,
+) -> list[Claim]:
     due, values = _due(scope.shards > 1)
     values = values | vars(scope) | {"by": by, "at_most": at_most}
     async with database.claiming() as sql:

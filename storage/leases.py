@@ -7,6 +7,7 @@ finds a greater epoch, and is refused. All times are the database's.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage.cancellation import take
 from storage.database import Database
 from storage.errors import LeaseLostError, NotFoundError
 from storage.models import Connection
@@ -47,7 +49,26 @@ async def acquire(
     holder: str,
     ttl: timedelta,
 ) -> Lease | None:
-    """The lease, if it is free or has expired; None while another holds it."""
+    """The lease, if it is free or has expired; None while another holds it.
+
+    A caller that is cancelled meanwhile holds nothing.
+    """
+
+    async def give_back(lease: Lease | None) -> None:
+        if lease is not None:
+            await release(database, lease)
+
+    return await take(_acquire(database, connection_id, tenant_id, kind, holder, ttl), give_back)
+
+
+async def _acquire(
+    database: Database,
+    connection_id: UUID,
+    tenant_id: UUID,
+    kind: Kind,
+    holder: str,
+    ttl: timedelta,
+) -> Lease | None:
     this = (LeaseRow.connection_id == connection_id, LeaseRow.kind == kind)
     free = (
         select(LeaseRow.connection_id)
@@ -82,7 +103,17 @@ async def acquire_all(
     holder: str,
     ttl: timedelta,
 ) -> list[Lease]:
-    """The leases of those connections that are free or have expired, in one short transaction."""
+    """The leases of those connections that are free or have expired, in one short transaction.
+
+    A caller that is cancelled meanwhile holds none.
+    """
+    taking = _acquire_all(database, connection_ids, kind, holder, ttl)
+    return await take(taking, partial(release_all, database))
+
+
+async def _acquire_all(
+    database: Database, connection_ids: Sequence[UUID], kind: Kind, holder: str, ttl: timedelta
+) -> list[Lease]:
     wanted = (
         select(
             Connection.id,

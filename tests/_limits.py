@@ -13,9 +13,9 @@ import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
 # A test that goes on is failed again after so many seconds, or after its limit where that is less:
-# asyncio keeps an exception that is raised while another task than the test's has its turn, and
-# what the test leaves to clean up may hang too.
+# it may block the loop that was told to stop, and what it leaves to clean up may hang too.
 AGAIN = 60.0
+TOLD_TO_STOP = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,9 +36,16 @@ def lift() -> None:
 def _fail(item: pytest.Item, seconds: float, *_: object) -> None:
     if pytest_timeout.is_debugging():
         return
+    message = f"Timeout (>{seconds:g}s): this test has not ended"
     # As a part of the report it is seen where workers of pytest-xdist run the tests, too.
-    item.add_report_section("call", "where it waited", "\n".join(_stacks()))
-    pytest.fail(f"Timeout (>{seconds:g}s): this test has not ended")
+    item.add_report_section("call", "where it waited", "\n".join([message, *_stacks()]))
+    loop = asyncio._get_running_loop()
+    if loop is None or item.stash.get(TOLD_TO_STOP, False):
+        pytest.fail(message)
+    # An exception raised here would hit whatever the loop does just now. It could drop another
+    # task's next step, and that task would never end: the loop's close would wait for it.
+    item.stash[TOLD_TO_STOP] = True
+    loop.call_soon_threadsafe(loop.stop)
 
 
 def _stacks() -> Iterator[str]:

@@ -39,6 +39,22 @@ def ids(claims: list[Claim]) -> list[UUID]:
     return [each.connection.id for each in claims]
 
 
+async def test_who_is_cancelled_while_taking_has_taken_nothing(fleet: Fleet) -> None:
+    fleet.make(3)
+    await due.give_back(fleet.database, await claim(fleet.database))
+    for tenth in range(40):
+        taking = asyncio.create_task(claim(fleet.database))
+        await asyncio.sleep(tenth / 10_000)
+        if taking.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+        else:
+            await due.give_back(fleet.database, taking.result())
+        claims = await claim(fleet.database)
+        assert len(claims) == 3
+        await due.give_back(fleet.database, claims)
+
+
 async def test_eight_dispatchers_take_everything_and_nothing_twice(fleet: Fleet) -> None:
     wanted = fleet.make(3000)
 

@@ -59,6 +59,20 @@ async def test_a_lease_has_one_holder_until_it_is_released(
     assert (await _got(other, stocked, "b")).epoch == lease.epoch + 1
 
 
+async def test_who_is_cancelled_while_taking_a_lease_holds_none(database: Database) -> None:
+    stocked = await stock(database)
+    await leases.release(database, await _got(database, stocked, "warm"))
+    for tenth in range(40):
+        taking = asyncio.create_task(_acquire(database, stocked, "cancelled"))
+        await asyncio.sleep(tenth / 10_000)
+        if taking.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+            await leases.release(database, await _got(database, stocked, "next"))
+        elif lease := taking.result():
+            await leases.release(database, lease)
+
+
 async def test_of_many_at_once_one_gets_the_lease(database: Database, other: Database) -> None:
     stocked = await stock(database)
     found = await asyncio.gather(
