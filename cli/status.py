@@ -3,24 +3,23 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.terminal import JsonOption, out, plain, print_json, target_of
 from connectors import load
 from deployments.schedule_report import Explained, explain
 from servers import local
 from settings import Settings, read
-from storage import (
-    audits,
-    connections,
-    freshness,
-    records,
-)
+from storage import Status, audits, connections, freshness, records
 from storage.database import Database
+from storage.models import Failure
 
 
 def status(
@@ -47,7 +46,7 @@ def status(
     elif not rows:
         out.print("no connections yet: docs/connecting.md says how a tenant makes one")
     else:
-        out.print(status_table(rows))
+        print_status(rows, out)
 
 
 async def _status(settings: Settings) -> list[dict[str, Any]]:
@@ -81,61 +80,113 @@ async def status_rows(database: Database) -> list[dict[str, Any]]:
                     "checked_at": checked_at,
                     "drift": drift,
                     "unread": list(found.unread) if found else [],
+                    "refusal": found.refusal if found else None,
                     "refills": found.refills if found else False,
                     "status": connection.status,
+                    "failure": connection.failure,
                     "reason": connection.status_reason,
                 }
             )
     return rows
 
 
-def status_table(rows: list[dict[str, Any]]) -> Table:
+def print_status(rows: list[dict[str, Any]], console: Console) -> None:
+    """Every stream in a table, then what is wrong with what to do, and how many are well."""
+    console.print(_table(rows))
+    linked = [list(group) for _, group in groupby(rows, key=_connection_of)]
+    wrong = [card for group in linked if (card := list(_card(group)))]
+    for card in wrong:
+        for line in card:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    well = len(linked) - len(wrong)
+    line = f"connections as they should be: {well:,} of {len(linked):,}"
+    console.print(line, highlight=False)
+
+
+def _connection_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["tenant"], row["integration"], row["account"]
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
     """A line for each tenant, one for each integration with its state, one for each stream."""
     # What repeats stands once: 80 columns have to be enough.
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("tenant, integration, stream", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("last sync", no_wrap=True)
-    table.add_column("fresh", no_wrap=True)
-    table.add_column("state", ratio=1, overflow="fold")
-    former = ("", "", "")
-    for row in rows:
-        connection = (row["tenant"], row["integration"], row["account"])
-        if former[0] != row["tenant"]:
-            if former[0]:
-                table.add_section()
-            table.add_row(f"[bold]{row['tenant']} ({row['tier']})[/bold]")
-        if former != connection:
-            table.add_row(f"  {row['integration']}", "", "", "", _state(row))
-        table.add_row(
-            f"    {row['stream']}", f"{row['rows']:,}", _ago(row["last_sync"]), _freshness(row),
-            ", ".join(_remarks(row)),
-        )  # fmt: skip
-        former = connection
+    table.add_column("state", ratio=1)
+    for tenant, of_tenant in groupby(rows, key=lambda row: row["tenant"]):
+        group = list(of_tenant)
+        table.add_section()
+        table.add_row(Text(f"{tenant} ({group[0]['tier']})", style="bold"))
+        for (_, integration, _), streams in groupby(group, key=_connection_of):
+            for n, row in enumerate(streams):
+                if n == 0:
+                    good = row["status"] == Status.ACTIVE and not row["reason"]
+                    state = Text(row["status"], style="" if good else "red")
+                    table.add_row(Text(f"  {integration}"), "", "", state)
+                table.add_row(
+                    Text(f"    {row['stream']}"), f"{row['rows']:,}", _ago(row["last_sync"]),
+                    Text(", ").join(_remarks(row)),
+                )  # fmt: skip
     return table
 
 
-def _state(row: dict[str, Any]) -> str:
-    """The connection's state, and what is wrong with it."""
-    return f"[red]{row['status']}[/red]: {row['reason']}" if row["reason"] else row["status"]
-
-
-def _remarks(row: dict[str, Any]) -> Iterator[str]:
-    """What of a stream is not there yet, and what its last audit found."""
-    if row["unread"]:
-        yield f"[red]{len(row['unread']):,} unread[/red]"
-    if row["refills"]:
-        yield "filling in fields"
-    if row["checked_at"] is not None:
-        drift = f": [red]{row['drift']:,} off[/red]" if row["drift"] else ""
-        yield f"checked {_ago(row['checked_at'])}{drift}"
-
-
-def _freshness(row: dict[str, Any]) -> str:
-    """In time, or why not; nothing of a stream whose interval is not in the database yet."""
+def _remarks(row: dict[str, Any]) -> Iterator[Text]:
+    """In time or not, what of a stream is not there yet, and what its last audit found."""
     if row["late"] is not None:
-        return f"[red]late[/red]: {row['late']}"
-    return "" if row["age_seconds"] is None else "[green]in time[/green]"
+        yield Text("late", style="red")
+    elif row["age_seconds"] is not None:
+        yield Text("in time", style="green")
+    if row["refusal"]:
+        yield Text("refused", style="red")
+    if row["unread"]:
+        yield Text(f"{len(row['unread']):,} unread", style="red")
+    if row["refills"]:
+        yield Text("filling in fields")
+    if row["drift"]:
+        yield Text(f"{row['drift']:,} off {_ago(row['checked_at'])}", style="red")
+    elif row["checked_at"] is not None:
+        yield Text(f"checked {_ago(row['checked_at'])}")
+
+
+def _card(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with a connection, and what to do; nothing of one that is well."""
+    first = rows[0]
+    target = f"{first['tenant']}/{first['integration']}"
+    wrong = [f"{first['status']}: {first['reason']}"] if first["reason"] else []
+    late: dict[str, list[str]] = {}
+    for row in rows:
+        if row["late"] is not None:
+            late.setdefault(row["late"], []).append(row["stream"])
+    wrong += [f"late: {', '.join(streams)} ({why})" for why, streams in late.items()]
+    for row in rows:
+        wrong += [f"{row['stream']}: {one['part']}: {one['error']}" for one in row["unread"][:3]]
+        if len(row["unread"]) > 3:
+            wrong.append(f"{row['stream']}: and {len(row['unread']) - 3:,} parts more")
+    if not wrong or first["status"] == Status.PAUSED:
+        return
+    yield f"✗ {target}, account {first['account']}"
+    yield from (f"    {line}" for line in wrong)
+    if remedy := _remedy(first, target):
+        yield f"    → {remedy}"
+    yield ""
+
+
+def _remedy(row: dict[str, Any], target: str) -> str:
+    """What whoever reads this can do."""
+    match row["status"], row["failure"]:
+        case Status.NEEDS_REAUTH | Status.REVOKED, _:
+            link = f"atom-sync connect {target.replace('/', ' ')}"
+            return f"its tenant connects it again; `{link}` prints a link for that"
+        case _, Failure.NOT_ALLOWED:
+            return (
+                "the tenant's administrator at the vendor allows it; it is asked for once a day,"
+                f" and by `atom-sync sync {target}`"
+            )
+        case _, Failure.UNAVAILABLE | Failure.RATE_LIMITED:
+            return "nobody has to act: it is tried again by itself"
+    return f"`atom-sync status {target}` says more"
 
 
 def _ago(at: datetime | None) -> str:

@@ -1,7 +1,8 @@
 """Runs between two ticks, for connections that are due long before the next one.
 
 A connection that failed, was resumed, or rose to a tier that is synced daily would otherwise wait
-for its schedule: for up to a week. Where ticks are an hour apart or less, it does.
+for its schedule: an hour, a day, a week. Where ticks come every quarter of an hour or more often,
+it does.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from connectors import load
 from deployments.desired import shard_slug, tier_name
 from deployments.prefect_api import connected
-from deployments.tiers import PollPolicy, shards_of
+from deployments.tiers import EPOCH, PollPolicy, shards_of
 from settings import Settings
 from settings.intervals import HOURLY
 from storage import schedules
@@ -20,32 +21,35 @@ from storage.database import Database
 from storage.schedules import Group
 
 # Long enough for a dispatcher that has just started to take them.
-WAITED = timedelta(minutes=10)
+WAITED = timedelta(minutes=5)
+QUARTER = timedelta(minutes=15)
 
 
 async def catch_up(settings: Settings, database: Database) -> int:
     """Starts a dispatcher for each shard in which connections wait; how many.
 
-    For each shard it is at most one an hour, however often this is called; none where an operator
-    has paused its schedule.
+    For each shard it is at most one in a quarter of an hour, or an hour where it ticks less often
+    than hourly, however often this is called; none where an operator has paused its schedule.
     """
     started = 0
     async with connected(settings) as client:
         for group in await schedules.groups(database, overdue=WAITED):
-            if _ticks_are_far(settings, group):
-                started += await _start(client, database, group)
+            tick = _tick(settings, group)
+            if tick is not None and tick > QUARTER:
+                every = QUARTER if tick <= HOURLY else HOURLY
+                started += await _start(client, database, group, every)
     return started
 
 
-def _ticks_are_far(settings: Settings, group: Group) -> bool:
+def _tick(settings: Settings, group: Group) -> timedelta | None:
     try:
         connector = load(group.integration)
     except LookupError:  # `reconcile` reports it
-        return False
-    return bool(connector.streams) and PollPolicy.of(settings, connector, group.tier).tick > HOURLY
+        return None
+    return PollPolicy.of(settings, connector, group.tier).tick if connector.streams else None
 
 
-async def _start(client: PrefectClient, database: Database, group: Group) -> int:
+async def _start(client: PrefectClient, database: Database, group: Group, every: timedelta) -> int:
     of_group = (database, group.integration, group.tier)
     shards = shards_of(await schedules.group_size(*of_group))
     waiting = await schedules.overdue_shards(*of_group, since=WAITED, shards=shards)
@@ -55,13 +59,14 @@ async def _start(client: PrefectClient, database: Database, group: Group) -> int
         return 0
     paused = {each.slug for each in deployment.schedules if deployment.paused or not each.active}
     chosen = [shard for shard in waiting if shard_slug(shard) not in paused]
-    hour = f"{datetime.now(UTC):%Y-%m-%dT%H}"
+    now = datetime.now(UTC)
+    slot = now - (now - EPOCH) % every
     for shard in chosen:
         await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={**deployment.parameters, "shard": shard, "shards": shards},
             name=f"{group.integration} · {group.tier} · catching up",
             tags=["trigger:catch-up"],
-            idempotency_key=f"catch-up:{deployment.name}:{shard}/{shards}:{hour}",
+            idempotency_key=f"catch-up:{deployment.name}:{shard}/{shards}:{slot:%Y-%m-%dT%H:%M}",
         )
     return len(chosen)

@@ -20,7 +20,8 @@ from storage.schedules import Timing
 class Explained:
     """How often each stream is polled and why, when that is next, whether webhooks work, and in
     which times we may have missed changes. `feed` is there where its tenant wants us to listen.
-    `unread` and `refills` say what of the streams is not there yet; see `storage.checkpoints`.
+    `unread`, `refused` and `refills` say what of the streams is not there yet; see
+    `storage.checkpoints`.
 
     `next_at` is a tick of its schedule; None while it is not synced at all. `webhooks` is the end
     of a sentence.
@@ -37,6 +38,7 @@ class Explained:
     open_gaps: Sequence[gaps.Open]
     feed: feeds.State | None
     unread: Mapping[str, Sequence[Mapping[str, str]]]
+    refused: Mapping[str, checkpoints.Saved]
     refills: Sequence[str]
 
     def lines(self, now: datetime) -> Iterator[str]:
@@ -56,6 +58,9 @@ class Explained:
         yield from self._gaps(now)
         for stream, parts in self.unread.items():
             yield from (f"{stream}: {one['part']} cannot be read: {one['error']}" for one in parts)
+        for stream, saved in self.refused.items():
+            again = self._again(saved.refused_until, now)
+            yield f"{stream} is refused, and asked for again {again}: {saved.refusal}"
         if self.refills:
             yield f"older rows are given the fields that they lack: {', '.join(self.refills)}"
 
@@ -86,6 +91,9 @@ class Explained:
         late = self.due_at is not None and self.due_at < now
         since = f", it is due since {in_utc(self.due_at, now)}" if late and self.due_at else ""
         return f"at {in_utc(self.next_at, now)}{since}"
+
+    def _again(self, until: datetime | None, now: datetime) -> str:
+        return f"at {in_utc(until, now)}" if until and until > now else "by the next sync"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -120,6 +128,10 @@ class Explained:
                 for gap in self.open_gaps
             ],
             "unread": {stream: list(parts) for stream, parts in self.unread.items()},
+            "refused": {
+                stream: {"reason": saved.refusal, "until": saved.refused_until}
+                for stream, saved in self.refused.items()
+            },
             "refills": list(self.refills),
         }
 
@@ -153,6 +165,7 @@ async def explain(
         open_gaps=await gaps.of_connection(database, connection.id),
         feed=await feeds.state(database, connection.id),
         unread={name: one.unread for name, one in sorted(saved.items()) if one.unread},
+        refused={name: one for name, one in sorted(saved.items()) if one.refusal is not None},
         refills=sorted(name for name, one in saved.items() if one.refill is not None),
     )
 

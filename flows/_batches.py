@@ -9,8 +9,8 @@ from uuid import UUID
 
 from connectors import Checkpoint, ConnectorError, RetryableError, Stream, Unread
 from storage import records
+from storage.failures import failure_of
 from storage.models import Failure
-from storage.runs import failure_of
 
 
 @dataclass(slots=True)

@@ -18,9 +18,10 @@ from connectors import Checkpoint, ConnectorError, Stream, load
 from flows._batches import Batch
 from flows._clients import client_of
 from flows._reading import Reading
-from flows._storing import LEASE_TTL, note_stumbles, renewed, store
+from flows._storing import LEASE_TTL, note_failures, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
+from storage.models import Failure
 
 AT_ONCE = 8
 # A stream that could not be read is tried again after so long.
@@ -179,10 +180,14 @@ async def _end(shared: Runtime, delta: HintedRead, followed: HintSummary) -> Non
             f"{name}: {outcomes[name].error or 'not read to its end'}" for name in failed
         )
         followed.problems += 1
-        await note_stumbles(
+        await note_failures(
             shared.database, delta.connection.tenant_id, delta.connection.id, outcomes
         )
         async with shared.database.transaction(delta.connection.tenant_id) as session:
+            refused = [n for n in failed if outcomes[n].failure is Failure.NOT_ALLOWED]
             await checkpoints.put_off(session, delta.connection.id, failed, RETRY_AFTER)
+            await checkpoints.put_off(
+                session, delta.connection.id, refused, checkpoints.REFUSED_FOR
+            )
             if delta.reading.broken is not None:
                 await runs.break_off(session, delta.connection, str(delta.reading.broken))

@@ -202,15 +202,27 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
     return joined
 
 
-async def note_stumbles(
+async def note_failures(
     database: Database, tenant_id: UUID, connection_id: UUID, outcomes: Mapping[str, Outcome]
 ) -> None:
-    """Counts, for each stream, the reads in a row that failed for a reason only we can mend."""
-    stumbled = [name for name, one in outcomes.items() if one.error and one.failure in OF_OURS]
-    if stumbled:
-        async with database.transaction(tenant_id) as session:
-            for name in stumbled:
+    """Counts, for each stream, the reads in a row that failed for a reason only we can mend; and
+    notes what the vendor refuses."""
+    failed = {
+        name: one
+        for name, one in outcomes.items()
+        if one.error and one.failure in (*OF_OURS, Failure.NOT_ALLOWED)
+    }
+    if not failed:
+        return
+    async with database.transaction(tenant_id) as session:
+        for name, one in failed.items():
+            if one.failure in OF_OURS:
                 await checkpoints.stumbled(session, connection_id=connection_id, stream=name)
+            else:
+                await checkpoints.refuse(
+                    session, tenant_id=tenant_id, connection_id=connection_id, stream=name,
+                    reason=one.error or "",
+                )  # fmt: skip
 
 
 @asynccontextmanager

@@ -161,13 +161,17 @@ class _Dispatch:
         self.looked_at = self._now()
         claims = await due.claim(database, self.scope, by=self.by, slot=self._slot, at_most=at_most)
         self.unsorted = claims
-        synced = await checkpoints.synced(database, [claim.connection.id for claim in claims])
+        ids = [claim.connection.id for claim in claims]
+        synced = await checkpoints.synced(database, ids)
+        refused = await checkpoints.refused(database, ids)
         fresh = []
         for claim in claims:
-            wanted = self._plan(claim).due(self.by, synced.get(claim.connection.id, {}))
+            id = claim.connection.id
+            due_now = self._plan(claim).due(self.by, synced.get(id, {}))
+            wanted = [stream for stream in due_now if stream not in refused.get(id, ())]
             if wanted:
                 every = len(wanted) == len(self.policy.connector.streams)
-                self.streams[claim.connection.id] = None if every else list(wanted)
+                self.streams[id] = None if every else wanted
                 self.queue.append(claim)
             else:
                 fresh.append(claim)

@@ -22,9 +22,10 @@ from flows._clients import client_of
 from flows._hints import read_dirty_streams
 from flows._reading import STUCK_AFTER, Reading
 from flows._runtime import runtime
-from flows._storing import LEASE_TTL, note_stumbles, renewed, store
+from flows._storing import LEASE_TTL, note_failures, renewed, store
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, records, runs
+from storage.failures import failure_of
 from storage.models import Failure, Tier
 
 
@@ -95,7 +96,7 @@ async def _sync(
     failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
     message = str(problem) if problem else "; ".join(f"{n}: {o.error}" for n, o in failed.items())
     with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
-        await note_stumbles(shared.database, connection.tenant_id, connection.id, reading.outcomes)
+        await note_failures(shared.database, connection.tenant_id, connection.id, reading.outcomes)
         await runs.finish(
             shared.database,
             run,
@@ -191,7 +192,7 @@ async def _introduce(connection: connections.Connection, trigger: str) -> None:
 
 def _failure(problem: Exception | None, failed: Collection[Outcome]) -> Failure:
     """Who must act; of several reasons, what breakers and backing off need to know comes first."""
-    kinds = {runs.failure_of(problem)} if problem else {outcome.failure for outcome in failed}
+    kinds = {failure_of(problem)} if problem else {outcome.failure for outcome in failed}
     return next((kind for kind in Failure if kind in kinds), Failure.OURS)
 
 

@@ -12,14 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Checkpoint, Unread
 from storage.database import Database
+from storage.failures import failure_of
 from storage.models import CheckpointRow, Seen
-from storage.runs import failure_of
+
+# Only an administrator of the tenant's can end a refusal: a sync an hour would be red for nothing.
+REFUSED_FOR = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Saved:
     """A stream's progress. `scan_id` is set while a full scan of it is under way, `refill` while
-    older rows are given the fields that they lack; `unread` are {"part", "failure", "error"}."""
+    older rows are given the fields that they lack; `unread` are {"part", "failure", "error"};
+    `refusal` is why the vendor refuses the whole stream."""
 
     state: Checkpoint
     scan_id: UUID | None
@@ -31,6 +35,8 @@ class Saved:
     shape: str | None = None
     refill: Checkpoint | None = None
     unread: Sequence[Mapping[str, str]] = ()
+    refusal: str | None = None
+    refused_until: datetime | None = None
 
 
 async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
@@ -50,6 +56,8 @@ async def load(session: AsyncSession, connection_id: UUID) -> dict[str, Saved]:
             row.shape,
             None if row.refill is None else Checkpoint(row.refill),
             row.unread,
+            row.refusal,
+            row.refused_until,
         )
         for row in found
     }
@@ -66,6 +74,18 @@ async def synced(
     async with database.dispatching() as session:
         for connection_id, stream, at in await session.execute(query):
             found.setdefault(connection_id, {})[stream] = at
+    return found
+
+
+async def refused(database: Database, connection_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+    """The streams of these connections that no scheduled sync is to ask for now."""
+    query = select(CheckpointRow.connection_id, CheckpointRow.stream).where(
+        CheckpointRow.connection_id.in_(connection_ids), CheckpointRow.refused_until > func.now()
+    )
+    found: dict[UUID, set[str]] = {}
+    async with database.dispatching() as session:
+        for connection_id, stream in await session.execute(query):
+            found.setdefault(connection_id, set()).add(stream)
     return found
 
 
@@ -93,6 +113,7 @@ async def save(
         ]
     if done:
         changes |= {"last_synced_at": func.now(), "scan_id": None, "scan_started_at": None}
+        changes |= {"refusal": None, "refused_until": None}
         scanned = CheckpointRow.scan_id.is_not(None)
         swept = {
             "swept_at": case((scanned, func.now()), else_=CheckpointRow.swept_at),
@@ -149,6 +170,24 @@ async def stumbled(session: AsyncSession, *, connection_id: UUID, stream: str) -
         update(CheckpointRow)
         .where(CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream)
         .values(failures=CheckpointRow.failures + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def refuse(
+    session: AsyncSession, *, tenant_id: UUID, connection_id: UUID, stream: str, reason: str
+) -> None:
+    """The vendor refuses the stream: scheduled syncs leave it out for a day."""
+    changes = {"refusal": reason, "refused_until": func.now() + REFUSED_FOR}
+    await _put(session, tenant_id, connection_id, stream, changes)
+
+
+async def ask_for_refused(session: AsyncSession, connection_ids: Sequence[UUID]) -> None:
+    """Something may have ended the refusals: the next sync asks for those streams, too."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id.in_(connection_ids), CheckpointRow.refusal.is_not(None))
+        .values(refused_until=None)
         .execution_options(synchronize_session=False)
     )
 

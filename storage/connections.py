@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage import tenants
+from storage import checkpoints, tenants
 from storage.database import Database
 from storage.errors import NotFoundError
+from storage.models import CheckpointRow, Failure, Status, Tier
 from storage.models import Connection as ConnectionRow
-from storage.models import Failure, Status, Tier
 from storage.models import Tenant as TenantRow
 
 # After each sync that failed the next waits twice as long.
@@ -47,6 +47,7 @@ class Connection:
     status: Status
     status_reason: str | None
     last_synced_at: datetime | None
+    failure: Failure | None = None
 
     def __str__(self) -> str:
         return f"{self.tenant_slug}/{self.integration}"
@@ -68,6 +69,7 @@ class Connection:
             status=Status(row.status),
             status_reason=row.status_reason,
             last_synced_at=row.last_synced_at,
+            failure=Failure(row.failure) if row.failure else None,
         )
 
 
@@ -145,6 +147,8 @@ async def _switch(
     database: Database, connection_id: UUID, former: Status, status: Status, **more: Any
 ) -> Connection:
     async with database.dispatching() as session:
+        if status is Status.ACTIVE:
+            await checkpoints.ask_for_refused(session, [connection_id])
         await session.execute(
             update(ConnectionRow)
             .where(ConnectionRow.id == connection_id, ConnectionRow.status == former)
@@ -161,7 +165,12 @@ async def set_status(
 
 
 async def mark_synced(session: AsyncSession, connection_id: UUID) -> None:
-    """A sync went through: earlier failures no longer matter."""
+    """A sync went through: earlier failures no longer matter, but for refusals that stand."""
+    refusal = (
+        select(func.min(CheckpointRow.stream + ": " + CheckpointRow.refusal))
+        .where(CheckpointRow.connection_id == connection_id)
+        .scalar_subquery()
+    )
     # One that nobody claimed may have mended what had been put off by a day.
     mended = and_(
         ConnectionRow.failures > 0,
@@ -172,9 +181,9 @@ async def mark_synced(session: AsyncSession, connection_id: UUID) -> None:
         session,
         connection_id,
         last_synced_at=func.now(),
-        failures=0,
-        failure=None,
-        status_reason=None,
+        failures=case((refusal.is_not(None), func.greatest(ConnectionRow.failures, 1)), else_=0),
+        failure=case((refusal.is_not(None), Failure.NOT_ALLOWED)),
+        status_reason=refusal,
         claimed_due_at=None,
         next_due_at=case(
             (mended, func.least(ConnectionRow.next_due_at, func.now())),

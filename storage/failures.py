@@ -8,10 +8,26 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from connectors import (
+    BrokenConnectionError,
+    ContractError,
+    NotAllowedError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from storage.database import Database
+from storage.models import Failure
 
 # We retry a connection that failed once or twice before we report it to anybody.
 FAILURES = 3
+
+_FAILURES = (
+    (BrokenConnectionError, Failure.BROKEN),
+    (NotAllowedError, Failure.NOT_ALLOWED),
+    (ProviderUnavailableError, Failure.UNAVAILABLE),
+    (RateLimitedError, Failure.RATE_LIMITED),
+    (ContractError, Failure.CONTRACT),
+)
 
 _SELECTED = """
     SELECT c.id, t.slug, t.tier, c.integration, c.account_id, c.status, c.failures, c.failure,
@@ -19,6 +35,14 @@ _SELECTED = """
     FROM connections c JOIN tenants t ON t.id = c.tenant_id
 """
 _FAILS = "(c.status = 'needs_reauth' OR c.status = 'active' AND c.failures >= :failures)"
+
+
+def failure_of(error: Exception) -> Failure:
+    """Who must act on what a sync failed with."""
+    for kind, failure in _FAILURES:
+        if isinstance(error, kind):
+            return failure
+    return Failure.OURS
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ async def _connect(
             await checkpoints.refill_all(
                 session, connection_ids=[link.id for link in links], streams=streams
             )
+        await checkpoints.ask_for_refused(session, [link.id for link in links])
         await _leave_out(session, grant, [link.id for link in links])
         await notices.cancel(session, grant.id)
         await _drop_unused(session, tenant_id, integration)

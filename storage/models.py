@@ -217,6 +217,10 @@ class CheckpointRow(Base):
     refill: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # The parts of it, such as channels, that could not be read: [{"part", "failure", "error"}].
     unread: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    # Why the vendor refuses it until the tenant's administrator acts, and until when no scheduled
+    # sync asks again; null once it has been read.
+    refusal: Mapped[str | None]
+    refused_until: Mapped[datetime | None]
 
 
 class RecordRow(Base):

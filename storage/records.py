@@ -357,11 +357,13 @@ async def known(
 @dataclass(frozen=True)
 class Count:
     """How many records a connection's stream has, when it was last read to its end, what of it
-    cannot be read, and whether older rows are given the fields that they lack."""
+    cannot be read, why it is refused as a whole, and whether older rows are given the fields that
+    they lack."""
 
     rows: int = 0
     last_synced_at: datetime | None = None
     unread: Sequence[Mapping[str, str]] = ()
+    refusal: str | None = None
     refills: bool = False
 
 
@@ -374,7 +376,7 @@ async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
     )
     progress = select(
         CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at,
-        CheckpointRow.unread, CheckpointRow.refill.is_not(None),
+        CheckpointRow.unread, CheckpointRow.refusal, CheckpointRow.refill.is_not(None),
     )  # fmt: skip
     async with database.owning() as session:
         rows = {

@@ -10,14 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from connectors import (
-    BrokenConnectionError,
-    ContractError,
-    NotAllowedError,
-    ProviderUnavailableError,
-    RateLimitedError,
-    Unread,
-)
+from connectors import Unread
 from storage import connections, notices
 from storage.connections import Connection
 from storage.database import Database
@@ -25,13 +18,6 @@ from storage.models import Connection as ConnectionRow
 from storage.models import Failure, Grant, Lease, Status, SyncRun, Worker
 
 LOST = "its process ended without a word"
-_FAILURES = (
-    (BrokenConnectionError, Failure.BROKEN),
-    (NotAllowedError, Failure.NOT_ALLOWED),
-    (ProviderUnavailableError, Failure.UNAVAILABLE),
-    (RateLimitedError, Failure.RATE_LIMITED),
-    (ContractError, Failure.CONTRACT),
-)
 
 
 class Outcome(Protocol):
@@ -191,14 +177,6 @@ async def requests_in(database: Database, connection_id: UUID, flow_run_id: UUID
     )
     async with database.dispatching() as session:
         return int((await session.execute(query)).scalar_one())
-
-
-def failure_of(error: Exception) -> Failure:
-    """Who must act on what a sync failed with."""
-    for kind, failure in _FAILURES:
-        if isinstance(error, kind):
-            return failure
-    return Failure.OURS
 
 
 async def lives(database: Database, flow_run_id: UUID, connection_id: UUID) -> bool:

@@ -240,6 +240,47 @@ async def test_a_run_that_is_cancelled_gives_everything_back(world: Sandboxed) -
     assert world.one("SELECT count(*) FROM leases WHERE expires_at IS NOT NULL") == 0
 
 
+async def test_what_the_vendor_refuses_is_asked_for_once_a_day_and_the_rest_goes_on(
+    world: Sandboxed,
+) -> None:
+    (connection,) = await connect(world, "acme")
+    world.fault("hubspot", "forbidden", path="/owners", count=100)
+    assert "1 failed" in ((await dispatched()).message or "")
+    reason = world.one("SELECT status_reason FROM connections")
+    assert reason.startswith("owners: ")
+
+    for _ in range(2):
+        make_due(world)
+        asked = world.asked("hubspot", "/owners")
+        assert (await dispatched()).message == "1 synced"
+        assert world.asked("hubspot", "/owners") == asked
+        state = "SELECT array[status, failure, status_reason] FROM connections"
+        assert world.one(state) == ["active", "not_allowed", reason]
+
+    world.run("UPDATE checkpoints SET refused_until = now() WHERE stream = 'owners'")
+    make_due(world)
+    assert "1 failed" in ((await dispatched()).message or "")
+    assert world.one("SELECT status_reason FROM connections") == reason
+
+    world.let_go("hubspot")
+    await connections.pause(world.database, connection.id)
+    await connections.resume(world.database, connection.id)
+    assert (await dispatched()).message == "1 synced"
+    assert world.one("SELECT status_reason FROM connections") is None
+    assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_new_consent_ends_what_was_refused(world: Sandboxed) -> None:
+    (connection,) = await connect(world, "acme")
+    world.fault("hubspot", "forbidden", path="/owners", count=100)
+    await dispatched()
+    world.let_go("hubspot")
+    await world.connect("hubspot", tenant="acme", account=connection.account_id)
+    make_due(world)
+    assert (await dispatched()).message == "1 synced"
+    assert world.stored(connection) == world.vendor(connection)
+
+
 @pytest.mark.timeout(900)
 async def test_a_vendor_that_is_away_as_a_whole_is_left_alone_until_a_probe_comes_through(
     world: Sandboxed, monkeypatch: pytest.MonkeyPatch

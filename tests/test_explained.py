@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from cli import app
-from cli.status import status_rows, status_table
+from cli.status import print_status, status_rows
 from connectors import SyncType, load
 from deployments.schedule_report import because, explain, in_utc
 from deployments.tiers import PollPlan, PollPolicy
@@ -200,18 +200,20 @@ async def test_the_command_explains_one_connection(
 async def test_what_of_a_stream_is_not_there_yet_is_told(database_url: str, fleet: Fleet) -> None:
     (connection_id,) = fleet.make(1, tier="TEAM", integration="slack")
     fleet.sql(
-        "INSERT INTO checkpoints (tenant_id, connection_id, stream, state, unread, refill)"
+        "INSERT INTO checkpoints (tenant_id, connection_id, stream, state, unread, refill, refusal)"
         " SELECT tenant_id, id, 'messages', '{}',"
-        ' \'[{"part": "C7", "failure": "not allowed", "error": "nobody let us in"}]\', \'{}\''
-        " FROM connections"
+        ' \'[{"part": "C7", "failure": "not allowed", "error": "nobody let us in"}]\', \'{}\','
+        " 'the plan has no messages' FROM connections"
     )
     lines = await said(configured(database_url), fleet, connection_id, datetime.now(UTC))
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "messages: C7 cannot be read: nobody let us in",
+        "messages is refused, and asked for again by the next sync: the plan has no messages",
         "older rows are given the fields that they lack: messages",
     ]
     (row,) = (row for row in await status_rows(fleet.database) if row["stream"] == "messages")
     assert (row["refills"], [one["part"] for one in row["unread"]]) == (True, ["C7"])
     shown = StringIO()
-    Console(width=200, file=shown).print(status_table([row]))
-    assert "1 unread, filling in fields" in shown.getvalue()
+    print_status([row], Console(width=100, file=shown))
+    assert "refused, 1 unread, filling in fields" in shown.getvalue()
+    assert "    messages: C7: nobody let us in\n" in shown.getvalue()

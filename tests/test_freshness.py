@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from cli.status import status_rows, status_table
+from cli.status import print_status, status_rows
 from connectors import load
 from deployments import freshness_targets
 from settings import Settings, read
@@ -135,5 +135,26 @@ async def test_status_tells_it_of_each_stream(fleet: Fleet) -> None:
     assert 7200 <= rows["contacts"]["age_seconds"] < 7260
     assert rows["deals"]["late"] is rows["deals"]["every_seconds"] is None
     shown = StringIO()
-    Console(file=shown, width=160).print(status_table(list(rows.values())))
-    assert "late: backlog" in shown.getvalue()
+    print_status(list(rows.values()), Console(file=shown, width=80))
+    assert "    late: contacts (backlog)\n" in shown.getvalue()
+    assert shown.getvalue().endswith("connections as they should be: 0 of 1\n")
+
+
+async def test_status_says_what_is_wrong_and_what_to_do_in_words_that_are_no_markup(
+    fleet: Fleet,
+) -> None:
+    broken, refused = fleet.make(2)
+    fleet.sql(
+        "UPDATE connections SET status = 'needs_reauth', status_reason = '[red]no[/red] token'"
+        " WHERE id = %s", (broken,),
+    )  # fmt: skip
+    fleet.sql(
+        "UPDATE connections SET failure = 'not_allowed', failures = 1,"
+        " status_reason = 'owners: nobody may' WHERE id = %s", (refused,),
+    )  # fmt: skip
+    shown = StringIO()
+    print_status(await status_rows(fleet.database), Console(file=shown, width=80))
+    said = shown.getvalue()
+    assert "    needs_reauth: [red]no[/red] token\n    → its tenant connects it again" in said
+    assert "`atom-sync connect t-1 hubspot`" in said
+    assert "    active: owners: nobody may\n    → the tenant's administrator" in said

@@ -1,8 +1,8 @@
-"""Schedules follow a change by themselves, and what waits for a far tick is synced before it."""
+"""Schedules follow a change by themselves, and what waits is synced before the next tick."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -133,7 +133,7 @@ def put_off(fleet: Fleet, ids: list[UUID], until: timedelta) -> None:
     fleet.sql("UPDATE connections SET next_due_at = now() + %s WHERE id = ANY(%s)", (until, ids))
 
 
-async def test_what_waits_for_a_far_tick_is_synced_before_it(
+async def test_what_waits_is_synced_before_its_next_tick(
     settings: Settings, database: Database, client: PrefectClient, fleet: Fleet
 ) -> None:
     weekly = fleet.make(201, tier="FREE", prefix="a")
@@ -144,19 +144,16 @@ async def test_what_waits_for_a_far_tick_is_synced_before_it(
     put_off(fleet, weekly[:1] + hourly, -WAITED + timedelta(minutes=1))
     assert await catch_up(settings, database) == 0, "a dispatcher may be about to take it"
     put_off(fleet, weekly[:1] + hourly, -WAITED - timedelta(minutes=1))
-    hour = datetime.now(UTC).hour
-    for _ in range(2):
-        assert await catch_up(settings, database) == 1
-    # One an hour: a new hour may have begun between the two.
+    for _ in range(3):
+        assert await catch_up(settings, database) == 2
+    # One in a slot; a new slot may have begun meanwhile.
+    assert 1 <= len(await runs_of(client, "hubspot-TEAM")) <= 2
     run, *more = await runs_of(client, "hubspot-FREE")
-    assert len(more) <= (datetime.now(UTC).hour != hour)
+    assert len(more) <= 1
     assert run.parameters == {
         "integration": "hubspot", "tier": "FREE", "shard": shard_of(weekly[0], 2), "shards": 2,
     }  # fmt: skip
     assert {"integration:hubspot", "tier:FREE", "trigger:catch-up"} <= set(run.tags)
-    assert await runs_of(client, "hubspot-TEAM") == []
-    for each in (run, *more):
-        await client.delete_flow_run(each.id)
 
 
 async def test_what_an_operator_has_paused_is_not_caught_up_with(

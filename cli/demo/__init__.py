@@ -14,7 +14,7 @@ from cli.demo import comparison, vendors
 from cli.demo.display import Display
 from cli.demo.tenants import NEWCOMER, connect_all
 from cli.services import start_services, tell_addresses
-from cli.status import status_rows, status_table
+from cli.status import print_status, status_rows
 from cli.terminal import err, pasted, print_json, say
 from connectors import SyncType, load
 from deployments.prefect_api import connected
@@ -99,7 +99,7 @@ async def _show(services: local.Services, names: Sequence[str], *, leave: bool) 
             demo.result.events = await _webhooks_applied(demo, linked)
             await _sync_all(demo, linked, "changes")
         demo.result.tables = comparison.compare(demo.settings, linked)
-        err.print(status_table(await status_rows(database)))
+        print_status(await status_rows(database), err)
         comparison.tell(demo.result.tables)
         return demo.result
 

@@ -11,13 +11,14 @@ from starlette.types import Receive, Scope, Send
 from sandbox.kernel.values import Json, Kind, RefusedError
 from sandbox.kernel.vendor import ErrorCase
 
-KINDS = ("429", "500", "503", "cut", "hang", "slow", "garbage", "huge", "unauthorized")
+KINDS = ("429", "500", "503", "cut", "hang", "slow", "garbage", "huge", "unauthorized", "forbidden")
 # Faults that are an answer in the vendor's own form.
 TROUBLES = {
     "429": Kind.RATE_LIMITED,
     "500": Kind.SERVER_ERROR,
     "503": Kind.UNAVAILABLE,
     "unauthorized": Kind.UNAUTHORIZED,
+    "forbidden": Kind.FORBIDDEN,
 }
 CHUNK = b'{"padding":"' + b"x" * 65_510 + b'"},\n'
 GARBAGE = (
