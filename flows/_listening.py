@@ -24,6 +24,7 @@ from connectors import (
     all_connectors,
     load,
 )
+from connectors.kernel.cancellation import end
 from connectors.kernel.client import Transport
 from flows._clients import client_of
 from flows._storing import LEASE_TTL
@@ -60,9 +61,7 @@ class Listeners:
     async def close(self) -> None:
         """None listens any more, and others may."""
         tasks = [self._turn, *(task for task, _ in self._running.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         await self._give_back(list(self._running))
 
     async def _look_after(self) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Record
+from connectors.kernel.cancellation import end
 from flows._batches import Batch, Outcome, Part
 from storage import (
     DatabaseUnavailableError,
-    LeaseLostError,
     RefusedError,
     audits,
     checkpoints,
@@ -242,7 +242,5 @@ async def renewed(database: Database, lease: leases.Lease) -> AsyncIterator[None
     try:
         yield
     finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError, LeaseLostError):
-            await renewing
+        await end(renewing)
         await asyncio.shield(leases.release(database, lease))

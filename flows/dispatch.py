@@ -17,6 +17,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
 from connectors import load
+from connectors.kernel.cancellation import end
 from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
 from flows._dispatched import FAILED, FRESH, LEASED, RELEASED, SYNCED, Outcome, publish, summary
@@ -208,9 +209,7 @@ class _Dispatch:
 
     async def _leave(self) -> None:
         """Nothing of this run is left behind."""
-        for task in self.running:
-            task.cancel()
-        await asyncio.gather(*self.running, return_exceptions=True)
+        await end(*self.running)
         left = [*self.unsorted, *self.queue, *self.running.values()]
         await due.give_back(self.shared.database, left)
         self.lines += [Outcome(claim, RELEASED) for claim in self.queue]

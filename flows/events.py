@@ -19,6 +19,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
 from connectors import ConnectorError
+from connectors.kernel.cancellation import end
 from flows import _applying
 from flows._applying import Work
 from flows._hints import AT_ONCE, HintSummary, read_dirty_streams
@@ -169,8 +170,7 @@ async def _leased(
     try:
         yield held
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        await end(renewing)
         with suppress(DatabaseUnavailableError):  # they run out by themselves
             await asyncio.shield(leases.release_all(shared.database, held))
 
@@ -256,8 +256,7 @@ async def _alive(shared: Runtime, shard: int, generation: int) -> State[None]:
             drain = _Drain(shared, shard, vendors)
             why = await _drain(drain, heard, lost, generation)
     finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        await end(beating)
         with suppress(DatabaseUnavailableError):
             await asyncio.shield(drains.end(shared.database, shard, generation))
     if why:
@@ -298,9 +297,7 @@ async def _pause(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, secon
     await asyncio.wait(
         [*waits, *drain.running], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
     )
-    for wait in waits:
-        wait.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
+    await end(*waits)
 
 
 async def _beat(shared: Runtime, shard: int, generation: int, lost: asyncio.Event) -> None:

@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
 from connectors import ConnectorError, RetryableError, Stream, load
+from connectors.kernel.cancellation import end
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
@@ -130,8 +131,7 @@ async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
                 return not batch.last
     finally:
         if storing is not None and not storing.done():
-            storing.cancel()
-            await asyncio.gather(storing, return_exceptions=True)
+            await end(storing)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)

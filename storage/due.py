@@ -16,8 +16,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, and_, bindparam, func, literal_column, select, text
 from sqlalchemy.sql.elements import ColumnElement
 
+from connectors.kernel.cancellation import take
 from storage import watches
-from storage.cancellation import take
 from storage.connections import Connection
 from storage.database import Database, in_sql
 from storage.models import Connection as ConnectionRow

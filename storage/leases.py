@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.cancellation import take
+from connectors.kernel.cancellation import take
 from storage.database import Database
 from storage.errors import LeaseLostError, NotFoundError
 from storage.models import Connection

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from connectors.kernel.cancellation import end
 from storage.database import CONNECT_OPTIONS
 
 AGAIN = 2.0
@@ -25,9 +26,7 @@ async def listening(url: str, channel: str) -> AsyncIterator[asyncio.Event]:
     try:
         yield heard
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 async def _listen(url: str, channel: str, heard: asyncio.Event) -> None:

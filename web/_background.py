@@ -15,6 +15,7 @@ from accounts.runtime import Runtime
 from billing.cancellation import end_owed
 from billing.customers import AT_ONCE, Billing, settle_due
 from connectors import ConnectorError
+from connectors.kernel.cancellation import end
 from deployments.reconcile import reconcile
 from deployments.triggers import PrefectUnavailableError, started_sync
 from settings import SettingsError
@@ -80,8 +81,7 @@ async def _repeated(
     try:
         yield wake.set
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 async def start_backfills(runtime: Runtime) -> int:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from accounts.runtime import Runtime
 from connectors import Connector, all_connectors
+from connectors.kernel.cancellation import end
 from settings import webhooks
 from storage import DatabaseUnavailableError, gaps, heartbeats
 
@@ -52,8 +53,8 @@ class Coverage:
         try:
             yield coverage
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, *coverage._notes, return_exceptions=True)
+            await end(beating)
+            await asyncio.gather(*coverage._notes, return_exceptions=True)
 
     async def refused(self, connector: Connector) -> None:
         """A delivery that nothing proves: the vendor's under a new secret, or a forgery."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from connectors.kernel.cancellation import end
 from storage import DatabaseUnavailableError, inbox
 from storage.database import Database
 from storage.inbox import Arrival, Received
@@ -50,9 +51,7 @@ class Inbox:
         try:
             yield box
         finally:
-            for writer in writers:
-                writer.cancel()
-            await asyncio.gather(*writers, return_exceptions=True)
+            await end(*writers)
             for left in box._queue:
                 left.stored.cancel()
 

@@ -17,6 +17,7 @@ from cli.services import start_services, tell_addresses
 from cli.status import print_status, status_rows
 from cli.terminal import err, pasted, print_json, say
 from connectors import SyncType, load
+from connectors.kernel.cancellation import end
 from deployments.prefect_api import connected
 from deployments.triggers import each_ended, start_sync
 from servers import local
@@ -150,7 +151,7 @@ async def _sync_all(demo: Demo, linked: Sequence[connections.Connection], trigge
             if state and not state.is_completed():
                 demo.display.note(f"{state.name} {run.name}: {state.message}", style="red")
     finally:
-        counting.cancel()
+        await end(counting)
     if skipped:
         # Its schedule had just begun to sync it, and may have read what was there before.
         await _sync_all(demo, skipped, trigger)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
 from connectors.kernel.budget import Budget, Scope
+from connectors.kernel.cancellation import end
 from connectors.kernel.connector import Connector
 from connectors.kernel.errors import (
     BrokenConnectionError,
@@ -164,9 +165,7 @@ class Client:
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
     async def _send(self, request: Request, url: str) -> Response:
         patience = Patience()
