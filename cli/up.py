@@ -15,7 +15,7 @@ from rich.table import Table
 from cli.services import start_services, tell_addresses
 from cli.terminal import JsonOption, err, out, pasted, say
 from servers import environment, local
-from servers.processes import ServiceError
+from servers.revival import Revival
 from settings import ALONE, read, untouched
 
 
@@ -33,11 +33,9 @@ def up(
         say(f"see what is set:    {pasted(home, 'doctor')}")
         say(f"see what is synced: {pasted(home, 'status')}")
         say("Ctrl-C stops everything")
-        while all(services.alive(name) for name in services.started):
-            threading.Event().wait(1)
-        fallen = [name for name in services.started if not services.alive(name)]
-        logs = ", ".join(str(services.logs / f"{name}.log") for name in fallen)
-        raise ServiceError(f"{', '.join(fallen)} ended by itself; see {logs}")
+        revival = Revival(services)
+        while not threading.Event().wait(1):
+            revival.look()
 
 
 def demo(

@@ -1,8 +1,11 @@
 """Our deployments on a Prefect server: read in bulk, and each written by one call."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import httpx  # noqa: TID251 - only for the errors that Prefect's client raises
@@ -18,6 +21,9 @@ from deployments.desired import Deployment
 from deployments.errors import PrefectUnavailableError
 from settings import Settings
 
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
 _PAGE = 200  # as many as a Prefect server gives at once (3.8)
 
 
@@ -44,6 +50,18 @@ async def connected(
         raise PrefectUnavailableError(trouble) from error
     except (httpx.HTTPError, PrefectException) as error:
         raise PrefectUnavailableError(trouble) from error
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What a server answers that may be away for a minute, as one is that is started again."""
+    began = time.monotonic()
+    while True:
+        try:
+            return await call()
+        except httpx.TransportError:
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise
+        await asyncio.sleep(0.5)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from deployments.errors import PrefectUnavailableError as PrefectUnavailableError
-from deployments.prefect_api import connected
+from deployments.prefect_api import connected, patiently
 from settings import Settings
 from storage import connections
 
@@ -103,11 +104,11 @@ async def started(
 async def each_ended(
     client: PrefectClient, flow_run_ids: Sequence[UUID], *, every: float = 0.5
 ) -> AsyncIterator[FlowRun]:
-    """Each run once, as it reaches its end."""
+    """Each run once, as it reaches its end. A server that does not answer is waited for."""
     waiting = set(flow_run_ids)
     while waiting:
         for flow_run_id in sorted(waiting):
-            run = await client.read_flow_run(flow_run_id)
+            run = await patiently(partial(client.read_flow_run, flow_run_id))
             if run.state is not None and run.state.is_final():
                 waiting.discard(flow_run_id)
                 yield run

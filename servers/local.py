@@ -64,9 +64,9 @@ class Services:
     settings: Settings
     say: Callable[[str], None]
     lasting: bool = True
-    worker: psutil.Popen | None = None
     web: str = ""  # where it listens
-    _started: dict[str, psutil.Popen] = field(default_factory=dict)
+    _started: dict[str, psutil.Process] = field(default_factory=dict)
+    _again: dict[str, Callable[[], psutil.Process]] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
     _server: postgresql.Postgres | None = None
 
@@ -76,7 +76,7 @@ class Services:
 
     @property
     def started(self) -> list[str]:
-        """The names of the processes that were started."""
+        """The names of the parts that were started, in order."""
         return list(self._started)
 
     @property
@@ -109,8 +109,7 @@ class Services:
 
     def start_database(self) -> None:
         if self.settings.database_url is None:
-            with unbroken():
-                self._server = postgresql.start(self.home)
+            self._server = self._start_postgresql()
             _create_database(self._server.url("postgres"), "atom_saas")
             keys = self.settings.encryption_keys
             self.add_settings(
@@ -121,10 +120,17 @@ class Services:
             )
             self._record()
 
+    def _start_postgresql(self) -> postgresql.Postgres:
+        with unbroken():
+            server = postgresql.start(self.home)
+            self._started["postgresql"] = server.process()
+            self._again["postgresql"] = lambda: postgresql.start(self.home).process()
+        return server
+
     def start_redis(self) -> None:
         if self.settings.redis_url is None:
-            with unbroken():
-                self._started["redis"] = redis_server.start(self.home, self.logs / "redis.log")
+            self._again["redis"] = lambda: redis_server.start(self.home, self.log_of("redis"))
+            self.start_again("redis")
             self.add_settings(redis_url=redis_server.url_of(self.home))
             self._record()
 
@@ -182,7 +188,7 @@ class Services:
         self.wait_until_answers("web", f"{self.web}/healthz")
 
     def start_worker(self, limit: int) -> None:
-        self.worker = self.start_process(
+        self.start_process(
             "worker",
             [
                 "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process",
@@ -206,30 +212,57 @@ class Services:
         )
 
     def start_process(
-        self, name: str, command: list[str], variables: dict[str, str]
-    ) -> psutil.Popen:
-        """Start a Python module as a child in a session of its own, its output in a log file."""
-        log = self.logs / f"{name}.log"
-        binaries = str(Path(sys.executable).parent)
-        with log.open("ab") as output, unbroken():
-            self._started[name] = psutil.Popen(
-                [sys.executable, "-m", *command],
-                stdin=DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=environment.folder_of(self.home),
-                env=_inherited(self.settings)
-                | self.settings.environment()
-                | self.prefect_environment()
-                | {"PATH": _before(os.environ.get("PATH", os.defpath), binaries)}
-                # The code that we are, also where it is not installed.
-                | {"PYTHONPATH": _before(os.environ.get("PYTHONPATH"), str(_CODE))}
-                | {SUPERVISED: "1"}
-                | variables,
-            )
+        self, name: str, command: list[str], variables: dict[str, str], *, again: bool = True
+    ) -> None:
+        """Start a Python module as a child in a session of its own, its output in a log file.
+
+        `again` says that it may be started anew where it ends by itself.
+        """
+
+        def start() -> psutil.Process:
+            with self.log_of(name).open("ab") as output:
+                return psutil.Popen(
+                    [sys.executable, "-m", *command],
+                    stdin=DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                    cwd=environment.folder_of(self.home),
+                    env=self._environment() | variables,
+                )  # fmt: skip
+
+        if again:
+            self._again[name] = start
+        with unbroken():
+            self._started[name] = start()
         self._record()
-        return self._started[name]
+
+    def _environment(self) -> dict[str, str]:
+        binaries = str(Path(sys.executable).parent)
+        return (
+            _inherited(self.settings)
+            | self.settings.environment()
+            | self.prefect_environment()
+            | {"PATH": _before(os.environ.get("PATH", os.defpath), binaries)}
+            # The code that we are, also where it is not installed.
+            | {"PYTHONPATH": _before(os.environ.get("PYTHONPATH"), str(_CODE))}
+            | {SUPERVISED: "1"}
+        )
+
+    def log_of(self, name: str) -> Path:
+        """Where that part writes its log."""
+        if name == "postgresql" and self._server is not None:
+            return self._server.log
+        return self.logs / f"{name}.log"
+
+    def can_start_again(self, name: str) -> bool:
+        return name in self._again
+
+    def start_again(self, name: str) -> None:
+        """Start a part as it was started; PostgresError or RedisError if one of these does not."""
+        with unbroken():
+            if former := self._started.get(name):
+                with suppress(psutil.Error):
+                    former.wait(0)  # no zombie stays behind
+            self._started[name] = self._again[name]()
+        self._record()
 
     def wait_until_answers(self, name: str, url: str) -> None:
         deadline = time.monotonic() + _ANSWERING_SECONDS
@@ -238,7 +271,7 @@ class Services:
                 urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - loopback
                 return
             time.sleep(0.1)
-        raise ServiceError(f"{name} did not start; its log is {self.logs / name}.log")
+        raise ServiceError(f"{name} did not start; its log is {self.log_of(name)}")
 
     def alive(self, name: str) -> bool:
         return alive(self._started[name])
@@ -246,16 +279,16 @@ class Services:
     def runs_under_way(self) -> list[psutil.Process]:
         """The processes of flow runs that the worker started."""
         with suppress(psutil.NoSuchProcess):
-            if self.worker is not None:
-                found: list[psutil.Process] = self.worker.children(recursive=True)
-                return found
+            if worker := self._started.get("worker"):
+                return list(worker.children(recursive=True))
         return []
 
     def stop(self) -> None:
         """Stop what was started, the newest first; batches under way get time to end."""
         self._stop_worker()
-        for process in reversed(self._started.values()):
-            end([process], seconds=10)
+        for name in reversed(self._started):
+            if name != "postgresql":  # which its own program stops
+                end([self._started[name]], seconds=10)
         if self._server is not None:
             self._server.stop()
         (self.home / "services.json").unlink(missing_ok=True)
@@ -265,14 +298,15 @@ class Services:
 
         A SIGTERM to the worker does not reach its runs, and one to a run rolls its batch back.
         """
-        if self.worker is None:
+        worker = self._started.get("worker")
+        if worker is None:
             return
         self.say("stopping: batches under way are finished first")
         with suppress(StorageError):  # the database is away: the runs notice that by themselves
             asyncio.run(_tell_runs_to_stop(self.settings))
         began = datetime.now(UTC)
         runs = self.runs_under_way()
-        end([self.worker], seconds=5)
+        end([worker], seconds=5)
         if runs:
             psutil.wait_procs(runs, timeout=_GRACE_SECONDS)
             end(runs, seconds=10)
@@ -286,7 +320,11 @@ class Services:
             return
         record = {
             "supervisor": identity(psutil.Process()),
-            "processes": {name: identity(process) for name, process in self._started.items()},
+            "processes": {
+                name: identity(process)
+                for name, process in self._started.items()
+                if name != "postgresql" and self.alive(name)
+            },
             "database_url": self._server.url() if self._server else None,
             "redis_url": redis_server.url_of(self.home) if "redis" in self._started else None,
             "prefect_api_url": self.settings.prefect_api_url,

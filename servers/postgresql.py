@@ -13,14 +13,19 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
+import psutil
 from psycopg.conninfo import conninfo_to_dict
+
+from servers.processes import alive
 
 _SHARED = Path("/var/lib/atom-sync")  # where root puts what the server's own user must reach
 _USER = "atom-postgres"
@@ -42,6 +47,18 @@ class Postgres:
     def url(self, database: str = "atom_saas") -> str:
         return f"postgresql://postgres@/{database}?host={self.sockets}"
 
+    @property
+    def log(self) -> Path:
+        return self.data.parent / "postgres.log"
+
+    def process(self) -> psutil.Process:
+        """The server's first process; PostgresError if it does not run."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            return psutil.Process(pid)
+        except (OSError, ValueError, psutil.NoSuchProcess) as error:
+            raise PostgresError(f"PostgreSQL does not run; its log is {self.log}") from error
+
     def stop(self) -> None:
         for mode in ("fast", "immediate"):
             if _pg_ctl(self.binaries, self.data, "stop", "-m", mode, "-t", "60").returncode == 0:
@@ -50,17 +67,22 @@ class Postgres:
                 return
 
     def running(self) -> bool:
-        return _pg_ctl(self.binaries, self.data, "status").returncode == 0
+        try:
+            process = self.process()
+            return process.name() == "postgres" and alive(process)
+        except (PostgresError, psutil.NoSuchProcess):
+            return False
 
 
 def start(home: Path, *, options: tuple[str, ...] = ()) -> Postgres:
     """Start the server of this home, or find it running. `options` are `name=value` settings."""
     server = locate(home)
-    log = server.data.parent / "postgres.log"
+    log = server.log
     if server.running():
         return server
     if not (server.data / "PG_VERSION").exists():
         _initialise(server)
+    _forget_killed(server)
     settings = (
         "listen_addresses=",
         f"unix_socket_directories={server.sockets}",
@@ -78,6 +100,27 @@ def start(home: Path, *, options: tuple[str, ...] = ()) -> Postgres:
     if done.returncode != 0:
         raise PostgresError(f"PostgreSQL did not start in {server.data}:\n{_tail(log)}")
     return server
+
+
+def _forget_killed(server: Postgres) -> None:
+    """Makes room for a new server where a killed one stays a zombie, as in a container whose first
+    process reaps none: PostgreSQL takes it for alive."""
+    with suppress(PostgresError, psutil.NoSuchProcess):
+        if server.process().status() != psutil.STATUS_ZOMBIE:
+            return
+        deadline = time.monotonic() + 30  # its children leave by themselves
+        while any(_works_in(server.data, each) for each in psutil.process_iter()):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        for left in (server.data / "postmaster.pid", server.sockets / ".s.PGSQL.5432.lock"):
+            left.unlink(missing_ok=True)
+
+
+def _works_in(folder: Path, process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.name() == "postgres" and Path(process.cwd()) == folder
+    return False
 
 
 def exists(home: Path) -> bool:

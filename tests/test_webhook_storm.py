@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the test is the vendor that delivers
-import psutil
 import psycopg
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -54,24 +52,15 @@ class Machine:
             row = sql.execute(query.encode()).fetchone()
         return row[0] if row else None
 
-    def kill(self, name: str) -> tuple[list[str], dict[str, str]]:
-        """SIGKILL to a process of ours and all that it started; how it was started."""
-        process = psutil.Process(self.services._started[name].pid)
-        command, environment = process.cmdline(), process.environ()
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process of ours and all that it started."""
+        process = self.services._started[name]
         for each in [*process.children(recursive=True), process]:
             each.kill()
-        self.services._started[name].wait()
-        return command, environment
+        process.wait()
 
-    def start(self, name: str, how: tuple[list[str], dict[str, str]]) -> None:
-        command, environment = how
-        with (self.services.logs / f"{name}.log").open("ab") as log:
-            self.services._started[name] = psutil.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        if name == "worker":
-            self.services.worker = self.services._started[name]
+    def start(self, name: str) -> None:
+        self.services.start_again(name)
 
 
 @pytest.fixture
@@ -183,16 +172,17 @@ async def test_every_event_is_applied_whatever_goes_down_meanwhile(
     before = machine.one("SELECT count(*) FROM events")
     delivering = asyncio.create_task(deliver_all(machine, accounts, events))
     await _reached(machine, "SELECT count(*) FROM events", events // 5)
-    prefect = machine.kill("prefect")
+    machine.kill("prefect")
     away_since = time.monotonic()
-    worker = machine.kill("worker")
+    machine.kill("worker")
     await delivering
     assert machine.one("SELECT count(*) FROM events") - before == events, "stored while it was away"
     await asyncio.sleep(max(0.0, PREFECT_AWAY_SECONDS - (time.monotonic() - away_since)))
-    machine.start("prefect", prefect)
-    machine.start("worker", worker)
+    machine.start("prefect")
+    machine.start("worker")
     await _reached(machine, "SELECT count(*) FROM events WHERE applied_at IS NOT NULL", events // 3)
-    machine.start("worker", machine.kill("worker"))
+    machine.kill("worker")
+    machine.start("worker")
     await _reached(machine, "SELECT count(*) FROM events WHERE applied_at IS NOT NULL", events)
     await _check_tables(machine, accounts)
     async with PrefectClient(machine.services.settings.prefect_api_url or "") as client:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import PrefectClient
 
@@ -18,9 +19,10 @@ from cli.status import print_status, status_rows
 from cli.terminal import err, pasted, print_json, say
 from connectors import SyncType, load
 from connectors.kernel.cancellation import end
-from deployments.prefect_api import connected
+from deployments.prefect_api import connected, patiently
 from deployments.triggers import each_ended, start_sync
 from servers import local
+from servers.revival import Revival
 from settings import Settings
 from storage import Status, connections, inbox, records
 from storage.database import Database
@@ -83,13 +85,37 @@ def _run(settings: Settings, names: Sequence[str], *, leave: bool) -> Result:
         with err.status("starting PostgreSQL, Redis, Prefect, a worker and the sandbox …"):
             start_services(services, limit=WORKERS, sandbox=lambda: vendors.start(services, names))
         vendors.tell_our_addresses(services.settings, names)
-        return asyncio.run(_show(services, names, leave=leave))
+        return asyncio.run(_shown(services, names, leave=leave))
 
 
-async def _show(services: local.Services, names: Sequence[str], *, leave: bool) -> Result:
+async def _shown(services: local.Services, names: Sequence[str], *, leave: bool) -> Result:
+    """The demo, beside what starts parts again that end by themselves."""
+    display = Display()
+    services.say = display.note
+    reviving = asyncio.create_task(_revive(services))
+    showing = asyncio.create_task(_show(services, names, display, leave=leave))
+    try:
+        await asyncio.wait([reviving, showing], return_when=asyncio.FIRST_COMPLETED)
+        if reviving.done():
+            reviving.result()  # why nothing is started again any more
+        return await showing
+    finally:
+        await end(reviving, showing)
+
+
+async def _revive(services: local.Services) -> None:
+    revival = Revival(services)
+    while True:
+        await asyncio.sleep(1)
+        revival.look()
+
+
+async def _show(
+    services: local.Services, names: Sequence[str], display: Display, *, leave: bool
+) -> Result:
     """Connect, backfill, and then either compare once or go on until Ctrl-C."""
     async with local.opened(services.settings) as database, connected(services.settings) as client:
-        demo = Demo(services, client, database, Display(), Result())
+        demo = Demo(services, client, database, display, Result())
         linked = await connect_all(demo.settings, database, names)
         await _tell_where_to_look(demo, linked, leave=leave)
         with demo.display.shown():
@@ -124,11 +150,8 @@ async def _tell_where_to_look(
 
 async def _sync_all(demo: Demo, linked: Sequence[connections.Connection], trigger: str) -> None:
     """One flow run for each connection, picked up by the worker."""
-    by_run = {
-        (await start_sync(demo.client, connection, trigger=trigger)).id: connection
-        for connection in linked
-    }
-    skipped: list[connections.Connection] = []
+    by_run = {(await _begin(demo, connection, trigger)): connection for connection in linked}
+    once_more: list[connections.Connection] = []
     ended = 0
     counting = asyncio.create_task(_count(demo))
     try:
@@ -136,8 +159,10 @@ async def _sync_all(demo: Demo, linked: Sequence[connections.Connection], trigge
             ended += 1
             demo.display.say(now=f"{trigger}: {ended} of {len(by_run)} flow runs have ended")
             state = run.state
-            if state is not None and state.name == "Skipped":
-                skipped.append(by_run[run.id])
+            # Its schedule had just begun to sync it, and may have read what was there before; or
+            # what ran it has died.
+            if state is not None and (state.name == "Skipped" or state.is_crashed()):
+                once_more.append(by_run[run.id])
                 continue
             demo.result.runs.append(
                 {
@@ -152,9 +177,16 @@ async def _sync_all(demo: Demo, linked: Sequence[connections.Connection], trigge
                 demo.display.note(f"{state.name} {run.name}: {state.message}", style="red")
     finally:
         await end(counting)
-    if skipped:
-        # Its schedule had just begun to sync it, and may have read what was there before.
-        await _sync_all(demo, skipped, trigger)
+    if once_more:
+        await _sync_all(demo, once_more, trigger)
+
+
+async def _begin(demo: Demo, connection: connections.Connection, trigger: str) -> UUID:
+    key = f"demo:{uuid4()}"
+    run = await patiently(
+        lambda: start_sync(demo.client, connection, trigger=trigger, idempotency_key=key)
+    )
+    return run.id
 
 
 async def _count(demo: Demo) -> None:

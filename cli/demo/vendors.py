@@ -43,6 +43,7 @@ def start(services: local.Services, names: Sequence[str]) -> None:
         "sandbox",
         ["cli", "sandbox", "--port", str(port), "--integrations", ",".join(names), "--json"],
         {},
+        again=False,  # a new one would know nothing of the accounts
     )
     services.wait_until_answers("sandbox", f"{origin}/_control")
     described = control(origin, "GET", "")
