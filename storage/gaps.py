@@ -15,7 +15,7 @@ from storage.models import Connection, Gap, Status
 # A claim that its process did not come back from runs out; a failed read is tried again after it.
 CLAIM = timedelta(minutes=10)
 # All connections of an integration at once would be a stampede.
-SPREAD = timedelta(minutes=30)
+EACH, SPREAD = timedelta(seconds=1), timedelta(minutes=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,14 @@ async def note_all(
     reason: str,
 ) -> int:
     """Of every active connection of an integration, closed one after the other; how many."""
+    affected = (Connection.integration == integration, Connection.status == Status.ACTIVE)
+    count = select(func.count()).select_from(Connection).where(*affected).scalar_subquery()
     share = func.get_byte(func.uuid_send(Connection.id), 14) / 256.0
+    wait = func.least(count * literal(EACH), literal(SPREAD)) * share
     of: Select[tuple[object, ...]] = select(
         Connection.tenant_id, Connection.id, literal(list(streams), JSONB), literal(since),
-        literal(until), literal(reason), literal(until) + share * SPREAD,
-    ).where(Connection.integration == integration, Connection.status == Status.ACTIVE)  # fmt: skip
+        literal(until), literal(reason), literal(until) + wait,
+    ).where(*affected)  # fmt: skip
     names = ["tenant_id", "connection_id", "streams", "since", "until", "reason", "due_at"]
     async with database.dispatching() as session:
         noted = await session.execute(insert(Gap).from_select(names, of).returning(Gap.id))
