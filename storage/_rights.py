@@ -72,10 +72,12 @@ async def refuse_bound(connection: Connection, schema: str) -> None:
     """SchemaError, with the SQL that helps, for a user who does not see every row there is."""
     cursor = await connection.execute(
         """
-        SELECT rolname, rolsuper OR rolbypassrls, has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
-            SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'S')
-                AND NOT has_table_privilege(pg_class.oid, 'SELECT')
-        ) FROM pg_roles, pg_namespace n WHERE rolname = current_user AND nspname = %s
+        SELECT rolname, rolsuper OR rolbypassrls,
+            has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
+                SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'S')
+                    AND NOT has_table_privilege(pg_class.oid, 'SELECT')
+            )
+        FROM pg_roles, pg_namespace n WHERE rolname = current_user AND nspname = %s
         """,
         [schema],
     )
