@@ -6,10 +6,12 @@ Passwords go by the environment, where `ps` does not show them.
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
@@ -89,11 +91,7 @@ def dump(url: str, schema: str, file: Path, *, server: int, over_tls: bool) -> i
     `server` is the server's version as libpq has it. A former file stays as it was until the new
     one is on the disk. BackupError for what pg_dump or the disk says.
     """
-    program = _dumper(server, over_tls=over_tls)
-    environment = os.environ | postgresql.environment_of(url)
-    if not over_tls:
-        # The wheel's own libpq knows no other, not even to refuse it.
-        environment["PGSSLMODE"] = "disable"
+    program, needed = _dumper(server, over_tls=over_tls)
     try:
         with _beside(file) as draft:
             done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
@@ -101,7 +99,8 @@ def dump(url: str, schema: str, file: Path, *, server: int, over_tls: bool) -> i
                     program, "--no-password", "--format=custom", "--strict-names",
                     f"--schema={schema}", f"--file={draft}",
                 ],
-                env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False,
+                env=os.environ | postgresql.environment_of(url) | needed,
+                stdin=subprocess.DEVNULL, capture_output=True, check=False,
             )  # fmt: skip
             if done.returncode != 0:
                 raise BackupError(f"no backup was made: {_reason(done.stderr)}")
@@ -135,20 +134,36 @@ def _keep(path: Path) -> None:
         os.close(handle)
 
 
-def _dumper(server: int, *, over_tls: bool) -> str:
+def _dumper(server: int, *, over_tls: bool) -> tuple[str, dict[str, str]]:
+    """A pg_dump that reaches such a server, and what it needs in its environment for that."""
+    own = str(postgresql.program("pg_dump"))
     if not over_tls:
-        return str(postgresql.program("pg_dump"))
-    # The wheel's own pg_dump speaks no TLS.
+        # The wheel's libpq knows no other, not even to refuse it.
+        return own, {"PGSSLMODE": "disable"}
     found, wanted = which("pg_dump"), server // 10_000
     version = _version(found) if found else 0
-    if found is None or version < wanted:
-        has = f"the one here is {version}" if found else "there is none here"
-        raise BackupError(
-            f"the server is reached over TLS, which takes a pg_dump of version {wanted} or newer,"
-            f" and {has}: install postgresql-client-{wanted}, or make the backup by a hosting"
-            " company's own means"
-        )
-    return found
+    if found is not None and version >= wanted:
+        return found, {}
+    if library := _libpq_with_tls():
+        return own, {"LD_PRELOAD": library}
+    has = f"the one here is {version}" if found else "there is none here"
+    raise BackupError(
+        f"the server is reached over TLS, which takes a pg_dump of version {wanted} or newer,"
+        f" and {has}: install postgresql-client-{wanted}, or make the backup by a hosting"
+        " company's own means"
+    )
+
+
+def _libpq_with_tls() -> str | None:
+    """psycopg's own libpq, of the same version as the wheel's; that one is built without TLS."""
+    spec = find_spec("psycopg_binary")
+    if sys.platform != "linux" or spec is None or spec.origin is None:
+        return None
+    libraries = Path(spec.origin).parent.with_name("psycopg_binary.libs")
+    found = [str(path) for path in libraries.glob("libpq-*.so.*")]
+    # The linker splits what it is given at these.
+    usable = [path for path in found if not re.search(r"[\s:]", path)]
+    return usable[0] if usable else None
 
 
 def _version(program: str) -> int:
@@ -174,7 +189,7 @@ def _unusable(file: Path, told: bytes) -> BackupError:
 
 
 def _reason(told: bytes) -> str:
-    """The first error that one of PostgreSQL's programs tells; the lines below it may quote rows."""
+    """The first error that one of PostgreSQL's programs tells; lines below it may quote rows."""
     lines = told.decode(errors="replace").strip().splitlines() or ["no reason given"]
     told_first = next((line for line in lines if " error: " in line), lines[0])
     return re.sub(r"^pg_\w+: (error: )?", "", told_first)[:300]

@@ -1,7 +1,7 @@
 """Our schema as PostgreSQL has it: what is there, which revision, and who may change it now."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 from psycopg import sql
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
 from storage._rights import Connection as Postgres
-from storage.database import engine, is_unavailable, search_path, unavailable
+from storage.database import conninfo_of, engine, is_unavailable, search_path, unavailable
 from storage.errors import SchemaError
 from storage.migrations import VERSION_TABLE, head
 
@@ -22,17 +22,34 @@ async def transaction(url: str) -> AsyncIterator[tuple[AsyncConnection, Postgres
     """A transaction of its own, as SQLAlchemy sees it (for Alembic) and as psycopg does."""
     database = engine(url, poolclass=NullPool)
     try:
-        async with database.begin() as connection:
-            raw = await connection.get_raw_connection()
-            if not isinstance(raw.driver_connection, psycopg.AsyncConnection):
-                raise TypeError("the engine does not speak through psycopg")
-            yield connection, raw.driver_connection
+        with _explaining():
+            async with database.begin() as connection:
+                raw = await connection.get_raw_connection()
+                if not isinstance(raw.driver_connection, psycopg.AsyncConnection):
+                    raise TypeError("the engine does not speak through psycopg")
+                yield connection, raw.driver_connection
+    finally:
+        await database.dispose()
+
+
+@asynccontextmanager
+async def plain_transaction(url: str) -> AsyncIterator[Postgres]:
+    """Without SQLAlchemy, which loses Ctrl-C where it cannot roll back the COPY under way."""
+    with _explaining():
+        async with await psycopg.AsyncConnection.connect(
+            conninfo_of(url), prepare_threshold=None
+        ) as connection:
+            yield connection
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
     except (DBAPIError, psycopg.Error) as error:
         if is_unavailable(error):
             raise unavailable(error) from error
         raise _explained(error) from error
-    finally:
-        await database.dispose()
 
 
 def _explained(error: DBAPIError | psycopg.Error) -> SchemaError:

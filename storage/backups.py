@@ -93,7 +93,7 @@ async def refill(url: str, schema: str, script: Iterable[bytes]) -> None:
 @asynccontextmanager
 async def _founding(url: str, schema: str) -> AsyncIterator[Postgres]:
     """A transaction as the owner of a schema that holds nothing yet."""
-    async with _schema.transaction(url) as (_, postgres):
+    async with _schema.plain_transaction(url) as postgres:
         await _schema.refuse_old_server(postgres)
         await _schema.wait_for_others(postgres, schema)
         await _refuse_filled(postgres, schema)

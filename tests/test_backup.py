@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from storage import tenant_settings
 from storage.database import Database
 from storage.migrations import VERSION_TABLE, head
 from storage.vault import Vault, check_keys
+from tests import _databases
 from tests._stored import Stocked, row, stock, stored, write
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +112,7 @@ def shape(url: str) -> list[tuple[object, ...]]:
     """Who owns what, who may do what with it, and which rows are seen."""
     with psycopg.connect(url) as connection:
         return connection.execute(
-            """
+            r"""
             SELECT relname, relkind, relowner::regrole::text, relrowsecurity, relforcerowsecurity,
                 (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(relacl) a),
                 (SELECT array_agg((polname, polcmd, pg_get_expr(polqual, polrelid))::text
@@ -123,7 +124,7 @@ def shape(url: str) -> list[tuple[object, ...]]:
             FROM pg_class c WHERE relnamespace = 'public'::regnamespace
             UNION ALL
             SELECT proname, 'f', proowner::regrole::text, prosecdef, null,
-                proconfig || proacl::text[], null, null, null
+                ARRAY[translate(proconfig::text, '\"', ''), proacl::text], null, null, null
             FROM pg_proc WHERE pronamespace = 'public'::regnamespace
             ORDER BY 1
             """
@@ -139,7 +140,8 @@ async def opens(url: str, made: list[Stocked]) -> None:
                 found = await tenant_settings.get(
                     session, vault, stocked.tenant_id, "OPENAI_API_KEY"
                 )
-            assert found == CANARY
+            assert found is not None
+            assert found.get_secret_value() == CANARY
             assert (await stored(database, stocked))["a"].startswith(str(number))
         with psycopg.connect(url) as connection:
             connection.execute("SET ROLE atom_tenant")
@@ -152,71 +154,62 @@ async def opens(url: str, made: list[Stocked]) -> None:
         await database.close()
 
 
-async def test_a_server_s_database_is_backed_up_and_restored_equal(
+def test_a_server_s_database_is_backed_up_and_restored_equal(
     database_url: str, postgres_url: str, typed: Callable[..., tuple[int, str]], place: Path
 ) -> None:
-    made = await fill(database_url)
-    status, shown = await asyncio.to_thread(
-        typed, "backup", "a.dump", DATABASE_URL=database_url, ENCRYPTION_KEYS=KEY
-    )
+    made = asyncio.run(fill(database_url))
+    status, shown = typed("backup", "a.dump", DATABASE_URL=database_url, ENCRYPTION_KEYS=KEY)
     file = place / "a.dump"
     assert status == 0, shown
     assert f"{file.stat().st_size:,} bytes, schema {head()}" in shown
     assert f"{fingerprint(KEY)} (in ENCRYPTION_KEYS)" in shown
     assert "apart from the backup" in shown
     assert file.stat().st_mode & 0o777 == 0o600
-    status, shown = await asyncio.to_thread(
-        typed, "restore", "a.dump", DATABASE_URL=postgres_url, ENCRYPTION_KEYS=KEY
-    )
+    status, shown = typed("restore", "a.dump", DATABASE_URL=postgres_url, ENCRYPTION_KEYS=KEY)
     assert status == 0, shown
     assert "atom-sync doctor" in shown
     assert rows(postgres_url) == rows(database_url)
     assert shape(postgres_url) == shape(database_url)
-    await opens(postgres_url, made)
+    asyncio.run(opens(postgres_url, made))
 
 
-async def test_it_moves_from_a_home_to_another_and_to_a_server(
+def test_it_moves_from_a_home_to_another_and_to_a_server(
     postgres_url: str, typed: Callable[..., tuple[int, str]], place: Path
 ) -> None:
-    def work() -> None:
-        first, second = place / "one", place / "two"
-        here = {"ATOM_HOME": str(first)}
-        assert typed("migrate", **here)[0] == 0
-        key = (first / "keys").read_text().strip()
-        with local.attached(read(_env_file=None, atom_home=first)) as settings:
-            url = local.database_url_of(settings)
-            asyncio.run(fill(url, key))
-            before = rows(url)
-            # It is made beside what runs.
-            status, shown = typed("backup", "a.dump", "--json", **here)
-        assert status == 1
-        assert "another atom-sync is running" in shown
-        status, shown = typed("backup", "a.dump", "--json", **here)
-        assert status == 0, shown
-        told = json.loads(shown)
-        assert told == {
-            "file": str(place / "a.dump"),
-            "bytes": (place / "a.dump").stat().st_size,
-            "revision": head(),
-            "fingerprints": [fingerprint(key)],
-            "missing": [],
-        }
+    first, second = place / "one", place / "two"
+    here = {"ATOM_HOME": str(first)}
+    assert typed("migrate", **here)[0] == 0
+    key = (first / "keys").read_text().strip()
+    with local.supervised(read(_env_file=None, atom_home=first), lambda line: None) as services:
+        services.start_database()
+        url = local.database_url_of(services.settings)
+        asyncio.run(fill(url, key))
+        before = rows(url)
+        # It is made beside what runs.
+        status, shown = typed("backup", str(place / "a.dump"), "--json", **here)
+    assert status == 0, shown
+    told = json.loads(shown)
+    assert told == {
+        "file": str(place / "a.dump"),
+        "bytes": (place / "a.dump").stat().st_size,
+        "revision": head(),
+        "fingerprints": [fingerprint(key)],
+        "missing": [],
+    }
 
-        status, shown = typed("restore", "a.dump", ATOM_HOME=str(second))
-        assert status == 1
-        assert fingerprint(key) in shown
-        assert f"in {second / 'keys'}" in shown
-        assert "Do not make a new one" in shown
-        assert not (second / "keys").exists()
-        (second / "keys").write_text(key)
-        (second / "keys").chmod(0o600)
-        assert typed("keys", "check", ATOM_HOME=str(second))[0] == 0
+    status, shown = typed("restore", "a.dump", ATOM_HOME=str(second))
+    assert status == 1
+    assert fingerprint(key) in shown
+    assert f"in {second / 'keys'}" in shown
+    assert "Do not make a new one" in shown
+    assert not (second / "keys").exists()
+    (second / "keys").write_text(key)
+    (second / "keys").chmod(0o600)
+    assert typed("keys", "check", ATOM_HOME=str(second))[0] == 0
 
-        elsewhere = {"DATABASE_URL": postgres_url, "ENCRYPTION_KEYS": key}
-        assert typed("restore", "a.dump", **elsewhere)[0] == 0
-        assert rows(postgres_url) == before
-
-    await asyncio.to_thread(work)
+    elsewhere = {"DATABASE_URL": postgres_url, "ENCRYPTION_KEYS": key}
+    assert typed("restore", "a.dump", **elsewhere)[0] == 0
+    assert rows(postgres_url) == before
 
 
 def altered(url: str, user: str) -> str:
@@ -225,32 +218,29 @@ def altered(url: str, user: str) -> str:
 
 
 @pytest.fixture
-def user(postgres: postgresql.Postgres) -> Iterator[str]:
+def user(postgres: postgresql.Postgres, template: str) -> str:
     """As a hosting company makes them: no superuser, but it may make roles."""
     name = f"hosted_{uuid4().hex[:8]}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
         for role in ("atom_owner", "atom_tenant", "atom_dispatch", "atom_ingress"):
             with_options = "WITH ADMIN OPTION, SET TRUE, INHERIT FALSE"
-            connection.execute(
-                f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
-            )
             connection.execute(f"GRANT {role} TO {name} {with_options}")
-    yield name
+    return name
 
 
-async def test_a_user_that_is_no_superuser_restores_and_is_told_what_a_backup_takes(
+def test_a_user_that_is_no_superuser_restores_and_is_told_what_a_backup_takes(
     database_url: str, postgres_url: str, user: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    made = await fill(database_url)
+    made = asyncio.run(fill(database_url))
     bound = {"DATABASE_URL": altered(database_url, user), "ENCRYPTION_KEYS": KEY}
-    status, shown = await asyncio.to_thread(typed, "backup", "a.dump", **bound)
+    status, shown = typed("backup", "a.dump", **bound)
     assert status == 1
     assert not Path("a.dump").exists()
     assert f'ALTER ROLE "{user}" BYPASSRLS;\nGRANT pg_read_all_data TO "{user}";' in shown
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"ALTER ROLE {user} BYPASSRLS; GRANT pg_read_all_data TO {user}")
-    status, shown = await asyncio.to_thread(typed, "backup", "a.dump", **bound)
+    status, shown = typed("backup", "a.dump", **bound)
     assert status == 0, shown
     name = conninfo_to_dict(postgres_url)["dbname"]
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -258,46 +248,42 @@ async def test_a_user_that_is_no_superuser_restores_and_is_told_what_a_backup_ta
             f"ALTER ROLE {user} NOBYPASSRLS; REVOKE pg_read_all_data FROM {user};"
             f"ALTER DATABASE {name} OWNER TO {user}"
         )
-    status, shown = await asyncio.to_thread(
-        typed, "restore", "a.dump", DATABASE_URL=altered(postgres_url, user), ENCRYPTION_KEYS=KEY
+    status, shown = typed(
+        "restore", "a.dump", DATABASE_URL=altered(postgres_url, user), ENCRYPTION_KEYS=KEY
     )
     assert status == 0, shown
     assert rows(postgres_url) == rows(database_url)
-    await opens(postgres_url, made)
+    asyncio.run(opens(postgres_url, made))
 
 
-async def test_a_schema_of_its_own_is_backed_up_alone(
+def test_a_schema_of_its_own_is_backed_up_alone(
     postgres_url: str, postgres: postgresql.Postgres, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    from tests import _databases
-
     there = postgres.url(_databases.create(postgres))
     given = {"DATABASE_URL": postgres_url, "ENCRYPTION_KEYS": KEY, "ATOM_SCHEMA": "atom"}
-    assert (await asyncio.to_thread(typed, "migrate", **given))[0] == 0
-    await fill(postgres_url, schema="atom")
+    assert (typed("migrate", **given))[0] == 0
+    asyncio.run(fill(postgres_url, schema="atom"))
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE public.of_others AS SELECT 1")
-    assert (await asyncio.to_thread(typed, "backup", "a.dump", **given))[0] == 0
+    assert (typed("backup", "a.dump", **given))[0] == 0
     given["DATABASE_URL"] = there
-    status, shown = await asyncio.to_thread(
-        typed, "restore", "a.dump", **given | {"ATOM_SCHEMA": "public"}
-    )
+    status, shown = typed("restore", "a.dump", **given | {"ATOM_SCHEMA": "public"})
     assert status == 1
     assert "set ATOM_SCHEMA=atom" in shown
-    status, shown = await asyncio.to_thread(typed, "restore", "a.dump", **given)
+    status, shown = typed("restore", "a.dump", **given)
     assert status == 0, shown
     assert rows(there, "atom") == rows(postgres_url, "atom")
     assert rows(there) == {}
 
 
-async def test_a_database_that_holds_something_is_left_as_it_is(
+def test_a_database_that_holds_something_is_left_as_it_is(
     database_url: str, postgres_url: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    await fill(database_url)
+    asyncio.run(fill(database_url))
     given = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY}
-    assert (await asyncio.to_thread(typed, "backup", "a.dump", **given))[0] == 0
+    assert (typed("backup", "a.dump", **given))[0] == 0
     before = rows(database_url)
-    status, shown = await asyncio.to_thread(typed, "restore", "a.dump", **given)
+    status, shown = typed("restore", "a.dump", **given)
     assert status == 1
     assert "2 tenants and 2 connections" in shown
     assert "empty database" in shown
@@ -305,18 +291,18 @@ async def test_a_database_that_holds_something_is_left_as_it_is(
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE TABLE tickets AS SELECT 1 AS number")
     given["DATABASE_URL"] = postgres_url
-    status, shown = await asyncio.to_thread(typed, "restore", "a.dump", **given)
+    status, shown = typed("restore", "a.dump", **given)
     assert status == 1
     assert "it holds tickets" in shown
     assert rows(postgres_url) == {"tickets": ["(1)"]}
 
 
-async def test_a_file_that_is_no_whole_backup_of_ours_writes_nothing(
+def test_a_file_that_is_no_whole_backup_of_ours_writes_nothing(
     database_url: str, postgres_url: str, typed: Callable[..., tuple[int, str]], place: Path
 ) -> None:
-    await fill(database_url)
+    asyncio.run(fill(database_url))
     given = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY}
-    assert (await asyncio.to_thread(typed, "backup", "a.dump", **given))[0] == 0
+    assert (typed("backup", "a.dump", **given))[0] == 0
     whole = (place / "a.dump").read_bytes()
     for name, size in {"none": 0, "short": 100, "half": len(whole) // 2}.items():
         (place / name).write_bytes(whole[:size])
@@ -340,7 +326,7 @@ async def test_a_file_that_is_no_whole_backup_of_ours_writes_nothing(
             {"DATABASE_URL": postgres_url, "ENCRYPTION_KEYS": KEY},
             {"ATOM_HOME": str(place / "home")},
         ):
-            status, shown = await asyncio.to_thread(typed, "restore", name, **settings)
+            status, shown = typed("restore", name, **settings)
             assert status == 1, name
             assert said in shown
             assert len(shown.strip().splitlines()) == 1
@@ -348,22 +334,22 @@ async def test_a_file_that_is_no_whole_backup_of_ours_writes_nothing(
     assert not (place / "home").exists()
 
 
-async def test_another_master_key_is_told_apart_from_the_one_that_is_missing(
+def test_another_master_key_is_told_apart_from_the_one_that_is_missing(
     database_url: str, postgres_url: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    await fill(database_url)
+    asyncio.run(fill(database_url))
     given = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY}
-    assert (await asyncio.to_thread(typed, "backup", "a.dump", **given))[0] == 0
+    assert (typed("backup", "a.dump", **given))[0] == 0
     given = {"DATABASE_URL": postgres_url, "ENCRYPTION_KEYS": OTHER}
-    status, shown = await asyncio.to_thread(typed, "restore", "a.dump", **given)
+    status, shown = typed("restore", "a.dump", **given)
     assert status == 1
     assert f"fingerprint {fingerprint(KEY)}" in shown
     assert fingerprint(OTHER) not in shown
     assert "ENCRYPTION_KEYS, after the current one" in shown
     assert rows(postgres_url) == rows(database_url)
     given["ENCRYPTION_KEYS"] = f"{OTHER},{KEY}"
-    assert (await asyncio.to_thread(typed, "keys", "rotate", **given))[0] == 0
-    assert (await asyncio.to_thread(typed, "keys", "check", **given))[0] == 0
+    assert (typed("keys", "rotate", **given))[0] == 0
+    assert (typed("keys", "check", **given))[0] == 0
 
 
 def test_a_file_that_exists_is_kept_unless_it_is_said(
@@ -428,13 +414,13 @@ def test_a_backup_that_is_stopped_midway_leaves_the_former_file_and_no_password_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-async def test_a_restore_that_is_stopped_midway_leaves_nothing_and_can_be_repeated(
+def test_a_restore_that_is_stopped_midway_leaves_nothing_and_can_be_repeated(
     database_url: str,
     postgres_url: str,
     typed: Callable[..., tuple[int, str]],
     number: signal.Signals,
 ) -> None:
-    stocked, _ = await fill(database_url)
+    stocked, _ = asyncio.run(fill(database_url))
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "INSERT INTO oauth_log (tenant_id, integration, event, detail)"
@@ -443,26 +429,23 @@ async def test_a_restore_that_is_stopped_midway_leaves_nothing_and_can_be_repeat
             [stocked.tenant_id],
         )
 
-    def work() -> None:
-        given = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY}
-        assert typed("backup", "a.dump", **given)[0] == 0
-        given["DATABASE_URL"] = postgres_url
-        with psycopg.connect(postgres_url, autocommit=True) as watching:
-            with started("restore", "a.dump", **given) as process:
-                copies = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database()"
-                while not watching.execute(copies).fetchone():
-                    assert process.poll() is None
-                process.send_signal(number)
-                process.communicate(timeout=60)
-            assert process.returncode == {signal.SIGINT: 130}.get(number, -number)
-            others = (
-                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
-            while watching.execute(others).fetchone():
-                time.sleep(0.05)
-        assert rows(postgres_url) == {}
-        assert typed("restore", "a.dump", **given)[0] == 0
-        assert rows(postgres_url) == rows(database_url)
-
-    await asyncio.to_thread(work)
+    given = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY}
+    assert typed("backup", "a.dump", **given)[0] == 0
+    given["DATABASE_URL"] = postgres_url
+    with psycopg.connect(postgres_url, autocommit=True) as watching:
+        with started("restore", "a.dump", **given) as process:
+            copies = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database()"
+            while not watching.execute(copies).fetchone():
+                assert process.poll() is None
+            process.send_signal(number)
+            shown, _ = process.communicate(timeout=60)
+        assert process.returncode == {signal.SIGINT: 130}.get(number, -number), shown
+        others = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        while watching.execute(others).fetchone():
+            time.sleep(0.05)
+    assert rows(postgres_url) == {}
+    assert typed("restore", "a.dump", **given)[0] == 0
+    assert rows(postgres_url) == rows(database_url)
