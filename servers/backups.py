@@ -103,7 +103,9 @@ def dump(url: str, schema: str, file: Path, *, server: int, over_tls: bool) -> i
                 stdin=subprocess.DEVNULL, capture_output=True, check=False,
             )  # fmt: skip
             if done.returncode != 0:
-                raise BackupError(f"no backup was made: {_reason(done.stderr)}")
+                ended = f"pg_dump was ended by signal {-done.returncode}"
+                reason = ended if done.returncode < 0 else _reason(done.stderr)
+                raise BackupError(f"no backup was made: {reason}")
             _keep(draft)
             size = draft.stat().st_size
             draft.replace(file)

@@ -80,6 +80,8 @@ async def refill(url: str, schema: str, script: Iterable[bytes]) -> None:
     async with _founding(url, schema) as postgres:
         try:
             await _run(postgres, iter(script))
+            # The script sets an empty search path, which a pooler would hand on to others.
+            await postgres.execute("RESET ALL")
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:

@@ -20,7 +20,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from cli import run
-from servers import local, postgresql
+from servers import backups, local, postgresql
+from servers.processes import alive
 from settings import Settings, read
 from storage import tenant_settings
 from storage.database import Database
@@ -408,9 +409,43 @@ def test_a_backup_that_is_stopped_midway_leaves_the_former_file_and_no_password_
             shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert PASSWORD not in shown
-    assert not dumping.is_running()
+    assert not alive(dumping)
     assert [path.name for path in place.iterdir()] == ["a.dump"]
     assert (place / "a.dump").read_text() == "former"
+
+
+def test_a_disk_without_room_leaves_the_former_file(database_url: str, place: Path) -> None:
+    (place / "a.dump").write_text("former")
+    command = f"ulimit -f 64; exec {sys.executable} -m cli backup a.dump --force"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        | {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEY},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no backup was made" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in place.iterdir()] == ["a.dump"]
+    assert (place / "a.dump").read_text() == "former"
+
+
+def test_over_tls_a_pg_dump_is_taken_that_speaks_it_or_said_to_be_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No database answers there: what is tried here is whether TLS is spoken at all.
+    url = "postgresql://u@127.0.0.1:1/x?sslmode=require"
+
+    def refused() -> str:
+        with pytest.raises(backups.BackupError) as error:
+            backups.dump(url, "public", place / "a.dump", server=18_00_00, over_tls=True)
+        assert list(place.iterdir()) == []
+        return str(error.value)
+
+    assert "Connection refused" in refused()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "install postgresql-client-18" in refused()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
