@@ -10,6 +10,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from cli import (
+    backup,
     billing,
     connect,
     database,
@@ -26,6 +27,7 @@ from cli.doctor import command as doctor
 from cli.terminal import err, example, plain
 from connectors import ConnectorError
 from deployments.errors import PrefectUnavailableError
+from servers.backups import BackupError
 from servers.postgresql import PostgresError
 from servers.processes import ServiceError
 from servers.redis_server import RedisError
@@ -50,6 +52,8 @@ for command, words in (
     (sync.audit, "audit acme/hubspot"),
     (schedules.deploy, "deploy --dry-run"),
     (database.migrate, "migrate"),
+    (backup.backup, "backup atom.dump"),
+    (backup.restore, "restore atom.dump"),
     (database.sql, 'sql -c "SELECT email FROM hubspot_contacts LIMIT 3"'),
 ):
     app.command(epilog=example(words))(command)
@@ -61,7 +65,7 @@ app.add_typer(imports.commands, name="import")
 
 # Failures that an operator can act on: one line, no traceback.
 _EXPLAINED = (
-    ConnectorError, LookupError, PostgresError, PrefectUnavailableError, RedisError,
+    BackupError, ConnectorError, LookupError, PostgresError, PrefectUnavailableError, RedisError,
     SettingsError, StorageError, VaultError, ServiceError,
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ def rotate() -> None:
     with local.attached(read()) as settings, progress_bar("data keys") as step:
         rotated = asyncio.run(_rotate(settings, step))
     out.print(f"{rotated.done:,} data keys were put under the current key")
-    _tell_faults(rotated.faults)
+    tell_faults(rotated.faults)
     if rotated.held:
         err.print(f"{rotated.held:,} were held by others all the while: run it again")
     if rotated.faults or rotated.held:
@@ -60,7 +60,7 @@ def check(as_json: JsonOption = False) -> None:
             place = "not needed any more" if name in found.retired else place
             table.add_row(name, place, f"{found.tenants.get(name, 0):,}")
         out.print(table)
-        _tell_faults(faults)
+        tell_faults(faults)
         for tenant, setting in found.plaintext:
             err.print(f"[red]{tenant}: {plain(setting)} is not sealed[/red]", highlight=False)
     if found.missing or faults or found.plaintext:
@@ -97,7 +97,8 @@ async def _check(settings: Settings) -> tuple[rotation.Keys, list[rotation.Fault
         return found, await rotation.try_all(database, vault)
 
 
-def _tell_faults(faults: Iterable[rotation.Fault]) -> None:
+def tell_faults(faults: Iterable[rotation.Fault]) -> None:
+    """A line for each secret that does not open."""
     for fault in faults:
         what = f"{fault.tenant}: {fault.setting}" if fault.setting else fault.tenant
         err.print(f"[red]{plain(what)}[/red]: {plain(fault.reason)}", highlight=False)

@@ -24,6 +24,7 @@ from shutil import which
 
 import psutil
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from servers.processes import alive
 
@@ -160,18 +161,14 @@ def shell(url: str, schema: str, commands: Sequence[str], folder: Path) -> int:
 
     The password goes by the environment, where `ps` does not show it.
     """
-    given = conninfo_to_dict(url)
-    known = {"dbname": "PGDATABASE", "application_name": "PGAPPNAME"}
-    environment = {
-        known.get(name, f"PG{name.upper()}"): str(value) for name, value in given.items()
-    } | {"PGOPTIONS": f"-c search_path={schema}"}
+    environment = environment_of(url) | {"PGOPTIONS": f"-c search_path={schema}"}
     arguments = [word for command in commands for word in ("--command", command)]
     # Ctrl-C reaches both of us, and is psql's: it ends a query.
     former = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
             # The wheel's own psql speaks no TLS.
-            [which("psql") or str(_wheel() / "bin" / "psql"), "--no-psqlrc", *arguments],
+            [which("psql") or str(program("psql")), "--no-psqlrc", *arguments],
             env=os.environ | environment,
             cwd=folder,
             check=False,
@@ -179,6 +176,22 @@ def shell(url: str, schema: str, commands: Sequence[str], folder: Path) -> int:
     finally:
         signal.signal(signal.SIGINT, former)
     return done.returncode
+
+
+def environment_of(url: str) -> dict[str, str]:
+    """That URL as libpq reads it from the environment; what it reads nowhere there is left out."""
+    names = {
+        option.keyword.decode(): option.envvar.decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar
+    }
+    given = conninfo_to_dict(url)
+    return {names[name]: str(value) for name, value in given.items() if name in names}
+
+
+def program(name: str) -> Path:
+    """One of PostgreSQL's own programs, out of the wheel; PostgresError if there is no wheel."""
+    return _wheel() / "bin" / name
 
 
 def _initialise(server: Postgres) -> None:

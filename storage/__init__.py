@@ -1,5 +1,6 @@
 """What we remember: tables, transactions, secrets, records, leases and checkpoints."""
 
+from storage._schema import OLDEST_POSTGRESQL
 from storage.database import Database
 from storage.errors import (
     DatabaseUnavailableError,
@@ -13,6 +14,7 @@ from storage.migrate import Migrated, check, migrate
 from storage.models import Status, Tier
 
 __all__ = [
+    "OLDEST_POSTGRESQL",
     "Database",
     "DatabaseUnavailableError",
     "LeaseLostError",

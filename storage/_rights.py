@@ -68,6 +68,36 @@ async def arrange(connection: Connection, schema: str) -> None:
             continue
 
 
+async def refuse_bound(connection: Connection, schema: str) -> None:
+    """SchemaError, with the SQL that helps, for a user who does not see every row there is."""
+    cursor = await connection.execute(
+        """
+        SELECT rolname, rolsuper OR rolbypassrls,
+            has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
+                SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'S')
+                    AND NOT has_table_privilege(pg_class.oid, 'SELECT')
+            )
+        FROM pg_roles, pg_namespace n WHERE rolname = current_user AND nspname = %s
+        """,
+        [schema],
+    )
+    found = await cursor.fetchone()
+    name, unbound, reads = found or ("", False, False)
+    if unbound and reads:
+        return
+    user = sql.Identifier(name)
+    needed = [
+        *([] if unbound else [sql.SQL("ALTER ROLE {} BYPASSRLS").format(user)]),
+        *([] if reads else [sql.SQL("GRANT pg_read_all_data TO {}").format(user)]),
+    ]
+    raise SchemaError(
+        f"the database user {name!r} does not see every tenant's rows (row-level security), and a"
+        " backup would lack them. Set DATABASE_URL to a superuser for this command, or have an"
+        " administrator run this once:",
+        remedy="\n".join(f"{each.as_string(connection)};" for each in needed),
+    )
+
+
 def _missing(user: _User, roles: list[_Role], schema: str) -> list[tuple[sql.Composed, bool]]:
     """What is to be done, in order, and whether this user may do it."""
     needed: list[tuple[sql.Composed, bool]] = []

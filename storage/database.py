@@ -153,8 +153,8 @@ async def _below(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
     return raw.driver_connection
 
 
-def engine(url: str, **options: Any) -> AsyncEngine:
-    """SQLAlchemy's engine on a URL that only libpq has read, so every libpq parameter works."""
+def conninfo_of(url: str) -> str:
+    """What libpq makes of a URL, with our options where it leaves them out."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -163,7 +163,12 @@ def engine(url: str, **options: Any) -> AsyncEngine:
             "the database's URL cannot be read;"
             " it should look like postgresql://user:password@host:5432/name?sslmode=require"
         ) from None
-    conninfo = make_conninfo(url, **{**CONNECT_OPTIONS, **given})
+    return make_conninfo(url, **{**CONNECT_OPTIONS, **given})
+
+
+def engine(url: str, **options: Any) -> AsyncEngine:
+    """SQLAlchemy's engine on a URL that only libpq has read, so every libpq parameter works."""
+    conninfo = conninfo_of(url)
 
     async def connect() -> psycopg.AsyncConnection[Any]:
         # No prepared statements: they do not survive a pooler in transaction mode.

@@ -195,7 +195,7 @@ async def test_a_database_of_an_older_version_is_to_be_migrated(postgres_url: st
 
 
 async def test_an_old_server_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["storage.migrate"], "OLDEST_POSTGRESQL", 99)
+    monkeypatch.setattr(sys.modules["storage._schema"], "OLDEST_POSTGRESQL", 99)
     with pytest.raises(SchemaError, match=r"needs PostgreSQL 99 or newer; this server is .* 18"):
         await migrate(postgres_url)
 

@@ -20,8 +20,7 @@ from cli.doctor.row import Row, State, host_of, is_local
 from deployments.mail import MailError, MailServer
 from servers.local import database_url_of
 from settings import Settings, SettingsError
-from storage import StorageError, check
-from storage.migrate import OLDEST_POSTGRESQL
+from storage import OLDEST_POSTGRESQL, StorageError, check
 
 SECONDS = 5
 PREFECT_SECONDS = 30  # its one process answers late while it makes schedules on a busy machine
