@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +39,8 @@ class Series:
     count: int
     seconds: list[float] = field(default_factory=list)
     cpu: list[_machine.Cpu] = field(default_factory=list)
+    # What Prefect's database grew by: events, which it keeps for hours, and all else, for weeks.
+    grew: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def a_minute(self) -> float:
@@ -118,23 +121,48 @@ def _round(
     bench: Bench, process: Process, series: Series, counts: bool, order: str, **arguments: object
 ) -> str:
     roots = bench.servers | {"own": process.pid}
-    before = _machine.used(roots)
+    before, held = _machine.used(roots), _held(bench)
     answer = process.ask(order, **arguments)
     after = _machine.used(roots)
     if counts:
+        events, rest = _held(bench)
+        series.grew.append((events - held[0], rest - held[1]))
         series.seconds.append(answer["seconds"])
         series.cpu.append({name: after[name] - before[name] for name in roots})
     return str(answer.get("message", ""))
 
 
+def _held(bench: Bench) -> tuple[int, int]:
+    """Bytes of Prefect's tables with their indexes: those of events, and the others."""
+    with psycopg.connect(bench.database_url, dbname="prefect") as sql:
+        row = sql.execute(
+            """
+            SELECT sum(size) FILTER (WHERE relname LIKE 'event%'),
+                sum(size) FILTER (WHERE relname NOT LIKE 'event%')
+            FROM (SELECT relname, pg_total_relation_size(relid) AS size FROM pg_stat_user_tables) t
+            """
+        ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
 def _show(at_once: int, syncs: Series, empties: Series) -> None:
-    table = Table("", "a minute", "CPU ms a run: ours", "Prefect", "PostgreSQL")
+    table = Table(
+        "",
+        "a minute",
+        "CPU ms a run: ours",
+        "Prefect",
+        "PostgreSQL",
+        "kB a run: events",
+        "the rest",
+    )
     for name, series in (("sync with nothing new", syncs), ("three empty tasks", empties)):
         cpu = [
             f"{1000 * median(each[who] for each in series.cpu) / series.count:.0f}"
             for who in ("own", "prefect", "postgresql")
         ]
-        table.add_row(name, f"{series.a_minute:.0f}", *cpu)
+        runs = 1000 * series.count * len(series.grew)
+        grew = [f"{sum(each[which] for each in series.grew) / runs:.0f}" for which in (0, 1)]
+        table.add_row(name, f"{series.a_minute:.0f}", *cpu, *grew)
     out.print(f"[bold]{at_once} at once[/bold]", table)
     ratio = syncs.a_minute / empties.a_minute
     met = syncs.a_minute >= WANTED_A_MINUTE or ratio >= WANTED_RATIO
