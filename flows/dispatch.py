@@ -22,7 +22,7 @@ from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
 from flows._dispatched import FAILED, FRESH, LEASED, RELEASED, SYNCED, Outcome, publish, summary
 from flows._runtime import runtime
-from flows.sync import sync
+from flows.sync import PUT_OFF, sync
 from storage import (
     DatabaseUnavailableError,
     StorageError,
@@ -227,7 +227,7 @@ class _Dispatch:
         if self.over == STOPPED:
             return Cancelled(message=f"{STOPPED}: {message}")
         if self.over:
-            return Failed(message=f"{self.over}. {message}")
+            return Cancelled(name=PUT_OFF, message=f"{self.over}. {message}")
         return Completed(message=message)
 
     async def _away(self) -> str:
@@ -257,7 +257,7 @@ async def _line(shared: Runtime, claim: Claim, state: State[Any]) -> Outcome:
         return Outcome(claim, LEASED)
     if state.is_completed():
         return Outcome(claim, SYNCED, why)
-    if state.is_cancelled():
+    if state.is_cancelled() and state.name != PUT_OFF:
         return Outcome(claim, RELEASED, why)
     flow_run_id = state.state_details.flow_run_id
     failure = await runs.failure_in(shared.database, claim.connection.id, flow_run_id)

@@ -29,6 +29,17 @@ from storage import StorageError, checkpoints, connections, leases, records, run
 from storage.failures import failure_of
 from storage.models import Failure, Tier
 
+# The name of the state of a run that failed for a reason that passes: it is not red, for nobody
+# has to act.
+PUT_OFF = "PutOff"
+PASSING = (Failure.UNAVAILABLE, Failure.RATE_LIMITED)
+WHO_ACTS = {
+    Failure.BROKEN: "its tenant has to act: connect it again",
+    Failure.NOT_ALLOWED: "the tenant's administrator at the vendor has to act: allow it",
+    Failure.CONTRACT: "whoever runs atom-sync has to act: the vendor answers as it never did",
+    Failure.OURS: "whoever runs atom-sync has to act: `atom-sync doctor`, or the log of this run",
+}
+
 
 @flow(name="sync", persist_result=False, validate_parameters=True)
 async def sync(
@@ -95,6 +106,7 @@ async def _sync(
     finally:
         await reading.close()
     failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
+    failure = _failure(problem, failed.values())
     message = str(problem) if problem else "; ".join(f"{n}: {o.error}" for n, o in failed.items())
     with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
         await note_failures(shared.database, connection.tenant_id, connection.id, reading.outcomes)
@@ -105,13 +117,18 @@ async def _sync(
             outcomes=reading.outcomes,
             requests=reading.requests,
             error=message or None,
-            failure=_failure(problem, failed.values()),
+            failure=failure,
             wait=_wait(problem, failed.values()),
             stopped=stopped,
         )
         await publish(shared.database, connection, reading, message)
+    if message and failure in PASSING:
+        return Cancelled(
+            name=PUT_OFF,
+            message=f"{connection}: {message}; nobody has to act, it is tried again by itself",
+        )
     if message:
-        return Failed(message=f"{connection}: {message}")
+        return Failed(message=f"{connection}: {message}; {WHO_ACTS[failure]}")
     if stopped:
         return Cancelled(message="stopped between two batches; the next sync goes on from there")
     return Completed(message=f"{connection}: {_summary(reading)}")

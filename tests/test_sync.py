@@ -1,6 +1,7 @@
 """A sync, as a data engineer meets it: run, killed, stopped, refused; always the vendor's rows."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -96,6 +97,25 @@ async def test_a_stream_that_fails_leaves_the_others_going(world: Sandboxed) -> 
     world.control("DELETE", "/hubspot/faults")
     assert (await synced(connection)).is_completed()
     assert world.stored(connection) == world.vendor(connection)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "who"),
+    [
+        ("503", "PutOff", "nobody has to act"),
+        ("forbidden", "Failed", "the tenant's administrator at the vendor has to act"),
+        ("garbage", "Failed", "whoever runs atom-sync has to act"),
+    ],
+)
+async def test_a_red_run_says_who_has_to_act_and_a_run_that_passes_is_not_red(
+    world: Sandboxed, monkeypatch: pytest.MonkeyPatch, fault: str, name: str, who: str
+) -> None:
+    monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta())
+    connection = await world.connect("hubspot", size=5)
+    world.fault("hubspot", fault, count=100, path="/companies")
+    state = await synced(connection)
+    assert state.name == name
+    assert who in (state.message or "")
 
 
 async def test_a_revoked_grant_asks_for_reconnection_and_is_not_retried(world: Sandboxed) -> None:
