@@ -21,6 +21,7 @@ from connectors import Account
 from connectors.kernel.token_answers import Tokens
 from flows._reading import BATCH_RECORDS
 from servers import local, postgresql
+from servers.database import database_url_of, opened
 from settings import Settings, read, variables_of
 from storage import grants, tenants
 from storage.migrate import migrate
@@ -109,7 +110,7 @@ class Bench:
 
     @property
     def database_url(self) -> str:
-        return local.database_url_of(self.settings)
+        return database_url_of(self.settings)
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -161,7 +162,7 @@ def servers(say: Say) -> Iterator[Bench]:
             services.start_database()
             services.start_redis()
             services.start_prefect()
-            url = local.database_url_of(services.settings)
+            url = database_url_of(services.settings)
             asyncio.run(migrate(url, connectors=[connector]))
             bench = Bench(
                 services.settings,
@@ -284,7 +285,7 @@ def _connect(bench: Bench) -> UUID:
 
 async def _new_connection(settings: Settings) -> UUID:
     assert settings.encryption_keys is not None
-    async with local.opened(settings) as database:
+    async with opened(settings) as database:
         await tenants.delete(database, "bench")
         tenant = await tenants.create(database, "bench", "Bench", "TEAM")
         (connection_id,) = await grants.connect(

@@ -22,6 +22,7 @@ from rich.console import Console
 from benchmarks import _machine
 from benchmarks._process import Answer, Process
 from servers import local
+from servers.database import database_url_of
 from settings import read
 from storage.database import Database
 from storage.metrics import measure
@@ -85,7 +86,7 @@ def _database(home: Path) -> Iterator[str]:
     given = read(_env_file=None, atom_home=home, database_url=None, redis_url=None)
     with local.supervised(given, lambda line: None, lasting=False) as services:
         services.start_database()
-        url = local.database_url_of(services.settings)
+        url = database_url_of(services.settings)
         asyncio.run(migrate(url))
         yield url
 

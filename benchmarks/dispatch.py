@@ -22,7 +22,7 @@ from benchmarks._run import Bench, Scenario, flow_of, pages, servers
 from benchmarks._vendor import INTEGRATION, STREAM
 from connectors import Account
 from connectors.kernel.token_answers import Tokens
-from servers import local
+from servers.database import opened
 from settings import Settings
 from storage import grants, tenants
 from storage.vault import Vault
@@ -77,7 +77,7 @@ async def _connect(settings: Settings, count: int) -> None:
     """So many tenants, each with a connection."""
     keys = settings.encryption_keys
     vault = Vault.parse(keys.get_secret_value() if keys else "")
-    async with local.opened(settings) as database:
+    async with opened(settings) as database:
         for number in range(count):
             tenant = await tenants.create(database, f"bench-{number}", "Bench", "TEAM")
             await grants.connect(

@@ -27,6 +27,7 @@ from connectors import Account, load
 from connectors.kernel.token_answers import Tokens
 from deployments.triggers import each_ended
 from servers import local
+from servers.database import database_url_of, opened
 from settings import Settings, untouched
 from settings.webhooks import address_of
 from storage import grants, tenants
@@ -63,7 +64,7 @@ def main() -> int:
 def _measure(home: Path, origin: str, warm: int, cold: int) -> dict[str, Any]:
     with local.supervised(untouched(home), lambda line: None, lasting=False) as services:
         services.start_database()
-        asyncio.run(migrate(local.database_url_of(services.settings), connectors=[load("hubspot")]))
+        asyncio.run(migrate(database_url_of(services.settings), connectors=[load("hubspot")]))
         services.start_redis()
         described = httpx.get(f"{origin}/_control").json()["hubspot"]
         services.add_settings(
@@ -92,7 +93,7 @@ def _measure(home: Path, origin: str, warm: int, cold: int) -> dict[str, Any]:
             empty_seconds.append(asyncio.run(_empty_run(settings)))
             cold_seconds.append(vendor.round())
         return {
-            "machine": _machine.describe(local.database_url_of(settings)),
+            "machine": _machine.describe(database_url_of(settings)),
             "warm": warm_seconds,
             "cold": cold_seconds,
             "empty": empty_seconds,
@@ -105,7 +106,7 @@ class _Vendor:
     def __init__(self, settings: Settings, origin: str, account: str) -> None:
         self._settings, self._origin, self._account = settings, origin, account
         self._http = httpx.Client(timeout=60, trust_env=False)
-        self._sql = psycopg.connect(local.database_url_of(settings), autocommit=True)
+        self._sql = psycopg.connect(database_url_of(settings), autocommit=True)
         address = address_of(settings, "hubspot")
         self._control("webhook", {"url": address})
 
@@ -139,7 +140,7 @@ async def _connect(settings: Settings, origin: str) -> str:
         account = str((await http.post(f"{control}/accounts", json={"size": 50})).json()["id"])
         granted = (await http.post(f"{control}/grant", json={"account": account})).json()
     keys = settings.encryption_keys
-    async with local.opened(settings) as database:
+    async with opened(settings) as database:
         await _keep(
             database, Vault.parse(keys.get_secret_value() if keys else ""), account, granted
         )

@@ -30,6 +30,7 @@ from deployments.desired import TIERS
 from deployments.prefect_api import connected, standing
 from deployments.reconcile import reconcile
 from servers import local
+from servers.database import database_url_of, opened
 from settings import Settings, read
 from storage.migrate import migrate
 
@@ -155,7 +156,7 @@ def measure(tenants: int, say: Say, *, rest: float) -> Results:
     """Everything, on servers that are started for it and stopped after it."""
     with registered() as names, _servers(say) as services:
         settings = services.settings
-        url = local.database_url_of(settings)
+        url = database_url_of(settings)
         asyncio.run(migrate(url, connectors=[load(name) for name in names]))
         _execute(url, _CONNECT, {"tenants": tenants, "names": list(names)})
         servers = pids(services.home)
@@ -210,7 +211,7 @@ def _step(
 
 
 async def _reconcile(settings: Settings) -> int:
-    async with local.opened(settings) as database:
+    async with opened(settings) as database:
         plan = await reconcile(settings, database)
     assert plan is not None
     assert not plan.problems

@@ -27,6 +27,8 @@ from rich.table import Table
 from benchmarks import _machine
 from benchmarks._process import Process, obey
 from servers import local
+from servers.database import database_url_of
+from servers.ports import free_port
 from settings import Settings, read
 from storage.migrate import migrate
 
@@ -80,7 +82,7 @@ def _measure(
     home: Path, deliveries: int, count: int
 ) -> tuple[dict[str, str], dict[str, list[Round]]]:
     with _database(home) as settings:
-        url = local.database_url_of(settings)
+        url = database_url_of(settings)
         machine = _machine.describe(url)
         rounds: dict[str, list[Round]] = {"committed": [], "bare": []}
         for number in range(count):
@@ -109,7 +111,7 @@ def _database(home: Path) -> Iterator[Settings]:
             nextauth_url=PUBLIC, nextauth_secret="benchmark" * 5, jwt_secret="benchmark" * 5,
             hubspot_client_secret=SECRET,
         )  # fmt: skip
-        url = local.database_url_of(services.settings)
+        url = database_url_of(services.settings)
         asyncio.run(migrate(url))
         with psycopg.connect(url, autocommit=True) as sql:
             sql.execute(
@@ -134,9 +136,9 @@ def _database(home: Path) -> Iterator[Settings]:
 
 def _round(home: Path, settings: Settings, kind: str, number: int, deliveries: int) -> Round:
     """One server process, and one client that delivers as fast as it is answered."""
-    port = local.free_port(8700)
+    port = free_port(8700)
     environment = settings.environment() | {"BENCHMARK_BARE": "1" if kind == "bare" else ""}
-    postgres = _machine.postmaster(local.database_url_of(settings))
+    postgres = _machine.postmaster(database_url_of(settings))
     server = Process("benchmarks._webhook_server", home / "server.log", (str(port),), environment)
     client = Process("benchmarks._webhook_client", home / "client.log", (str(port),))
     with server, client:

@@ -12,6 +12,7 @@ from cli.keys import tell_faults
 from cli.terminal import JsonOption, out, print_json, say
 from cli.vault import vault_of
 from servers import backups, local
+from servers.database import database_url_of, migrated, ready
 from settings import Settings, SettingsError, read
 from storage import rotation
 from storage.backups import contents, refill, refuse_newer
@@ -29,7 +30,7 @@ def backup(
     file = file.absolute()
     _refuse_place(file, force)
     with local.attached(given := read()) as settings:
-        url = local.database_url_of(settings)
+        url = database_url_of(settings)
         found = asyncio.run(contents(url, settings.atom_schema))
         size = backups.dump(
             url, settings.atom_schema, file, server=found.server, over_tls=found.over_tls
@@ -71,10 +72,10 @@ def restore(file: FileArgument) -> None:
     backups.read_through(archive)
     keys = _KeyFile.of(given)
     with local.attached(given, makes=True) as settings:
-        url = local.database_url_of(settings)
+        url = database_url_of(settings)
         with closing(archive.script()) as script:
             asyncio.run(refill(url, settings.atom_schema, script))
-        asyncio.run(local.migrated(settings))
+        asyncio.run(migrated(settings))
         out.print(f"{file} is restored", highlight=False, markup=False, soft_wrap=True)
         faults = asyncio.run(_try_keys(settings, keys))
     tell_faults(faults)
@@ -106,7 +107,7 @@ class _KeyFile:
 async def _try_keys(settings: Settings, keys: _KeyFile) -> list[rotation.Fault]:
     """VaultError if a key is missing; else what does not open with the ones there are."""
     vault = vault_of(settings)
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         found = await rotation.survey(database, vault)
         if found.missing:
             if keys.path is not None and keys.is_new:

@@ -14,6 +14,7 @@ from billing import customers
 from billing.reconcile import Difference, Outcome, reconcile
 from cli.terminal import JsonOption, err, example, out, print_json
 from servers import local
+from servers.database import ready
 from settings import Settings, SettingsError, read
 from storage import endings
 
@@ -59,7 +60,7 @@ def dismiss_command(
 
 
 async def _dismiss(settings: Settings, customer: str) -> bool:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await endings.settled(database, customer)
 
 
@@ -67,7 +68,7 @@ async def _reconcile(
     settings: Settings, dry_run: bool, progress: Callable[[int], None]
 ) -> list[Difference]:
     async with (
-        local.ready(settings) as database,
+        ready(settings) as database,
         customers.opened(settings, database) as opened,
     ):
         if opened is None:

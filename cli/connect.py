@@ -9,6 +9,7 @@ import typer
 from cli.terminal import JsonOption, out, print_json
 from connectors import load
 from servers import local
+from servers.database import ready
 from settings import Settings, SettingsError, read
 from storage import connect_sessions, tenants
 from storage.connect_sessions import LINK_LIFE
@@ -58,5 +59,5 @@ async def link_for(
 
 
 async def _link(settings: Settings, slug: str, integration: str | None) -> ConnectLink:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await link_for(settings, database, slug, integration)

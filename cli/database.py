@@ -10,6 +10,7 @@ import typer
 from cli import services
 from cli.terminal import out
 from servers import local, postgresql
+from servers.database import database_url_of
 from settings import read
 
 
@@ -29,5 +30,5 @@ def sql(
     """Open PostgreSQL's own shell on our database; every stream is a view."""
     folder = Path.cwd()  # so that `\i` finds the files that lie here
     with local.attached(read()) as settings:
-        url = local.database_url_of(settings)
+        url = database_url_of(settings)
         sys.exit(postgresql.shell(url, settings.atom_schema, command or (), folder))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.terminal import JsonOption, err, example, out, plain, print_json
 from servers import local
+from servers.database import ready
 from settings import Settings, read
 from storage import (
     inbox,
@@ -78,7 +79,7 @@ def _dated(row: inbox.SetAside | privacy.Duty) -> dict[str, Any]:
 async def _events(
     settings: Settings,
 ) -> tuple[dict[str, int], list[inbox.SetAside], list[privacy.Duty]]:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return (
             await inbox.counts(database),
             await inbox.set_aside(database),
@@ -93,7 +94,7 @@ def retry(
     """Try events again that were set aside: those named, or all."""
 
     async def again(settings: Settings) -> int:
-        async with local.ready(settings) as database:
+        async with ready(settings) as database:
             return await inbox.retry(database, ids or None)
 
     with local.attached(read()) as settings:
@@ -109,7 +110,7 @@ def withdraw(ids: Annotated[list[int], typer.Argument(metavar="EVENT…")]) -> N
     """Never do what a vendor's delivery asked to erase: the duties named, of those not done yet."""
 
     async def never(settings: Settings) -> int:
-        async with local.ready(settings) as database:
+        async with ready(settings) as database:
             return await privacy.withdraw(database, ids)
 
     with local.attached(read()) as settings:

@@ -7,7 +7,7 @@ from prefect.client.schemas import FlowRun
 from connectors import load
 from deployments.prefect_api import connected
 from deployments.triggers import each_ended, start_sync
-from servers import local
+from servers.database import ready
 from settings import Settings
 from storage import audits, connections
 
@@ -26,7 +26,7 @@ async def sync_now(
     connector = load(integration)
     for name in streams or ():
         connector.stream(name)  # before anything runs
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
     trigger = "audit" if audit else "manual"
     async with connected(settings) as client:
@@ -47,7 +47,7 @@ async def audit_now(
     streams: Sequence[str] | None,
 ) -> tuple[FlowRun, list[audits.Result]]:
     """Check a tenant's connection against what the vendor lists: the run, and what it found."""
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
         async with database.transaction(connection.tenant_id) as session:
             before = await audits.latest(session, connection.id)

@@ -11,6 +11,7 @@ from rich.table import Table
 from cli.terminal import JsonOption, example, out, plain, print_json
 from cli.vault import vault_of
 from servers import local
+from servers.database import ready
 from settings import Settings, read
 from storage import (
     importing,
@@ -62,7 +63,7 @@ def tenant_settings(
 async def _import(
     settings: Settings, url: str, schema: str, *, dry_run: bool
 ) -> list[importing.Imported]:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await importing.read_settings(
             database, vault_of(settings), url, schema=schema, dry_run=dry_run
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 from cli.terminal import JsonOption, err, example, out, plain, print_json, progress_bar
 from cli.vault import vault_of
 from servers import local
+from servers.database import ready
 from settings import Settings, read
 from storage import (
     rotation,
@@ -77,7 +78,7 @@ def abandon(
         typer.confirm(f"Give up every secret that only {fingerprint} can open?", abort=True)
 
     async def work(settings: Settings) -> list[str]:
-        async with local.ready(settings) as database:
+        async with ready(settings) as database:
             return await rotation.abandon(database, vault_of(settings), fingerprint)
 
     with local.attached(read()) as settings:
@@ -86,13 +87,13 @@ def abandon(
 
 
 async def _rotate(settings: Settings, step: Callable[[int, int], None]) -> rotation.Rotated:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await rotation.rotate(database, vault_of(settings), progress=step)
 
 
 async def _check(settings: Settings) -> tuple[rotation.Keys, list[rotation.Fault]]:
     vault = vault_of(settings)
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         found = await rotation.survey(database, vault)
         return found, await rotation.try_all(database, vault)
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cli.terminal import JsonOption, err, out, plain, print_json
 from servers import local
+from servers.database import ready
 from servers.processes import ServiceError
 from settings import Settings, read
 
@@ -57,7 +58,7 @@ async def _deploy(settings: Settings, *, dry_run: bool, quiet: bool) -> "Plan | 
     # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
     from deployments.reconcile import reconcile
 
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await reconcile(
             settings,
             database,

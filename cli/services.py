@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from cli.terminal import say
 from servers import local
+from servers.database import migrated, opened
+from servers.ports import LOOPBACK
 from settings import Settings
 from storage.vault import Vault, check_keys
 
@@ -13,7 +15,7 @@ def start_services(
     services: local.Services,
     *,
     limit: int,
-    host: str = local.LOOPBACK,
+    host: str = LOOPBACK,
     sandbox: Callable[[], None] | None = None,
 ) -> None:
     """Bring up a machine in order; the schema is current before anything runs."""
@@ -40,7 +42,7 @@ def tell_addresses(services: local.Services) -> None:
 
 async def migrate(settings: Settings) -> None:
     """The schema is current, and we hold the keys that what is in it needs."""
-    await local.migrated(settings)
+    await migrated(settings)
     if settings.encryption_keys is not None:
-        async with local.opened(settings) as database:
+        async with opened(settings) as database:
             await check_keys(database, Vault.parse(settings.encryption_keys.get_secret_value()))

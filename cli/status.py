@@ -16,6 +16,7 @@ from cli.terminal import JsonOption, out, plain, print_json, target_of
 from connectors import load
 from deployments.schedule_report import Explained, explain
 from servers import local
+from servers.database import ready
 from settings import Settings, read
 from storage import Status, audits, connections, freshness, records
 from storage.database import Database
@@ -50,7 +51,7 @@ def status(
 
 
 async def _status(settings: Settings) -> list[dict[str, Any]]:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await status_rows(database)
 
 
@@ -221,6 +222,6 @@ def _status_of(settings: Settings, target: str, account: str | None, *, as_json:
 async def _explained(
     settings: Settings, tenant: str, integration: str, account: str | None, now: datetime
 ) -> Explained:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         connection = await connections.find(database, tenant, integration, account)
         return await explain(settings, database, connection, now)

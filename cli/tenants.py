@@ -16,6 +16,7 @@ from accounts.runtime import opened
 from billing import cancellation, customers
 from cli.terminal import JsonOption, err, example, out, plain, print_json
 from servers import local
+from servers.database import database_url_of, ready
 from settings import Settings, read
 from storage import (
     NotFoundError,
@@ -63,7 +64,7 @@ def create(
     """Make a tenant; one that is there stays as it is."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with local.ready(settings) as database:
+        async with ready(settings) as database:
             return await tenants.create(
                 database, slug, name or slug, tier, contact_email, tenant_id=tenant_id
             )
@@ -81,7 +82,7 @@ def set_tier(slug: SlugArgument, tier: Annotated[Tier, typer.Argument()]) -> Non
     """Change how often a tenant's connections sync."""
 
     async def work(settings: Settings) -> tenants.Tenant:
-        async with local.ready(settings) as database:
+        async with ready(settings) as database:
             return await tenants.set_tier(database, slug, tier)
 
     with local.attached(read()) as settings:
@@ -110,14 +111,14 @@ def delete_tenant(
 
 
 async def _tenants(settings: Settings) -> list[tenants.Tenant]:
-    async with local.ready(settings) as database:
+    async with ready(settings) as database:
         return await tenants.all(database)
 
 
 async def _delete(
     settings: Settings, slug: str, progress: Callable[[int], None]
 ) -> tuple[bool, cancellation.Ended]:
-    await check_schema(local.database_url_of(settings), settings.atom_schema)
+    await check_schema(database_url_of(settings), settings.atom_schema)
     async with (
         opened(settings) as runtime,
         customers.opened(settings, runtime.database) as selling,

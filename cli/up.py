@@ -15,6 +15,7 @@ from rich.table import Table
 from cli.services import start_services, tell_addresses
 from cli.terminal import JsonOption, err, out, pasted, say
 from servers import environment, local
+from servers.ports import LOOPBACK, free_port, is_free
 from servers.revival import Revival
 from settings import ALONE, read, untouched
 
@@ -66,7 +67,7 @@ def sandbox(
         str | None, typer.Option(help="Comma separated; all if not given.")
     ] = None,
     port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4010,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = local.LOOPBACK,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     as_json: JsonOption = False,
 ) -> None:
     """Run the sandboxed vendors alone, and print what a client needs to speak to each."""
@@ -78,8 +79,8 @@ def sandbox(
             f"no sandbox for {', '.join(unknown)}; there are: {', '.join(vendors.names())}"
         )
     application = vendors.create_app(names)
-    if port and not local.is_free(port):
-        taken, port = port, local.free_port(port)
+    if port and not is_free(port):
+        taken, port = port, free_port(port)
         err.print(f"port {taken} is taken: the sandbox listens on {port}")
 
     def tell(bound: int) -> None:

@@ -7,13 +7,12 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +20,12 @@ from subprocess import DEVNULL
 from typing import Any
 
 import psutil
-import psycopg
-from psycopg import sql
 
-from connectors import all_connectors
 from deployments import WORK_POOL, freshness_targets
 from deployments.errors import PrefectUnavailableError
 from servers import environment, postgresql, redis_server
+from servers.database import create, database_url_of, opened
+from servers.ports import LOOPBACK, free_port
 from servers.processes import (
     ServiceError,
     alive,
@@ -35,16 +33,13 @@ from servers.processes import (
     identity,
     is_that_one_alive,
     locked,
-    reserved,
     unbroken,
     uninterrupted,
 )
-from settings import SUPERVISED, Settings, SettingsError, is_alone, read
-from storage import StorageError, check, migrate, runs
-from storage.database import Database
+from settings import SUPERVISED, Settings, is_alone, read
+from storage import StorageError, runs
 from storage.vault import load_or_create_key_file
 
-LOOPBACK = "127.0.0.1"
 _PREFECT_PORT = 4200
 _WEB_PORT = 8000
 _CODE = Path(__file__).parent.parent
@@ -110,7 +105,7 @@ class Services:
     def start_database(self) -> None:
         if self.settings.database_url is None:
             self._server = self._start_postgresql()
-            _create_database(self._server.url("postgres"), "atom_saas")
+            create(self._server.url("postgres"), "atom_saas")
             keys = self.settings.encryption_keys
             self.add_settings(
                 database_url=self._server.url(),
@@ -138,7 +133,7 @@ class Services:
         """The Prefect server, its database beside ours; elsewhere if PREFECT_API_URL is set."""
         if self.settings.prefect_api_url is None:
             if self.settings.prefect_api_database_connection_url is None:
-                _create_database(database_url_of(self.settings), "prefect")
+                create(database_url_of(self.settings), "prefect")
             port = free_port(_PREFECT_PORT)
             if port != _PREFECT_PORT:
                 self.say(f"port {_PREFECT_PORT} is taken: Prefect listens on {port}")
@@ -404,31 +399,6 @@ async def _tell_runs_to_stop(settings: Settings) -> None:
         await runs.request_stop(database, settings.atom_worker)
 
 
-@asynccontextmanager
-async def ready(settings: Settings) -> AsyncIterator[Database]:
-    """The database, once it is sure that its schema is what this program needs."""
-    await check(database_url_of(settings), settings.atom_schema)
-    async with opened(settings) as database:
-        yield database
-
-
-async def migrated(settings: Settings) -> None:
-    """Bring the database's schema up to date."""
-    await migrate(
-        database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
-    )
-
-
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Database]:
-    """The settings' database, for as long as the block lasts."""
-    database = Database.connect(database_url_of(settings), schema=settings.atom_schema)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
 def web_address(settings: Settings) -> str:
     """Where browsers and vendors reach us: NEXTAUTH_URL, or else where `up` lets the web listen."""
     if settings.nextauth_url is not None:
@@ -437,38 +407,12 @@ def web_address(settings: Settings) -> str:
     return str(known or f"http://{LOOPBACK}:{_WEB_PORT}")
 
 
-def database_url_of(settings: Settings) -> str:
-    """The database's URL, once it is known; SettingsError if nothing set it."""
-    if settings.database_url is None:
-        raise SettingsError("DATABASE_URL is not set, and no embedded database was started")
-    return settings.database_url.get_secret_value()
-
-
 def prepare(home: Path) -> None:
     """Make the home: closed to others, but PostgreSQL's own user may pass when we are root."""
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o711 if os.geteuid() == 0 else 0o700)
     for folder in (home / "logs", environment.folder_of(home)):
         folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on that port of loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(preferred: int) -> int:
-    """That port if it is free on loopback, else the next one that is; it is ours from now on."""
-    for port in range(preferred, preferred + 200):
-        if is_free(port) and reserved(port):
-            return port
-    raise ServiceError(f"no free port between {preferred} and {preferred + 200}")
 
 
 def _inherited(settings: Settings) -> dict[str, str]:
@@ -513,20 +457,3 @@ def _clear_leftovers(home: Path) -> None:
     ]
     children = [child for process in left for child in process.children(recursive=True)]
     end(left + children, seconds=10)
-
-
-def _create_database(server_url: str, name: str) -> None:
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-        if found.fetchone():
-            return
-        try:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        except psycopg.errors.DuplicateDatabase:
-            return
-        except psycopg.errors.InsufficientPrivilege:
-            user = connection.info.user
-            raise ServiceError(
-                f"the user {user} may not create the database {name}. Have an administrator run:\n"
-                f'  CREATE DATABASE "{name}" OWNER "{user}";'
-            ) from None

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from servers import local
+from servers.ports import free_port
 from settings import Settings, read
 from tests._sandboxed import KEY
 from tests._serving import serving
@@ -96,7 +96,7 @@ async def web_process(
     settings: Settings, folder: Path
 ) -> AsyncIterator[tuple[subprocess.Popen[bytes], Api]]:
     """Our HTTP surface in a process of its own, which may be killed; it logs to web.log."""
-    port = local.free_port(8800)
+    port = free_port(8800)
     with (folder / "web.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "web", "--port", str(port)],

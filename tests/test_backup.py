@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cli import run
 from servers import backups, local, postgresql
+from servers.database import database_url_of
 from servers.processes import alive
 from settings import Settings, read
 from storage import tenant_settings
@@ -183,7 +184,7 @@ def test_it_moves_from_a_home_to_another_and_to_a_server(
     key = (first / "keys").read_text().strip()
     with local.supervised(read(_env_file=None, atom_home=first), lambda line: None) as services:
         services.start_database()
-        url = local.database_url_of(services.settings)
+        url = database_url_of(services.settings)
         asyncio.run(fill(url, key))
         before = rows(url)
         # It is made beside what runs.

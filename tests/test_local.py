@@ -16,6 +16,8 @@ import pytest
 import redis
 
 from servers import local, postgresql
+from servers.database import database_url_of
+from servers.ports import LOOPBACK, free_port
 from servers.processes import ServiceError
 from settings import Settings, read
 
@@ -40,7 +42,7 @@ def test_servers_start_answer_and_leave_no_process_behind(own_home: Path) -> Non
     with local.supervised(settings_of(own_home), quiet) as services:
         services.start_database()
         services.start_redis()
-        url = local.database_url_of(services.settings)
+        url = database_url_of(services.settings)
         with psycopg.connect(url) as sql:
             assert sql.execute("SELECT 1").fetchone() == (1,)
         assert services.settings.redis_url is not None
@@ -58,7 +60,7 @@ def test_the_database_keeps_its_data_and_its_key(own_home: Path) -> None:
         with local.supervised(settings_of(own_home), quiet) as services:
             services.start_database()
             keys = services.settings.encryption_keys
-            with psycopg.connect(local.database_url_of(services.settings)) as sql:
+            with psycopg.connect(database_url_of(services.settings)) as sql:
                 sql.execute("CREATE TABLE IF NOT EXISTS kept (key text)")
                 found = sql.execute("SELECT key FROM kept").fetchall()
                 assert len(found) == expected
@@ -107,7 +109,7 @@ def test_what_a_killed_supervisor_left_is_cleared_by_the_next(own_home: Path) ->
     with local.supervised(settings_of(own_home), quiet) as services:
         services.start_database()
         services.start_redis()
-        with psycopg.connect(local.database_url_of(services.settings)) as sql:
+        with psycopg.connect(database_url_of(services.settings)) as sql:
             assert sql.execute("SELECT 1").fetchone() == (1,)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and any(_lives(p) for p in orphans):
@@ -128,10 +130,10 @@ def _lives(process: psutil.Process) -> bool:
 
 def test_a_taken_port_is_passed_over() -> None:
     with socket.socket() as taken:
-        taken.bind((local.LOOPBACK, 0))
+        taken.bind((LOOPBACK, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert port < local.free_port(port) <= port + 200
+        assert port < free_port(port) <= port + 200
 
 
 def test_no_folder_closed_to_others_is_opened_for_the_database(own_home: Path) -> None:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from servers import local, revival
+from servers.database import database_url_of
 from servers.processes import ServiceError
 from servers.revival import MOST, Revival
 from settings import read
@@ -54,7 +55,7 @@ def test_what_is_killed_is_started_again_after_a_pause(
 ) -> None:
     services.start_redis()
     services.start_database()
-    url = local.database_url_of(services.settings)
+    url = database_url_of(services.settings)
     looking = Revival(services)
     looking.look()
     assert said == []

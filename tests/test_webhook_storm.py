@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from connectors import Account, load
 from connectors.kernel.token_answers import Tokens
 from servers import local
+from servers.database import database_url_of
 from settings import untouched
 from settings.webhooks import address_of
 from storage import grants, tenants
@@ -48,7 +49,7 @@ class Machine:
         return answer.json()
 
     def one(self, query: str) -> Any:
-        with psycopg.connect(local.database_url_of(self.services.settings)) as sql:
+        with psycopg.connect(database_url_of(self.services.settings)) as sql:
             row = sql.execute(query.encode()).fetchone()
         return row[0] if row else None
 
@@ -70,7 +71,7 @@ def services(home: Path, origin: str, request: pytest.FixtureRequest) -> Iterato
     settings = untouched(home / f"storm{connections}")
     with local.supervised(settings, lambda line: None) as services:
         services.start_database()
-        url = local.database_url_of(services.settings)
+        url = database_url_of(services.settings)
         asyncio.run(migrate(url, connectors=[load("hubspot")]))
         services.start_redis()
         described = HTTP.get(f"{origin}/_control").json()["hubspot"]
@@ -88,7 +89,7 @@ def services(home: Path, origin: str, request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture
 async def machine(services: local.Services, origin: str) -> AsyncIterator[Machine]:
-    database = Database.connect(local.database_url_of(services.settings))
+    database = Database.connect(database_url_of(services.settings))
     yield Machine(services, database, origin)
     await database.close()
 
@@ -200,7 +201,7 @@ async def _reached(machine: Machine, query: str, count: int) -> None:
 
 async def _check_tables(machine: Machine, accounts: list[str]) -> None:
     """Every contact that an event named is as the vendor has it."""
-    with psycopg.connect(local.database_url_of(machine.services.settings)) as sql:
+    with psycopg.connect(database_url_of(machine.services.settings)) as sql:
         rows = sql.execute(
             "SELECT c.account_id, r.record_id, r.data FROM records r"
             " JOIN connections c ON c.id = r.connection_id"

@@ -22,6 +22,7 @@ from connectors.kernel.cancellation import end
 from deployments.prefect_api import connected, patiently
 from deployments.triggers import each_ended, start_sync
 from servers import local
+from servers.database import opened
 from servers.revival import Revival
 from settings import Settings
 from storage import Status, connections, inbox, records
@@ -114,7 +115,7 @@ async def _show(
     services: local.Services, names: Sequence[str], display: Display, *, leave: bool
 ) -> Result:
     """Connect, backfill, and then either compare once or go on until Ctrl-C."""
-    async with local.opened(services.settings) as database, connected(services.settings) as client:
+    async with opened(services.settings) as database, connected(services.settings) as client:
         demo = Demo(services, client, database, display, Result())
         linked = await connect_all(demo.settings, database, names)
         await _tell_where_to_look(demo, linked, leave=leave)

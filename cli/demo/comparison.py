@@ -12,7 +12,7 @@ import psycopg
 
 from cli.demo.vendors import control
 from cli.terminal import err
-from servers import local
+from servers.database import database_url_of
 from settings import Settings
 from storage import connections
 
@@ -20,7 +20,7 @@ from storage import connections
 def compare(settings: Settings, linked: Sequence[connections.Connection]) -> list[dict[str, Any]]:
     """Each table against the sandbox's store, every field; an empty side is a difference."""
     tables: dict[str, dict[str, Any]] = {}
-    with psycopg.connect(local.database_url_of(settings)) as sql:
+    with psycopg.connect(database_url_of(settings)) as sql:
         for connection in linked:
             store = control(
                 settings.atom_sandbox_url or "", "GET",

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import sandbox
 from connectors import all_connectors, load
 from servers import local
+from servers.ports import LOOPBACK, free_port
 from settings import Settings, SettingsError, variables_of
 from settings.webhooks import address_of, is_enabled
 from storage import connections
@@ -35,10 +36,10 @@ def chosen(given: str | None) -> list[str]:
 
 def start(services: local.Services, names: Sequence[str]) -> None:
     """Starts the sandbox; from then on the settings hold our apps at its vendors."""
-    port = local.free_port(PORT)
+    port = free_port(PORT)
     if port != PORT:
         services.say(f"port {PORT} is taken: the sandbox listens on {port}")
-    origin = f"http://{local.LOOPBACK}:{port}"
+    origin = f"http://{LOOPBACK}:{port}"
     services.start_process(
         "sandbox",
         ["cli", "sandbox", "--port", str(port), "--integrations", ",".join(names), "--json"],

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pydantic import SecretStr
 
 from cli.doctor.row import Row, State, host_of, is_local
-from servers.local import database_url_of
+from servers.database import database_url_of
 from settings import Settings
 from storage import StorageError, check
 from storage.database import Database

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from cli.doctor.row import Row, State, host_of, is_local
 from deployments.mail import MailError, MailServer
-from servers.local import database_url_of
+from servers.database import database_url_of
 from settings import Settings, SettingsError
 from storage import OLDEST_POSTGRESQL, StorageError, check
 

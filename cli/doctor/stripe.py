@@ -9,7 +9,7 @@ import stripe
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.doctor.row import Row, State
-from servers.local import opened
+from servers.database import opened
 from settings import Settings, listed_of
 from storage import StorageError, endings
 from storage import billing as ledger

@@ -126,6 +126,7 @@ AUTH = OAuth(
     revoke_refuses_unknown=True,
     # A revoked token takes the app out of the user's account, whichever product it was for.
     revoke_ends_all=True,
+    granular=True,
     scopes=(
         *("openid", "email", "profile", MAIL, f"{SCOPE}gmail.readonly", f"{SCOPE}calendar"),
         *(f"{SCOPE}drive", f"{SCOPE}*"),

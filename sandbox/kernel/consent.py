@@ -46,22 +46,32 @@ def ask(call: Call) -> Response:
             [True] + [False] * len(server.accounts), server.accounts.values(), strict=False
         )
     )
-    listed = "".join(f"<li><code>{escape(scope)}</code></li>" for scope in scopes)
+    listed = "".join(f"<li>{_choice(scope, server.auth.granular)}</li>" for scope in scopes)
     where = escape(urlsplit(call.query["redirect_uri"]).netloc)
     return page(
         "Allow access?",
         f"<p>The app <strong>{escape(server.auth.client_id)}</strong> at <strong>{where}</strong> "
-        f"asks for access to an account:</p><ul>{listed}</ul>"
-        f'<form method="post"><fieldset><legend>Account</legend>{choices}</fieldset>'
+        f'asks for access to an account:</p><form method="post"><ul>{listed}</ul>'
+        f"<fieldset><legend>Account</legend>{choices}</fieldset>"
         '<button name="decision" value="allow">Allow</button>'
         '<button name="decision" value="deny">Deny</button></form>',
     )
+
+
+def _choice(scope: str, granular: bool) -> str:
+    name = f"<code>{escape(scope)}</code>"
+    if not granular:
+        return name
+    box = f'<input type="checkbox" name="{escape(scope)}" value="yes" checked>'
+    return f'<label>{box} {name}</label><input type="hidden" name="granular" value="yes">'
 
 
 def decide(call: Call) -> Response:
     """Sends the browser back with a code, or with the person's refusal."""
     scopes = _check(call)
     server, form, query = call.server, call.form(), call.query
+    if server.auth.granular and "granular" in form:
+        scopes = [scope for scope in scopes if scope in form]
     state = {"state": query["state"]} if "state" in query else {}
     if form.get("decision") == "deny":
         return back(call, {"error": "access_denied", **state})

@@ -123,7 +123,8 @@ class OAuth:
     `reconnect_replaces`: a new one ends the former. `refresh_cap`: of more live refresh tokens of
     one account the oldest dies. `widens` says from the authorize parameters if the scopes of the
     account's earlier consents are granted as well. `admit` answers in place of a code where the
-    account may not consent to the scopes. `caller` finds the grant of a call's bearer token, where
+    account may not consent to the scopes. On a `granular` one the person may leave scopes out.
+    `caller` finds the grant of a call's bearer token, where
     that is more than an access token. `shared` makes what all vendors of the server keep of an
     account together: it is `Seed.shared`, and stands in the account's state under the server's
     name. `lasts` says how long an account's access tokens live, where not all of them live as long;
@@ -155,6 +156,7 @@ class OAuth:
     refresh_prefix: str = ""
     reconnect_replaces: bool = False
     refresh_cap: int | None = None
+    granular: bool = False
     widens: Callable[[Mapping[str, str]], bool] = lambda params: False
     offline: Callable[[Mapping[str, str], bool], bool] = lambda params, first_time: True
     answer: Callable[["Issue"], Json] = lambda issue: issue.body()

@@ -54,6 +54,18 @@ async def test_denial_is_told_and_connects_nothing(
     assert ours.rows("SELECT 1 FROM connections") == []
 
 
+async def test_a_scope_that_a_person_leaves_out_is_named(
+    page: Page, ours: Connecting, acme: UUID
+) -> None:
+    account = ours.account("gmail")
+    await page.goto(ours.url(acme, integration="gmail"))
+    await press(page, "Connect Gmail")
+    await page.locator('input[name$="/gmail.readonly"]').uncheck()
+    await consent(page, account)
+    await expect(page.get_by_role("alert")).to_contain_text("gmail.readonly")
+    assert ours.rows("SELECT 1 FROM connections") == []
+
+
 async def test_reconnecting_mends_what_needs_attention(
     page: Page, ours: Connecting, acme: UUID
 ) -> None:
