@@ -169,8 +169,8 @@ def _card(rows: list[dict[str, Any]]) -> Iterator[str]:
         return
     yield f"✗ {target}, account {first['account']}"
     yield from (f"    {line}" for line in wrong)
-    if remedy := _remedy(first, target):
-        yield f"    → {remedy}"
+    worst = next((row for row in rows if row["late"] is not None), first)
+    yield f"    → {_remedy(worst, target)}"
     yield ""
 
 
@@ -187,6 +187,8 @@ def _remedy(row: dict[str, Any], target: str) -> str:
             )
         case _, Failure.UNAVAILABLE | Failure.RATE_LIMITED:
             return "nobody has to act: it is tried again by itself"
+    if row["late"] in ("backlog", "never synced"):
+        return "is a worker running? `atom-sync up` starts one; docs/scaling.md tells of more"
     return f"`atom-sync status {target}` says more"
 
 

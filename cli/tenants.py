@@ -9,7 +9,8 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 
 from accounts import erasure
 from accounts.runtime import opened
@@ -42,12 +43,18 @@ def list_tenants(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(tenant) for tenant in found])
         return
-    table = Table("slug", "name", "tier", "contact", "id")
+    slugs = max((len(each.slug) for each in found), default=0)
+    table = Table(
+        # What is copied from here is never cut off.
+        Column("slug", no_wrap=True, min_width=slugs),
+        Column("tier", no_wrap=True, min_width=10),
+        Column("id", no_wrap=True, min_width=36),
+        Column("name, contact", overflow="fold"),
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
     for tenant in found:
-        table.add_row(
-            tenant.slug, plain(tenant.name), tenant.tier, tenant.contact_email or "",
-            str(tenant.id),
-        )  # fmt: skip
+        about = ", ".join(filter(None, (tenant.name, tenant.contact_email)))
+        table.add_row(tenant.slug, tenant.tier, str(tenant.id), plain(about))
     out.print(table)
 
 
