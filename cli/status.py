@@ -216,9 +216,9 @@ def _status_of(settings: Settings, target: str, account: str | None, *, as_json:
         f"{connection}, account {connection.account_id}{name}: {connection.status}", highlight=False
     )
     if connection.status_reason:
-        out.print(f"  {plain(connection.status_reason)}", highlight=False)
+        out.print(f"  {plain(connection.status_reason)}", highlight=False, soft_wrap=True)
     for line in found.lines(now):
-        out.print(f"  {plain(line)}", highlight=False)
+        out.print(f"  {plain(line)}", highlight=False, soft_wrap=True)
 
 
 async def _explained(
