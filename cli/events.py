@@ -46,6 +46,8 @@ def events(
     out.print(f"{counted['pending']:,} events wait, {counted['failed']:,} were set aside")
     if counted["unreadable"]:
         out.print(f"{counted['unreadable']:,} had a form that we cannot read (their type names it)")
+    if counted["foreign"]:
+        out.print(f"{counted['foreign']:,} of those that wait were written by a newer release")
     if owed and not duties:
         out.print(f"{len(owed):,} of those that wait are duties: atom-sync events --duties")
     if owed and duties:

@@ -28,6 +28,12 @@ MAX_ATTEMPTS = 5
 RETRY_AFTER = timedelta(seconds=5)
 # So many of a connection's events are taken at once.
 TAKE = 500
+# After each process that ended without a word so many fewer are, at last one alone: what ends it is
+# blamed by itself.
+FEWER = 8
+# An event whose form this release does not know was written by a newer one. It is kept for that.
+KEPT_FOR = timedelta(minutes=10)
+FOREIGN = "written by a release that this one does not know: kept until that one runs again"
 LONGEST_ID = 200
 
 
@@ -283,7 +289,8 @@ async def take(
 ) -> list[Taken]:
     """A connection's events to apply now, each counted as attempted; in a tenant's transaction.
 
-    An event whose processes ended each time without a word is set aside here.
+    An event whose processes ended each time without a word is set aside here, and one that a newer
+    release wrote is put off.
     """
     pending = (
         EventRow.connection_id == connection_id,
@@ -302,12 +309,10 @@ async def take(
         )
         .execution_options(synchronize_session=False)
     )
-    chosen = (
-        select(EventRow.id)
-        .where(*pending, EventRow.due_at <= func.now())
-        .order_by(EventRow.id)
-        .limit(TAKE)
-    )
+    due = (*pending, EventRow.due_at <= func.now())
+    unended = select(func.max(EventRow.attempts)).where(*due, EventRow.error.is_(None))
+    at_once = max(1, TAKE // FEWER ** (await session.scalar(unended) or 0))
+    chosen = select(EventRow.id).where(*due).order_by(EventRow.id).limit(at_once)
     found = await session.execute(
         update(EventRow)
         .where(EventRow.id.in_(chosen))
@@ -317,7 +322,16 @@ async def take(
         )
         .execution_options(synchronize_session=False)
     )
-    return sorted((_taken(*row) for row in found), key=lambda each: each.id)
+    taken: list[Taken] = []
+    foreign: list[int] = []
+    for row in sorted(found, key=lambda row: row.id):
+        try:
+            taken.append(_taken(*row))
+        except (KeyError, TypeError, ValueError):
+            foreign.append(row.id)
+    if foreign:
+        await put_off(session, foreign, KEPT_FOR, FOREIGN)
+    return taken
 
 
 def _taken(id: int, type: str, data: dict[str, Any], received_at: datetime, attempts: int) -> Taken:
@@ -417,7 +431,8 @@ async def retry(database: Database, ids: Sequence[int] | None = None) -> int:
 
 async def counts(database: Database) -> dict[str, int]:
     """How many events are pending, how many of these were put off to a later time, how many applied
-    (of those kept), how many set aside, and how many nobody could read."""
+    (of those kept), how many set aside, how many nobody could read, and how many wait for the
+    release that wrote them."""
     pending = EventRow.applied_at.is_(None) & EventRow.failed_at.is_(None)
     wanted = {
         "pending": pending,
@@ -425,6 +440,7 @@ async def counts(database: Database) -> dict[str, int]:
         "applied": EventRow.applied_at.is_not(None),
         "failed": EventRow.failed_at.is_not(None),
         "unreadable": EventRow.type.startswith("unreadable:"),
+        "foreign": pending & (EventRow.error == FOREIGN),
     }
     columns = [func.count().filter(condition).label(name) for name, condition in wanted.items()]
     async with database.dispatching() as session:

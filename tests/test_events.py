@@ -181,6 +181,47 @@ async def test_an_event_whose_process_dies_each_time_is_set_aside(
     assert "ended, each time" in aside.reason
 
 
+async def test_of_many_in_a_process_that_dies_only_what_kills_it_is_set_aside(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    await told(world, hubspot, *(changed(str(number), id=str(number)) for number in range(100)))
+    killer = world.one("SELECT id FROM events WHERE event_id = '42'")
+    tried = 0
+    while pending(world):
+        tried += 1
+        assert tried < 60
+        async with world.database.transaction(hubspot.tenant_id) as session:
+            taken = await inbox.take(session, hubspot.id)
+        if killer not in [event.id for event in taken]:  # else its process is dead by now
+            async with world.database.transaction(hubspot.tenant_id) as session:
+                await inbox.mark_applied(session, [event.id for event in taken])
+    assert world.one("SELECT array_agg(id) FROM events WHERE failed_at IS NOT NULL") == [killer]
+
+
+async def test_an_event_of_a_newer_release_waits_for_it_and_keeps_nobody(
+    world: Sandboxed, hubspot: connections.Connection
+) -> None:
+    world.change(hubspot, 20)
+    ids = world.vendor(hubspot)["contacts"].keys() | world.stored(hubspot)["contacts"].keys()
+    await told(world, hubspot, *(changed(key) for key in ids), changed(min(ids), id="new"))
+    world.run(
+        "UPDATE events SET data = jsonb_set(data, '{effect}', '\"not thought of yet\"')"
+        " WHERE event_id = 'new'"
+    )
+    for _ in range(7):
+        state = await applied(hubspot)
+        assert state.is_completed(), state.message
+        world.run("UPDATE events SET due_at = now()")
+    assert world.stored(hubspot)["contacts"] == world.vendor(hubspot)["contacts"]
+    counted = await inbox.counts(world.database)
+    assert (counted["pending"], counted["foreign"], counted["failed"]) == (1, 1, 0)
+    assert world.one("SELECT attempts FROM events WHERE event_id = 'new'") == 0
+
+    world.run("UPDATE events SET data = jsonb_set(data, '{effect}', '\"read\"')")
+    await applied(hubspot)
+    assert pending(world) == 0
+
+
 async def test_a_vendor_that_cannot_now_is_no_attempt_and_holds_up_only_what_needs_it(
     world: Sandboxed, hubspot: connections.Connection
 ) -> None:
