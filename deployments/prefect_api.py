@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectException
+from pydantic import ValidationError
 
 from deployments import WORK_POOL
 from deployments.desired import Deployment
@@ -48,7 +49,7 @@ async def connected(
                 " the server's PREFECT_SERVER_API_AUTH_STRING"
             )
         raise PrefectUnavailableError(trouble) from error
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, ValidationError) as error:
         raise PrefectUnavailableError(trouble) from error
 
 

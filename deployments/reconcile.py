@@ -32,11 +32,15 @@ async def reconcile(
     database: Database,
     *,
     whole: bool = False,
+    missing: bool = False,
     dry_run: bool = False,
     show: Callable[[Plan], None] = lambda plan: None,
     patience: float = 0.0,
 ) -> Plan | None:
     """Makes the tier deployments what they should be; with `whole`, those of prefect.yaml, too.
+
+    With `missing`, of those of prefect.yaml only what somebody deleted is put back: while releases
+    change, another's may stand there.
 
     `show` gets the plan before we carry it out. None if another process was at it for all of
     `patience` seconds. A stop half-way leaves whole deployments, and the next run does the rest.
@@ -46,8 +50,9 @@ async def reconcile(
             async with schedules.alone(database) as alone:
                 if alone:
                     return await _reconcile(
-                        settings, database, client, whole=whole, dry_run=dry_run, show=show
-                    )
+                        settings, database, client, whole=whole, missing=missing,
+                        dry_run=dry_run, show=show,
+                    )  # fmt: skip
             if patience <= 0:
                 return None
             patience -= 0.5
@@ -60,6 +65,7 @@ async def _reconcile(
     client: PrefectClient,
     *,
     whole: bool,
+    missing: bool,
     dry_run: bool,
     show: Callable[[Plan], None],
 ) -> Plan:
@@ -67,9 +73,11 @@ async def _reconcile(
     found = await schedules.groups(database)
     # Reading a flow's signature from its source takes a while.
     tiers, problems = await asyncio.to_thread(tier_deployments, settings, found)
-    declared = await asyncio.to_thread(prefect_yaml.declared) if whole else []
+    declared = await asyncio.to_thread(prefect_yaml.declared) if whole or missing else []
+    there = await prefect_api.standing(client, {TIERS, *(each.flow for each in declared)})
+    if not whole:
+        declared = [each for each in declared if str(each) not in there.deployments]
     wanted = [*declared, *tiers]
-    there = await prefect_api.standing(client, {TIERS, *(each.flow for each in wanted)})
     plan = planned(wanted, there.deployments, problems)
     show(plan)
     if not dry_run:

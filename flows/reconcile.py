@@ -15,13 +15,14 @@ from storage import StorageError
     name="reconcile", flow_run_name="schedules · as the tiers would have them", persist_result=False
 )
 async def reconcile() -> State[None]:
-    """Make the tier deployments what the database says, and sync what waits for a far tick.
+    """Make the tier deployments what the database says, put back those of prefect.yaml that are
+    gone, and sync what waits for a far tick.
 
     The web process does the first within seconds of a change; this finds what it missed.
     """
     async with runtime() as shared:
         try:
-            plan = await make(shared.settings, shared.database)
+            plan = await make(shared.settings, shared.database, missing=True)
             started = await catch_up(shared.settings, shared.database)
         except (PrefectUnavailableError, StorageError) as error:
             return Failed(message=str(error))

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from prefect.client.orchestration import PrefectClient
 
 from cli.doctor import examine, unreadable
 from cli.doctor import services as services
@@ -21,6 +22,7 @@ from cli.doctor.row import Row, is_local
 from cli.doctor.secrets import weakness
 from cli.doctor.stripe import billing
 from connectors import all_connectors
+from deployments import prefect_yaml
 from settings import Settings, SettingsError, read
 from storage import tenant_settings, tenants
 from storage.database import Database
@@ -59,10 +61,22 @@ def found(rows: list[Row], what: str) -> str:
     return f"{row.state}: {row.found} -> {row.remedy}"
 
 
+async def test_a_deployment_that_is_gone_is_named(prefect_url: str) -> None:
+    async with PrefectClient(prefect_url) as client:
+        await prefect_yaml.deploy(client)
+        gone = await client.read_deployment_by_name("notify/scheduled")
+        await client.delete_deployment(gone.id)
+        rows = await services.prefect(settings_of(prefect_api_url=prefect_url))
+        assert "not there: notify/scheduled -> run `atom-sync deploy`" in found(rows, "deployments")
+        await prefect_yaml.deploy(client)
+
+
 async def test_all_that_is_needed_is_there_and_no_secret_is_shown(
     database: Database, database_url: str, redis_url: str, prefect_url: str
 ) -> None:
     await check_keys(database, Vault.parse(KEY))
+    async with PrefectClient(prefect_url) as client:
+        await prefect_yaml.deploy(client)
     with smtp(Mailbox()) as mailbox, serve(Vendor()) as vendor:
         vendor.will(Answer(body={"object": "balance"}), Answer(body={"id": "p", "active": True}))
         settings = settings_of(

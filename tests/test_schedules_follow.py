@@ -8,9 +8,11 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 
+from deployments import prefect_yaml
 from deployments.catchup import WAITED, catch_up
 from deployments.desired import TIERS
 from deployments.prefect_api import standing
@@ -175,6 +177,7 @@ async def test_the_hourly_flow_finds_what_was_missed(
 ) -> None:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
+    await prefect_yaml.deploy(client)
     fleet.make(1, tier="SOLO")
     fleet.sql("DELETE FROM deploy_marks")
     put_off(fleet, fleet.make(1, tier="FREE", prefix="late"), -timedelta(days=1))
@@ -186,6 +189,24 @@ async def test_the_hourly_flow_finds_what_was_missed(
     monkeypatch.setenv("DATABASE_URL", settings.environment()["DATABASE_URL"] + "x")
     state: State[Any] = await reconcile_flow(return_state=True)
     assert state.is_failed()
+
+
+async def test_a_deployment_that_somebody_deleted_is_put_back_and_nothing_else_is_touched(
+    settings: Settings, client: PrefectClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    await prefect_yaml.deploy(client)
+    deleted = await client.read_deployment_by_name("drain-events/webhooks")
+    await client.delete_deployment(deleted.id)
+    other = await client.read_deployment_by_name("notify/scheduled")
+    await client.update_deployment(other.id, DeploymentUpdate(description="of a newer release"))
+    assert await ran() == "1 changed, 0 as they should be"
+    back = await client.read_deployment_by_name("drain-events/webhooks")
+    assert back.description == deleted.description
+    other = await client.read_deployment_by_name("notify/scheduled")
+    assert other.description == "of a newer release"
+    await prefect_yaml.deploy(client)
 
 
 async def ran() -> str | None:

@@ -7,6 +7,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,7 +18,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis.exceptions import RedisError
 
 from cli.doctor.row import Row, State, host_of, is_local
+from deployments import prefect_yaml
+from deployments.errors import PrefectUnavailableError
 from deployments.mail import MailError, MailServer
+from deployments.prefect_api import connected, standing
 from servers.database import database_url_of
 from settings import Settings, SettingsError
 from storage import OLDEST_POSTGRESQL, StorageError, check
@@ -127,11 +131,26 @@ async def prefect(settings: Settings) -> list[Row]:
     else:
         rows.append(Row(area, "reachable", State.OK, url))
         rows.append(_version(text))
+        with suppress(PrefectUnavailableError):  # it went away meanwhile
+            rows.append(await _deployments(settings))
     if elsewhere and url.startswith("http://"):
         found, remedy = "runs and password go over the network in the clear", "put it behind https"
         rows.append(Row(area, "TLS", State.WRONG, found, remedy, required=False))
     rows.append(await asyncio.to_thread(_open_to_others, url, password))
     return rows
+
+
+async def _deployments(settings: Settings) -> Row:
+    """Whether those of prefect.yaml stand."""
+    wanted = await asyncio.to_thread(prefect_yaml.declared)
+    async with connected(settings) as client:
+        there = await standing(client, {each.flow for each in wanted})
+    gone = [str(each) for each in wanted if str(each) not in there.deployments]
+    if not gone:
+        return Row("prefect", "deployments", State.OK, "those of prefect.yaml stand")
+    found = f"not there: {', '.join(gone)}"
+    remedy = "run `atom-sync deploy`; the flow `reconcile` does so within ten minutes"
+    return Row("prefect", "deployments", State.WRONG, found, remedy)
 
 
 def _version(answer: bytes) -> Row:
