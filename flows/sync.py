@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
 from connectors import ConnectorError, RetryableError, Stream, load
-from connectors.kernel.cancellation import end
+from connectors.kernel.cancellation import end, take
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
@@ -94,7 +94,17 @@ async def _sync(
     trigger: str,
 ) -> State[None]:
     """The three tasks under a lease, and what is written down about them."""
-    run = await runs.start(shared.database, connection, trigger=trigger, flow_run_id=_flow_run_id())
+
+    async def cancelled(run: UUID) -> None:
+        # By hand in the Prefect UI, or with its process: the connection did nothing wrong.
+        with suppress(StorageError):
+            await runs.finish(
+                shared.database, run, connection, outcomes=reading.outcomes,
+                requests=reading.requests, stopped="cancelled",
+            )  # fmt: skip
+
+    starting = runs.start(shared.database, connection, trigger=trigger, flow_run_id=_flow_run_id())
+    run = await take(starting, cancelled)
     stopped = False
     problem: ConnectorError | StorageError | SettingsError | None = None
     try:
@@ -103,6 +113,9 @@ async def _sync(
         problem = reading.broken
     except (ConnectorError, StorageError, SettingsError) as error:
         problem = error
+    except asyncio.CancelledError:
+        await asyncio.shield(cancelled(run))
+        raise
     finally:
         await reading.close()
     failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
@@ -119,7 +132,7 @@ async def _sync(
             error=message or None,
             failure=failure,
             wait=_wait(problem, failed.values()),
-            stopped=stopped,
+            stopped="told to stop" if stopped else "",
         )
         await publish(shared.database, connection, reading, message)
     if message and failure in PASSING:

@@ -67,12 +67,12 @@ async def finish(
     error: str | None = None,
     failure: Failure = Failure.OURS,
     wait: timedelta = timedelta(),
-    stopped: bool = False,
+    stopped: str = "",
 ) -> None:
     """Notes how a sync ended, on the run and on its connection.
 
     `failure` says who must act on an `error`, and `wait` how long the vendor asked us to wait;
-    `stopped`, that we asked the sync to leave early.
+    `stopped`, why the sync left early where nothing went wrong.
     """
     status = "failed" if error else "stopped" if stopped else "completed"
     took = func.extract("epoch", func.clock_timestamp() - SyncRun.started_at)
@@ -84,7 +84,7 @@ async def finish(
                 ended_at=func.clock_timestamp(),
                 status=status,
                 failure=failure if error else None,
-                message=error or "",
+                message=error or stopped,
                 streams={name: _outcome_as_json(outcome) for name, outcome in outcomes.items()},
                 requests=requests,
                 seconds=cast(took, Double),

@@ -258,7 +258,7 @@ class Tried:
             requests=reading.requests,
             error=reading.outcomes[stream.name].error,
             failure=Failure.BROKEN if reading.broken else Failure.OURS,
-            stopped=stopped,
+            stopped="told to stop" if stopped else "",
         )
         return reading.outcomes[stream.name]
 

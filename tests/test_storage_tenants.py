@@ -245,7 +245,7 @@ async def test_a_sync_that_went_through_is_noted_on_its_connection(database: Dat
 
 async def test_a_sync_that_was_stopped_says_nothing_of_its_connection(database: Database) -> None:
     stocked = await stock(database)
-    assert (await _ended(database, stocked, stopped=True))["status"] == "stopped"
+    assert (await _ended(database, stocked, stopped="told to stop"))["status"] == "stopped"
     assert (await _get(database, stocked)).last_synced_at is None
 
 

@@ -12,6 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
 from connectors import load
+from connectors.kernel.cancellation import end
 from flows.sync import sync
 from storage import connections, leases, runs
 from tests._sandboxed import INTEGRATIONS, Sandboxed
@@ -236,6 +237,19 @@ async def test_a_stop_is_heeded_between_batches_and_the_next_sync_goes_on(
     await runs.clear_stop(world.database, "local")
     assert (await synced(connection)).is_completed()
     assert world.stored(connection) == world.vendor(connection)
+
+
+async def test_a_sync_that_is_cancelled_is_no_failure_of_its_connection(world: Sandboxed) -> None:
+    connection = await world.connect("hubspot", size=5)
+    due_at = world.one("SELECT next_due_at FROM connections")
+    world.hold("hubspot")
+    running = asyncio.create_task(synced(connection))
+    await until(lambda: world.one("SELECT count(*) FROM sync_runs"))
+    await end(running)
+    assert world.all("SELECT status, message FROM sync_runs") == [("stopped", "cancelled")]
+    assert await runs.end_lost(world.database) == 0
+    assert world.all("SELECT failures, next_due_at FROM connections") == [(0, due_at)]
+    assert world.one("SELECT count(*) FROM leases WHERE expires_at IS NOT NULL") == 0
 
 
 async def test_a_run_carries_the_names_people_look_for(world: Sandboxed) -> None:
