@@ -104,11 +104,11 @@ class Services:
 
     def start_database(self) -> None:
         if self.settings.database_url is None:
-            self._server = self._start_postgresql()
-            create(self._server.url("postgres"), "atom_saas")
+            server = self._start_postgresql()
+            create(server.url("postgres"), "atom_saas")
             keys = self.settings.encryption_keys
             self.add_settings(
-                database_url=self._server.url(),
+                database_url=server.url(),
                 encryption_keys=keys.get_secret_value()
                 if keys
                 else load_or_create_key_file(self.home / "keys"),
@@ -117,10 +117,10 @@ class Services:
 
     def _start_postgresql(self) -> postgresql.Postgres:
         with unbroken():
-            server = postgresql.start(self.home)
-            self._started["postgresql"] = server.process()
+            self._server = postgresql.start(self.home)
+            self._started["postgresql"] = self._server.process()
             self._again["postgresql"] = lambda: postgresql.start(self.home).process()
-        return server
+        return self._server
 
     def start_redis(self) -> None:
         if self.settings.redis_url is None:
