@@ -135,6 +135,18 @@ async def _sync(
             stopped="told to stop" if stopped else "",
         )
         await publish(shared.database, connection, reading, message)
+    return _state(connection, reading, message, failure, stopped=stopped)
+
+
+def _state(
+    connection: connections.Connection,
+    reading: Reading,
+    message: str,
+    failure: Failure,
+    *,
+    stopped: bool,
+) -> State[None]:
+    """How the run ends in the Prefect UI; red only where somebody has to act."""
     if message and failure in PASSING:
         return Cancelled(
             name=PUT_OFF,
