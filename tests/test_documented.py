@@ -98,12 +98,9 @@ def statements() -> Iterator[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "statement"),
-    [pytest.param(p, s, id=f"{p.stem}: {s[:40]}") for p, s in statements()],
+    "statement", [pytest.param(s, id=f"{p.stem}: {s[:40]}") for p, s in statements()]
 )
-def test_a_statement_runs_as_it_is_documented(
-    page: Path, statement: str, database_url: str
-) -> None:
+def test_a_statement_runs_as_it_is_documented(statement: str, database_url: str) -> None:
     with psycopg.connect(database_url) as sql:
-        sql.execute(statement.replace("'…'", "NULL").encode())
+        assert sql.execute(statement.encode()).description, "it answers with rows"
         sql.rollback()

@@ -97,7 +97,7 @@ def test_what_keeps_ending_is_tried_ever_later_and_then_ends_all(
 
 
 def test_what_ends_now_and_then_is_started_again_for_ever(
-    services: local.Services, now: Now
+    services: local.Services, said: list[str], now: Now
 ) -> None:
     services.start_process("short", ["this"], {})
     looking = Revival(services)
@@ -106,6 +106,7 @@ def test_what_ends_now_and_then_is_started_again_for_ever(
         looking.look()
         now.at += revival.WITHIN / 3
         looking.look()
+    assert len(said) == 2 * MOST
 
 
 def test_what_cannot_be_started_again_ends_all_at_once(services: local.Services) -> None:

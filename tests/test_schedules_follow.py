@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 
 from deployments import prefect_yaml
-from deployments.catchup import WAITED, catch_up
+from deployments.catchup import QUARTER, WAITED, catch_up
 from deployments.desired import TIERS
 from deployments.prefect_api import standing
 from deployments.reconcile import reconcile
@@ -158,6 +158,12 @@ async def test_what_waits_is_synced_before_its_next_tick(
     assert {"integration:hubspot", "tier:FREE", "trigger:catch-up"} <= set(run.tags)
 
 
+def test_what_waits_is_looked_for_often_enough() -> None:
+    (flow,) = (each for each in prefect_yaml.declared() if each.flow == "reconcile")
+    (schedule,) = flow.schedules
+    assert schedule.interval <= QUARTER
+
+
 async def test_what_an_operator_has_paused_is_not_caught_up_with(
     settings: Settings, database: Database, client: PrefectClient, fleet: Fleet
 ) -> None:
@@ -172,7 +178,7 @@ async def test_what_an_operator_has_paused_is_not_caught_up_with(
     assert await catch_up(settings, database) == 0
 
 
-async def test_the_hourly_flow_finds_what_was_missed(
+async def test_the_flow_finds_what_was_missed(
     settings: Settings, client: PrefectClient, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in settings.environment().items():
