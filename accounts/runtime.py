@@ -9,9 +9,11 @@ from accounts.disconnecting import Disconnector
 from connectors import ContractError, load
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
+from connectors.kernel.clock import Clock
 from connectors.kernel.oauth import OAuthApp
 from settings import Settings, SettingsError
 from storage import connections
+from storage.clock import DatabaseClock
 from storage.database import Database
 from storage.vault import Vault, check_keys
 
@@ -23,6 +25,11 @@ class Runtime:
     vault: Vault
     transport: Transport
     budget: Budget
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time: the database's clock, wherever this process runs."""
+        return self.transport.clock
 
     async def access_token(self, connection: connections.Connection) -> str:
         """The connection's access token, for somebody else's calls, renewed if it ends soon.
@@ -77,13 +84,20 @@ async def opened(settings: Settings) -> AsyncIterator[Runtime]:
     database = Database.connect(
         settings.database_url.get_secret_value(), schema=settings.atom_schema
     )
-    transport = Transport(sandbox_url=settings.atom_sandbox_url)
-    budget = Budget(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    clock = DatabaseClock()
+    transport = Transport(sandbox_url=settings.atom_sandbox_url, clock=clock)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    budget = Budget(redis_url, clock=clock)
     try:
         await check_keys(database, vault)
-        yield Runtime(
-            settings=settings, database=database, vault=vault, transport=transport, budget=budget
-        )
+        async with clock.followed(database):
+            yield Runtime(
+                settings=settings,
+                database=database,
+                vault=vault,
+                transport=transport,
+                budget=budget,
+            )
     finally:
         await budget.aclose()
         await transport.close()

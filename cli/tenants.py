@@ -128,7 +128,7 @@ async def _delete(
     await check_schema(database_url_of(settings), settings.atom_schema)
     async with (
         opened(settings) as runtime,
-        customers.opened(settings, runtime.database) as selling,
+        customers.opened(settings, runtime.database, clock=runtime.clock) as selling,
     ):
         ended = cancellation.Ended()
         with suppress(NotFoundError):

@@ -319,7 +319,8 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
             if event.id in group.failed:
                 await inbox.mark_failed(session, event, group.failed[event.id])
             elif event.id in later:
-                await _delay(session, connection, event, later[event.id])
+                now = shared.clock.now()
+                await _delay(session, connection, event, later[event.id], now)
         if work.away is not None and group.put_off:
             await _put_off(session, work, group, work.away)
     work.applied += len(done)
@@ -367,11 +368,15 @@ async def _carry_out(
 
 
 async def _delay(
-    session: AsyncSession, connection: connections.Connection, event: Taken, later: Later
+    session: AsyncSession,
+    connection: connections.Connection,
+    event: Taken,
+    later: Later,
+    now: datetime,
 ) -> None:
     await inbox.put_off(session, [event.id], later.wait, later.reason)
     if later.in_grace:
-        privacy.announce(session, connection, event, later.wait)
+        privacy.announce(session, connection, event, now + later.wait)
 
 
 async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) -> None:

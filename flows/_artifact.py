@@ -1,12 +1,10 @@
 """What a data engineer finds on a connection's artifact page, as of the last change."""
 
-from datetime import UTC, datetime
-
 from prefect.artifacts import acreate_table_artifact
 
+from accounts.runtime import Runtime
 from flows._reading import Reading
 from storage import checkpoints, connections
-from storage.database import Database
 
 
 def key_of(connection: connections.Connection) -> str:
@@ -17,15 +15,15 @@ def key_of(connection: connections.Connection) -> str:
 
 
 async def publish(
-    database: Database, connection: connections.Connection, reading: Reading, problem: str
+    shared: Runtime, connection: connections.Connection, reading: Reading, problem: str
 ) -> None:
     """One short table, written only when something changed or failed."""
     outcomes = reading.outcomes
     if not problem and not any(outcome.changed for outcome in outcomes.values()):
         return
-    async with database.transaction(connection.tenant_id) as session:
+    async with shared.database.transaction(connection.tenant_id) as session:
         saved = await checkpoints.load(session, connection.id)
-    now = datetime.now(UTC)
+    now = shared.clock.now()
     table = []
     for name, outcome in outcomes.items():
         synced_at = saved[name].last_synced_at if name in saved else None

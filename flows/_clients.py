@@ -27,9 +27,7 @@ def client_of(
         budget=shared.budget,
         keeps_cookies=listening is not None,
     )
-    context = Context(
-        now=shared.transport.clock.now(), account_id=connection.account_id, config=config
-    )
+    context = Context(now=shared.clock.now(), account_id=connection.account_id, config=config)
     return client, context
 
 

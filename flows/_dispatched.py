@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from prefect.artifacts import acreate_table_artifact
 
@@ -51,11 +51,11 @@ async def publish(
     resting: Mapping[Status, int],
     kept: Sequence[Promise],
     *,
+    now: datetime,
     over: str = "",
 ) -> None:
     """The newest version stands; those of earlier runs are found through it."""
     shown = sorted(lines, key=lambda line: (_ORDER.index(line.what), line.claim.due_at))[:SHOWN]
-    now = datetime.now(UTC)
     notes = [f"**{scope}**: {summary(lines, resting)}.", freshness_sentence(kept)]
     if over:
         notes.insert(1, f"It ended early: {over}.")

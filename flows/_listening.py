@@ -121,7 +121,7 @@ async def listeners(shared: Runtime, shard: int) -> AsyncIterator[Listeners]:
         sandbox_url=shared.settings.atom_sandbox_url,
         timeout=max(held, default=timedelta(seconds=30)),
         connections=MOST,
-        clock=shared.transport.clock,
+        clock=shared.clock,
     )
     listening = Listeners(shared, shard, transport)
     try:
@@ -162,7 +162,7 @@ async def _hear(
     client, context = client_of(shared, connection, listening=transport)
     at = await feeds.standing(shared.database, lease)
     async for heard in client.listen(feed.listen(at, context)):
-        now = shared.transport.clock.now()
+        now = shared.clock.now()
         await feeds.save(shared.database, lease, connection.integration, heard, now)
     raise ConnectorError("the vendor has no more events")
 

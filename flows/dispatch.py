@@ -95,7 +95,7 @@ class _Dispatch:
 
     @classmethod
     def of(cls, shared: Runtime, scope: Scope) -> Self:
-        now = shared.transport.clock.now()
+        now = shared.clock.now()
         policy = PollPolicy.of(shared.settings, load(scope.integration), scope.tier)
         return cls(shared, scope, policy, now + AHEAD, now, now)
 
@@ -223,7 +223,9 @@ class _Dispatch:
             kept = await freshness.promises(
                 database, integration=self.scope.integration, tier=self.scope.tier
             )
-            await publish(self.scope, self.lines, resting, kept, over=self.over)
+            await publish(
+                self.scope, self.lines, resting, kept, now=self.shared.clock.now(), over=self.over
+            )
         if self.over == STOPPED:
             return Cancelled(message=f"{STOPPED}: {message}")
         if self.over:
@@ -241,7 +243,7 @@ class _Dispatch:
         return PollPlan(self.policy, claim.connection.id, claim.watched, self.scope.shards)
 
     def _now(self) -> datetime:
-        return self.shared.transport.clock.now()
+        return self.shared.clock.now()
 
 
 async def _sync(connection: Connection, streams: list[str] | None) -> State[Any]:

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_table_artifact
@@ -61,7 +61,7 @@ async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[N
     async with runtime() as shared:
         try:
             found = await lapsing(
-                shared.database, idle_lifetime, now=datetime.now(UTC), at_most=at_most
+                shared.database, idle_lifetime, now=shared.clock.now(), at_most=at_most
             )
         except StorageError as error:
             return Failed(message=str(error))

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -32,7 +32,7 @@ async def notify(at_most: int = 500) -> State[None]:
     """
     async with runtime() as shared:
         try:
-            return await send_due(shared, now=datetime.now(UTC), at_most=at_most)
+            return await send_due(shared, now=shared.clock.now(), at_most=at_most)
         except (SettingsError, StorageError) as error:
             return Failed(message=str(error))
 

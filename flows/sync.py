@@ -134,7 +134,7 @@ async def _sync(
             wait=_wait(problem, failed.values()),
             stopped="told to stop" if stopped else "",
         )
-        await publish(shared.database, connection, reading, message)
+        await publish(shared, connection, reading, message)
     return _state(connection, reading, message, failure, stopped=stopped)
 
 

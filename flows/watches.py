@@ -54,7 +54,7 @@ async def look_after_all(shared: Runtime, *, at_most: int = 5_000) -> Counter[st
     while watched and counts["connections"] < at_most:
         if await runs.stopping(shared.database, shared.settings.atom_worker):
             break
-        now = shared.transport.clock.now()
+        now = shared.clock.now()
         claimed = await watches.claim(shared.database, watched, now=now, limit=CLAIM)
         if not claimed:
             break
@@ -76,7 +76,7 @@ async def look_after(shared: Runtime, claimed: list[UUID], counts: Counter[str])
 
 async def _look_after(shared: Runtime, connection_id: UUID, counts: Counter[str]) -> None:
     counts["connections"] += 1
-    now = shared.transport.clock.now()
+    now = shared.clock.now()
     next_at = now + RETRY_AFTER
     try:
         connection = await connections.get(shared.database, connection_id)
@@ -117,7 +117,7 @@ async def close_gaps(shared: Runtime) -> int:
     """Read what happened in the gaps that are due; how many are closed by that."""
     closed = 0
     while not await runs.stopping(shared.database, shared.settings.atom_worker):
-        now = shared.transport.clock.now()
+        now = shared.clock.now()
         found = await gaps.claim(shared.database, now=now)
         if not found:
             break

@@ -43,39 +43,57 @@ SEE_KEYS = sql.SQL(
     """
 )
 
-# `new` takes the place of `old`: the merge rule, and something of it would change. A `quiet` write
-# leaves alone what it would only observe once more.
-LIVE_WINS = sql.SQL(
+# When what is stored was observed. What lies in the future was written by a clock that was wrong,
+# and must not keep what is true from being written until then.
+OBSERVED_AT = sql.SQL(
     """
-    CASE WHEN {old}.deleted_at IS NULL THEN
-        {new}.version > {old}.version IS TRUE
-        OR {new}.observed_at > {old}.observed_at
-            AND coalesce({new}.version = {old}.version, true)
+    CASE WHEN r.observed_at < clock_timestamp() + interval '1 minute'
+        THEN r.observed_at ELSE '-infinity' END
+    """
+)
+
+# `new` takes the place of `r`: the merge rule, and something of it would change. A `quiet` write
+# leaves alone what it would only observe once more.
+_LIVE_WINS = sql.SQL(
+    """
+    CASE WHEN r.deleted_at IS NULL THEN
+        {new}.version > r.version IS TRUE
+        OR {new}.observed_at > {observed_at}
+            AND coalesce({new}.version = r.version, true)
     ELSE
-        {new}.version > {old}.deleted_version IS TRUE
-        OR {new}.observed_at > {old}.observed_at
+        {new}.version > r.deleted_version IS TRUE
+        OR {new}.observed_at > {observed_at}
     END AND (
-        {old}.deleted_at IS NOT NULL
-        OR {old}.gone_as IS NOT NULL
-        OR {new}.content_hash <> {old}.content_hash
-        OR CASE WHEN %(quiet)s THEN {new}.version IS DISTINCT FROM {old}.version
+        r.deleted_at IS NOT NULL
+        OR r.gone_as IS NOT NULL
+        OR {new}.content_hash <> r.content_hash
+        OR CASE WHEN %(quiet)s THEN {new}.version IS DISTINCT FROM r.version
             AND {new}.version IS NOT NULL
-            ELSE coalesce({new}.version <> {old}.version, true) END
+            ELSE coalesce({new}.version <> r.version, true) END
     )
     """
 )
 
 # Of a read and a deletion that were observed at once, the deletion is the later news.
-TOMBSTONE_WINS = sql.SQL(
+_TOMBSTONE_WINS = sql.SQL(
     """
-    CASE WHEN {old}.deleted_at IS NULL THEN
-        {version} > {old}.version IS TRUE
-        OR {new}.observed_at >= {old}.observed_at
-            AND coalesce({version} = {old}.version, true)
-    ELSE NOT %(quiet)s AND {new}.observed_at > {old}.observed_at
+    CASE WHEN r.deleted_at IS NULL THEN
+        {version} > r.version IS TRUE
+        OR {new}.observed_at >= {observed_at}
+            AND coalesce({version} = r.version, true)
+    ELSE NOT %(quiet)s AND {new}.observed_at > {observed_at}
     END
     """
 )
+
+
+def _live_wins(new: sql.Identifier) -> sql.Composed:
+    return _LIVE_WINS.format(new=new, observed_at=OBSERVED_AT)
+
+
+def _tombstone_wins(new: sql.Identifier, version: sql.Identifier) -> sql.Composed:
+    return _TOMBSTONE_WINS.format(new=new, version=version, observed_at=OBSERVED_AT)
+
 
 # Read before the upsert, and apart from it: an upsert locks, and so writes, also the rows it then
 # leaves as they are, and through a partitioned table it does not tell an insert from an update.
@@ -123,7 +141,7 @@ UPSERT = sql.SQL(
 NOT_SEEN = sql.SQL(
     """
     stream = %(stream)s AND connection_id = %(connection_id)s AND deleted_at IS NULL
-        AND observed_at < %(started_at)s
+        AND {observed_at} < %(started_at)s
         AND NOT EXISTS (
             SELECT FROM seen s
             WHERE s.connection_id = %(connection_id)s AND s.scan_id = %(scan_id)s
@@ -133,7 +151,7 @@ NOT_SEEN = sql.SQL(
             SELECT FROM unnest(%(unseen)s::text[]) u WHERE starts_with(r.record_id, u)
         )
     """
-)
+).format(observed_at=OBSERVED_AT)
 UNSEEN = sql.SQL("SELECT record_id, data FROM records r WHERE ") + NOT_SEEN
 # A record that was found hidden stays, until the vendor shows it again or reports it gone.
 SWEEP = (
@@ -164,10 +182,10 @@ BURY = sql.SQL(
             %(reasons)s::text[]
         ) WITH ORDINALITY AS w (prefix, ending, at, marks, gone_as, number)
         CROSS JOIN LATERAL (
-            SELECT record_id FROM records
+            SELECT record_id FROM records r
             WHERE stream = %(stream)s AND connection_id = %(connection_id)s
                 AND record_id >= w.prefix COLLATE "C" AND record_id < w.ending COLLATE "C"
-                AND deleted_at IS NULL AND observed_at < w.at
+                AND deleted_at IS NULL AND {observed_at} < w.at
                 AND NOT (w.marks AND gone_as IS NOT NULL)
             OFFSET 0
         ) found
@@ -184,7 +202,7 @@ BURY = sql.SQL(
         AND r.record_id = gone.record_id
     RETURNING NOT gone.marks
     """
-)
+).format(observed_at=OBSERVED_AT)
 
 # What a part of a record is merged into; locked, so that no event changes it in between.
 STORED = sql.SQL(
@@ -209,49 +227,41 @@ FORGET = sql.SQL(
     "DELETE FROM seen WHERE connection_id = %(connection_id)s AND scan_id = %(scan_id)s"
 )
 
-EXCLUDED = sql.Identifier("excluded")
+EXCLUDED, BATCH = sql.Identifier("excluded"), sql.Identifier("b")
 LIVE = (
-    COMPARE.format(wins=LIVE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r"))),
+    COMPARE.format(wins=_live_wins(BATCH)),
     UPSERT.format(
-        wins=LIVE_WINS.format(new=EXCLUDED, old=sql.Identifier("r")),
+        wins=_live_wins(EXCLUDED),
         changes=sql.SQL(
             """
             data = excluded.data, content_hash = excluded.content_hash, deleted_at = NULL,
             deleted_version = NULL,
             version = coalesce(excluded.version, r.version),
-            observed_at = greatest(excluded.observed_at, r.observed_at),
+            observed_at = greatest(excluded.observed_at, {observed_at}),
             changed_at = CASE
                 WHEN r.deleted_at IS NULL AND r.content_hash = excluded.content_hash
                 THEN r.changed_at ELSE excluded.changed_at
             END,
             gone_as = NULL, merged_into = NULL
             """
-        ),
+        ).format(observed_at=OBSERVED_AT),
     ),
 )
 TOMBSTONES = (
-    COMPARE.format(
-        wins=TOMBSTONE_WINS.format(
-            new=sql.Identifier("b"), old=sql.Identifier("r"), version=sql.Identifier("b", "version")
-        )
-    ),
+    COMPARE.format(wins=_tombstone_wins(BATCH, sql.Identifier("b", "version"))),
     UPSERT.format(
-        wins=TOMBSTONE_WINS.format(
-            new=EXCLUDED,
-            old=sql.Identifier("r"),
-            version=sql.Identifier("excluded", "deleted_version"),
-        ),
+        wins=_tombstone_wins(EXCLUDED, sql.Identifier("excluded", "deleted_version")),
         changes=sql.SQL(
             """
             deleted_at = coalesce(r.deleted_at, excluded.deleted_at),
             deleted_version = greatest(excluded.deleted_version, r.deleted_version),
-            observed_at = greatest(excluded.observed_at, r.observed_at),
+            observed_at = greatest(excluded.observed_at, {observed_at}),
             changed_at = CASE WHEN r.deleted_at IS NULL THEN excluded.changed_at
                 ELSE r.changed_at END,
             gone_as = excluded.gone_as,
             merged_into = coalesce(excluded.merged_into, r.merged_into)
             """
-        ),
+        ).format(observed_at=OBSERVED_AT),
     ),
 )
 DIFFERING = sql.SQL(
@@ -271,8 +281,6 @@ DIFFERING = sql.SQL(
         END
     """
 ).format(
-    live_wins=LIVE_WINS.format(new=sql.Identifier("b"), old=sql.Identifier("r")),
-    tombstone_wins=TOMBSTONE_WINS.format(
-        new=sql.Identifier("b"), old=sql.Identifier("r"), version=sql.Identifier("b", "version")
-    ),
+    live_wins=_live_wins(BATCH),
+    tombstone_wins=_tombstone_wins(BATCH, sql.Identifier("b", "version")),
 )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -88,7 +88,8 @@ async def _connect(
             )
         # Some vendors give a refresh token with the first consent only.
         kept = former if tokens.refresh_token is None else {}
-        await put_tokens(session, vault, grant, tokens, kept=kept, at=datetime.now(UTC))
+        now = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        await put_tokens(session, vault, grant, tokens, kept=kept, at=now)
         grant.refresh_id = grant.refresh_started_at = None
         links = [_link(session, grant, account, known.get(account.id)) for account in accounts]
         if owe_backfill:

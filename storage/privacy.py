@@ -6,7 +6,7 @@ the account is connected again, when the vendor's own answer belies it, or by th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, text, update
@@ -38,13 +38,12 @@ class Duty:
     due_at: datetime
 
 
-def announce(session: AsyncSession, connection: Connection, event: Taken, left: timedelta) -> None:
+def announce(session: AsyncSession, connection: Connection, event: Taken, due: datetime) -> None:
     """That it will be carried out, when, and how it can be withdrawn until then."""
     title = load(connection.integration).title
-    due = f"{datetime.now(UTC) + left:%Y-%m-%d %H:%M} UTC"
     again = "connecting the account again, or " if event.effect is Effect.PURGE else ""
-    message = f"{title} asks to forget {_of(event)}: that is done after {due}, unless it is "
-    message += f"withdrawn before, by {again}`atom-sync events withdraw {event.id}`"
+    message = f"{title} asks to forget {_of(event)}: that is done after {due:%Y-%m-%d %H:%M} UTC, "
+    message += f"unless it is withdrawn before, by {again}`atom-sync events withdraw {event.id}`"
     _log(session, connection, "privacy", "announced", message)
 
 

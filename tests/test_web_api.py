@@ -7,6 +7,7 @@ import sys
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -105,8 +106,9 @@ async def test_the_former_secret_is_accepted_while_it_is_changed(
 
 async def test_without_a_strong_secret_the_api_is_off(database_url: str) -> None:
     for secret in (None, "short", f"{JWT_SECRET},short", f"{JWT_SECRET},"):
+        settings = web_settings(database_url, jwt_secret=secret)
         with pytest.raises(SettingsError, match="JWT_SECRET") as refused:
-            verified(web_settings(database_url, jwt_secret=secret), token(claims()))
+            verified(settings, token(claims()), now=datetime.now(UTC))
         assert JWT_SECRET not in str(refused.value)
     async with serving_api(web_settings(database_url, jwt_secret=None)) as api:
         assert "JWT_SECRET" in problem(await api.as_().get("/api/connections"), 503)["detail"]

@@ -4,9 +4,9 @@ The tokens are HS256 under JWT_SECRET. While the secret is being changed (`new,f
 accepted. A thing of another tenant is as good as absent: 404, as if it did not exist.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -105,7 +105,7 @@ async def caller(
         raise Problem(
             401, "send a token: `Authorization: Bearer …`", headers={"www-authenticate": "Bearer"}
         )
-    found = verified(shared.settings, given.credentials)
+    found = verified(shared.settings, given.credentials, now=shared.clock.now())
     request.state.tenant_id = str(found.tenant_id)
     if missing := [scope for scope in needed.scopes if not found.has(scope)]:
         raise Problem(
@@ -124,8 +124,8 @@ def needs(*scopes: Scope) -> Any:
     return Security(caller, scopes=[str(scope) for scope in scopes])
 
 
-def verified(settings: Settings, token: str) -> Caller:
-    """The caller that a token proves; Problem 401 otherwise, whatever is wrong with it."""
+def verified(settings: Settings, token: str, *, now: datetime) -> Caller:
+    """The caller that a token proves at that time; else Problem 401, whatever is wrong with it."""
     keys = _keys(settings)
     if len(token) > MAX_TOKEN:
         raise _refused("it is too long")
@@ -134,13 +134,13 @@ def verified(settings: Settings, token: str) -> Caller:
             claims = jwt.decode(token, key, algorithms=["HS256"]).claims
         except (JoseError, ValueError):
             continue  # not signed under this secret, or no token at all
-        return _caller(claims)
+        return _caller(claims, now)
     raise _refused("it is not signed by whom it should be")
 
 
-def _caller(claims: Mapping[str, Any]) -> Caller:
+def _caller(claims: Mapping[str, Any], now: datetime) -> Caller:
     registry = JWTClaimsRegistry(
-        now=lambda: int(time.time()),
+        now=int(now.timestamp()),
         leeway=LEEWAY_SECONDS,
         aud={"essential": True, "value": AUDIENCE},
         exp={"essential": True},

@@ -4,7 +4,7 @@ The key of the run is made of the drain's generation, so that many who ask get o
 cannot begin any more makes way for the next. While Prefect is away, events wait in the inbox.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
@@ -33,7 +33,7 @@ async def start_drains(runtime: Runtime) -> int:
             tags=["trigger:webhook"],
             idempotency_key=key,
         )
-        if _has_died(run, datetime.now(UTC)):
+        if _has_died(run, runtime.clock.now()):
             await drains.give_up(runtime.database, shard.shard, shard.generation)
     return len(missing)
 
@@ -43,7 +43,7 @@ async def start_watches(runtime: Runtime) -> bool:
 
     A new connection is not to wait for the schedule, nor is one whose watch the vendor dropped.
     """
-    now = datetime.now(UTC)
+    now = runtime.clock.now()
     watched = [
         connector.name
         for connector in all_connectors()
@@ -67,4 +67,5 @@ def _has_died(run: FlowRun, now: datetime) -> bool:
     if state.is_final():
         return True
     within = ALIVE_WITHIN if state.type == StateType.RUNNING else BEGINS_WITHIN
-    return now - state.timestamp > within
+    # Of when Prefect's database wrote it: the state's own time is of the clock of who reported it.
+    return now - (run.updated or state.timestamp) > within

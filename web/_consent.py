@@ -39,7 +39,7 @@ async def tokens_of(
     app = app_of_grant(connector, shared.settings.app(state.integration), state.answers)
     tokens = await exchange(
         connector,
-        app_of_callback(connector, app, callback, shared.transport.clock.now()),
+        app_of_callback(connector, app, callback, shared.clock.now()),
         code=callback["code"],
         code_verifier=signer.code_verifier(state.nonce) if connector.oauth.pkce else None,
         transport=shared.transport,

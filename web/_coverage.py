@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from accounts.runtime import Runtime
 from connectors import Connector, all_connectors
@@ -60,20 +60,20 @@ class Coverage:
         """A delivery that nothing proves: the vendor's under a new secret, or a forgery."""
         heard = self._heard.setdefault(connector.name, _Heard())
         if heard.refused_since is None:
-            heard.refused_since = datetime.now(UTC)
+            heard.refused_since = self._runtime.clock.now()
 
     def accepted(self, connector: Connector) -> None:
         heard = self._heard.get(connector.name)
         if heard is None or heard.refused_since is None:
             return
         since, heard.refused_since = heard.refused_since, None
-        if datetime.now(UTC) - since >= UNNOTICED:
+        if self._runtime.clock.now() - since >= UNNOTICED:
             self._note(connector, heard, since, "deliveries could not be proven")
 
     async def unreadable(self, connector: Connector) -> None:
         """The vendor sent a delivery that we cannot read."""
         heard = self._heard.setdefault(connector.name, _Heard())
-        since = datetime.now(UTC) - UNNOTICED
+        since = self._runtime.clock.now() - UNNOTICED
         self._note(connector, heard, since, "a delivery could not be read")
 
     def _note(self, connector: Connector, heard: _Heard, since: datetime, reason: str) -> None:
@@ -90,7 +90,7 @@ class Coverage:
         try:
             noted = await gaps.note_all(
                 self._runtime.database, connector.name, connector.webhook.covers, since=since,
-                until=datetime.now(UTC), reason=reason,
+                until=self._runtime.clock.now(), reason=reason,
             )  # fmt: skip
         except DatabaseUnavailableError as error:
             log.warning("%s: a gap could not be noted: %s", connector.name, error)
@@ -103,7 +103,7 @@ class Coverage:
             with suppress(DatabaseUnavailableError):
                 if not came_back:
                     away_since = await heartbeats.arrive(self._runtime.database, name, "web:")
-                    if away_since and datetime.now(UTC) - away_since > UNNOTICED:
+                    if away_since and self._runtime.clock.now() - away_since > UNNOTICED:
                         for connector in all_connectors():
                             if webhooks.is_enabled(self._runtime.settings, connector):
                                 await self._write(connector, away_since, "no web process was up")

@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with opened(chosen) as runtime:
             app.state.runtime = runtime
             async with (
-                selling.opened(chosen, runtime.database) as app.state.billing,
+                selling.opened(chosen, runtime.database, clock=runtime.clock) as app.state.billing,
                 _background.billed(runtime, app.state.billing) as app.state.wake_billing,
                 _background.kept(runtime) as app.state.wake_owed,
                 _background.drained(runtime) as wake_drain,

@@ -1,6 +1,6 @@
 """Billing: `POST /api/billing/stripe` for Stripe, links to its pages for the SaaS's backend."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -99,7 +99,7 @@ async def take_event(
         return Taken(status="ignored")
     if hint.livemode != billing(request).livemode:
         raise Problem(400, "this event is of another mode than STRIPE_SECRET_KEY")
-    is_new = await ledger.receive(shared.database, hint, now=datetime.now(UTC))
+    is_new = await ledger.receive(shared.database, hint, now=shared.clock.now())
     request.app.state.wake_billing()
     return Taken(status="taken" if is_new else "known")
 

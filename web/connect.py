@@ -1,6 +1,5 @@
 """The page on which a person connects accounts: `/connect/{link}`, then `/connect/{session}`."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -170,7 +169,7 @@ async def _reconnect(visit: PageRequest, signed: str) -> Response:
     shared = visit.shared
     secret = shared.settings.nextauth_secret
     link = reconnect_links.read(
-        secret.get_secret_value() if secret else "", signed, now=datetime.now(UTC)
+        secret.get_secret_value() if secret else "", signed, now=shared.clock.now()
     )
     broken = await reconnect_links.broken(shared.database, link) if link else None
     if broken is None:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -289,16 +288,16 @@ def _ingress(scope: Scope) -> Ingress:
 def _call(
     scope: Scope, integration: str, path_token: str, headers: Mapping[str, str], body: bytes
 ) -> Call:
-    settings = _ingress(scope).runtime.settings
+    runtime = _ingress(scope).runtime
     query = scope["query_string"].decode("latin-1")
     path = scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
     delivery = Delivery(
         method=scope["method"],
-        url=f"{settings.nextauth_url or ''}{path}{'?' if query else ''}{query}",
+        url=f"{runtime.settings.nextauth_url or ''}{path}{'?' if query else ''}{query}",
         headers=headers,
         query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
         body=body,
-        received_at=datetime.now(UTC),
+        received_at=runtime.clock.now(),
     )
     return Call(integration, path_token, delivery)
 

@@ -8,7 +8,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from importlib.metadata import version
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -18,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis.exceptions import RedisError
 
 from cli.doctor.row import Row, State, host_of, is_local
+from connectors.kernel.clock import SYSTEM_CLOCK
 from deployments import prefect_yaml
 from deployments.errors import PrefectUnavailableError
 from deployments.mail import MailError, MailServer
@@ -25,6 +28,7 @@ from deployments.prefect_api import connected, standing
 from servers.database import database_url_of
 from settings import Settings, SettingsError
 from storage import OLDEST_POSTGRESQL, StorageError, check
+from storage.clock import TOLERANCE, difference
 
 SECONDS = 5
 PREFECT_SECONDS = 30  # its one process answers late while it makes schedules on a busy machine
@@ -52,11 +56,13 @@ async def database(settings: Settings) -> list[Row]:
         async with await psycopg.AsyncConnection.connect(conninfo) as connection:
             major = connection.info.server_version // 10_000
             secured = "TLS" if connection.pgconn.ssl_in_use else "no TLS"
+            clock = await _clock(connection)
     except psycopg.OperationalError as error:
         lines = str(error).strip().splitlines() or ["no reason given"]
         remedy = "start it, or compare DATABASE_URL with what the hosting company says"
         return [Row(area, "reachable", State.WRONG, lines[0], remedy), *rows]
     rows.insert(0, Row(area, "reachable", State.OK, f"PostgreSQL {major}, {secured}"))
+    rows.append(clock)
     if major < OLDEST_POSTGRESQL:
         remedy = f"upgrade to {OLDEST_POSTGRESQL} or newer"
         rows.append(Row(area, "version", State.WRONG, f"PostgreSQL {major}", remedy))
@@ -67,6 +73,18 @@ async def database(settings: Settings) -> list[Row]:
         found, _, remedy = str(error).splitlines()[0].rpartition(": ")
         rows.append(Row(area, "schema", State.WRONG, found or remedy, remedy.replace("`", "")))
     return rows
+
+
+async def _clock(connection: psycopg.AsyncConnection[Any]) -> Row:
+    """Whether this machine's clock is the database's, by which all our processes go."""
+    before = SYSTEM_CLOCK.now()
+    answer = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+    after = SYSTEM_CLOCK.now()
+    ahead = before + (after - before) / 2 - answer[0] if answer else timedelta()
+    if abs(ahead) <= TOLERANCE:
+        return Row("database", "clock", State.OK, difference(ahead))
+    remedy = "set the clock of the machine that is wrong, and keep both right by NTP"
+    return Row("database", "clock", State.WRONG, difference(ahead), remedy, required=False)
 
 
 def _tls(hosts: list[str], mode: str) -> Row:
