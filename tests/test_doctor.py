@@ -101,7 +101,7 @@ async def test_a_database_that_is_not_set_up_or_is_away_is_told_with_the_remedy(
     postgres_url: str,
 ) -> None:
     rows = await services.database(settings_of(database_url=postgres_url, encryption_keys=KEY))
-    assert states(rows) == {"reachable": "ok", "TLS": "ok", "schema": "wrong"}
+    assert states(rows) == {"reachable": "ok", "TLS": "ok", "clock": "ok", "schema": "wrong"}
     assert "atom-sync migrate" in found(rows, "schema")
     away = "postgresql://u:canary@127.0.0.1:9/none"
     rows = await services.database(settings_of(database_url=away, encryption_keys=KEY))
