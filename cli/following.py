@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefect.client.schemas import FlowRun
 
 from connectors import load
-from deployments.prefect_api import connected
+from deployments.prefect_api import Say, answering, connected
 from deployments.triggers import each_ended, start_sync
 from servers.database import ready
 from settings import Settings
@@ -20,9 +20,13 @@ async def sync_now(
     account: str | None,
     streams: Sequence[str] | None,
     full: bool,
+    say: Say,
     audit: bool = False,
 ) -> FlowRun:
-    """Sync a tenant's connection, and follow the run to its end."""
+    """Sync a tenant's connection, and follow the run to its end.
+
+    `say` gets a line for a person who waits, such as that Prefect does not answer.
+    """
     connector = load(integration)
     for name in streams or ():
         connector.stream(name)  # before anything runs
@@ -30,10 +34,11 @@ async def sync_now(
         connection = await connections.find(database, tenant, integration, account)
     trigger = "audit" if audit else "manual"
     async with connected(settings) as client:
-        run = await start_sync(
-            client, connection, trigger=trigger, streams=streams, full=full, audit=audit
-        )
-        async for ended in each_ended(client, [run.id]):
+        async with answering(say):
+            run = await start_sync(
+                client, connection, trigger=trigger, streams=streams, full=full, audit=audit
+            )
+        async for ended in each_ended(client, [run.id], say=say):
             run = ended
     return run
 
@@ -45,6 +50,7 @@ async def audit_now(
     *,
     account: str | None,
     streams: Sequence[str] | None,
+    say: Say,
 ) -> tuple[FlowRun, list[audits.Result]]:
     """Check a tenant's connection against what the vendor lists: the run, and what it found."""
     async with ready(settings) as database:
@@ -52,7 +58,14 @@ async def audit_now(
         async with database.transaction(connection.tenant_id) as session:
             before = await audits.latest(session, connection.id)
         run = await sync_now(
-            settings, tenant, integration, account=account, streams=streams, full=False, audit=True
+            settings,
+            tenant,
+            integration,
+            account=account,
+            streams=streams,
+            full=False,
+            say=say,
+            audit=True,
         )
         async with database.transaction(connection.tenant_id) as session:
             after = await audits.latest(session, connection.id)

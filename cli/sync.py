@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cli.terminal import JsonOption, err, out, print_json, target_of
+from cli.terminal import JsonOption, err, out, print_json, say, target_of
 from servers import local
 from servers.processes import ServiceError
 from settings import read
@@ -36,7 +36,15 @@ def sync(
 
         with err.status(f"syncing {target} …"):
             run = asyncio.run(
-                sync_now(settings, tenant, integration, account=account, streams=stream, full=full)
+                sync_now(
+                    settings,
+                    tenant,
+                    integration,
+                    account=account,
+                    streams=stream,
+                    full=full,
+                    say=say,
+                )
             )
     state = run.state
     result = {
@@ -74,7 +82,7 @@ def audit(
             )
         with err.status(f"checking {target} …"):
             run, found = asyncio.run(
-                audit_now(settings, tenant, integration, account=account, streams=stream)
+                audit_now(settings, tenant, integration, account=account, streams=stream, say=say)
             )
     state = run.state
     if as_json:

@@ -1,7 +1,6 @@
 """Our deployments on a Prefect server: read in bulk, and each written by one call."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,16 +22,23 @@ from deployments.errors import PrefectUnavailableError
 from settings import Settings
 
 T = TypeVar("T")
+Say = Callable[[str], None]
 
 PATIENCE_SECONDS = 60.0
+SILENT_SECONDS = 3.0
+_AMISS = "the Prefect server does not answer as it should; try again"
+_NOT_THERE = (
+    "no Prefect server answers at PREFECT_API_URL: start `atom-sync up`, or compare the address"
+)
 _PAGE = 200  # as many as a Prefect server gives at once (3.8)
 
 
 @asynccontextmanager
-async def connected(
-    settings: Settings, trouble: str = "the Prefect server does not answer as it should; try again"
-) -> AsyncIterator[PrefectClient]:
-    """A client of the settings' Prefect server; PrefectUnavailableError for all that goes wrong."""
+async def connected(settings: Settings, trouble: str = "") -> AsyncIterator[PrefectClient]:
+    """A client of the settings' Prefect server; PrefectUnavailableError for all that goes wrong.
+
+    `trouble` says what that means to the caller, where it is not the caller who can mend it.
+    """
     if settings.prefect_api_url is None:
         raise PrefectUnavailableError("no Prefect server: set PREFECT_API_URL")
     password = settings.prefect_password
@@ -48,21 +54,36 @@ async def connected(
                 "the Prefect server does not accept our password: set PREFECT_API_AUTH_STRING to"
                 " the server's PREFECT_SERVER_API_AUTH_STRING"
             )
-        raise PrefectUnavailableError(trouble) from error
+        raise PrefectUnavailableError(trouble or _AMISS) from error
+    except httpx.ConnectError as error:
+        raise PrefectUnavailableError(trouble or _NOT_THERE) from error
     except (httpx.HTTPError, PrefectException, ValidationError) as error:
-        raise PrefectUnavailableError(trouble) from error
+        raise PrefectUnavailableError(trouble or _AMISS) from error
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+@asynccontextmanager
+async def answering(say: Say | None = None) -> AsyncIterator[None]:
+    """What a server has a minute for; after some seconds of silence `say` gets a line."""
+    line = f"the Prefect server does not answer; waiting up to {PATIENCE_SECONDS:.0f} s for it …"
+    loop = asyncio.get_running_loop()
+    saying = loop.call_later(SILENT_SECONDS, say or (lambda line: None), line)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield
+    except TimeoutError:
+        trouble = f"the Prefect server has not answered for {PATIENCE_SECONDS:.0f} s"
+        raise PrefectUnavailableError(f"{trouble}: `atom-sync doctor` says more") from None
+    finally:
+        saying.cancel()
+
+
+async def patiently(call: Callable[[], Awaitable[T]], say: Say | None = None) -> T:
     """What a server answers that may be away for a minute, as one is that is started again."""
-    began = time.monotonic()
-    while True:
-        try:
-            return await call()
-        except httpx.TransportError:
-            if time.monotonic() - began > PATIENCE_SECONDS:
-                raise
-        await asyncio.sleep(0.5)
+    async with answering(say):
+        while True:
+            with suppress(httpx.TransportError):
+                return await call()
+            await asyncio.sleep(0.5)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from deployments.errors import PrefectUnavailableError as PrefectUnavailableError
-from deployments.prefect_api import connected, patiently
+from deployments.prefect_api import Say, connected, patiently
 from settings import Settings
 from storage import connections
 
@@ -102,13 +102,17 @@ async def started(
 
 
 async def each_ended(
-    client: PrefectClient, flow_run_ids: Sequence[UUID], *, every: float = 0.5
+    client: PrefectClient,
+    flow_run_ids: Sequence[UUID],
+    *,
+    every: float = 0.5,
+    say: Say | None = None,
 ) -> AsyncIterator[FlowRun]:
     """Each run once, as it reaches its end. A server that does not answer is waited for."""
     waiting = set(flow_run_ids)
     while waiting:
         for flow_run_id in sorted(waiting):
-            run = await patiently(partial(client.read_flow_run, flow_run_id))
+            run = await patiently(partial(client.read_flow_run, flow_run_id), say)
             if run.state is not None and run.state.is_final():
                 waiting.discard(flow_run_id)
                 yield run
