@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,19 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left alone with one at the end.
+
+    What takes long is what may: by its limit of time, and by how many tests there are.
+    """
+    limits: Counter[Path] = Counter()
+    for item in items:
+        for mark in item.iter_markers("timeout"):
+            limits[item.path] = max(limits[item.path], int(mark.args[0]))
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-limits[item.path], -sizes[item.path], item.path))
 
 
 def pytest_collection_finish() -> None:
