@@ -79,6 +79,7 @@ async def disconnect(
         else:
             connection.status, connection.status_reason = Status.REVOKED, DISCONNECTED
             connection.next_due_at = connection.backfill_owed_at = None
+            connection.backfill_run_id = None
     if revocation_id is not None:
         try:
             async with asyncio.timeout(wait.total_seconds()):

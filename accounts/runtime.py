@@ -11,8 +11,8 @@ from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.clock import Clock
 from connectors.kernel.oauth import OAuthApp
-from settings import Settings, SettingsError
-from storage import connections
+from settings import Settings, SettingsError, incarnation
+from storage import connections, incarnations
 from storage.clock import DatabaseClock
 from storage.database import Database
 from storage.vault import Vault, check_keys
@@ -30,6 +30,14 @@ class Runtime:
     def clock(self) -> Clock:
         """What tells the time: the database's clock, wherever this process runs."""
         return self.transport.clock
+
+    async def told_to_stop(self) -> str:
+        """Who told this process to leave between two batches, in words; empty while nobody did.
+
+        That can only be the `up` that it is part of.
+        """
+        own = incarnation()
+        return await incarnations.told_to_stop(self.database, own) if own else ""
 
     async def access_token(self, connection: connections.Connection) -> str:
         """The connection's access token, for somebody else's calls, renewed if it ends soon.

@@ -1,7 +1,8 @@
 """What a Prefect server has of ours that nobody brings to an end: missed runs, and dead ones.
 
 After hours without a worker Prefect starts every run that was missed, and after a kill it leaves
-runs Running for good (3.8.8). Only runs of our own deployments and flows are looked at.
+runs Running, Pending or Submitting for good (3.8.8). Only runs of our own deployments and flows are
+looked at.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterId,
     FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterParentFlowRunId,
     FlowRunFilterStartTime,
     FlowRunFilterState,
     FlowRunFilterStateName,
@@ -47,8 +49,14 @@ from deployments.desired import MANAGED
 
 LOST = "its process ended without a word"
 STOPPED = "this machine was asked to stop; what the run owed is done by a later one"
+# The name of that state, so that nobody takes it for a cancel by hand.
+CUT_OFF = "CutOff"
+UNBEGUN = "the worker that had taken it never began it"
 # A run that has just begun is not judged: what tells that it lives is still to be written.
 GRACE = timedelta(minutes=5)
+# A run that a worker has taken begins within seconds, or minutes where a machine is busy or pulls
+# an image. One that begins later still may do so: what is Crashed can become Running (3.8.8).
+BEGINS_WITHIN = timedelta(minutes=15)
 # Of runs of which only Prefect knows whether they live. A server that was away heard no heartbeats.
 SILENCE = timedelta(hours=1)
 _PAGE = 200
@@ -91,7 +99,7 @@ async def crash_dead(client: PrefectClient, lives: Mapping[str, Lives]) -> int:
     )
     dead = []
     for name, tell in lives.items():
-        found = await _read(client, running, flow=name)
+        found = await _read(client, running, flows=[name])
         over = await _over(client, {run.parent_task_run_id for run in found} - {None})
         for run in found:
             if run.parent_task_run_id is not None:
@@ -104,11 +112,32 @@ async def crash_dead(client: PrefectClient, lives: Mapping[str, Lives]) -> int:
     return len(dead)
 
 
-async def cancel_stopped(client: PrefectClient, since: datetime) -> int:
+async def crash_unbegun(client: PrefectClient, flows: Collection[str]) -> int:
+    """Sets Crashed what a worker took and never began, of these flows; how many.
+
+    What waits for a worker, or for room in a queue, is Scheduled, and left alone however late.
+    """
+    pending = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
+    )
+    taken_before = datetime.now(UTC) - BEGINS_WITHIN
+    dead = [
+        run.id
+        for run in await _read(client, pending, flows=flows)
+        if run.state is not None and run.state.timestamp < taken_before
+    ]
+    await _each(dead, lambda id: _end(client, id, Crashed(message=UNBEGUN), (StateType.PENDING,)))
+    return len(dead)
+
+
+async def cancel_stopped(
+    client: PrefectClient, since: datetime, *, among: Collection[UUID] | None = None
+) -> int:
     """Sets Cancelled the runs that a stop which was asked for has ended; how many.
 
     It is for a server whose every worker has just been stopped: what runs there is dead, and what
-    has crashed since the stop began was ended by it.
+    has crashed since the stop began was ended by it. Where others work for it, `among` names the
+    runs whose processes were stopped; those below them were in the same processes.
     """
     cut_off = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     alive = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=cut_off)))
@@ -116,8 +145,20 @@ async def cancel_stopped(client: PrefectClient, since: datetime) -> int:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
         end_time=FlowRunFilterEndTime(after_=since),
     )
-    found = [run.id for asked in (alive, ended) for run in await _read(client, asked)]
-    await _each(found, lambda flow_run_id: _end(client, flow_run_id, Cancelled(message=STOPPED)))
+    asked = [alive, ended]
+    if among is not None:
+        ids = sorted(among)
+        stopped = FlowRunFilterId(any_=ids)
+        below = FlowRunFilterParentFlowRunId(any_=ids)
+        asked = [
+            one.model_copy(update=which)
+            for one in asked
+            for which in ({"id": stopped}, {"parent_flow_run_id": below})
+            if ids
+        ]
+    found = {run.id for one in asked for run in await _read(client, one)}
+    state: State[Any] = Cancelled(name=CUT_OFF, message=STOPPED)
+    await _each(found, lambda flow_run_id: _end(client, flow_run_id, state))
     return len(found)
 
 
@@ -158,8 +199,13 @@ def _has_ended(run: FlowRun) -> bool:
     return datetime.now(UTC) - run.state.timestamp > timedelta(minutes=1)
 
 
-async def _end(client: PrefectClient, flow_run_id: UUID, state: State[Any]) -> None:
-    """Sets the state of a run, and of the tasks that it left Running."""
+async def _end(
+    client: PrefectClient,
+    flow_run_id: UUID,
+    state: State[Any],
+    only: Collection[StateType] = tuple(StateType),
+) -> None:
+    """Sets the state of a run that is in one of these, and of the tasks that it left Running."""
     tasks = await client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         task_run_filter=TaskRunFilter(
@@ -171,11 +217,17 @@ async def _end(client: PrefectClient, flow_run_id: UUID, state: State[Any]) -> N
     for task in tasks:
         await client.set_task_run_state(task.id, state, force=True)
     with suppress(ObjectNotFound):
-        await client.set_flow_run_state(flow_run_id, state, force=True)
+        now = (await client.read_flow_run(flow_run_id)).state
+        if now is None or now.type in only:  # else it went on in this moment
+            await client.set_flow_run_state(flow_run_id, state, force=True)
 
 
 async def _read(
-    client: PrefectClient, asked: FlowRunFilter, *, managed: bool = False, flow: str | None = None
+    client: PrefectClient,
+    asked: FlowRunFilter,
+    *,
+    managed: bool = False,
+    flows: Collection[str] | None = None,
 ) -> list[FlowRun]:
     """All of them, in the order in which they were to start."""
     found: list[FlowRun] = []
@@ -185,7 +237,7 @@ async def _read(
             deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED]))
             if managed
             else None,
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])) if flow else None,
+            flow_filter=FlowFilter(name=FlowFilterName(any_=sorted(flows))) if flows else None,
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
             limit=_PAGE,
             offset=len(found),

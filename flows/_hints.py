@@ -74,7 +74,7 @@ async def read_dirty_streams(
     """Read what is hinted at, of those whose sync lease is free, until there is no hint left."""
     followed = HintSummary()
     left = list(linked)
-    while left and not await runs.stopping(shared.database, shared.settings.atom_worker):
+    while left and not await shared.told_to_stop():
         async with AsyncExitStack() as held:
             deltas = [delta for one in left if (delta := await _begin(shared, one, held))]
             if not deltas:

@@ -90,8 +90,8 @@ async def _check(this: _Round, one: Due) -> None:
     if this.spent[one.integration] >= this.calls:
         this.counts["left for later: the calls are spent"] += 1
         return
-    if await runs.stopping(database, this.shared.settings.atom_worker):
-        this.counts["left for later: told to stop"] += 1
+    if told := await this.shared.told_to_stop():
+        this.counts[f"left for later, {told}"] += 1
         return
     connection = await connections.get(database, one.connection_id)
     async with database.transaction(connection.tenant_id) as session:

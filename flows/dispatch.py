@@ -39,7 +39,6 @@ from storage.locks import locked
 from storage.models import Failure
 
 TRIGGER = "schedule"
-STOPPED = "told to stop"
 # While its last syncs are under way, a run looks so often for what has become due since.
 LOOK_AGAIN = timedelta(seconds=30)
 
@@ -90,8 +89,9 @@ class _Dispatch:
     running: dict[asyncio.Task[State[Any]], Claim] = field(default_factory=dict)
     lines: list[Outcome] = field(default_factory=list)
     probing: bool = False
-    # Why it begins nothing more.
+    # Why it begins nothing more; and whether it is that it was told to stop.
     over: str = ""
+    stopped: bool = False
 
     @classmethod
     def of(cls, shared: Runtime, scope: Scope) -> Self:
@@ -136,10 +136,8 @@ class _Dispatch:
         """Sync what is due, until nothing is; with `most`, one batch of so many."""
         exhausted = False
         while True:
-            if not self.over and await runs.stopping(
-                self.shared.database, self.shared.settings.atom_worker
-            ):
-                self.over = STOPPED
+            if not self.over and (told := await self.shared.told_to_stop()):
+                self.over, self.stopped = told, True
             if not (self.over or self.queue or exhausted):
                 exhausted = not await self._claim(most or due.BATCH) or most is not None
                 continue
@@ -226,8 +224,8 @@ class _Dispatch:
             await publish(
                 self.scope, self.lines, resting, kept, now=self.shared.clock.now(), over=self.over
             )
-        if self.over == STOPPED:
-            return Cancelled(message=f"{STOPPED}: {message}")
+        if self.stopped:
+            return Cancelled(message=f"{self.over}. {message}")
         if self.over:
             return Cancelled(name=PUT_OFF, message=f"{self.over}. {message}")
         return Completed(message=message)

@@ -27,7 +27,7 @@ from flows._listening import Listeners, listeners
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL
 from settings import SettingsError
-from storage import DatabaseUnavailableError, StorageError, connections, drains, inbox, leases, runs
+from storage import DatabaseUnavailableError, StorageError, connections, drains, inbox, leases
 from storage.inbox import Waiting
 from storage.listening import listening
 
@@ -272,12 +272,12 @@ async def _drain(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, gener
         heard.clear()
         drain.reap()
         drain.listening.check()
-        stopping = await runs.stopping(database, settings.atom_worker)
-        if stopping or lost.is_set():
+        told = await drain.shared.told_to_stop()
+        if told or lost.is_set():
             if drain.running:
                 await asyncio.wait(drain.running)
                 drain.reap()
-            return "told to stop" if stopping else "another drain took over"
+            return told or "another drain took over"
         queued = await drain.start()
         if drain.running or queued:
             idle_since = time.monotonic()

@@ -28,7 +28,7 @@ from connectors import (
 )
 from flows._runtime import runtime
 from settings import SettingsError
-from storage import StorageError, runs
+from storage import StorageError
 from storage.vault import VaultError
 
 AT_ONCE = 4
@@ -96,8 +96,8 @@ async def _keep_all(
 
 async def _keep(shared: Runtime, grant: Lapsing) -> _Outcome:
     try:
-        if await runs.stopping(shared.database, shared.settings.atom_worker):
-            return _Outcome(grant, LEFT, "this worker is told to stop")
+        if told := await shared.told_to_stop():
+            return _Outcome(grant, LEFT, told)
         await tokens.access_token(
             shared.database,
             shared.vault,

@@ -14,7 +14,7 @@ from deployments.mail import MailError, MailServer, RefusedMailError, Session
 from flows._reconnect_email import letter
 from flows._runtime import runtime
 from settings import Settings, SettingsError
-from storage import StorageError, notices, runs
+from storage import StorageError, notices
 from storage.notices import Due
 from storage.reconnect_links import LIFE, Link, sign
 
@@ -44,8 +44,9 @@ async def send_due(shared: Runtime, *, now: datetime, at_most: int = 500) -> Sta
         _signing(shared.settings)  # before anything is claimed
     counts: Counter[str] = Counter()
     problem: MailError | None = None
+    told = ""
     while problem is None and counts.total() < at_most:
-        if await runs.stopping(shared.database, shared.settings.atom_worker):
+        if told := await shared.told_to_stop():
             break
         due = await notices.claim(shared.database, now=now, at_most=BATCH)
         if not due:
@@ -55,7 +56,8 @@ async def send_due(shared: Runtime, *, now: datetime, at_most: int = 500) -> Sta
                 counts[await _log(shared, one, NO_SERVER)] += 1
         else:
             problem = await _send(shared, server, due, now, counts)
-    message = "; ".join(f"{count:,} {what}" for what, count in counts.items())
+    parts = [f"{count:,} {what}" for what, count in counts.items()]
+    message = "; ".join([*parts, told] if told else parts)
     if problem is not None:
         return Failed(message=f"{message}: {problem}")
     return Completed(message=message or "nobody is to be told anything")

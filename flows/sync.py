@@ -105,7 +105,7 @@ async def _sync(
 
     starting = runs.start(shared.database, connection, trigger=trigger, flow_run_id=_flow_run_id())
     run = await take(starting, cancelled)
-    stopped = False
+    stopped = ""
     problem: ConnectorError | StorageError | SettingsError | None = None
     try:
         await refresh(shared, connection)
@@ -132,7 +132,7 @@ async def _sync(
             error=message or None,
             failure=failure,
             wait=_wait(problem, failed.values()),
-            stopped="told to stop" if stopped else "",
+            stopped=stopped,
         )
         await publish(shared, connection, reading, message)
     return _state(connection, reading, message, failure, stopped=stopped)
@@ -144,7 +144,7 @@ def _state(
     message: str,
     failure: Failure,
     *,
-    stopped: bool,
+    stopped: str,
 ) -> State[None]:
     """How the run ends in the Prefect UI; red only where somebody has to act."""
     if message and failure in PASSING:
@@ -155,12 +155,12 @@ def _state(
     if message:
         return Failed(message=f"{connection}: {message}; {WHO_ACTS[failure]}")
     if stopped:
-        return Cancelled(message="stopped between two batches; the next sync goes on from there")
+        return Cancelled(message=f"{stopped}; the next sync goes on after the last batch")
     return Completed(message=f"{connection}: {_summary(reading)}")
 
 
-async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
-    """Fetch the next batch while the former is stored. True if a request to stop came."""
+async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> str:
+    """Fetch the next batch while the former is stored. Who told it to stop, if it left early."""
     storing: asyncio.Task[None] | None = None
     try:
         while True:
@@ -168,9 +168,10 @@ async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> bool:
             if storing is not None:
                 await storing
             storing = asyncio.create_task(persist(shared, lease, batch, reading))
-            if batch.last or await runs.stopping(shared.database, shared.settings.atom_worker):
+            told = "" if batch.last else await shared.told_to_stop()
+            if batch.last or told:
                 await storing
-                return not batch.last
+                return told
     finally:
         if storing is not None and not storing.done():
             await end(storing)

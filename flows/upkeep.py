@@ -14,10 +14,21 @@ from prefect.states import Completed, Failed
 
 from accounts.runtime import Runtime
 from deployments import freshness_targets
-from deployments.stale_runs import Lives, crash_dead, forget_missed, heard_of
+from deployments.stale_runs import Lives, crash_dead, crash_unbegun, forget_missed, heard_of
+from deployments.unbegun import Fate, look_after
 from flows._dispatched import spoken
 from flows._runtime import runtime
-from storage import Tier, breakers, drains, failures, freshness, locks, pruning, runs
+from storage import (
+    Tier,
+    breakers,
+    drains,
+    failures,
+    freshness,
+    heartbeats,
+    locks,
+    pruning,
+    runs,
+)
 from storage.due import Scope
 from storage.failures import Failing
 from storage.freshness import Promise
@@ -70,6 +81,19 @@ async def _crash_dead(shared: Runtime) -> str:
     return f"{count:,} dead runs set to Crashed" if count else ""
 
 
+async def _crash_unbegun(shared: Runtime) -> str:
+    async with get_client() as client:
+        count = await crash_unbegun(client, list(_lives(shared, client)))
+    return f"{count:,} runs that never began set to Crashed" if count else ""
+
+
+async def _owe_again(shared: Runtime) -> str:
+    async with get_client() as client:
+        fates = await look_after(client, shared.database)
+    told = (fate for fate in (Fate.OWED, Fate.GIVEN_UP) if fates[fate])
+    return "; ".join(f"{fates[fate]:,} {fate}" for fate in told)
+
+
 async def _forget_missed(shared: Runtime) -> str:
     async with get_client() as client:
         count = await forget_missed(client)
@@ -82,7 +106,9 @@ async def _keep_promises(shared: Runtime) -> str:
 
 
 async def _prune(shared: Runtime) -> str:
-    counts = await pruning.prune(shared.database)
+    counts = dict(await pruning.prune(shared.database))
+    if gone := await heartbeats.forget_gone(shared.database):
+        counts["processes that are gone"] = gone
     return ", ".join(f"{count:,} {what} deleted" for what, count in counts.items())
 
 
@@ -203,6 +229,8 @@ def _lives(shared: Runtime, client: PrefectClient) -> dict[str, Lives]:
 PARTS: dict[str, Part] = {
     "end syncs of killed processes": _end_lost,
     "close dead runs": _crash_dead,
+    "close runs that never began": _crash_unbegun,
+    "start again what was owed": _owe_again,
     "delete missed runs": _forget_missed,
     "keep the promised intervals": _keep_promises,
     "report what fails": _report,

@@ -39,11 +39,14 @@ async def renew_watches(at_most: int = 5_000) -> State[None]:
         try:
             counts = await look_after_all(shared, at_most=at_most)
             closed = await close_gaps(shared)
+            told = await shared.told_to_stop()
         except StorageError as error:
             return Failed(message=str(error))
     parts = [f"{count:,} {what}" for what, count in counts.items() if count]
     if closed:
         parts.append(f"{closed:,} gaps closed")
+    if told:
+        parts.append(told)
     return Completed(message=", ".join(parts) or "all watches stand")
 
 
@@ -52,7 +55,7 @@ async def look_after_all(shared: Runtime, *, at_most: int = 5_000) -> Counter[st
     watched = [one.name for one in all_connectors() if is_watchable(shared.settings, one)]
     counts: Counter[str] = Counter()
     while watched and counts["connections"] < at_most:
-        if await runs.stopping(shared.database, shared.settings.atom_worker):
+        if await shared.told_to_stop():
             break
         now = shared.clock.now()
         claimed = await watches.claim(shared.database, watched, now=now, limit=CLAIM)
@@ -116,7 +119,7 @@ def station(shared: Runtime, connection: connections.Connection) -> Station:
 async def close_gaps(shared: Runtime) -> int:
     """Read what happened in the gaps that are due; how many are closed by that."""
     closed = 0
-    while not await runs.stopping(shared.database, shared.settings.atom_worker):
+    while not await shared.told_to_stop():
         now = shared.clock.now()
         found = await gaps.claim(shared.database, now=now)
         if not found:

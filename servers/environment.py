@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from dotenv import dotenv_values
 
-from settings import SUPERVISED, env_file, is_alone, variables
+from settings import INCARNATION, SUPERVISED, env_file, is_alone, variables
 
 _PREFECT = "PREFECT_"
 # What leads Prefect to files of its own.
@@ -57,7 +57,7 @@ def forget() -> None:
 
     Nor does it ask a proxy for what is on this machine.
     """
-    own = {*variables(), SUPERVISED, "ATOM_IMPORT_URL"}
+    own = {*variables(), SUPERVISED, INCARNATION, "ATOM_IMPORT_URL"}
     _remove(
         name
         for name in list(os.environ)

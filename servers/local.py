@@ -11,13 +11,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
+from uuid import UUID
 
 import psutil
 
@@ -25,6 +26,7 @@ from deployments import WORK_POOL, freshness_targets
 from deployments.errors import PrefectUnavailableError
 from servers import environment, postgresql, redis_server
 from servers.database import create, database_url_of, opened
+from servers.heartbeat import Heartbeat
 from servers.ports import LOOPBACK, free_port
 from servers.processes import (
     ServiceError,
@@ -36,8 +38,9 @@ from servers.processes import (
     unbroken,
     uninterrupted,
 )
-from settings import SUPERVISED, Settings, is_alone, read
-from storage import StorageError, runs
+from settings import INCARNATION, SUPERVISED, Settings, is_alone, read
+from storage import StorageError, incarnations
+from storage.incarnations import Incarnation
 from storage.vault import load_or_create_key_file
 
 _PREFECT_PORT = 4200
@@ -64,6 +67,10 @@ class Services:
     _again: dict[str, Callable[[], psutil.Process]] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
     _server: postgresql.Postgres | None = None
+    _heartbeat: Heartbeat | None = None
+
+    def __post_init__(self) -> None:
+        self.incarnation = Incarnation.begin(self.settings.atom_worker)
 
     @property
     def home(self) -> Path:
@@ -84,13 +91,14 @@ class Services:
         self._known |= known
 
     async def deploy(self) -> None:
-        """Register our deployments, and let this machine's runs go on after a former stop."""
+        """Register our deployments, and say from now on that we are there."""
         # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
         from deployments.reconcile import reconcile
 
         async with opened(self.settings) as database:
             await reconcile(self.settings, database, whole=True, patience=_PATIENCE_SECONDS)
-            await runs.clear_stop(database, self.settings.atom_worker)
+            await incarnations.beat(database, self.incarnation)
+        self._heartbeat = self._heartbeat or Heartbeat(self.settings, self.incarnation)
 
     async def settle(self) -> None:
         """Before runs are started: those that were missed meanwhile are not all to be caught up."""
@@ -238,7 +246,7 @@ class Services:
             | {"PATH": _before(os.environ.get("PATH", os.defpath), binaries)}
             # The code that we are, also where it is not installed.
             | {"PYTHONPATH": _before(os.environ.get("PYTHONPATH"), str(_CODE))}
-            | {SUPERVISED: "1"}
+            | {SUPERVISED: "1", INCARNATION: str(self.incarnation.id)}
         )
 
     def log_of(self, name: str) -> Path:
@@ -280,6 +288,8 @@ class Services:
 
     def stop(self) -> None:
         """Stop what was started, the newest first; batches under way get time to end."""
+        if self._heartbeat is not None:
+            self._heartbeat.end()
         self._stop_worker()
         for name in reversed(self._started):
             if name != "postgresql":  # which its own program stops
@@ -298,16 +308,17 @@ class Services:
             return
         self.say("stopping: batches under way are finished first")
         with suppress(StorageError):  # the database is away: the runs notice that by themselves
-            asyncio.run(_tell_runs_to_stop(self.settings))
+            asyncio.run(_tell_runs_to_stop(self.settings, self.incarnation))
         began = datetime.now(UTC)
         runs = self.runs_under_way()
+        ours = _flow_runs_in(runs)
         end([worker], seconds=5)
         if runs:
             psutil.wait_procs(runs, timeout=_GRACE_SECONDS)
             end(runs, seconds=10)
         if "prefect" in self._started and self.alive("prefect"):
-            with suppress(PrefectUnavailableError, OSError):  # upkeep sees to them later
-                asyncio.run(_cancel_stopped(self.settings, began))
+            with suppress(PrefectUnavailableError, StorageError, OSError):  # upkeep does it later
+                asyncio.run(_cancel_stopped(self.settings, self.incarnation, began, ours))
 
     def _record(self) -> None:
         """Write down who we are and what we started: for other commands, and after a kill."""
@@ -385,18 +396,33 @@ def attached(settings: Settings, *, makes: bool = False) -> Iterator[Settings]:
         )
 
 
-async def _cancel_stopped(settings: Settings, since: datetime) -> None:
-    """A run that a stop cut off is nobody's failure."""
+async def _cancel_stopped(
+    settings: Settings, incarnation: Incarnation, since: datetime, ours: Collection[UUID]
+) -> None:
+    """A run that a stop cut off is nobody's failure; those of another `up` go on."""
     from deployments.prefect_api import connected
     from deployments.stale_runs import cancel_stopped
 
-    async with connected(settings) as client:
-        await cancel_stopped(client, since)
-
-
-async def _tell_runs_to_stop(settings: Settings) -> None:
     async with opened(settings) as database:
-        await runs.request_stop(database, settings.atom_worker)
+        there = [one.incarnation.id for one in await incarnations.living(database)]
+    alone = set(there) <= {incarnation.id}
+    async with connected(settings) as client:
+        await cancel_stopped(client, since, among=None if alone else ours)
+
+
+async def _tell_runs_to_stop(settings: Settings, incarnation: Incarnation) -> None:
+    async with opened(settings) as database:
+        await incarnations.tell_to_stop(database, incarnation)
+
+
+def _flow_runs_in(processes: Iterable[psutil.Process]) -> set[UUID]:
+    """The flow runs that these processes were started for, as their environment says."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.Error):
+            if given := process.environ().get("PREFECT__FLOW_RUN_ID"):
+                found.add(UUID(given))
+    return found
 
 
 def web_address(settings: Settings) -> str:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +32,8 @@ STRIPE_API = "https://api.stripe.com"
 
 # Set for the processes that `up` and `demo` start: they were given all they need to know.
 SUPERVISED = "ATOM_SUPERVISED"
+# Set for them, too: the id of that `up`, by which they are told to stop (`storage.incarnations`).
+INCARNATION = "ATOM_INCARNATION"
 # A file that marks a home as the demo's: nothing that the operator set holds there.
 ALONE = "alone"
 
@@ -100,7 +103,7 @@ class Settings(BaseSettings):
         description="PostgreSQL schema that holds our tables.",
     )
     atom_worker: str = Field(
-        default="local", description="Name under which this machine's flow runs are told to stop."
+        default="local", description="What this machine's worker is called; it may repeat."
     )
     atom_dispatch_concurrency: int = Field(
         default=8, ge=1, le=64, description="How many connections a tier's run syncs at once."
@@ -322,6 +325,12 @@ def _complete() -> type[Settings]:
 def variables() -> set[str]:
     """The names of all variables that we read."""
     return {name.upper() for name in _complete().model_fields}
+
+
+def incarnation() -> UUID | None:
+    """The `up` that this process is part of; None where it was started apart."""
+    given = os.environ.get(INCARNATION)
+    return UUID(given) if given else None
 
 
 def env_file() -> str | None:

@@ -95,6 +95,7 @@ async def _connect(
         if owe_backfill:
             for link in links:
                 link.backfill_owed_at = func.clock_timestamp()
+                link.backfill_run_id, link.backfill_tries = None, 0
         await session.flush()
         if _allows_more(tokens, former):
             streams = [stream.name for stream in load(integration).streams if not stream.snapshot]

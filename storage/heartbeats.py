@@ -1,12 +1,16 @@
 """Which processes are there: each says so from time to time."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from storage.database import Database
 from storage.models import Worker
+
+# The last of a kind (`web`, of `web:host:4711`) tells since when there has been none.
+FORGOTTEN_AFTER = timedelta(days=7)
 
 
 async def arrive(database: Database, name: str, kind: str) -> datetime | None:
@@ -26,3 +30,20 @@ async def beat(database: Database, name: str) -> None:
         await session.execute(
             insert(Worker).values(row).on_conflict_do_update(index_elements=["name"], set_=row)
         )
+
+
+async def forget_gone(database: Database) -> int:
+    """Deletes those that have not been heard of for long, but the last of a kind; how many."""
+    later = aliased(Worker)
+    kinds = [func.split_part(each.name, ":", 1) for each in (Worker, later)]
+    followed = select(later.name).where(
+        kinds[0] == kinds[1], later.heartbeat_at > Worker.heartbeat_at
+    )
+    async with database.dispatching() as session:
+        gone = await session.scalars(
+            delete(Worker)
+            .where(Worker.heartbeat_at < func.now() - FORGOTTEN_AFTER, followed.exists())
+            .returning(Worker.name)
+            .execution_options(synchronize_session=False)
+        )
+        return len(gone.all())

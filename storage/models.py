@@ -137,6 +137,11 @@ class Connection(Base):
             "backfill_owed_at",
             postgresql_where=text("backfill_owed_at IS NOT NULL"),
         ),
+        Index(
+            "connections_backfill_run_idx",
+            "backfill_run_id",
+            postgresql_where=text("backfill_run_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -161,6 +166,9 @@ class Connection(Base):
     last_synced_at: Mapped[datetime | None]
     # A backfill that Prefect has not taken yet; written together with the connection.
     backfill_owed_at: Mapped[datetime | None]
+    # The run that Prefect has taken for it, until that has begun; and how many never began.
+    backfill_run_id: Mapped[UUID | None]
+    backfill_tries: Mapped[int] = mapped_column(server_default=text("0"))
     # When its watches at the vendor are to be looked after next.
     watches_due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -657,5 +665,18 @@ class Worker(Base):
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    # By this, releases before `incarnations` tell their own runs to stop.
     stopping_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Incarnation(Base):
+    __tablename__ = "incarnations"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stopping_at: Mapped[datetime | None]

@@ -13,6 +13,7 @@ from storage.database import Database
 
 BATCH = 5_000
 EVENTS, HISTORY = timedelta(days=7), timedelta(days=90)
+ENDED = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ _OLD = {
     "audits": _Old("audits", "ended_at", HISTORY),
     "closed gaps": _Old("gaps", "closed_at", HISTORY),
     "ended notices": _Old("notices", "ended_at", HISTORY),
+    "ended `up`s": _Old("incarnations", "heartbeat_at", ENDED),
 }
 
 

@@ -1,4 +1,4 @@
-"""What each sync did, and the flag that tells a worker's syncs to stop."""
+"""What each sync did."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from sqlalchemy import Double, cast, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -15,7 +14,7 @@ from storage import connections, notices
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
-from storage.models import Failure, Grant, Lease, Status, SyncRun, Worker
+from storage.models import Failure, Grant, Lease, Status, SyncRun
 
 LOST = "its process ended without a word"
 
@@ -228,30 +227,3 @@ async def end_lost(database: Database) -> int:
         for connection_id in set(ids):
             await connections.mark_failed(session, connection_id, LOST)
     return len(ids)
-
-
-async def request_stop(database: Database, worker: str) -> None:
-    """Tells a worker's syncs to leave after the batch they are at."""
-    await _flag(database, worker, stopping_at=func.now())
-
-
-async def clear_stop(database: Database, worker: str) -> None:
-    """A worker starts: clears the stop that we asked of its predecessor."""
-    await _flag(database, worker, stopping_at=None)
-
-
-async def stopping(database: Database, worker: str) -> bool:
-    """Whether that worker's syncs are to leave; read between batches."""
-    async with database.dispatching() as session:
-        found = await session.scalar(select(Worker.stopping_at).where(Worker.name == worker))
-    return found is not None
-
-
-async def _flag(database: Database, worker: str, **changes: Any) -> None:
-    changes["heartbeat_at"] = func.now()
-    async with database.dispatching() as session:
-        await session.execute(
-            insert(Worker)
-            .values(name=worker, **changes)
-            .on_conflict_do_update(index_elements=["name"], set_=changes)
-        )

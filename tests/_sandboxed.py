@@ -13,9 +13,10 @@ from connectors import Connector, Request, load
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp, answered, authorize_url, exchange, identify
-from settings import Settings, variables_of
-from storage import connections, grants, tenants
+from settings import Settings, incarnation, variables_of
+from storage import connections, grants, incarnations, tenants
 from storage.database import Database
+from storage.incarnations import Incarnation
 from storage.vault import Vault
 
 INTEGRATIONS = [
@@ -156,6 +157,18 @@ class Sandboxed:
 
     def fault(self, integration: str, kind: str, **options: Any) -> None:
         self.control("POST", f"/{integration}/faults", {"kind": kind, **options})
+
+    async def tell_to_stop(self) -> Incarnation:
+        """As the `up` does that this process stands for (see the fixture `world`)."""
+        id = incarnation()
+        assert id is not None
+        ending = Incarnation(id, "local", "machine-1", 4711)
+        await incarnations.tell_to_stop(self.database, ending)
+        return ending
+
+    def begin_anew(self) -> None:
+        """As the next `up`: nobody told it to stop."""
+        self.run("DELETE FROM incarnations")
 
     def hold(self, integration: str, **options: Any) -> None:
         """Requests such as a fault is ordered for wait for their answer until they are let go."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -19,7 +20,7 @@ from prefect.settings import (
 import sandbox
 from connectors import all_connectors
 from servers import local, postgresql, redis_server
-from settings import asyncpg_url, read
+from settings import INCARNATION, asyncpg_url, read
 from storage.database import Database
 from storage.migrate import migrate
 from tests import HERE, _databases
@@ -193,6 +194,7 @@ async def world(
     monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta(milliseconds=20))
     for name, value in environment(origin, database_url, redis_url, INTEGRATIONS).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(INCARNATION, str(uuid4()))
     made = Sandboxed(origin, read(), database, database_url)
     for name in INTEGRATIONS:
         made.control("POST", f"/{name}/limits", {"scale": 1000})

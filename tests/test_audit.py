@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 
 from flows.audit import ARTIFACT, audit
 from flows.sync import sync
-from storage import audits, connections, runs
+from storage import audits, connections
 from storage.locks import locked
 from tests._sandboxed import Sandboxed
 
@@ -134,8 +134,9 @@ async def test_what_fails_or_rests_or_is_away_is_not_checked(world: Sandboxed) -
               " ('hubspot', now(), now() + interval '1 hour')")  # fmt: skip
     assert (await checked()).message == "nothing is to be checked"
     world.run("DELETE FROM breakers")
-    await runs.request_stop(world.database, "local")
-    assert (await checked()).message == "1 left for later: told to stop"
+    ending = await world.tell_to_stop()
+    told = f"1 left for later, told to stop: {ending} is ending"
+    assert (await checked()).message == told
 
 
 async def test_one_audit_at_a_time(world: Sandboxed) -> None:

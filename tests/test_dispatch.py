@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from connectors import load
 from deployments import freshness_targets
 from flows.dispatch import sync_tier
-from storage import breakers, connections, runs
+from storage import breakers, connections
 from storage.locks import locked
 from tests._sandboxed import Sandboxed
 from tests._waiting import until
@@ -213,15 +213,15 @@ async def test_a_stop_gives_back_what_has_not_begun_and_the_next_run_takes_it(
     world.hold("hubspot", path="/contacts", count=3)
     running = asyncio.create_task(dispatched())
     await begun(world, running)
-    await runs.request_stop(world.database, "local")
+    ending = await world.tell_to_stop()
     world.let_go("hubspot")
     state = await running
     assert state.is_cancelled()
-    assert state.message == "told to stop: 3 given back"
+    assert state.message == f"told to stop: {ending} is ending. 3 given back"
     assert world.one("SELECT count(*) FROM leases WHERE expires_at IS NOT NULL") == 0
     assert claimed(world) == 0
     assert world.one("SELECT count(*) FROM connections WHERE next_due_at <= now()") == 3
-    await runs.clear_stop(world.database, "local")
+    world.begin_anew()
     assert (await dispatched()).message == "3 synced"
     for connection in linked:
         assert world.stored(connection) == world.vendor(connection)

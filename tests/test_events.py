@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from connectors import Effect, Event
 from flows.events import drain_events, sync_events
 from flows.sync import sync
-from storage import Tier, checkpoints, connections, drains, inbox, leases, runs
+from storage import Tier, checkpoints, connections, drains, inbox, leases
 from tests._sandboxed import Sandboxed
 from tests._stored import stock
 from tests._waiting import until
@@ -329,10 +329,11 @@ async def test_a_drain_that_went_silent_is_succeeded_and_notices_it(world: Sandb
 async def test_a_drain_that_is_told_to_stop_leaves_and_loses_nothing(
     brief: Sandboxed, hubspot: connections.Connection
 ) -> None:
-    await runs.request_stop(brief.database, brief.settings.atom_worker)
+    ending = await brief.tell_to_stop()
     await told(brief, hubspot, changed("1"))
     state: State[Any] = await drain_events(0, return_state=True)
     assert state.is_cancelled()
+    assert state.message == f"told to stop: {ending} is ending, after 0 runs"
     assert pending(brief) == 1
 
 

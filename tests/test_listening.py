@@ -12,7 +12,7 @@ from flows import _applying, _listening, events
 from flows.events import drain_events
 from flows.sync import sync
 from flows.watches import renew_watches
-from storage import connections, drains, feeds, leases, runs
+from storage import connections, drains, feeds, leases
 from tests._sandboxed import Sandboxed
 from tests._waiting import until
 
@@ -51,9 +51,9 @@ async def listening(world: Sandboxed, org: connections.Connection) -> AsyncItera
         await until(lambda: world.one("SELECT heard_at > now() - interval '5 s' FROM feeds"))
         yield
     finally:
-        await runs.request_stop(world.database, world.settings.atom_worker)
+        await world.tell_to_stop()
         await draining
-        await runs.clear_stop(world.database, world.settings.atom_worker)
+        world.begin_anew()
 
 
 async def all_heard(world: Sandboxed, org: connections.Connection) -> None:

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from deployments.prefect_yaml import deploy
 from flows.keep_alive import ARTIFACT, keep_alive
 from flows.notify import notify
-from storage import connections, runs
+from storage import connections
 from tests._mailbox import Mailbox, smtp
 from tests._sandboxed import Sandboxed
 from tests._waiting import found
@@ -98,9 +98,9 @@ async def test_an_interrupted_refresh_is_brought_to_its_end(world: Sandboxed) ->
 async def test_a_worker_that_is_told_to_stop_begins_nothing_more(world: Sandboxed) -> None:
     await world.connect("quickbooks")
     world.run(UNUSED)
-    await runs.request_stop(world.database, "local")
+    await world.tell_to_stop()
     assert (await kept()).message == "1 left for the next run"
-    await runs.clear_stop(world.database, "local")
+    world.begin_anew()
     assert (await kept()).message == "1 kept alive"
 
 

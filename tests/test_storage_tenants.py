@@ -1,6 +1,5 @@
 """Tenants, their connections, how far these were read, and what each sync did."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -264,12 +263,3 @@ async def test_a_connection_that_was_paused_meanwhile_stays_paused(database: Dat
     await _ended(database, stocked, error="access was taken back", failure=Failure.BROKEN)
     found = await _get(database, stocked)
     assert (found.status, found.status_reason) == (Status.PAUSED, "by its tenant")
-
-
-async def test_a_worker_is_told_to_stop_until_it_starts_again(database: Database) -> None:
-    assert not await runs.stopping(database, "one")
-    await asyncio.gather(*(runs.request_stop(database, "one") for _ in range(3)))
-    assert await runs.stopping(database, "one")
-    assert not await runs.stopping(database, "two")
-    await runs.clear_stop(database, "one")
-    assert not await runs.stopping(database, "one")

@@ -229,12 +229,14 @@ async def test_a_stop_is_heeded_between_batches_and_the_next_sync_goes_on(
 ) -> None:
     monkeypatch.setattr("flows._reading.BATCH_RECORDS", 50)
     connection = await world.connect("hubspot", size=400)
-    await runs.request_stop(world.database, "local")
+    ending = await world.tell_to_stop()
     state = await synced(connection)
     assert state.is_cancelled()
+    assert (state.message or "").startswith(f"told to stop: {ending} is ending; ")
+    assert world.one("SELECT message FROM sync_runs") == f"told to stop: {ending} is ending"
     some = len(world.stored(connection)["contacts"])
     assert 0 < some < len(world.vendor(connection)["contacts"])
-    await runs.clear_stop(world.database, "local")
+    world.begin_anew()
     assert (await synced(connection)).is_completed()
     assert world.stored(connection) == world.vendor(connection)
 

@@ -315,4 +315,4 @@ async def test_what_a_stop_cut_off_is_cancelled_and_what_crashed_before_stays_so
         cut_off = [await run_in(client, Running()), await run_in(client, Running(), Crashed())]
         assert await stale_runs.cancel_stopped(client, began) >= 2
     assert [(await run_of(one)).state_name for one in (before, done)] == ["Crashed", "Completed"]
-    assert [(await run_of(one)).state_name for one in cut_off] == ["Cancelled", "Cancelled"]
+    assert [(await run_of(one)).state_name for one in cut_off] == ["CutOff", "CutOff"]

@@ -88,13 +88,13 @@ async def start_backfills(runtime: Runtime) -> int:
     """Ask Prefect for every backfill that is owed; how many it took."""
     owed = await backfills.owed(runtime.database)
     for connection, at in owed:
-        await started_sync(
+        run_id = await started_sync(
             runtime.settings,
             connection,
             trigger="connect",
             idempotency_key=f"backfill:{connection.id}:{at.isoformat()}",
         )
-        await backfills.taken(runtime.database, connection.id, at)
+        await backfills.taken(runtime.database, connection.id, at, run_id)
     return len(owed)
 
 

@@ -17,8 +17,9 @@ async def examine(settings: Settings, *, embedded: bool = False) -> list[Row]:
 
     `embedded` says that the database is the one that we start, and so all is on this machine.
     """
-    database, keys, cache, prefect, stripe, mail = await asyncio.gather(
+    database, ups, keys, cache, prefect, stripe, mail = await asyncio.gather(
         services.database(settings),
+        services.ups(settings),
         own.master_keys(settings, embedded=embedded),
         services.cache(settings),
         services.prefect(settings),
@@ -28,7 +29,7 @@ async def examine(settings: Settings, *, embedded: bool = False) -> list[Row]:
     secrets = own.secrets(settings, embedded=embedded)
     integrations = apps.integrations(settings)
     return [
-        *database, *cache, *secrets, *keys, *prefect, *mail, *stripe, *integrations,
+        *database, *ups, *cache, *secrets, *keys, *prefect, *mail, *stripe, *integrations,
     ]  # fmt: skip
 
 

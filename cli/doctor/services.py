@@ -25,9 +25,9 @@ from deployments import prefect_yaml
 from deployments.errors import PrefectUnavailableError
 from deployments.mail import MailError, MailServer
 from deployments.prefect_api import connected, standing
-from servers.database import database_url_of
+from servers.database import database_url_of, ready
 from settings import Settings, SettingsError
-from storage import OLDEST_POSTGRESQL, StorageError, check
+from storage import OLDEST_POSTGRESQL, StorageError, check, incarnations
 from storage.clock import TOLERANCE, difference
 
 SECONDS = 5
@@ -85,6 +85,24 @@ async def _clock(connection: psycopg.AsyncConnection[Any]) -> Row:
         return Row("database", "clock", State.OK, difference(ahead))
     remedy = "set the clock of the machine that is wrong, and keep both right by NTP"
     return Row("database", "clock", State.WRONG, difference(ahead), remedy, required=False)
+
+
+async def ups(settings: Settings) -> list[Row]:
+    """Each `atom-sync up` that is there, whatever it is called: a name may repeat."""
+    if settings.database_url is None:
+        return []
+    try:
+        async with ready(settings) as database:
+            found = await incarnations.living(database)
+    except StorageError:  # the database's own rows say so
+        return []
+    rows = []
+    for each in found:
+        one = each.incarnation
+        line = f"process {one.pid} on {one.host}, since {each.started_at:%Y-%m-%d %H:%M} UTC"
+        line += ", is ending" if each.stopping else ""
+        rows.append(Row("atom-sync up", one.worker, State.OK, line, required=False))
+    return rows
 
 
 def _tls(hosts: list[str], mode: str) -> Row:
