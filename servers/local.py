@@ -37,6 +37,7 @@ from servers.processes import (
     locked,
     unbroken,
     uninterrupted,
+    wait_for,
 )
 from settings import INCARNATION, SUPERVISED, Settings, is_alone, read
 from storage import StorageError, incarnations
@@ -301,21 +302,24 @@ class Services:
     def _stop_worker(self) -> None:
         """Flow runs stop between batches by a flag in the database; then we end those left.
 
-        A SIGTERM to the worker does not reach its runs, and one to a run rolls its batch back.
+        A SIGTERM to a run rolls its batch back, and one to the worker kills its runs (Prefect
+        3.8.8). So the worker stands still first: it takes nothing more, and its runs go on.
         """
         worker = self._started.get("worker")
         if worker is None:
             return
         self.say("stopping: batches under way are finished first")
+        with suppress(psutil.NoSuchProcess):
+            worker.suspend()
+        runs = self.runs_under_way()
+        ours = _flow_runs_in(runs)
         with suppress(StorageError):  # the database is away: the runs notice that by themselves
             asyncio.run(_tell_runs_to_stop(self.settings, self.incarnation))
         began = datetime.now(UTC)
-        runs = self.runs_under_way()
-        ours = _flow_runs_in(runs)
+        end(wait_for(runs, seconds=_GRACE_SECONDS), seconds=10)
+        with suppress(psutil.NoSuchProcess):
+            worker.resume()
         end([worker], seconds=5)
-        if runs:
-            psutil.wait_procs(runs, timeout=_GRACE_SECONDS)
-            end(runs, seconds=10)
         if "prefect" in self._started and self.alive("prefect"):
             with suppress(PrefectUnavailableError, StorageError, OSError):  # upkeep does it later
                 asyncio.run(_cancel_stopped(self.settings, self.incarnation, began, ours))

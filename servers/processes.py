@@ -45,11 +45,23 @@ def end(processes: Sequence[psutil.Process], *, seconds: float) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=seconds)
+    left = wait_for(processes, seconds=seconds)
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=5)
+    wait_for(left, seconds=5)
+
+
+def wait_for(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
+    """Until they have ended, or for so long; those that have not.
+
+    One whose parent does not wait for it has ended, too: so a parent may stand still meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := [each for each in processes if alive(each)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    psutil.wait_procs([each for each in processes if each not in left], timeout=0)
+    return left
 
 
 @contextmanager

@@ -157,8 +157,8 @@ async def test_after_a_rolling_restart_the_newer_one_applies_what_comes(
         await until(lambda: world.stored(hubspot).get("contacts", {}).get(key) == contacts[key])
 
     async def ended() -> FlowRun | None:
-        runs = [run for run in await _drains(prefect_url) if run.id not in before]
-        return next((run for run in runs if run.state_name == "Cancelled"), None)
+        (run,) = [run for run in await _drains(prefect_url) if run.id not in before]
+        return run if run.state is not None and run.state.is_final() else None
 
     async with up(_made(tmp_path / "older"), prefect_url) as older:
         await applied(0)
@@ -168,6 +168,7 @@ async def test_after_a_rolling_restart_the_newer_one_applies_what_comes(
             await asyncio.to_thread(_end, older)
             drain = await found(ended)
             assert drain.state is not None
+            assert drain.state.is_cancelled(), drain.state
             assert f"process {older.pid}) is ending" in (drain.state.message or "")
             await applied(1)
             assert world.all("SELECT pid FROM incarnations WHERE stopping_at IS NOT NULL") == [

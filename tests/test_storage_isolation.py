@@ -311,7 +311,7 @@ async def test_a_tenant_that_is_deleted_leaves_nothing_behind(
 def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     shared = set(Base.metadata.tables) - set(OWNED)
     assert shared == {
-        "tenants", "installation", "workers", "incarnations", "drains", "sync_intervals", "breakers",
-        "deploy_marks",
+        "tenants", "installation", "workers", "incarnations", "drains", "sync_intervals",
+        "breakers", "deploy_marks",
         "billing_endings", "billing_events",
     }  # fmt: skip

@@ -29,7 +29,7 @@ from deployments import stale_runs
 from deployments.desired import MANAGED
 from deployments.prefect_yaml import declared
 from deployments.stale_runs import forget_missed
-from flows.upkeep import BEGUN, MENDED, OTHERS, upkeep
+from flows.upkeep import BEGUN, MENDED, OTHERS, step, upkeep
 from storage import pruning
 from storage.database import Database
 from tests._fleet import Fleet
@@ -316,3 +316,18 @@ async def test_what_a_stop_cut_off_is_cancelled_and_what_crashed_before_stays_so
         assert await stale_runs.cancel_stopped(client, began) >= 2
     assert [(await run_of(one)).state_name for one in (before, done)] == ["Crashed", "Completed"]
     assert [(await run_of(one)).state_name for one in cut_off] == ["CutOff", "CutOff"]
+
+
+async def test_a_stop_beside_another_machine_cancels_its_own_runs_and_those_below_them(
+    prefect_url: str,
+) -> None:
+    async with get_client() as client:
+        began = datetime.now(UTC)
+        ours = await client.create_flow_run(upkeep, state=Running())
+        task = await client.create_task_run(step, ours.id, "0", state=Running())
+        below = await client.create_flow_run(upkeep, parent_task_run_id=task.id, state=Running())
+        theirs = await client.create_flow_run(upkeep, state=Running())
+        assert await stale_runs.cancel_stopped(client, began, among={ours.id}) == 2
+        assert await stale_runs.cancel_stopped(client, began, among=set()) == 0
+    names = [(await run_of(run.id)).state_name for run in (ours, below, theirs)]
+    assert names == ["CutOff", "CutOff", "Running"]
