@@ -8,12 +8,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from cli.doctor import services
 from settings import INCARNATION, read
@@ -156,9 +157,9 @@ async def test_after_a_rolling_restart_the_newer_one_applies_what_comes(
         await told(world, hubspot, changed(key))
         await until(lambda: world.stored(hubspot).get("contacts", {}).get(key) == contacts[key])
 
-    async def ended() -> FlowRun | None:
+    async def ended() -> State[Any] | None:
         (run,) = [run for run in await _drains(prefect_url) if run.id not in before]
-        return run if run.state is not None and run.state.is_final() else None
+        return run.state if run.state is not None and run.state.is_final() else None
 
     async with up(_made(tmp_path / "older"), prefect_url) as older:
         await applied(0)
@@ -167,9 +168,9 @@ async def test_after_a_rolling_restart_the_newer_one_applies_what_comes(
             assert names == [("local", older.pid), ("local", newer.pid)]
             await asyncio.to_thread(_end, older)
             drain = await found(ended)
-            assert drain.state is not None
-            assert drain.state.is_cancelled(), drain.state
-            assert f"process {older.pid}) is ending" in (drain.state.message or "")
+            assert drain is not None
+            assert drain.is_cancelled(), drain
+            assert f"process {older.pid}) is ending" in (drain.message or "")
             await applied(1)
             assert world.all("SELECT pid FROM incarnations WHERE stopping_at IS NOT NULL") == [
                 (older.pid,)
