@@ -101,7 +101,8 @@ async def test_a_run_that_no_worker_begins_is_closed_and_its_backfill_started_ag
     first = await owing.started()
     assert first is not None
     assert await owing.started() == first, "asked for once"
-    for state in (Pending(), Submitting()):
+    taken: tuple[State[Any], ...] = (Pending(), Submitting())
+    for state in taken:
         # On a busy machine, or while an image is pulled.
         await owing.set(first, state, ago=BEGINS_WITHIN - MINUTE)
         assert "never began" not in ((await kept_up()).message or "")
