@@ -60,7 +60,10 @@ def wait_for(processes: Sequence[psutil.Process], *, seconds: float) -> list[psu
     deadline = time.monotonic() + seconds
     while (left := [each for each in processes if alive(each)]) and time.monotonic() < deadline:
         time.sleep(0.05)
-    psutil.wait_procs([each for each in processes if each not in left], timeout=0)
+    for each in processes:
+        if each not in left:
+            with suppress(psutil.Error):  # another's child
+                each.wait(timeout=0)
     return left
 
 
