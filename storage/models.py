@@ -659,3 +659,5 @@ class Worker(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     stopping_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Background tasks that fail again and again, by name, and why.
+    troubles: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
