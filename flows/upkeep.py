@@ -16,6 +16,7 @@ from accounts.runtime import Runtime
 from deployments import freshness_targets
 from deployments.stale_runs import Lives, crash_dead, forget_missed, heard_of
 from flows._dispatched import spoken
+from flows._passing import ends_well
 from flows._runtime import runtime
 from storage import Tier, breakers, drains, failures, freshness, locks, pruning, runs
 from storage.due import Scope
@@ -31,6 +32,7 @@ Part = Callable[[Runtime], Awaitable[str]]
 
 
 @flow(name="upkeep", flow_run_name="upkeep · database and runs", persist_result=False)
+@ends_well
 async def upkeep() -> State[None]:
     """Close what was killed, delete what is old, and report what fails and what is late.
 
