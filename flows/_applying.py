@@ -7,6 +7,7 @@ cannot keep the others back. A group's rows, hints and marks commit together, un
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypedDict
 from uuid import UUID
 
@@ -33,10 +34,9 @@ from connectors.kernel.client import Client
 from flows._clients import client_of
 from flows._duties import Later, Weighed, weigh
 from flows._hints import RETRY_AFTER
+from flows._passing import PASSING
 from settings import SettingsError
 from storage import (
-    DatabaseUnavailableError,
-    LeaseLostError,
     Status,
     StorageError,
     checkpoints,
@@ -51,6 +51,7 @@ from storage import (
 )
 from storage.database import Database
 from storage.inbox import Taken
+from storage.keeping import until_stored
 
 # What a vendor tells of can be read some minutes later at the latest.
 SHOWS_WITHIN = timedelta(minutes=5)
@@ -76,6 +77,8 @@ class Group:
     failed: dict[int, str] = field(default_factory=dict)
     put_off: list[int] = field(default_factory=list)
     weighed: Weighed = field(default_factory=Weighed)
+    # What becomes of its events is committed.
+    settled: bool = False
 
     def add(self, stream: str, rows: Iterable[records.Row]) -> None:
         self.rows.setdefault(stream, []).extend(rows)
@@ -118,11 +121,14 @@ class Work:
 
 
 async def take(
-    shared: Runtime, linked: Sequence[connections.Connection], held: Sequence[leases.Lease]
-) -> list[Work]:
-    """The work of each connection whose event lease is held."""
+    shared: Runtime,
+    linked: Sequence[connections.Connection],
+    held: Sequence[leases.Lease],
+    taken: list[Work],
+) -> None:
+    """The work of each connection whose event lease is held, put into `taken` one by one: whatever
+    breaks this off, the caller knows whose events count as attempted, and gives them back."""
     by_id = {connection.id: connection for connection in linked}
-    taken = []
     for lease in held:
         connection = by_id[lease.connection_id]
         async with shared.database.transaction(lease.tenant_id) as session:
@@ -140,7 +146,18 @@ async def take(
                 shared.database, read_at,
             )
         )  # fmt: skip
-    return taken
+
+
+async def give_back(shared: Runtime, works: Iterable[Work]) -> None:
+    """Of events that were taken, those of which nothing is committed: that was no attempt. A
+    database that is not well is waited for, since only this process knows."""
+    for work in works:
+        left = [event.id for group in work.groups if not group.settled for event in group.events]
+        if left:
+            await until_stored(
+                partial(inbox.give_back, shared.database, work.connection.tenant_id, left),
+                patience=None, waits=f"{len(left):,} events of {work.connection} wait",
+            )  # fmt: skip
 
 
 async def read(work: Work) -> None:
@@ -297,7 +314,7 @@ async def store(shared: Runtime, work: Work) -> None:
         try:
             await _store(shared, work, group)
         except (DBAPIError, psycopg.Error, StorageError) as error:
-            if isinstance(error, DatabaseUnavailableError | LeaseLostError):
+            if isinstance(error, PASSING):
                 raise
             await _refused(shared, work, group, error)
 
@@ -323,6 +340,7 @@ async def _store(shared: Runtime, work: Work, group: Group) -> None:
                 await _delay(session, connection, event, later[event.id], now)
         if work.away is not None and group.put_off:
             await _put_off(session, work, group, work.away)
+    group.settled = True
     work.applied += len(done)
     work.failed += len(group.failed)
     work.hinted = work.hinted or bool(group.hints)
@@ -387,6 +405,7 @@ async def _refused(shared: Runtime, work: Work, group: Group, error: Exception) 
         await leases.hold(session, work.lease)
         for event in group.events:
             await inbox.mark_failed(session, event, group.failed.get(event.id, reason))
+    group.settled = True
     work.failed += len(group.events)
 
 

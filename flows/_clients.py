@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from accounts.runtime import Runtime
 from connectors import Context, load
 from connectors.kernel.client import Client, Transport
 from storage import connections
+from storage.keeping import until_stored
 
+# So long a call that is under way waits for a database that is not well.
+PATIENCE = timedelta(minutes=1)
 TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
 
 
@@ -43,7 +48,10 @@ def _token_source(
     async def token(refused: bool) -> str:
         nonlocal held, read_at
         if refused or time.monotonic() - read_at >= TOKEN_HELD_SECONDS:
-            held = await shared.bearer(connection, refused=held if refused else None)
+            held = await until_stored(
+                partial(shared.bearer, connection, refused=held if refused else None),
+                patience=PATIENCE, waits="a call waits for its token",
+            )  # fmt: skip
             read_at = time.monotonic()
         if refused:
             config.update((await connections.get(shared.database, connection.id)).config)

@@ -16,6 +16,7 @@ from storage.models import Failure
 SYNCED, FAILED = "synced", "failed"
 FRESH, LEASED = "synced since they were due", "being synced by another run"
 RELEASED = "given back"
+UNWELL = "put off by the database"
 RESTING = {
     Status.PAUSED: "paused",
     Status.NEEDS_REAUTH: "waiting for their tenant",
@@ -23,8 +24,8 @@ RESTING = {
 }
 # What is wrong comes first: a longer table is not read, and every run has a page of its own.
 SHOWN = 200
-_ORDER = (FAILED, RELEASED, LEASED, SYNCED, FRESH)
-_SUMMARY_ORDER = (SYNCED, FAILED, RELEASED, LEASED, FRESH)
+_ORDER = (FAILED, UNWELL, RELEASED, LEASED, SYNCED, FRESH)
+_SUMMARY_ORDER = (SYNCED, FAILED, UNWELL, RELEASED, LEASED, FRESH)
 
 
 @dataclass(frozen=True)

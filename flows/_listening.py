@@ -30,6 +30,7 @@ from flows._clients import client_of
 from flows._storing import LEASE_TTL
 from settings import SettingsError
 from storage import DatabaseUnavailableError, StorageError, connections, feeds, leases, runs
+from storage.background import repeated
 from storage.feeds import Listenable
 from storage.leases import Lease
 
@@ -47,16 +48,11 @@ class Listeners:
     def __init__(self, shared: Runtime, shard: int, transport: Transport) -> None:
         self._shared, self._shard, self._transport = shared, shard, transport
         self._running: dict[UUID, tuple[asyncio.Task[None], Lease]] = {}
-        self._turn = asyncio.create_task(self._look_after())
+        self._turn = asyncio.create_task(repeated("feeds", self._look_after, LOOK_SECONDS))
 
     @property
     def count(self) -> int:
         return len(self._running)
-
-    def check(self) -> None:
-        """Raises what made looking after them break off, if it did."""
-        if self._turn.done():
-            self._turn.result()
 
     async def close(self) -> None:
         """None listens any more, and others may."""
@@ -65,12 +61,10 @@ class Listeners:
         await self._give_back(list(self._running))
 
     async def _look_after(self) -> None:
-        while True:
-            with suppress(DatabaseUnavailableError):  # until it is back
-                await self._look()
-                held = [lease for _, lease in self._running.values()]
-                await leases.renew_all(self._shared.database, held, LEASE_TTL)
-            await asyncio.sleep(LOOK_SECONDS)
+        """Who is to be listened to is, and nobody else takes it."""
+        await self._look()
+        held = [lease for _, lease in self._running.values()]
+        await leases.renew_all(self._shared.database, held, LEASE_TTL)
 
     async def _look(self) -> None:
         shards = self._shared.settings.atom_drain_shards

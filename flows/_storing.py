@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -16,6 +17,7 @@ from connectors.kernel.cancellation import end
 from flows._batches import Batch, Outcome, Part
 from storage import (
     DatabaseUnavailableError,
+    LeaseLostError,
     RefusedError,
     audits,
     checkpoints,
@@ -23,10 +25,14 @@ from storage import (
     leases,
     records,
 )
+from storage.background import repeated
 from storage.database import Database
+from storage.keeping import until_stored
 from storage.models import Failure
 
 LEASE_TTL = timedelta(seconds=60)
+# So long a sync that is under way waits for a database that is not well.
+PATIENCE = timedelta(minutes=1)
 OF_OURS = (Failure.CONTRACT, Failure.OURS)
 
 
@@ -37,9 +43,16 @@ async def store(
     batch: Batch,
     outcomes: Mapping[str, Outcome],
 ) -> None:
-    """Records, deletes and checkpoints of a batch in one transaction that the lease guards."""
+    """Records, deletes and checkpoints of a batch in one transaction that the lease guards; tried
+    again for a while where the database is not well."""
+    # Whether a commit whose answer was lost was one is not known, and an audit counts once.
+    has_audit = any(part.audit is not None for part in batch.parts)
     try:
-        counted = await _store(database, lease, integration, batch, outcomes)
+        counted = await until_stored(
+            partial(_store, database, lease, integration, batch, outcomes),
+            patience=timedelta() if has_audit else PATIENCE,
+            waits="a batch waits to be stored",
+        )
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         state = getattr(cause, "sqlstate", None) or type(cause).__name__
@@ -233,14 +246,14 @@ async def renewed(database: Database, lease: leases.Lease) -> AsyncIterator[None
     """
 
     async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_TTL.total_seconds() / 4)
-            with suppress(DatabaseUnavailableError):  # it may be back before the lease ends
-                await leases.renew(database, lease, LEASE_TTL)
+        with suppress(LeaseLostError):
+            await leases.renew(database, lease, LEASE_TTL)
 
-    renewing = asyncio.create_task(renew())
+    every = LEASE_TTL.total_seconds() / 4
+    renewing = asyncio.create_task(repeated("leases", renew, every, begins_after=every))
     try:
         yield
     finally:
         await end(renewing)
-        await asyncio.shield(leases.release(database, lease))
+        with suppress(DatabaseUnavailableError):  # it runs out by itself
+            await asyncio.shield(leases.release(database, lease))

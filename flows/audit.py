@@ -10,15 +10,16 @@ from typing import Any
 from prefect import flow, tags
 from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from accounts.runtime import Runtime
 from connectors import all_connectors
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
+from flows._passing import ends_well
 from flows._runtime import runtime
 from flows.sync import sync
-from storage import StorageError, Tier, audits, breakers, connections, runs
+from storage import Tier, audits, breakers, connections, runs
 from storage.audits import Due
 from storage.locks import locked
 
@@ -40,6 +41,7 @@ class _Round:
 
 
 @flow(name="audit", flow_run_name="audits · what is due", persist_result=False)
+@ends_well
 async def audit(calls: int = 2_000) -> State[None]:
     """Check streams against what their vendor lists, those first that wait longest.
 
@@ -49,15 +51,12 @@ async def audit(calls: int = 2_000) -> State[None]:
     async with runtime() as shared:
         url = shared.settings.database_url
         lock = f"audit {shared.database.schema}"
-        try:
-            async with locked(url.get_secret_value() if url else "", lock) as ours:
-                if not ours:
-                    return Completed(name="Skipped", message="the former run is still going")
-                this = _Round(shared, calls)
-                every = list(_every(shared))
-                await _check_all(this, await audits.due(shared.database, every, at_most=AT_MOST))
-        except StorageError as error:
-            return Failed(message=str(error))
+        async with locked(url.get_secret_value() if url else "", lock) as ours:
+            if not ours:
+                return Completed(name="Skipped", message="the former run is still going")
+            this = _Round(shared, calls)
+            every = list(_every(shared))
+            await _check_all(this, await audits.due(shared.database, every, at_most=AT_MOST))
     if this.table:
         await acreate_table_artifact(
             key=ARTIFACT, table=this.table, description="What the last audits found, and put right."

@@ -5,10 +5,12 @@ A run of `sync` in a process of its own costs two seconds of CPU time, a subflow
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from prefect import flow, tags
@@ -20,12 +22,22 @@ from connectors import load
 from connectors.kernel.cancellation import end
 from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
-from flows._dispatched import FAILED, FRESH, LEASED, RELEASED, SYNCED, Outcome, publish, summary
+from flows._dispatched import (
+    FAILED,
+    FRESH,
+    LEASED,
+    RELEASED,
+    SYNCED,
+    UNWELL,
+    Outcome,
+    publish,
+    summary,
+)
+from flows._passing import ends_well, is_put_off, put_off
 from flows._runtime import runtime
-from flows.sync import PUT_OFF, sync
+from flows.sync import sync
 from storage import (
     DatabaseUnavailableError,
-    StorageError,
     Tier,
     breakers,
     checkpoints,
@@ -35,12 +47,19 @@ from storage import (
 )
 from storage.connections import Connection
 from storage.due import Claim, Scope
+from storage.keeping import until_stored
 from storage.locks import locked
 from storage.models import Failure
 
 TRIGGER = "schedule"
 # While its last syncs are under way, a run looks so often for what has become due since.
 LOOK_AGAIN = timedelta(seconds=30)
+# So long a run waits for a database that is not well; and after so many syncs in a row that it put
+# off, nothing more is begun.
+PATIENCE = timedelta(minutes=1)
+IN_A_ROW = 3
+
+T = TypeVar("T")
 
 
 @flow(
@@ -49,27 +68,26 @@ LOOK_AGAIN = timedelta(seconds=30)
     persist_result=False,
     validate_parameters=True,
 )
+@ends_well
 async def sync_tier(integration: str, tier: str, shard: int = 0, shards: int = 1) -> State[None]:
     """Sync the connections of an integration and tier that are due, the latest first.
 
     Each is a run of `sync` below this one. What is paused or broken, was synced meanwhile or is
     being synced is left out, and the artifact says so. A second run of the same shard leaves at
-    once, and so does one whose vendor is away as a whole.
+    once, and so does one whose vendor is away as a whole. A database that is not well is waited for
+    a while.
     """
     async with runtime() as shared:
         try:
             scope = Scope(load(integration).name, Tier(tier), shard, shards)
         except (LookupError, ValueError) as error:
             return Failed(message=str(error))
-        try:
-            url = shared.settings.database_url
-            lock = scope.lock(shared.database)
-            async with locked(url.get_secret_value() if url else "", lock) as ours:
-                if not ours:
-                    return Completed(name="Skipped", message="the former run is still going")
-                return await _Dispatch.of(shared, scope).run()
-        except StorageError as error:
-            return Failed(message=str(error))
+        url = shared.settings.database_url
+        lock = scope.lock(shared.database)
+        async with locked(url.get_secret_value() if url else "", lock) as ours:
+            if not ours:
+                return Completed(name="Skipped", message="the former run is still going")
+            return await _Dispatch.of(shared, scope).run()
 
 
 @dataclass
@@ -88,6 +106,10 @@ class _Dispatch:
     streams: dict[UUID, list[str] | None] = field(default_factory=dict)
     running: dict[asyncio.Task[State[Any]], Claim] = field(default_factory=dict)
     lines: list[Outcome] = field(default_factory=list)
+    # Put off by the database, for which reason the last time; and how many in a row.
+    waiting: list[Claim] = field(default_factory=list)
+    unwell: str = ""
+    in_a_row: int = 0
     probing: bool = False
     # Why it begins nothing more; and whether it is that it was told to stop.
     over: str = ""
@@ -136,7 +158,7 @@ class _Dispatch:
         """Sync what is due, until nothing is; with `most`, one batch of so many."""
         exhausted = False
         while True:
-            if not self.over and (told := await self.shared.told_to_stop()):
+            if not self.over and (told := await _patiently(self.shared.told_to_stop)):
                 self.over, self.stopped = told, True
             if not (self.over or self.queue or exhausted):
                 exhausted = not await self._claim(most or due.BATCH) or most is not None
@@ -158,11 +180,13 @@ class _Dispatch:
         """Take more of what was due when this began; False if there is none."""
         database = self.shared.database
         self.looked_at = self._now()
-        claims = await due.claim(database, self.scope, by=self.by, slot=self._slot, at_most=at_most)
+        claims = await _patiently(
+            partial(due.claim, database, self.scope, by=self.by, slot=self._slot, at_most=at_most)
+        )
         self.unsorted = claims
         ids = [claim.connection.id for claim in claims]
-        synced = await checkpoints.synced(database, ids)
-        refused = await checkpoints.refused(database, ids)
+        synced = await _patiently(partial(checkpoints.synced, database, ids))
+        refused = await _patiently(partial(checkpoints.refused, database, ids))
         fresh = []
         for claim in claims:
             id = claim.connection.id
@@ -175,7 +199,7 @@ class _Dispatch:
             else:
                 fresh.append(claim)
                 self.lines.append(Outcome(claim, FRESH))
-        await due.settle(database, fresh)
+        await _patiently(partial(due.settle, database, fresh))
         self.unsorted = []
         return bool(claims)
 
@@ -195,20 +219,26 @@ class _Dispatch:
         ]
         self.unsorted = [claim for claim, _ in ended]
         for claim, state in ended:
-            line = await _line(self.shared, claim, state)
+            line = await _patiently(partial(_line, self.shared, claim, state))
             self.lines.append(line)
+            self.in_a_row = self.in_a_row + 1 if line.what == UNWELL else 0
             if line.what == RELEASED:
-                await due.give_back(database, [claim])
+                await _patiently(partial(due.give_back, database, [claim]))
+            elif line.what == UNWELL:
+                self.waiting.append(claim)
+                self.unwell = line.why
+                self.over = self.over or (line.why if self.in_a_row >= IN_A_ROW else "")
             away = line.failure is Failure.UNAVAILABLE and not self.probing and not self.over
             if away and await breakers.look(database, self.scope.integration, line.why):
                 self.over = await self._away()
-        await due.settle(database, self.unsorted)
+        settled = [claim for claim, _ in ended if claim not in self.waiting]
+        await _patiently(partial(due.settle, database, settled))
         self.unsorted = []
 
     async def _leave(self) -> None:
         """Nothing of this run is left behind."""
         await end(*self.running)
-        left = [*self.unsorted, *self.queue, *self.running.values()]
+        left = [*self.unsorted, *self.queue, *self.running.values(), *self.waiting]
         await due.give_back(self.shared.database, left)
         self.lines += [Outcome(claim, RELEASED) for claim in self.queue]
 
@@ -226,8 +256,8 @@ class _Dispatch:
             )
         if self.stopped:
             return Cancelled(message=f"{self.over}. {message}")
-        if self.over:
-            return Cancelled(name=PUT_OFF, message=f"{self.over}. {message}")
+        if why := self.over or self.unwell:
+            return put_off(f"{why}. {message}")
         return Completed(message=message)
 
     async def _away(self) -> str:
@@ -244,6 +274,12 @@ class _Dispatch:
         return self.shared.clock.now()
 
 
+async def _patiently(asking: Callable[[], Awaitable[T]]) -> T:
+    """What the database answers: a moment in which it is not well ends no run, and no sync that is
+    under way in it."""
+    return await until_stored(asking, patience=PATIENCE, waits="a dispatcher waits")
+
+
 async def _sync(connection: Connection, streams: list[str] | None) -> State[Any]:
     """A run of `sync` in this process, named and tagged as those that have their own."""
     with tags(*run_tags(connection, TRIGGER)):
@@ -257,8 +293,10 @@ async def _line(shared: Runtime, claim: Claim, state: State[Any]) -> Outcome:
         return Outcome(claim, LEASED)
     if state.is_completed():
         return Outcome(claim, SYNCED, why)
-    if state.is_cancelled() and state.name != PUT_OFF:
+    if state.is_cancelled() and not is_put_off(state):
         return Outcome(claim, RELEASED, why)
     flow_run_id = state.state_details.flow_run_id
     failure = await runs.failure_in(shared.database, claim.connection.id, flow_run_id)
+    if failure is None and is_put_off(state):
+        return Outcome(claim, UNWELL, why)
     return Outcome(claim, FAILED, why, failure)

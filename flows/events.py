@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, tags, task
@@ -24,10 +26,20 @@ from flows import _applying
 from flows._applying import Work
 from flows._hints import AT_ONCE, HintSummary, read_dirty_streams
 from flows._listening import Listeners, listeners
+from flows._passing import ends_well, is_put_off, put_off
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL
 from settings import SettingsError
-from storage import DatabaseUnavailableError, StorageError, connections, drains, inbox, leases
+from storage import (
+    DatabaseUnavailableError,
+    StorageError,
+    connections,
+    drains,
+    heartbeats,
+    inbox,
+    leases,
+)
+from storage.background import longer, repeated
 from storage.inbox import Waiting
 from storage.listening import listening
 
@@ -40,6 +52,8 @@ PACE_SECONDS = 1.0
 # Without being notified.
 LOOK_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
+# The first pause after a run that the database put off.
+LEAST_REST = 1.0
 # A drain that stays only to listen makes way for the next, so that no run goes on for days.
 LISTENS_SECONDS = 6 * 3_600.0
 
@@ -58,32 +72,41 @@ class Batch:
 
 
 @flow(name="sync-events", persist_result=False)
+@ends_well
 async def sync_events(integration: str, connection_ids: list[UUID]) -> State[None]:
     """Apply the pending events of these connections, and read what was hinted at.
 
     What one connection's vendor or one event does wrong leaves the others alone. Ends Failed, with
-    the reasons in the log, if an event could not be applied; it is tried again.
+    the reasons in the log, if an event could not be applied; it is tried again. While the database
+    is not well it ends PutOff, and nothing counts as an attempt.
     """
+    works: list[Work] = []
+    followed = HintSummary()
     async with runtime() as shared:
-        try:
-            linked = [await connections.get(shared.database, one) for one in connection_ids]
-            linked = [one for one in linked if one.integration == integration]
-            async with _leased(shared, linked) as held:
-                taken = await _applying.take(shared, linked, held)
-                works = await _apply(shared, Batch(taken)) if taken else []
+        linked = [await connections.get(shared.database, one) for one in connection_ids]
+        linked = [one for one in linked if one.integration == integration]
+        async with _leased(shared, linked) as held:
+            try:
+                await _applying.take(shared, linked, held, works)
+                await _apply(shared, Batch(works))
+            finally:
+                await _applying.give_back(shared, works)
+        if _unwell(works) is None:
             followed = await read_dirty_streams(shared, linked)
-        except StorageError as error:
-            return Failed(message=str(error))
     return _ended(works, followed)
 
 
-async def _apply(shared: Runtime, batch: Batch) -> Sequence[Work]:
-    if not any(work.events for work in batch.works):
-        return []
-    await refresh(shared, batch)
-    await fetch(shared, batch)
-    await persist(shared, batch)
-    return batch.works
+async def _apply(shared: Runtime, batch: Batch) -> None:
+    if any(work.events for work in batch.works):
+        await refresh(shared, batch)
+        await fetch(shared, batch)
+        await persist(shared, batch)
+
+
+def _unwell(works: Sequence[Work]) -> DatabaseUnavailableError | None:
+    """What the database ailed of, if it did."""
+    aways = (work.away for work in works)
+    return next((away for away in aways if isinstance(away, DatabaseUnavailableError)), None)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
@@ -145,6 +168,9 @@ def _ended(works: Sequence[Work], followed: HintSummary) -> State[None]:
         )
     if followed.problems:
         parts.append(f"{followed.problems} could not be read, and are tried again")
+    if (unwell := _unwell(works)) is not None:
+        message = f"{unwell}; nobody has to act here, it is tried again by itself"
+        return put_off("; ".join((message, *parts)))
     if failed:
         return Failed(message=f"{failed:,} events could not be applied; {'; '.join(parts)}")
     return Completed(message="; ".join(parts))
@@ -160,13 +186,9 @@ async def _leased(
         shared.database, ids, kind="event", holder=shared.settings.atom_worker, ttl=LEASE_TTL
     )
 
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_TTL.total_seconds() / 4)
-            with suppress(DatabaseUnavailableError):
-                await leases.renew_all(shared.database, held, LEASE_TTL)
-
-    renewing = asyncio.create_task(renew())
+    renew = partial(leases.renew_all, shared.database, held, LEASE_TTL)
+    every = LEASE_TTL.total_seconds() / 4
+    renewing = asyncio.create_task(repeated("leases", renew, every, begins_after=every))
     try:
         yield held
     finally:
@@ -183,9 +205,13 @@ class _Drain:
     shard: int
     listening: Listeners
     began: float = field(default_factory=time.monotonic)
-    running: dict[asyncio.Task[None], list[Waiting]] = field(default_factory=dict)
+    idle_since: float = field(default_factory=time.monotonic)
+    running: dict[asyncio.Task[State[Any]], list[Waiting]] = field(default_factory=dict)
     last_start: dict[str, float] = field(default_factory=dict)
     runs: int = 0
+    # Runs that the database put off are followed by others after longer and longer pauses.
+    wait: float = 0.0
+    rests_until: float = 0.0
 
     def busy(self) -> list[UUID]:
         return [one.connection_id for group in self.running.values() for one in group]
@@ -197,6 +223,8 @@ class _Drain:
 
     async def start(self) -> bool:
         """Start runs for what is waiting. True if something waits for its turn."""
+        if time.monotonic() < self.rests_until:
+            return True
         found = await inbox.waiting(
             self.shared.database, shard=self.shard, shards=self.shared.settings.atom_drain_shards,
             busy=self.busy(), most=MOST_CONNECTIONS,
@@ -215,38 +243,46 @@ class _Drain:
     def reap(self) -> None:
         for ended in [each for each in self.running if each.done()]:
             del self.running[ended]
-            ended.result()
+            if not is_put_off(ended.result()):
+                self.wait = 0.0
+            elif time.monotonic() >= self.rests_until:
+                self.wait = longer(self.wait, LEAST_REST)
+                self.rests_until = time.monotonic() + self.wait
 
 
-async def _run(integration: str, group: Sequence[Waiting]) -> None:
+async def _run(integration: str, group: Sequence[Waiting]) -> State[Any]:
     tenants = len({one.tenant_id for one in group})
     name = f"{integration} · events · {tenants} tenant{'s' if tenants > 1 else ''}"
     with tags(f"integration:{integration}", "trigger:webhook"):
-        await sync_events.with_options(flow_run_name=name)(
+        named: Any = sync_events.with_options(flow_run_name=name)
+        state: State[Any] = await named(
             integration, [one.connection_id for one in group], return_state=True
         )
+    return state
 
 
 @flow(name="drain-events", persist_result=False)
+@ends_well
 async def drain_events(shard: int = 0) -> State[None]:
     """Apply events as they come, for as long as they come and some time after; listen to vendors
     whose events are to be fetched.
 
-    One drain is alive for a shard; a second one leaves at once.
+    One drain is alive for a shard; a second one leaves at once. While the database is not well it
+    waits.
     """
     async with runtime() as shared:
-        try:
-            generation = await drains.begin(shared.database, shard)
-            if generation is None:
-                return Completed(name="Skipped", message=f"shard {shard} has a drain")
-            return await _alive(shared, shard, generation)
-        except StorageError as error:
-            return Failed(message=str(error))
+        generation = await drains.begin(shared.database, shard)
+        if generation is None:
+            return Completed(name="Skipped", message=f"shard {shard} has a drain")
+        return await _alive(shared, shard, generation)
 
 
 async def _alive(shared: Runtime, shard: int, generation: int) -> State[None]:
     lost = asyncio.Event()
-    beating = asyncio.create_task(_beat(shared, shard, generation, lost))
+    beat = partial(_beat, shared, shard, generation, lost)
+    beating = asyncio.create_task(
+        repeated("heartbeat", beat, HEARTBEAT_SECONDS, begins_after=HEARTBEAT_SECONDS)
+    )
     url = shared.settings.database_url
     try:
         async with (
@@ -254,7 +290,10 @@ async def _alive(shared: Runtime, shard: int, generation: int) -> State[None]:
             listeners(shared, shard) as vendors,
         ):
             drain = _Drain(shared, shard, vendors)
-            why = await _drain(drain, heard, lost, generation)
+            try:
+                why = await _drain(drain, heard, lost, generation)
+            finally:
+                await end(*drain.running)  # they use what closes with this
     finally:
         await end(beating)
         with suppress(DatabaseUnavailableError):
@@ -266,29 +305,45 @@ async def _alive(shared: Runtime, shard: int, generation: int) -> State[None]:
 
 async def _drain(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, generation: int) -> str:
     """Until nothing came for a while; why it was left early, if it was."""
-    settings, database = drain.shared.settings, drain.shared.database
-    idle_since = time.monotonic()
+    wait = 0.0
     while True:
         heard.clear()
-        drain.reap()
-        drain.listening.check()
-        told = await drain.shared.told_to_stop()
-        if told or lost.is_set():
-            if drain.running:
-                await asyncio.wait(drain.running)
-                drain.reap()
-            return told or "another drain took over"
-        queued = await drain.start()
-        if drain.running or queued:
-            idle_since = time.monotonic()
-        elif drain.listening.count:
-            if time.monotonic() - drain.began > LISTENS_SECONDS:
-                return ""  # its successor goes on where it stands
-        elif time.monotonic() - idle_since > settings.atom_drain_linger_seconds:
-            shards = settings.atom_drain_shards
-            if await drains.leave(database, drain.shard, generation, shards):
-                return ""
+        try:
+            why, queued = await _look(drain, lost, generation)
+        except DatabaseUnavailableError as error:
+            if not wait:
+                get_run_logger().warning("the drain waits: %s", error)
+            wait = longer(wait, LEAST_REST)
+            await asyncio.sleep(wait)
+            continue
+        wait = 0.0
+        if why is not None:
+            return why
         await _pause(drain, heard, lost, PACE_SECONDS / 4 if queued else LOOK_SECONDS)
+
+
+async def _look(drain: _Drain, lost: asyncio.Event, generation: int) -> tuple[str | None, bool]:
+    """One turn: why the drain is left now ("" where nothing is pending), and whether something
+    waits for its turn."""
+    settings, database = drain.shared.settings, drain.shared.database
+    drain.reap()
+    told = await drain.shared.told_to_stop()
+    if told or lost.is_set():
+        if drain.running:
+            await asyncio.wait(drain.running)
+            drain.reap()
+        return told or "another drain took over", False
+    queued = await drain.start()
+    if drain.running or queued:
+        drain.idle_since = time.monotonic()
+    elif drain.listening.count:
+        if time.monotonic() - drain.began > LISTENS_SECONDS:
+            return "", False  # its successor goes on where it stands
+    elif time.monotonic() - drain.idle_since > settings.atom_drain_linger_seconds:
+        shards = settings.atom_drain_shards
+        if await drains.leave(database, drain.shard, generation, shards):
+            return "", False
+    return None, queued
 
 
 async def _pause(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, seconds: float) -> None:
@@ -301,9 +356,9 @@ async def _pause(drain: _Drain, heard: asyncio.Event, lost: asyncio.Event, secon
 
 
 async def _beat(shared: Runtime, shard: int, generation: int, lost: asyncio.Event) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT_SECONDS)
-        with suppress(DatabaseUnavailableError):
-            if not await drains.beat(shared.database, shard, generation):
-                lost.set()
-                return
+    if lost.is_set():
+        return
+    if not await drains.beat(shared.database, shard, generation):
+        lost.set()
+        return
+    await heartbeats.beat(shared.database, f"drain:{shard}")

@@ -14,7 +14,7 @@ from datetime import timedelta
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from accounts import tokens
 from accounts.expiring_grants import Lapsing, lapsing
@@ -26,6 +26,7 @@ from connectors import (
     RetryableError,
     all_connectors,
 )
+from flows._passing import ends_well
 from flows._runtime import runtime
 from settings import SettingsError
 from storage import StorageError
@@ -47,6 +48,7 @@ class _Outcome:
 
 
 @flow(name="keep-alive", flow_run_name="grants · kept alive", persist_result=False)
+@ends_well
 async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[None]:
     """Refresh the grants at risk: unused for half of what their vendor allows, or interrupted.
 
@@ -59,12 +61,8 @@ async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[N
         if isinstance(connector.auth, OAuth2) and connector.auth.idle_lifetime
     }
     async with runtime() as shared:
-        try:
-            found = await lapsing(
-                shared.database, idle_lifetime, now=shared.clock.now(), at_most=at_most
-            )
-        except StorageError as error:
-            return Failed(message=str(error))
+        now = shared.clock.now()
+        found = await lapsing(shared.database, idle_lifetime, now=now, at_most=at_most)
         if not found:
             return Completed(message="no grant is at risk")
         outcomes = await _keep_all(shared, found, spread_seconds)

@@ -11,10 +11,11 @@ from prefect.states import Completed, Failed
 
 from accounts.runtime import Runtime
 from deployments.mail import MailError, MailServer, RefusedMailError, Session
+from flows._passing import ends_well
 from flows._reconnect_email import letter
 from flows._runtime import runtime
 from settings import Settings, SettingsError
-from storage import StorageError, notices
+from storage import notices
 from storage.notices import Due
 from storage.reconnect_links import LIFE, Link, sign
 
@@ -24,6 +25,7 @@ NO_CONTACT = "the tenant has no contact_email"
 
 
 @flow(name="notify", flow_run_name="tenants · told what waits for them", persist_result=False)
+@ends_well
 async def notify(at_most: int = 500) -> State[None]:
     """Send what is due: a mail once a connection breaks, and again after three days.
 
@@ -33,7 +35,7 @@ async def notify(at_most: int = 500) -> State[None]:
     async with runtime() as shared:
         try:
             return await send_due(shared, now=shared.clock.now(), at_most=at_most)
-        except (SettingsError, StorageError) as error:
+        except SettingsError as error:
             return Failed(message=str(error))
 
 

@@ -7,13 +7,14 @@ from prefect.states import Completed, Failed
 from deployments.catchup import catch_up
 from deployments.reconcile import reconcile as make
 from deployments.triggers import PrefectUnavailableError
+from flows._passing import ends_well
 from flows._runtime import runtime
-from storage import StorageError
 
 
 @flow(
     name="reconcile", flow_run_name="schedules · as the tiers would have them", persist_result=False
 )
+@ends_well
 async def reconcile() -> State[None]:
     """Make the tier deployments what the database says, put back those of prefect.yaml that are
     gone, and sync what waits for a far tick.
@@ -24,7 +25,7 @@ async def reconcile() -> State[None]:
         try:
             plan = await make(shared.settings, shared.database, missing=True)
             started = await catch_up(shared.settings, shared.database)
-        except (PrefectUnavailableError, StorageError) as error:
+        except PrefectUnavailableError as error:
             return Failed(message=str(error))
     if plan is None:
         message = "another process is making the schedules"

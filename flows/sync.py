@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger, task
@@ -21,18 +22,29 @@ from flows._artifact import publish
 from flows._batches import Batch, Outcome
 from flows._clients import client_of
 from flows._hints import read_dirty_streams
+from flows._passing import PASSING, ends_well, put_off
 from flows._reading import STUCK_AFTER, Reading
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL, note_failures, renewed, store
 from settings import SettingsError
-from storage import StorageError, checkpoints, connections, leases, records, runs
+from storage import (
+    DatabaseUnavailableError,
+    StorageError,
+    checkpoints,
+    connections,
+    leases,
+    records,
+    runs,
+)
 from storage.failures import failure_of
+from storage.keeping import until_stored
 from storage.models import Failure, Tier
 
-# The name of the state of a run that failed for a reason that passes: it is not red, for nobody
-# has to act.
-PUT_OFF = "PutOff"
-PASSING = (Failure.UNAVAILABLE, Failure.RATE_LIMITED)
+# How a run ends that a vendor put off: not red, either.
+AWAY = (Failure.UNAVAILABLE, Failure.RATE_LIMITED)
+# How long the end of a sync waits to be written down where the database is not well: a run without
+# an end counts as one whose process was killed.
+NOTED_WITHIN = timedelta(minutes=10)
 WHO_ACTS = {
     Failure.BROKEN: "its tenant has to act: connect it again",
     Failure.NOT_ALLOWED: "the tenant's administrator at the vendor has to act: allow it",
@@ -42,6 +54,7 @@ WHO_ACTS = {
 
 
 @flow(name="sync", persist_result=False, validate_parameters=True)
+@ends_well
 async def sync(
     connection_id: UUID,
     trigger: str = "manual",
@@ -56,11 +69,11 @@ async def sync(
     Failed with a message a tenant may read.
     """
     async with runtime() as shared:
+        connection = await connections.get(shared.database, connection_id)
+        await _introduce(connection, trigger)
         try:
-            connection = await connections.get(shared.database, connection_id)
-            await _introduce(connection, trigger)
             chosen = _chosen(connection, streams)
-        except (StorageError, LookupError) as error:
+        except LookupError as error:
             return Failed(message=str(error))
         if connection.status != "active":
             return Failed(message=_why_not(connection))
@@ -121,20 +134,27 @@ async def _sync(
     failed = {name: o for name, o in reading.outcomes.items() if o.error is not None}
     failure = _failure(problem, failed.values())
     message = str(problem) if problem else "; ".join(f"{n}: {o.error}" for n, o in failed.items())
-    with suppress(StorageError):  # the database is gone: the run ends Failed, the lease by itself
+    # What the database or another process had to do with is no failure of the connection.
+    put_off_by = message if isinstance(problem, PASSING) else ""
+    finish = partial(
+        runs.finish,
+        shared.database,
+        run,
+        connection,
+        outcomes=reading.outcomes,
+        requests=reading.requests,
+        error=None if put_off_by else message or None,
+        failure=failure,
+        wait=_wait(problem, failed.values()),
+        stopped=put_off_by or stopped,
+    )
+    with suppress(StorageError):  # the database stays away: the lease ends by itself
         await note_failures(shared.database, connection.tenant_id, connection.id, reading.outcomes)
-        await runs.finish(
-            shared.database,
-            run,
-            connection,
-            outcomes=reading.outcomes,
-            requests=reading.requests,
-            error=message or None,
-            failure=failure,
-            wait=_wait(problem, failed.values()),
-            stopped=stopped,
-        )
+    with suppress(StorageError):
+        await until_stored(finish, patience=NOTED_WITHIN, waits=f"the end of {connection}'s sync")
         await publish(shared, connection, reading, message)
+    if put_off_by:
+        return put_off(f"{connection}: {message}; nobody has to act, it is tried again by itself")
     return _state(connection, reading, message, failure, stopped=stopped)
 
 
@@ -147,11 +167,8 @@ def _state(
     stopped: str,
 ) -> State[None]:
     """How the run ends in the Prefect UI; red only where somebody has to act."""
-    if message and failure in PASSING:
-        return Cancelled(
-            name=PUT_OFF,
-            message=f"{connection}: {message}; nobody has to act, it is tried again by itself",
-        )
+    if message and failure in AWAY:
+        return put_off(f"{connection}: {message}; nobody has to act, it is tried again by itself")
     if message:
         return Failed(message=f"{connection}: {message}; {WHO_ACTS[failure]}")
     if stopped:
@@ -168,13 +185,20 @@ async def _move(shared: Runtime, lease: leases.Lease, reading: Reading) -> str:
             if storing is not None:
                 await storing
             storing = asyncio.create_task(persist(shared, lease, batch, reading))
-            told = "" if batch.last else await shared.told_to_stop()
+            told = "" if batch.last else await _told_to_stop(shared)
             if batch.last or told:
                 await storing
                 return told
     finally:
         if storing is not None and not storing.done():
             await end(storing)
+
+
+async def _told_to_stop(shared: Runtime) -> str:
+    try:
+        return await shared.told_to_stop()
+    except DatabaseUnavailableError:
+        return ""  # the batch under way waits for it
 
 
 @task(persist_result=False, cache_policy=NO_CACHE, log_prints=False)

@@ -17,6 +17,7 @@ from deployments import freshness_targets
 from deployments.stale_runs import Lives, crash_dead, crash_unbegun, forget_missed, heard_of
 from deployments.unbegun import Fate, look_after
 from flows._dispatched import spoken
+from flows._passing import ends_well
 from flows._runtime import runtime
 from storage import (
     Tier,
@@ -42,6 +43,7 @@ Part = Callable[[Runtime], Awaitable[str]]
 
 
 @flow(name="upkeep", flow_run_name="upkeep · database and runs", persist_result=False)
+@ends_well
 async def upkeep() -> State[None]:
     """Close what was killed, delete what is old, and report what fails and what is late.
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from accounts import watching
 from accounts.runtime import Runtime
@@ -18,6 +18,7 @@ from accounts.watching import Looked, Station
 from connectors import BrokenConnectionError, ConnectorError, all_connectors, load
 from flows._clients import client_of
 from flows._hints import begin, read_all
+from flows._passing import ends_well
 from flows._runtime import runtime
 from settings import SettingsError
 from settings.webhooks import address_of, is_watchable, variables_of
@@ -30,18 +31,16 @@ RETRY_AFTER = timedelta(minutes=10)
 
 
 @flow(name="renew-watches", flow_run_name="watches · renewed, gaps closed", persist_result=False)
+@ends_well
 async def renew_watches(at_most: int = 5_000) -> State[None]:
     """Make, renew, replace and end watches, and close the gaps that are due.
 
     The log names what one vendor or connection does wrong; the others go on.
     """
     async with runtime() as shared:
-        try:
-            counts = await look_after_all(shared, at_most=at_most)
-            closed = await close_gaps(shared)
-            told = await shared.told_to_stop()
-        except StorageError as error:
-            return Failed(message=str(error))
+        counts = await look_after_all(shared, at_most=at_most)
+        closed = await close_gaps(shared)
+        told = await shared.told_to_stop()
     parts = [f"{count:,} {what}" for what, count in counts.items() if count]
     if closed:
         parts.append(f"{closed:,} gaps closed")

@@ -3,11 +3,10 @@ alone."""
 
 import asyncio
 import threading
-from contextlib import suppress
 
 from servers.database import opened
 from settings import Settings
-from storage import StorageError, incarnations
+from storage import background, incarnations
 from storage.incarnations import Incarnation
 
 EVERY_SECONDS = 15.0
@@ -27,8 +26,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_SECONDS):
-            with suppress(StorageError):
-                asyncio.run(self._beat())
+            asyncio.run(background.turn("heartbeat", self._beat))
 
     async def _beat(self) -> None:
         async with opened(self._settings) as database:

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
 from storage._rights import Connection as Postgres
-from storage.database import conninfo_of, engine, is_unavailable, search_path, unavailable
+from storage.database import conninfo_of, engine, search_path
 from storage.errors import SchemaError
 from storage.migrations import VERSION_TABLE, head
+from storage.sickness import translated
 
 OLDEST_POSTGRESQL = 16
 
@@ -45,10 +46,9 @@ async def plain_transaction(url: str) -> AsyncIterator[Postgres]:
 @contextmanager
 def _explaining() -> Iterator[None]:
     try:
-        yield
+        with translated():
+            yield
     except (DBAPIError, psycopg.Error) as error:
-        if is_unavailable(error):
-            raise unavailable(error) from error
         raise _explained(error) from error
 
 

@@ -11,13 +11,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import func, select
 
 from connectors.kernel.cancellation import end
 from connectors.kernel.clock import Clock
+from storage.background import repeated
 from storage.database import Database
-from storage.errors import StorageError
 
 # Either clock may be set while we run, and the one of a machine that slept has stood still.
 READ_EVERY = timedelta(minutes=1)
@@ -59,20 +60,14 @@ class DatabaseClock(Clock):
     async def followed(self, database: Database) -> AsyncIterator[None]:
         """The clock is read now, and again every minute for as long as the block lasts."""
         await self.read(database)
-        reading = asyncio.create_task(self._read_again(database))
+        # Between two readings the time that has passed since is known without it.
+        every = READ_EVERY.total_seconds()
+        read = partial(self.read, database)
+        reading = asyncio.create_task(repeated("clock", read, every, begins_after=every))
         try:
             yield
         finally:
             await end(reading)
-
-    async def _read_again(self, database: Database) -> None:
-        while True:
-            await asyncio.sleep(READ_EVERY.total_seconds())
-            try:
-                await self.read(database)
-            except StorageError as error:
-                # The time that has passed since is known without it.
-                log.info("the database's clock could not be read: %s", error)
 
 
 def difference(ahead: timedelta) -> str:

@@ -14,10 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import ClauseElement, Dialect, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from storage.errors import DatabaseUnavailableError
+from storage.sickness import translated
 
 # What a URL may leave out. A server that vanished without a word is noticed within a minute.
 CONNECT_OPTIONS = {
@@ -27,14 +27,6 @@ CONNECT_OPTIONS = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
-
-# PostgreSQL's codes for "not now": connection failures, a standby that is not promoted yet, lost
-# races (a deadlock, a serialization failure), no room (disk, memory, connections), a wait that took
-# longer than the operator allows, shutdown and start, a disk that fails.
-_UNAVAILABLE_CODES = (
-    *("08", "25006", "40", "53", "55P03", "57014"),
-    *("57P01", "57P02", "57P03", "57P04", "57P05", "58030"),
-)
 
 # In UTC, whatever zone the server is set to: psycopg writes ten minutes less as a day less and 23
 # hours and 50 minutes more, and where clocks are changed that day may be an hour shorter.
@@ -88,23 +80,25 @@ class Database:
         again, and nothing of that was begun: a lease's commit waits for all that came before it.
         """
         begin, values = _BEGIN_CLAIM, self._settings("atom_dispatch")
-        async with _translating_unavailable(), self._engine.connect() as pooled:
-            try:
-                await pooled.exec_driver_sql(begin, values)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                await pooled.rollback()  # the next is a new one, as below
-                await pooled.exec_driver_sql(begin, values)
-            connection = await _below(pooled)
-            yield connection
-            await connection.commit()
+        with translated():
+            async with self._engine.connect() as pooled:
+                try:
+                    await pooled.exec_driver_sql(begin, values)
+                except DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    await pooled.rollback()  # the next is a new one, as below
+                    await pooled.exec_driver_sql(begin, values)
+                connection = await _below(pooled)
+                yield connection
+                await connection.commit()
 
     @asynccontextmanager
     async def _as(self, role: str, tenant_id: str = "") -> AsyncIterator[AsyncSession]:
-        async with _translating_unavailable(), await self._begin(role, tenant_id) as session:
-            yield session
-            await session.commit()
+        with translated():
+            async with await self._begin(role, tenant_id) as session:
+                yield session
+                await session.commit()
 
     async def _begin(self, role: str, tenant_id: str) -> AsyncSession:
         values = self._settings(role, tenant_id)
@@ -122,17 +116,6 @@ class Database:
 
     def _settings(self, role: str, tenant_id: str = "") -> dict[str, str]:
         return {"role": role, "path": self._path, "tenant_id": tenant_id}
-
-
-@asynccontextmanager
-async def _translating_unavailable() -> AsyncIterator[None]:
-    """DatabaseUnavailableError for what only says that the database is away."""
-    try:
-        yield
-    except (DBAPIError, psycopg.Error, PoolTimeoutError) as error:
-        if is_unavailable(error):
-            raise unavailable(error) from error
-        raise
 
 
 def in_sql(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
@@ -180,26 +163,3 @@ def engine(url: str, **options: Any) -> AsyncEngine:
 def search_path(schema: str) -> str:
     """The schema, then temporary tables, and nothing else."""
     return '"{}", pg_temp'.format(schema.replace('"', '""'))
-
-
-def is_unavailable(error: Exception) -> bool:
-    """Whether the database went away, rather than refused what was asked."""
-    if isinstance(error, PoolTimeoutError):
-        return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        error = error.orig if isinstance(error.orig, Exception) else error
-    if not isinstance(error, psycopg.Error):
-        return False
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(_UNAVAILABLE_CODES)
-
-
-def unavailable(error: Exception) -> DatabaseUnavailableError:
-    if isinstance(error, PoolTimeoutError):
-        return DatabaseUnavailableError("every database connection of this process is in use")
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    lines = str(cause).strip().splitlines() or ["no reason given"]
-    return DatabaseUnavailableError(f"the database is unavailable: {lines[0]}")

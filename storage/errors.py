@@ -1,7 +1,7 @@
 """What goes wrong with what we remember, grouped by who must act.
 
 StorageError
-  x DatabaseUnavailableError       nobody acts: the database is away, or has no connection to spare
+  x DatabaseUnavailableError       nobody acts here: the database is away, full, read-only, busy ...
   x LeaseLostError                 nobody acts: another process took the work over, this one leaves
   x NotFoundError                  the caller: there is no such tenant, connection or setting
   x RefusedError                   we act: PostgreSQL does not take what we wrote
@@ -14,7 +14,7 @@ class StorageError(Exception):
 
 
 class DatabaseUnavailableError(StorageError):
-    """PostgreSQL does not answer, went away, or has no connection to spare: try again later."""
+    """PostgreSQL is away or not well, see `storage.sickness`: try again later; nobody's attempt."""
 
 
 class LeaseLostError(StorageError):

@@ -20,9 +20,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage import tenant_settings
-from storage.database import CONNECT_OPTIONS, Database, unavailable
+from storage.database import CONNECT_OPTIONS, Database
 from storage.errors import NotFoundError, StorageError
 from storage.models import Tenant, TenantSetting
+from storage.sickness import unavailable
 from storage.vault import Vault, VaultError
 
 COLUMNS = ("tenant_id", "setting_key", "setting_value", "encrypted")

@@ -377,6 +377,24 @@ async def put_off(session: AsyncSession, ids: Sequence[int], wait: timedelta, re
     )
 
 
+async def give_back(database: Database, tenant_id: UUID, ids: Sequence[int]) -> None:
+    """These were taken, and nothing came of it for no fault of theirs: that was no attempt.
+
+    Somebody else may have taken or applied them meanwhile.
+    """
+    async with database.transaction(tenant_id) as session:
+        await session.execute(
+            update(EventRow)
+            .where(EventRow.id == func.any(bindparam("ids", list(ids), type_=ARRAY(BigInteger()))))
+            .where(EventRow.applied_at.is_(None), EventRow.failed_at.is_(None))
+            .values(
+                attempts=func.greatest(EventRow.attempts - 1, 0),
+                due_at=func.greatest(EventRow.due_at, func.now() + RETRY_AFTER),
+            )
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def _mark(session: AsyncSession, ids: Sequence[int], **values: Any) -> None:
     await session.execute(
         update(EventRow)

@@ -16,11 +16,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-async def until_stored(store: Callable[[], Awaitable[T]], *, patience: timedelta | None) -> T:
+async def until_stored(
+    store: Callable[[], Awaitable[T]],
+    *,
+    patience: timedelta | None,
+    waits: str = "new tokens wait in this process to be stored",
+) -> T:
     """What `store` returns, once the database takes it; DatabaseUnavailableError where that takes
     longer than `patience`. With None it is tried for as long as this process lives.
 
-    `store` is called anew each time: a commit whose answer was lost may have been one.
+    `store` is called anew each time: a commit whose answer was lost may have been one. `waits` is
+    what the log says of the first time that fails.
     """
     clock = asyncio.get_running_loop().time
     give_up_at = None if patience is None else clock() + patience.total_seconds()
@@ -32,6 +38,6 @@ async def until_stored(store: Callable[[], Awaitable[T]], *, patience: timedelta
             if give_up_at is not None and clock() > give_up_at:
                 raise
             if pause == FIRST_PAUSE:
-                log.warning("new tokens wait in this process to be stored: %s", error)
+                log.warning("%s: %s", waits, error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

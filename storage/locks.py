@@ -11,22 +11,22 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import text
 
-from storage.database import CONNECT_OPTIONS, Database, unavailable
+from storage.database import CONNECT_OPTIONS, Database
+from storage.sickness import translated
 
 
 @asynccontextmanager
 async def locked(url: str, name: str) -> AsyncIterator[bool]:
     """Whether the lock of that name is ours; it is given back with the block's end."""
     conninfo = make_conninfo(url, **{**CONNECT_OPTIONS, **conninfo_to_dict(url)})
-    try:
+    with translated():
         session = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise unavailable(error) from error
     async with session:
-        found = await session.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]
-        )
-        row = await found.fetchone()
+        with translated():
+            found = await session.execute(
+                "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]
+            )
+            row = await found.fetchone()
         yield bool(row and row[0])
 
 

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from storage import breakers, freshness
+from storage import breakers, freshness, heartbeats
 from storage.database import Database
 from storage.freshness import Promise
+from storage.heartbeats import Heartbeat
 
 # Counted over the last hour: enough for an alert, and an index finds them.
 _QUERIES = {
@@ -54,6 +55,7 @@ class Measures:
     audits: Sequence[tuple[str, int, int, int]]
     gaps: Sequence[tuple[str, int, datetime]]
     away: Sequence[str]
+    heartbeats: Sequence[Heartbeat]
     at: datetime
 
 
@@ -67,6 +69,7 @@ async def measure(database: Database) -> Measures:
     return Measures(
         promises=await freshness.promises(database),
         away=sorted(await breakers.standing_open(database)),
+        heartbeats=await heartbeats.heard(database),
         at=now,
         **found,  # type: ignore[arg-type]
     )

@@ -668,6 +668,8 @@ class Worker(Base):
     # By this, releases before `incarnations` tell their own runs to stop.
     stopping_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Background tasks that fail again and again, by name, and why.
+    troubles: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class Incarnation(Base):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import Double, cast, func, or_, select, update
+from sqlalchemy import DateTime, Double, and_, cast, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -17,6 +17,8 @@ from storage.models import Connection as ConnectionRow
 from storage.models import Failure, Grant, Lease, Status, SyncRun
 
 LOST = "its process ended without a word"
+# A process that lives renews its leases within so long of a restart of PostgreSQL.
+RENEWED_WITHIN = timedelta(seconds=30)
 
 
 class Outcome(Protocol):
@@ -198,12 +200,19 @@ async def end_lost(database: Database) -> int:
     """Ends the runs whose process is gone, as their leases tell; how many there were.
 
     It counts as a failure of the connection: what kills its process each time must not do so at
-    every tick.
+    every tick. A lease that ran out while PostgreSQL was away could not be renewed.
     """
+    up_since = func.pg_postmaster_start_time(type_=DateTime(timezone=True))
     leased = select(Lease.epoch).where(
         Lease.connection_id == SyncRun.connection_id,
         Lease.kind == "sync",
-        Lease.expires_at > func.clock_timestamp(),
+        or_(
+            Lease.expires_at > func.clock_timestamp(),
+            and_(
+                Lease.expires_at < up_since,
+                up_since > func.clock_timestamp() - literal(RENEWED_WITHIN),
+            ),
+        ),
     )
     # A sync lease has one holder: of several unended runs only the newest can live.
     newer = aliased(SyncRun)

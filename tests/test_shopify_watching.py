@@ -16,7 +16,7 @@ from accounts.watching import Looked
 from connectors.shopify.errors import data_of
 from connectors.shopify.query import graphql
 from connectors.shopify.watches import DELETE
-from flows._applying import read, store, take
+from flows._applying import Work, read, store, take
 from flows.watches import station
 from sandbox.kernel.values import Address
 from sandbox.kernel.webhooks import AppResponse, Delivery, Event, Notice
@@ -71,7 +71,9 @@ class HintSummary:
         held = await leases.acquire_all(
             database, [one.connection_id for one in found], kind="event", holder="t", ttl=TTL
         )
-        for work in await take(self.shared, [connection], held):
+        works: list[Work] = []
+        await take(self.shared, [connection], held, works)
+        for work in works:
             await read(work)
             await store(self.shared, work)
         await leases.release_all(database, held)

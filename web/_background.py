@@ -6,21 +6,23 @@ Several processes may do this at once: Prefect takes a run's key once, and a rev
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from typing import Protocol
 
 from accounts import disconnecting
 from accounts.runtime import Runtime
 from billing.cancellation import end_owed
 from billing.customers import AT_ONCE, Billing, settle_due
-from connectors import ConnectorError
 from connectors.kernel.cancellation import end
 from deployments.reconcile import reconcile
 from deployments.triggers import PrefectUnavailableError, started_sync
 from settings import SettingsError
-from storage import DatabaseUnavailableError, backfills, connect_sessions, schedules
+from storage import backfills, connect_sessions, schedules
 from storage import billing as ledger
+from storage.background import SAFE, repeated
 from web._bridge import start_drains, start_watches
 
 EVERY = 2.0
@@ -31,9 +33,17 @@ SCHEDULES_EVERY = 1.0
 QUIET, LONGEST = timedelta(seconds=2), timedelta(seconds=5)
 log = logging.getLogger("atom-sync.owed")
 
-Job = Callable[[Runtime], Awaitable[None]]
+
+class Job(Protocol):
+    """What is done again and again; `__name__` is what it is called where it fails."""
+
+    __name__: str
+
+    async def __call__(self, runtime: Runtime, /) -> None: ...
+
+
 # Errors whose texts are ours, and safe to show.
-SAFE_ERRORS = (ConnectorError, DatabaseUnavailableError, PrefectUnavailableError, SettingsError)
+SAFE_ERRORS = (*SAFE, PrefectUnavailableError, SettingsError)
 
 
 @asynccontextmanager
@@ -76,12 +86,26 @@ async def billed(runtime: Runtime, billing: Billing | None) -> AsyncIterator[Cal
 async def _repeated(
     runtime: Runtime, jobs: Sequence[Job], every: float, pause: float = 0.0
 ) -> AsyncIterator[Callable[[], None]]:
-    wake = asyncio.Event()
-    task = asyncio.create_task(_repeat(runtime, jobs, wake, every, pause))
+    """Each job in a task of its own; the function hurries them all."""
+    wakes = {job: asyncio.Event() for job in jobs}
+    tasks = [
+        asyncio.create_task(
+            repeated(
+                job.__name__.strip("_"), partial(job, runtime), every, wake=wake, pause=pause,
+                safe=SAFE_ERRORS,
+            )
+        )
+        for job, wake in wakes.items()
+    ]  # fmt: skip
+
+    def hurry() -> None:
+        for wake in wakes.values():
+            wake.set()
+
     try:
-        yield wake.set
+        yield hurry
     finally:
-        await end(task)
+        await end(*tasks)
 
 
 async def start_backfills(runtime: Runtime) -> int:
@@ -96,35 +120,6 @@ async def start_backfills(runtime: Runtime) -> int:
         )
         await backfills.taken(runtime.database, connection.id, at, run_id)
     return len(owed)
-
-
-async def _repeat(
-    runtime: Runtime, jobs: Sequence[Job], wake: asyncio.Event, every: float, pause: float
-) -> None:
-    said: dict[str, str] = {}
-    while True:
-        for job in jobs:
-            name = getattr(job, "__name__", "").strip("_")
-            try:
-                await job(runtime)
-            except SAFE_ERRORS as error:
-                trouble = str(error)
-            except Exception as error:
-                # A fault of ours in one job must not end the others. Its text may hold anything.
-                trouble = f"failed: {type(error).__name__}"
-            else:
-                said.pop(name, None)
-                continue
-            # Once, not every few seconds for as long as it lasts.
-            if said.get(name) != trouble:
-                said[name] = trouble
-                log.warning("%s: %s", name, trouble)
-        await asyncio.sleep(pause)
-        try:
-            await asyncio.wait_for(wake.wait(), every)
-        except TimeoutError:
-            continue
-        wake.clear()
 
 
 async def _drains(runtime: Runtime) -> None:

@@ -1,40 +1,58 @@
 """Notices when we missed webhooks, and notes a gap, which a read of just that time closes.
 
-A web process beats every few seconds. The first one that starts after a time without any
-notes a gap for whatever vendors send by webhook. So does a vendor whose deliveries were all refused
-for some time, once one is accepted again: a secret had been changed on one side.
+No web process was up: each beats every few seconds, and the first one that starts after a time
+without any notes it. Deliveries came and could not be taken, whatever the reason: it is noted once
+they can be, or none was refused for a while. All of a vendor's deliveries were refused for some
+time as unproven: a secret had been changed on one side.
+
+A gap that cannot be written now, for the database is not well, is written when it can be.
 """
 
 import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accounts.runtime import Runtime
-from connectors import Connector, all_connectors
+from connectors import Connector, all_connectors, load
 from connectors.kernel.cancellation import end
 from settings import webhooks
 from storage import DatabaseUnavailableError, gaps, heartbeats
+from storage.background import repeated
 
 EVERY_SECONDS = 10.0
 # Shorter absences are what vendors' own retries are for.
 UNNOTICED = timedelta(minutes=1)
 # A forger that mixes its deliveries with the vendor's cannot have us read everything at its will.
-ONE_AN_HOUR = 3_600.0
+ONE_AN_HOUR = timedelta(hours=1)
+FAULT = "an error of ours"
 log = logging.getLogger("atom-sync.coverage")
 
 
 @dataclass(slots=True)
 class _Heard:
-    """Of one integration: since when every delivery was refused, and when a gap was last noted."""
+    """Of one integration: since when no delivery was proven, since when none could be taken, when
+    the last of those came and why, and when a gap was last noted that a forger may have caused."""
 
-    refused_since: datetime | None = None
-    noted_at: float = -ONE_AN_HOUR
+    unproven_since: datetime | None = None
+    untaken_since: datetime | None = None
+    untaken_last: datetime | None = None
+    untaken_why: str = ""
+    noted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """One that is to be written down."""
+
+    connector: Connector
+    since: datetime
+    until: datetime
+    reason: str
 
 
 class Coverage:
@@ -42,71 +60,118 @@ class Coverage:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._name = f"web:{socket.gethostname()}:{os.getpid()}"
         self._heard: dict[str, _Heard] = {}
-        self._notes: set[asyncio.Task[None]] = set()
+        self._owed: list[_Gap] = []
+        self._owes = asyncio.Event()
+        self._came_back = False
+        self._well_at = self._now()
 
     @classmethod
     @asynccontextmanager
     async def kept(cls, runtime: Runtime) -> AsyncIterator["Coverage"]:
         coverage = cls(runtime)
-        beating = asyncio.create_task(coverage._beat(f"web:{socket.gethostname()}:{os.getpid()}"))
+        beating = asyncio.create_task(
+            repeated("heartbeat", coverage._beat, EVERY_SECONDS, wake=coverage._owes)
+        )
         try:
             yield coverage
         finally:
             await end(beating)
-            await asyncio.gather(*coverage._notes, return_exceptions=True)
+            for name in coverage._heard:
+                coverage._end_untaken(load(name))
+            with suppress(DatabaseUnavailableError):  # the next one finds that we beat no more
+                await coverage._write()
 
     async def refused(self, connector: Connector) -> None:
         """A delivery that nothing proves: the vendor's under a new secret, or a forgery."""
         heard = self._heard.setdefault(connector.name, _Heard())
-        if heard.refused_since is None:
-            heard.refused_since = self._runtime.clock.now()
+        if heard.unproven_since is None:
+            heard.unproven_since = self._now()
 
-    def accepted(self, connector: Connector) -> None:
+    def untaken(self, connector: Connector, why: str) -> None:
+        """A delivery that may be good, and that we could not take."""
+        heard = self._heard.setdefault(connector.name, _Heard())
+        if heard.untaken_since is None:
+            heard.untaken_since, heard.untaken_why = self._well_at, why
+            log.warning("deliveries of %s cannot be taken: %s", connector.title, why)
+        heard.untaken_last = self._now()
+
+    def taken(self, connector: Connector) -> None:
+        """A delivery is stored, and so may the next ones be."""
         heard = self._heard.get(connector.name)
-        if heard is None or heard.refused_since is None:
+        if heard is not None and heard.untaken_since is not None:
+            self._end_untaken(connector)
+
+    def proven(self, connector: Connector) -> None:
+        """A delivery is the vendor's."""
+        heard = self._heard.get(connector.name)
+        if heard is None or heard.unproven_since is None:
             return
-        since, heard.refused_since = heard.refused_since, None
-        if self._runtime.clock.now() - since >= UNNOTICED:
+        since, heard.unproven_since = heard.unproven_since, None
+        if self._now() - since >= UNNOTICED:
             self._note(connector, heard, since, "deliveries could not be proven")
 
     async def unreadable(self, connector: Connector) -> None:
         """The vendor sent a delivery that we cannot read."""
         heard = self._heard.setdefault(connector.name, _Heard())
-        since = self._runtime.clock.now() - UNNOTICED
-        self._note(connector, heard, since, "a delivery could not be read")
+        self._note(connector, heard, self._now() - UNNOTICED, "a delivery could not be read")
+
+    def failed(self, connector: Connector) -> None:
+        """A delivery ended in an error of ours; it may be the only one, or all do."""
+        self.untaken(connector, FAULT)
+        heard = self._heard[connector.name]
+        self._note(
+            connector, heard, self._now() - UNNOTICED, f"deliveries could not be taken: {FAULT}"
+        )
 
     def _note(self, connector: Connector, heard: _Heard, since: datetime, reason: str) -> None:
-        if time.monotonic() - heard.noted_at < ONE_AN_HOUR:
-            return
-        heard.noted_at = time.monotonic()
-        task = asyncio.create_task(self._write(connector, since, reason))
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        if heard.noted_at is None or self._now() - heard.noted_at >= ONE_AN_HOUR:
+            heard.noted_at = self._now()
+            self._owe(_Gap(connector, since, self._now(), reason))
 
-    async def _write(self, connector: Connector, since: datetime, reason: str) -> None:
-        if connector.webhook is None:
-            return
-        try:
+    def _end_untaken(self, connector: Connector) -> None:
+        """That time is over. Within a minute vendors have not given up."""
+        heard = self._heard[connector.name]
+        since, heard.untaken_since = heard.untaken_since, None
+        if since is not None and self._now() - since >= UNNOTICED:
+            reason = f"deliveries could not be taken: {heard.untaken_why}"
+            self._owe(_Gap(connector, since, self._now(), reason))
+
+    def _owe(self, gap: _Gap) -> None:
+        if gap.connector.webhook is not None:
+            self._owed.append(gap)
+            self._owes.set()
+
+    async def _beat(self) -> None:
+        database = self._runtime.database
+        if not self._came_back:
+            away_since = await heartbeats.arrive(database, self._name, "web:")
+            if away_since and self._now() - away_since > UNNOTICED:
+                for connector in all_connectors():
+                    if webhooks.is_enabled(self._runtime.settings, connector):
+                        self._owe(_Gap(connector, away_since, self._now(), "no web process was up"))
+            self._came_back = True
+        await heartbeats.beat(database, self._name)
+        self._well_at = self._now()
+        for name, heard in self._heard.items():
+            last = heard.untaken_last
+            if heard.untaken_since is not None and last and self._now() - last >= UNNOTICED:
+                self._end_untaken(load(name))
+        await self._write()
+
+    async def _write(self) -> None:
+        """The gaps that are owed, each until it is written."""
+        while self._owed:
+            gap = self._owed[0]
+            covered = gap.connector.webhook.covers if gap.connector.webhook else ()
             noted = await gaps.note_all(
-                self._runtime.database, connector.name, connector.webhook.covers, since=since,
-                until=self._runtime.clock.now(), reason=reason,
+                self._runtime.database, gap.connector.name, covered, since=gap.since,
+                until=gap.until, reason=gap.reason,
             )  # fmt: skip
-        except DatabaseUnavailableError as error:
-            log.warning("%s: a gap could not be noted: %s", connector.name, error)
-        else:
-            log.warning("%s: %s since %s: %d gaps", connector.name, reason, since, noted)
+            self._owed.pop(0)
+            line = "%s: %s from %s to %s: %d gaps"
+            log.warning(line, gap.connector.name, gap.reason, gap.since, gap.until, noted)
 
-    async def _beat(self, name: str) -> None:
-        came_back = False
-        while True:
-            with suppress(DatabaseUnavailableError):
-                if not came_back:
-                    away_since = await heartbeats.arrive(self._runtime.database, name, "web:")
-                    if away_since and self._runtime.clock.now() - away_since > UNNOTICED:
-                        for connector in all_connectors():
-                            if webhooks.is_enabled(self._runtime.settings, connector):
-                                await self._write(connector, away_since, "no web process was up")
-                    came_back = True
-                await heartbeats.beat(self._runtime.database, name)
-            await asyncio.sleep(EVERY_SECONDS)
+    def _now(self) -> datetime:
+        return self._runtime.clock.now()

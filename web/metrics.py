@@ -7,6 +7,7 @@ it is asked for: at 60,000 connections of five streams that takes the database s
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -14,11 +15,13 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from storage import DatabaseUnavailableError, background
 from storage.database import Database
+from storage.heartbeats import GONE
 from storage.metrics import Measures, measure
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import responses
@@ -54,7 +57,11 @@ async def metrics(
 ) -> Response:
     """Needs the scope `metrics:read`; the token's tenant does not matter."""
     counted: Counted = request.app.state.metrics
-    text = await counted.latest(shared.database) + _written(_of_this_process)
+    try:
+        found = await counted.latest(shared.database)
+    except DatabaseUnavailableError:
+        found = b""  # what this process knows is worth the more
+    text = found + _written(lambda: _of_this_process(answers=bool(found)))
     return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
@@ -73,10 +80,28 @@ def _written(collect: Callable[[], Iterable[Metric]]) -> bytes:
     return generate_latest(registry)
 
 
-def _of_this_process() -> Iterator[Metric]:
-    """Deliveries, their events and what was refused, and the memory and files of the process; of
-    what libraries count only that."""
-    return (each for each in REGISTRY.collect() if each.name.startswith(("atom_", "process_")))
+def _of_this_process(*, answers: bool) -> Iterator[Metric]:
+    """Deliveries, their events and what was refused, what fails in the background, and the memory
+    and files of the process; of what libraries count only that."""
+    yield from (each for each in REGISTRY.collect() if each.name.startswith(("atom_", "process_")))
+    yield Gauge(
+        "atom_sync_database_answers",
+        "1 if the database has given the counts of the last minute, which are left out else.",
+        value=answers,
+    )
+    failures = CounterMetricFamily(
+        "atom_background_failures", "Turns of this process's background tasks that failed.",
+        labels=["task"],
+    )  # fmt: skip
+    for task, count in sorted(background.failures().items()):
+        failures.add_metric([task], count)
+    failing = Gauge(
+        "atom_background_failing", "Background tasks of this process that fail now.",
+        labels=["task"],
+    )  # fmt: skip
+    for task in sorted(background.troubles()):
+        failing.add_metric([task], 1)
+    yield from (failures, failing)
 
 
 def _gauges(found: Measures) -> Iterator[Gauge]:
@@ -136,6 +161,26 @@ def _gauges(found: Measures) -> Iterator[Gauge]:
     for integration in found.away:
         away.add_metric([integration], 1)
     yield away
+    yield from _of_processes(found)
+
+
+def _of_processes(found: Measures) -> Iterator[Gauge]:
+    heard = Gauge(
+        "atom_sync_heartbeat_age_seconds", "How long ago a process of that kind was heard.",
+        labels=["kind"],
+    )  # fmt: skip
+    failing = Gauge(
+        "atom_sync_background_failing",
+        "Background tasks that fail in processes of that kind; doctor tells why.",
+        labels=["kind", "task"],
+    )
+    for kind in sorted({one.kind for one in found.heartbeats}):
+        those = [one for one in found.heartbeats if one.kind == kind]
+        heard.add_metric([kind], min(one.age for one in those).total_seconds())
+        tasks = Counter(task for one in those if one.age < GONE for task in one.troubles)
+        for task, count in sorted(tasks.items()):
+            failing.add_metric([kind, task], count)
+    yield from (heard, failing)
 
 
 def _of_events(found: Measures) -> Iterator[Gauge]:

@@ -38,7 +38,7 @@ from storage.inbox import Arrival
 from web._coverage import Coverage
 from web._inbox import BusyError, Inbox
 from web._limits import MAX_DELIVERY, HeldBody
-from web._problems import Problem, answer, problem_for
+from web._problems import RETRY_SECONDS, Problem, answer, problem_for
 from web._proofs import Proofs
 
 log = logging.getLogger("atom-sync.webhooks")
@@ -89,11 +89,19 @@ class Ingress:
         """The answer to one call; everything that happened is counted under its outcome."""
         try:
             connector, webhook = self._connector(call.integration)
+        except _Refused as refused:
+            return _counted(call.integration, refused)
+        try:
             outcome, reply = await self._received(call, connector, webhook)
         except _Refused as refused:
-            known = call.integration if refused.outcome != "unknown" else "unknown"
-            DELIVERIES.labels(known, refused.outcome).inc()
-            return refused.response
+            return _counted(connector.name, refused)
+        except (BusyError, DatabaseUnavailableError) as error:
+            return _counted(connector.name, self._untaken(connector, error))
+        except Exception:
+            # A fault of ours: the vendor gets a 500, and may give up before it is mended.
+            DELIVERIES.labels(connector.name, "failed").inc()
+            self.coverage.failed(connector)
+            raise
         DELIVERIES.labels(call.integration, outcome).inc()
         # What a vendor wants to read again may hold what UTF-8 has no bytes for.
         body = reply.body.encode(errors="replace")
@@ -127,12 +135,13 @@ class Ingress:
         except SignatureError as error:
             await self.coverage.refused(connector)
             raise _refused("signature", 401, str(error)) from None
-        self.coverage.accepted(connector)
+        self.coverage.proven(connector)
         if not proven:
             await self.coverage.unreadable(connector)
             return "unreadable", Reply()
         await self._note_unreadable(connector, arrivals)
-        await self._store(arrivals)
+        await self.inbox.store(arrivals)
+        self.coverage.taken(connector)
         return "accepted", webhook.reply(delivery)
 
     async def _note_unreadable(self, connector: Connector, arrivals: Sequence[Arrival]) -> None:
@@ -216,15 +225,16 @@ class Ingress:
             raise forged
         return arrivals
 
-    async def _store(self, arrivals: Sequence[Arrival]) -> None:
-        again = {"retry-after": "5"}
-        try:
-            await self.inbox.store(arrivals)
-        except BusyError as error:
-            raise _refused("busy", 503, str(error), **again) from None
-        except DatabaseUnavailableError:
-            detail = "the database is away; deliver it again"
-            raise _refused("unavailable", 503, detail, **again) from None
+    def _untaken(self, connector: Connector, error: Exception) -> _Refused:
+        """The vendor is to deliver it again; and if it does not, that time is a gap."""
+        if isinstance(error, BusyError):
+            outcome, why, detail = "busy", "more came than could be stored", str(error)
+        else:
+            log.debug("%s: %s", connector.name, error)
+            outcome, why = "unavailable", "the database was away, or not well"
+            detail = "the database is away or busy; deliver it again"
+        self.coverage.untaken(connector, why)
+        return _refused(outcome, 503, detail, **{"retry-after": str(RETRY_SECONDS)})
 
 
 @asynccontextmanager
@@ -277,6 +287,8 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         raise
     except HTTPException as error:
         DELIVERIES.labels(known, "size" if error.status_code == 413 else "room").inc()
+        if error.status_code == 503 and known != "unknown":
+            _ingress(scope).coverage.untaken(load(known), "more came than there was room for")
         return answer(problem_for(error))
 
 
@@ -314,6 +326,12 @@ async def _body(receive: Receive, held: HeldBody) -> bytes:
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _counted(integration: str, refused: _Refused) -> Response:
+    known = integration if refused.outcome != "unknown" else "unknown"
+    DELIVERIES.labels(known, refused.outcome).inc()
+    return refused.response
 
 
 def _refused(outcome: str, status: int, detail: str, **headers: str) -> _Refused:

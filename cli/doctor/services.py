@@ -19,6 +19,7 @@ import redis.asyncio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis.exceptions import RedisError
 
+from cli.doctor import health
 from cli.doctor.row import Row, State, host_of, is_local
 from connectors.kernel.clock import SYSTEM_CLOCK
 from deployments import prefect_yaml
@@ -27,7 +28,7 @@ from deployments.mail import MailError, MailServer
 from deployments.prefect_api import connected, standing
 from servers.database import database_url_of, ready
 from settings import Settings, SettingsError
-from storage import OLDEST_POSTGRESQL, StorageError, check, incarnations
+from storage import OLDEST_POSTGRESQL, DatabaseUnavailableError, StorageError, check, incarnations
 from storage.clock import TOLERANCE, difference
 
 SECONDS = 5
@@ -69,6 +70,9 @@ async def database(settings: Settings) -> list[Row]:
     try:
         await check(url, settings.atom_schema)
         rows.append(Row(area, "schema", State.OK, f"current, in {settings.atom_schema!r}"))
+        rows += await health.rows(settings)
+    except DatabaseUnavailableError as error:
+        rows.append(health.unwell(error))
     except StorageError as error:
         found, _, remedy = str(error).splitlines()[0].rpartition(": ")
         rows.append(Row(area, "schema", State.WRONG, found or remedy, remedy.replace("`", "")))
