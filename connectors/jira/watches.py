@@ -12,9 +12,7 @@ from connectors import (
     CheckpointExpiredError,
     Context,
     MadeWatch,
-    NotAllowedError,
     NoWatch,
-    Record,
     Request,
     Watch,
     WatchRequest,
@@ -39,16 +37,14 @@ EVENTS = [
 
 def create(wanted: WatchRequest) -> WatchSteps:
     """A webhook; one of ours that stands already is taken as it is, since there are so few."""
-    try:
-        for hook in (yield from _standing()):
-            if hook.get("url") == wanted.address and {*EVENTS} <= {*hook["events"]}:
-                return (yield from _extended(wanted, hook["id"]))
-        body = {"url": wanted.address, "webhooks": [{"events": EVENTS, "jqlFilter": FILTER}]}
-        response = yield from ask(Request.post(WEBHOOK, json=body, expect=(400,)))
-    except NotAllowedError as error:
-        return NoWatch(str(error))
-    if response.status == 400:
-        return NoWatch(_refusal(response.json.get("errorMessages")))
+    standing = yield from every(WEBHOOK, "values")
+    for hook in standing or ():
+        if hook.get("url") == wanted.address and {*EVENTS} <= {*hook["events"]}:
+            return (yield from _extended(wanted, hook["id"]))
+    body = {"url": wanted.address, "webhooks": [{"events": EVENTS, "jqlFilter": FILTER}]}
+    response = yield from ask(Request.post(WEBHOOK, json=body, expect=(400, 403)))
+    if response.status in (400, 403):
+        return NoWatch(_refusal((response.json or {}).get("errorMessages")))
     # What is refused comes with status 200 (QuackbackIO/quackback#352, 2026-08).
     made = response.json["webhookRegistrationResult"][0]
     if "createdWebhookId" not in made:
@@ -60,20 +56,14 @@ def create(wanted: WatchRequest) -> WatchSteps:
 def renew(wanted: WatchRequest, watched: MadeWatch) -> WatchSteps:
     """Jira passes over ids that it does not know: so they are looked for first."""
     id_ = watched.state["id"]
-    if id_ not in {hook["id"] for hook in (yield from _standing())}:
+    standing = yield from every(WEBHOOK, "values")
+    if id_ not in {hook["id"] for hook in standing or ()}:
         raise CheckpointExpiredError("Jira has let the webhook end")
     return (yield from _extended(wanted, id_))
 
 
 def delete(watched: MadeWatch, context: Context) -> Calls[None]:
     yield from ask(Request("DELETE", WEBHOOK, json={"webhookIds": [watched.state["id"]]}))
-
-
-def _standing() -> Calls[list[Record]]:
-    hooks = yield from every(WEBHOOK, "values")
-    if hooks is None:
-        raise NotAllowedError("Jira does not let the app have webhooks on this site")
-    return hooks
 
 
 def _extended(wanted: WatchRequest, id_: int) -> Calls[MadeWatch]:
