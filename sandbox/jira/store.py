@@ -248,10 +248,10 @@ def _make_lists(site: Site) -> None:
         })  # fmt: skip
     for id_, name, type_, kind in CUSTOM:
         number = int(id_.rpartition("_")[2])
-        schema = {"type": type_, "custom": kind, "customId": number}
+        kinds: Json = {"type": type_, "custom": kind, "customId": number}
         _put(tables["fields"], {
             "id": id_, "key": id_, "name": name, "custom": True, **flags,
-            "clauseNames": [f"cf[{number}]", name], "schema": schema,
+            "clauseNames": [f"cf[{number}]", name], "schema": kinds,
         })  # fmt: skip
 
 
