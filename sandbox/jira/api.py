@@ -194,9 +194,10 @@ def create_issue(site: Site, call: Call) -> Response:
         for row in rows
         if project.get("key") == row["key"] or project.get("id") == row["id"]
     ]
-    if not ids or not fields.get("summary"):
+    type_ = (fields.get("issuetype") or {}).get("name")
+    if not ids or not fields.get("summary") or not type_:
         return reply({"errorMessages": [], "errors": {"project": "project is required"}}, 400)
-    given = {"project": ids[0], "summary": fields["summary"]}
+    given = {"project": ids[0], "summary": fields["summary"], "issuetype": type_}
     issue = add_issue(site, given, site.clock.now(), Random(str(uuid4())))
     return reply({"id": issue.id, "key": issue.key, "self": site.at(f"issue/{issue.id}")}, 201)
 

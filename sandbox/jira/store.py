@@ -152,7 +152,7 @@ def keys(site: Site, stream: str) -> set[str]:
 
 MUTATIONS = Mutations[Site](
     settable={
-        "issues": ("summary", "project", "status"),
+        "issues": ("summary", "project", "issuetype", "status"),
         "comments": ("issue_id", "text"),
         "worklogs": ("issueId", "timeSpentSeconds"),
         "projects": ("name", "archived"),
@@ -363,10 +363,12 @@ def add_issue(site: Site, given: Json, at: datetime, random: Random) -> Issue:
     assignee = _shown_user(_pick(site, "users", random)) if random.random() < 0.8 else None
     parents = list(site.issues.values())
     parent = random.choice(parents) if parents and random.random() < 0.2 else None
+    types = {row["name"]: row for row in site.tables["issue_types"].values()}
+    type_ = types.get(str(given.get("issuetype"))) or random.choice(list(types.values()))
     resolved = random.random() < 0.3
     fields = {
         "statuscategorychangedate": site.time(at), "summary": random.choice(TOPICS).capitalize(),
-        "issuetype": _pick(site, "issue_types", random), "project": _project_shown(project),
+        "issuetype": type_, "project": _project_shown(project),
         "description": adf(sentence(random)), "status": _pick(site, "statuses", random),
         "priority": only(_pick(site, "priorities", random), "self", "iconUrl", "name", "id"),
         "labels": random.sample(["urgent", "later", "customer"], k=random.randint(0, 2)),
