@@ -66,14 +66,14 @@ def test_the_sdk_follows_an_issue_to_its_comments_and_finds_it_by_its_key(
     assert refused.value.status_code == 404
 
 
-def test_the_sdk_makes_an_issue_and_deletes_it(referee: Referee) -> None:
+def test_one_client_makes_an_issue_and_the_other_deletes_it(referee: Referee) -> None:
     project = next(iter(referee.store("projects").values()))
     made = referee.sdk.create_issue(
         project={"key": project["key"]}, summary="From outside", issuetype={"name": "Bug"}
     )
     fields = referee.store("issues")[made.id]["fields"]
     assert (fields["summary"], fields["issuetype"]["name"]) == ("From outside", "Bug")
-    made.delete()
+    referee.cloud.delete_issue(made.id)
     assert made.id not in referee.store("issues")
 
 
