@@ -47,6 +47,10 @@ FEEDS = Looks(overlap=timedelta(minutes=6))
 MINUTE = 60_000
 REFUSED = (403, 404)
 NO_SPRINTS, NO_COLUMNS = 400, 422
+NO_SOFTWARE = (
+    "Jira does not show this board, or none of this site: the person who connected needs access to "
+    "Jira Software, and to the project that the board is of"
+)
 
 # The records that an issue of a search gives.
 Rows: TypeAlias = Callable[[Record, Look], Steps[list[Record]]]
@@ -134,7 +138,8 @@ def comment_rows(issue: Record, look: Look) -> Steps[list[Record]]:
     found = issue["fields"]["comment"]
     rows: list[Record] = found["comments"]
     if found["total"] > len(rows):
-        rows = (yield from every(f"{API}/issue/{issue['id']}/comment", "comments")) or rows
+        more, _ = yield from every(f"{API}/issue/{issue['id']}/comment", "comments")
+        rows = more or rows
     return [_of_issue(issue["id"], row) for row in rows]
 
 
@@ -145,7 +150,8 @@ def change_rows(issue: Record, look: Look) -> Steps[list[Record]]:
     rows: list[Record] = found["histories"]
     times = [parse_time(row["created"]) for row in rows]
     if found["total"] > len(rows) and not (look.since and min(times, default=EPOCH) < look.since):
-        rows = (yield from every(f"{API}/issue/{issue['id']}/changelog", "values")) or rows
+        more, _ = yield from every(f"{API}/issue/{issue['id']}/changelog", "values")
+        rows = more or rows
     return [_of_issue(issue["id"], row) for row in rows]
 
 
@@ -184,31 +190,35 @@ def children_again(what: str, records: str) -> Callable[[Sequence[str], Context]
         for issue in dict.fromkeys(key.partition("/")[0] for key in keys):
             asked = {key for key in keys if key.partition("/")[0] == issue}
             named, prefix = asked - {f"{issue}/"}, f"{issue}/"
-            rows = yield from every(f"{API}/issue/{issue}/{what}", records)
-            found = {in_issue(row): row for row in (_of_issue(issue, row) for row in rows or ())}
+            rows, status = yield from every(f"{API}/issue/{issue}/{what}", records)
+            found = {in_issue(row): row for row in (_of_issue(issue, row) for row in rows)}
+            is_gone = status in REFUSED
             shown = found if prefix in asked else {key: found[key] for key in named & found.keys()}
             yield Page(
                 list(shown.values()),
                 Checkpoint(),
                 hidden=sorted(named - found.keys()),
-                listed_keys=[ListedKeys(prefix, found.keys(), context.now, hidden=rows is None)],
+                listed_keys=[ListedKeys(prefix, found.keys(), context.now, hidden=is_gone)],
             )
 
     return fetch
 
 
-def every(path: str, records: str) -> Calls[list[Record] | None]:
-    """The rows of every page of what hangs on one record; None where that is not shown."""
+def every(
+    path: str, records: str, refused: tuple[int, ...] = REFUSED
+) -> Calls[tuple[list[Record], int]]:
+    """The rows of every page of what hangs on one record, and the status: where it is one of those
+    `refused`, there are none."""
     found: list[Record] = []
     while True:
         params = {"startAt": len(found), "maxResults": PAGE}
-        response = yield from ask(Request.get(path, params=params, expect=REFUSED))
-        if response.status in REFUSED:
-            return None
+        response = yield from ask(Request.get(path, params=params, expect=refused))
+        if response.status in refused:
+            return [], response.status
         rows = rows_of(response, records)
         found += rows
         if not rows or _is_last(response, len(found)):
-            return found
+            return found, response.status
 
 
 def _is_last(response: Response, so_far: int) -> bool:
@@ -245,7 +255,9 @@ def listed(
         while True:
             place = {"startAt": offset, "maxResults": PAGE} if paged else {}
             request = Request.get(path, params={**(params or {}), **place})
-            response = yield from (_ask_software(request) if software else ask(request))
+            response = yield from ask(replace(request, expect=(404,)) if software else request)
+            if response.status == 404:
+                raise NotAllowedError(NO_SOFTWARE)
             rows = rows_of(response, records)
             offset += len(rows)
             if not paged or not rows or _is_last(response, offset):
@@ -256,53 +268,32 @@ def listed(
     return read
 
 
-def _ask_software(request: Request) -> Calls[Response]:
-    response = yield from ask(replace(request, expect=(*request.expect, 404)))
-    if response.status == 404:
-        raise NotAllowedError(
-            "Jira does not show this board, or none of this site: the person who connected needs "
-            "access to Jira Software, and to the project that the board is of"
-        )
-    return response
-
-
 # -- Sprints, board by board -----------------------------------------------------------------------
 
 
 def _boards(context: Context) -> Steps[Parts]:
     """Those that may have sprints, `simple` ones too: team-managed projects have such
     (airbytehq/airbyte#25798, 2023-05)."""
-    found: list[Record] = []
-    while True:
-        params = {"startAt": len(found), "maxResults": PAGE}
-        response = yield from _ask_software(Request.get(BOARDS, params=params))
-        rows = rows_of(response, "values")
-        found += rows
-        if not rows or _is_last(response, len(found)):
-            return Parts([str(row["id"]) for row in found if row["type"] != "kanban"], hidden=True)
+    rows, status = yield from every(BOARDS, "values")
+    if status in REFUSED:
+        raise NotAllowedError(NO_SOFTWARE)
+    return Parts([str(row["id"]) for row in rows if row["type"] != "kanban"], hidden=True)
 
 
 def _sprints_of(board: str) -> Read:
+    """Those that a board shows; one whose sprints are switched off has none."""
+
     def read(at: Checkpoint, context: Context) -> Reader:
-        found: list[Record] = []
-        while True:
-            asked = {"startAt": len(found), "maxResults": PAGE}
-            request = Request.get(f"{BOARDS}/{board}/sprint", params=asked)
-            expected = replace(request, expect=(NO_SPRINTS, NO_COLUMNS))
-            response = yield from _ask_software(expected)
-            if response.status == NO_COLUMNS:
-                raise NotAllowedError(
-                    "Jira shows no sprints of this board as long as none of its columns has a "
-                    "status: its administrator has to map one (estuary/connectors#4848)"
-                )
-            if response.status == NO_SPRINTS:
-                yield Page((), Checkpoint())
-                return
-            rows = rows_of(response, "values")
-            found += [{**row, "board_id": int(board)} for row in rows]
-            if not rows or _is_last(response, len(found)):
-                break
-        yield Page(found, Checkpoint())
+        refused = (*REFUSED, NO_SPRINTS, NO_COLUMNS)
+        rows, status = yield from every(f"{BOARDS}/{board}/sprint", "values", refused)
+        if status in REFUSED:
+            raise NotAllowedError(NO_SOFTWARE)
+        if status == NO_COLUMNS:
+            raise NotAllowedError(
+                "Jira shows no sprints of this board as long as none of its columns has a status: "
+                "its administrator has to map one (estuary/connectors#4848)"
+            )
+        yield Page([{**row, "board_id": int(board)} for row in rows], Checkpoint())
 
     return read
 

@@ -37,8 +37,8 @@ EVENTS = [
 
 def create(wanted: WatchRequest) -> WatchSteps:
     """A webhook; one of ours that stands already is taken as it is, since there are so few."""
-    standing = yield from every(WEBHOOK, "values")
-    for hook in standing or ():
+    standing, _ = yield from every(WEBHOOK, "values")
+    for hook in standing:
         if hook.get("url") == wanted.address and {*EVENTS} <= {*hook["events"]}:
             return (yield from _extended(wanted, hook["id"]))
     body = {"url": wanted.address, "webhooks": [{"events": EVENTS, "jqlFilter": FILTER}]}
@@ -56,8 +56,8 @@ def create(wanted: WatchRequest) -> WatchSteps:
 def renew(wanted: WatchRequest, watched: MadeWatch) -> WatchSteps:
     """Jira passes over ids that it does not know: so they are looked for first."""
     id_ = watched.state["id"]
-    standing = yield from every(WEBHOOK, "values")
-    if id_ not in {hook["id"] for hook in standing or ()}:
+    standing, _ = yield from every(WEBHOOK, "values")
+    if id_ not in {hook["id"] for hook in standing}:
         raise CheckpointExpiredError("Jira has let the webhook end")
     return (yield from _extended(wanted, id_))
 

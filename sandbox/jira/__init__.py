@@ -1,6 +1,9 @@
 """Jira Cloud on loopback: sites with issues, search, worklog feeds, lists, boards, webhooks.
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro
+
+Longer than 700 lines: a query language, fourteen lists of which some hang on issues, an index that
+lags behind them, two feeds, and webhooks with filters that are made by the API.
 """
 
 from collections.abc import Callable

@@ -19,10 +19,12 @@ from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
 # Zones of the person who connected: times are shown in them, and none has a summer time.
 ZONES = {"Asia/Tokyo": 9, "America/Phoenix": -7, "Etc/UTC": 0, "Asia/Dubai": 4}
-SHARES = {"comments": 0.7, "worklogs": 0.4, "users": 0.15, "projects": 0.02, "boards": 0.02}
+SHARES = {"comments": 0.7, "worklogs": 0.4, "users": 0.15, "projects": 0.02}
 # The feeds of worklogs leave the last minute out; so what is made up was done before it.
 LAST_MINUTE = timedelta(seconds=61)
 LONGEST_LAG = timedelta(hours=12)
+# So many are not deleted at random: some board is to have sprints.
+FEWEST_BOARDS = 3
 CHILDREN = ("comments", "changelogs", "worklogs")
 STATUSES = {
     "To Do": "new",
@@ -182,7 +184,7 @@ def new(seed: Seed) -> Site:
     for name in ("projects", "users"):
         for _ in range(seed.length(SHARES[name])):
             _add(site, name, {}, random)
-    for type_ in ("scrum", "kanban", "simple", "scrum")[: 2 + seed.length(SHARES["boards"])]:
+    for type_ in ("scrum", "kanban", "simple", "scrum"):
         board = _add(site, "boards", {"type": type_}, random)
         for _ in range(2 if type_ != "kanban" else 0):
             _add_sprint(site, board, {}, random)
@@ -568,6 +570,8 @@ def _places(site: Site, change: Change) -> str | None:
     if change.op == "add":
         return _add(site, change.stream, change.record, change.random)
     if change.op == "delete":
+        if len(site.tables["boards"]) <= FEWEST_BOARDS:
+            raise RefusedError("the last boards stay")
         del site.tables["boards"][str(change.id)]
         for id_, boards in list(site.shown_on.items()):
             site.shown_on[id_] = [board for board in boards if board != change.id]

@@ -5,6 +5,7 @@ Each docstring tells a report in our own words, where and when it was made, and 
 
 import re
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -134,7 +135,8 @@ def test_a_change_that_the_index_shows_eleven_hours_late_is_found() -> None:
         since = re.search(r"updated >= (\d+)", str(request.params["jql"]))
         after = since is None or int(since[1]) <= changed_at.timestamp() * 1000
         found = [issue(1, updated=changed_at)] if after and now >= shown_at else []
-        return {"issues": found, "isLast": True}
+        date = {"date": format_datetime(now, usegmt=True)}
+        return response({"issues": found, "isLast": True}, headers=date)
 
     followed = Followed(JIRA, JIRA.stream("issues"), Site(answers={"/search/jql": search}))
     for minutes in range(0, 13 * 60, 10):
