@@ -139,7 +139,9 @@ def test_every_vendor_says_what_its_proof_covers(connector: Connector) -> None:
 
 def test_every_vendor_that_signs_is_tried_here() -> None:
     signs = {each.name for each in proven() if each.webhook and each.webhook.verified_by}
-    assert signs - {"gmail"} == set(SIGNED) == set(ACCOUNTS)
+    # What proves a delivery of these is a token beside the body, which covers nothing of it.
+    by_token = {"gmail", "jira"}
+    assert signs - by_token == set(SIGNED) == set(ACCOUNTS)
 
 
 @pytest.mark.parametrize("integration", SIGNED)
