@@ -3,14 +3,15 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from connectors import (
     BrokenConnectionError,
+    CheckpointExpiredError,
     Connector,
     Context,
     MadeWatch,
@@ -25,7 +26,10 @@ from connectors import (
     WatchRequest,
     load,
 )
+from connectors.kernel.budget import Budget
+from connectors.kernel.client import Client, Transport
 from connectors.kernel.webhooks import Delivery, Effect, Event, VerificationKeys
+from tests._delivered import sandboxed
 from tests._driving import NOW, Answer, drive, held, response
 from tests._judging import as_the_client, judged
 
@@ -328,6 +332,56 @@ def test_a_site_that_gives_no_webhook_is_polled(status: int) -> None:
     made = steps(JIRA.watch.create(wanted()), Site(answers={"/webhook": asked}))
     assert isinstance(made, NoWatch)
     assert (status == 403) or "single URL" in made.reason
+
+
+async def test_a_webhook_of_a_sandboxed_site_delivers_what_is_found_by_its_watch() -> None:
+    assert JIRA.watch
+    assert JIRA.watch.renew
+    assert JIRA.webhook
+    assert JIRA.webhook.verify
+    with sandboxed("jira") as place:
+        account = place.connect()
+        token = place.token(account)
+        (known,) = [
+            one
+            for one in place.client.get(
+                "/api.atlassian.com/oauth/token/accessible-resources",
+                headers={"authorization": f"Bearer {token}"},
+            ).json()
+            if "read:jira-work" in one["scopes"]
+        ]
+
+        async def bearer(refused: bool) -> str:
+            return token
+
+        transport = Transport(sandbox_url=str(place.client.base_url).rstrip("/"))
+        client = Client(
+            JIRA, transport=transport, account_id=account, config={}, token=bearer,
+            budget=Budget(None),
+        )  # fmt: skip
+        host = known["url"].removeprefix("https://")
+        context = replace(CONTEXT, account_id=account, config={"host": host})
+        asked = replace(wanted(), context=context, address=place.receiver.url)
+        made = await client.run(JIRA.watch.create(asked))
+        assert isinstance(made, MadeWatch)
+        again = await client.run(JIRA.watch.create(asked))
+        kept = await client.run(JIRA.watch.renew(asked, made))
+        assert made.vendor_id == again.vendor_id == kept.vendor_id  # type: ignore[union-attr]
+        issue_id = place.change(account, "issues", "add")
+        place.standing(sent=1, idle=True)
+        (call,) = place.receiver.calls
+        delivery = Delivery(
+            method="POST", url=place.receiver.url, headers=call.headers, query={}, body=call.body,
+            received_at=datetime.now(UTC),
+        )  # fmt: skip
+        secret = place.client.get("/_control").json()["jira"]["client_secret"]
+        JIRA.webhook.verify(delivery, VerificationKeys(secrets=(secret,)))
+        (event,) = JIRA.webhook.events(delivery)
+        assert (event.watch_id, event.key) == (made.vendor_id, issue_id)
+        await client.run(JIRA.watch.delete(made, context))
+        with pytest.raises(CheckpointExpiredError):
+            await client.run(JIRA.watch.renew(asked, made))
+        await transport.close()
 
 
 def test_worklogs_begin_before_the_minute_that_the_feeds_leave_out() -> None:
