@@ -116,6 +116,15 @@ def test_a_cursor_that_is_forgotten_begins_the_listing_again() -> None:
     assert len(Followed(NOTION, PAGES, answer).sync().rows) == 150
 
 
+def test_a_database_with_many_data_sources_comes_once() -> None:
+    parent = {"type": "database_id", "database_id": "d"}
+    sources = [{"id": n, "last_edited_time": stamp(NOW), "parent": parent} for n in "abcde"]
+    database = {"object": "database", "id": "d", "in_trash": False}
+    desk = Desk([], sources, {"/databases/d": response({**database, "request_id": "r"})})
+    read = Followed(NOTION, NOTION.stream("databases"), desk).sync(4)
+    assert (read.rows, read.error, read.at.get("failed")) == ({"d": database}, None, None)
+
+
 # -- Webhooks -------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,8 @@ from connectors.notion import content
 from connectors.notion.errors import classify
 from connectors.notion.events import events, handshake
 from connectors.notion.query import PAGE
-from connectors.notion.reading import Followed, again, data_source_rows, follow, row_key
+from connectors.notion.reading import Followed, again, follow
+from connectors.notion.rows import data_source_rows, row_key
 
 API = "https://api.notion.com/v1"
 VERSION = {"notion-version": "2026-03-11"}
@@ -107,7 +108,8 @@ connector = Connector(
         authorize_url=f"{API}/oauth/authorize",
         token_url=f"{API}/oauth/token",
         revocation=Revocation(url=f"{API}/oauth/revoke", body="json"),
-        console="https://www.notion.so/my-integrations",
+        console="https://www.notion.so/my-integrations, as a public one with the capabilities to "
+        "read content, comments and user information",
         # There are none: the app has capabilities, and the person picks pages.
         scopes={},
         authorize_params={"owner": "user"},
@@ -142,10 +144,10 @@ connector = Connector(
             "databases",
             "comments",
         ),
-        setup="In the app's webhooks subscribe this address to the events of pages, data sources, "
-        "databases and comments. Notion then sends its verification token here once: let your "
-        "proxy show the body of that call (we keep it out of our logs), paste the token there, and "
-        "set it as this variable.",
+        setup="Set the variable to any text, so that the address answers, and in the app's "
+        "webhooks subscribe it to the events of pages, data sources, databases and comments. "
+        "Notion then sends its verification token there once: let your proxy show the body of that "
+        "call (we keep it out of our logs), paste the token at Notion, and set the variable to it.",
         proof="The body, without a time; not the address. The body names the workspace, and is a "
         "hint to read what changed, and no more.",
     ),
@@ -157,7 +159,8 @@ connector = Connector(
         "Comments on blocks within a page come by webhook alone. So do those on a page that is "
         "otherwise left as it was: without webhooks the audit finds them once a week. Resolved "
         "comments are not shown.",
-        "What was shared with the app no longer is found to be so by a webhook or once a week.",
+        "What is shared with the app no longer is found to be so by a webhook, which tells it from "
+        "what was deleted, or once a week, which does not.",
         "Rollups and formulas over more than 25 references are what Notion makes of them.",
         "Files: links to them end within the hour and are left out.",
     ),
@@ -218,7 +221,7 @@ connector = Connector(
             columns("title=title.0.plain_text url parent_type=parent.type", EDITED),
             read=content.database,
             keys="beside",
-            dear=True,
+            of=lambda source: source["parent"].get("database_id"),
         ),
         of_sources(
             "properties_schema",

@@ -1,15 +1,15 @@
-"""How what a workspace shares with us is followed: by search, and data source by data source.
+"""How what a workspace shares with us is followed, by search.
 
 Search knows no filter by time: it is read from the last edited on, down to where the last look
-began. It lags, may leave things out without a word, and ends after 10,000: so it is never proof
-that something is gone, but for the audit. A query of a data source is complete; longer than 10,000
-rows it is cut by when rows were made, which no edit moves
-(https://developers.notion.com/guides/data-apis/query-large-data-sources, 2026-11).
+began. It lags, may leave things out without a word, and ends after 10,000: what it does not show
+is not gone for that, until an audit has found it missing.
+
+https://developers.notion.com/reference/post-search
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from connectors import (
     Calls,
@@ -22,22 +22,18 @@ from connectors import (
     ProviderUnavailableError,
     Reader,
     Record,
-    Request,
-    Steps,
     Unread,
 )
 from connectors.kernel.looks import Look, Looks
-from connectors.kernel.paging import Read, batches, mapped
-from connectors.kernel.parts import AWAY_IN_A_ROW, OF_A_PART, Parts, Round, ask_each, each_part
+from connectors.kernel.paging import Read, batches
+from connectors.kernel.parts import AWAY_IN_A_ROW, OF_A_PART
 from connectors.kernel.positions import Position
 from connectors.kernel.statuses import PARSE_ERRORS, unreadable, vendor_time
 from connectors.kernel.versions import parse_time
 from connectors.notion.errors import NotShownError, PartlyReadError
-from connectors.notion.query import PAGE, completed, every, in_minutes, one, page_of, search
+from connectors.notion.query import PAGE, in_minutes, one, page_of, search
 
 LOOKS = Looks()
-# A query that takes Notion too long is asked for in smaller pages, as its 503 advises.
-LEAST = 10
 CUT = "Notion shows no more than 10,000 of them"
 
 # Reads what a stream has of a page or data source: all of it.
@@ -58,13 +54,15 @@ class Followed:
     key: Callable[[Record], str]
     keys: Literal["object", "under", "beside"] = "object"
     dear: bool = False
+    # Several data sources may be of one database: it is read once.
+    of: Callable[[Record], object] = lambda row: row["id"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Position):
     """Where a look stands, beside its times: at a `page` of the search, of which some objects are
     `done`; `searched` to its end. `failed` are objects that could not be read, with why; `cut`
-    says that the last full search showed no more than Notion's limit."""
+    says that since the last full read a search ended before all was shown."""
 
     page: str | None = None
     done: Sequence[str] = ()
@@ -103,6 +101,7 @@ class _Walk:
     retried: Sequence[str]
     in_a_row: int = 0
     allowed: bool = False
+    met: set[object] = field(default_factory=set)
 
     @classmethod
     def resumed(cls, what: Followed, at: Checkpoint, context: Context) -> "_Walk":
@@ -124,8 +123,11 @@ class _Walk:
             self.look = replace(self.look, looked=looked, late=late)
             fresh = [row for row in listed.rows if self._is_fresh(row)]
             yield from self._read([row for row in fresh if row["id"] not in self.here.done])
-            ended = listed.cursor is None or len(fresh) < len(listed.rows)
-            cut = listed.cut if self.look.since is None else self.here.cut
+            known = len(fresh) < len(listed.rows)
+            ended = listed.cursor is None or known
+            cut = (listed.cut and ended and not known) or (
+                self.here.cut and self.look.since is not None
+            )
             page = None if ended else listed.cursor
             self.here = replace(self.here, page=page, done=(), searched=ended, cut=cut)
             yield self._page(_Found())
@@ -139,7 +141,9 @@ class _Walk:
         for group in batches(objects, 1 if self.what.dear else PAGE):
             found = _Found()
             for each in group:
-                yield from self._read_one(each, found)
+                if (of := self.what.of(each)) not in self.met:
+                    self.met.add(of)
+                    yield from self._read_one(each, found)
             self.here = replace(self.here, done=[*self.here.done, *(row["id"] for row in group)])
             yield self._page(found)
 
@@ -279,121 +283,3 @@ def again(
             yield Page(records, Checkpoint(), deleted=gone)
 
     return fetch
-
-
-# -- Rows of data sources -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowsPlace(Position):
-    """Where the rows of a data source stand, beside their look: those made `from_` a time on, at a
-    `page` of so many."""
-
-    from_: str | None = None
-    page: str | None = None
-    size: int = PAGE
-
-
-def row_key(row: Record) -> str:
-    return f"{row['parent'].get('data_source_id')}/{row['id']}"
-
-
-def data_source_rows(at: Checkpoint, context: Context) -> Reader:
-    """Data source by data source; what went into the trash since is found by search, at once."""
-    rounds, trash, deleted = Round.of(at), dict(at.get("trash", {})), list[str]()
-    if rounds.parts and not rounds.todo:
-        look = LOOKS.begin(trash, context.now)
-        since = look.since or look.looked - LOOKS.lag
-        rows = yield from in_trash(
-            "page", lambda row: parse_time(row["last_edited_time"]) >= in_minutes(since)
-        )
-        trash = dict(look.checkpoint)
-        deleted = [row_key(row) for row in rows if row["parent"].get("data_source_id")]
-
-    def beside(page: Page) -> Page:
-        nonlocal deleted
-        gone, deleted = [*page.deleted, *deleted], []
-        return replace(page, checkpoint=Checkpoint(page.checkpoint, trash=trash), deleted=gone)
-
-    parts = each_part(_sources(tuple(rounds.parts)), rows_of_source, prefix="{}/".format)
-    yield from mapped(parts(at, context), beside)
-
-
-def _sources(former: Sequence[str]) -> Callable[[Context], Steps[Parts]]:
-    """The data sources that search shows. Of one that it shows no more Notion is asked: that
-    search leaves it out does not mean that it is gone."""
-
-    def listed(context: Context) -> Steps[Parts]:
-        found = yield from every(search("data_source"))
-        present = [row["id"] for row in found]
-        missing = [id_ for id_ in former if id_ not in present]
-        kept, hidden = [], False
-        if missing:
-            answers = yield from ask_each([Request.get(f"/data_sources/{id_}") for id_ in missing])
-            for id_, answer in zip(missing, answers, strict=True):
-                if isinstance(answer, NotShownError):
-                    hidden = True
-                elif isinstance(answer, Exception):
-                    kept.append(id_)
-                elif not answer.json["in_trash"]:
-                    present.append(id_)
-        return Parts(present, kept, hidden=hidden)
-
-    return listed
-
-
-def rows_of_source(source: str) -> Read:
-    def read(at: Checkpoint, context: Context) -> Reader:
-        look, here = LOOKS.begin(at, context.now), RowsPlace.of(at)
-        while True:
-            try:
-                listed = yield from page_of(_query(source, look, here), here.page, here.size)
-            except ProviderUnavailableError:
-                if here.size > LEAST:
-                    smaller = replace(here, size=max(here.size // 2, LEAST))
-                    yield Page((), Checkpoint(look.saved, **smaller.saved()))
-                raise
-            if listed is None:
-                here = replace(here, page=None)
-                continue
-            now = vendor_time(listed.response)
-            look = replace(look, looked=min(look.looked, now), late=min(look.late, now))
-            records = []
-            for row in listed.rows:
-                if row["object"] == "page":  # a wiki has data sources among its rows
-                    records.append((yield from completed(row)))
-            if listed.cursor is None and not listed.cut:
-                yield Page(records, Checkpoint(look.checkpoint))
-                return
-            here = _onward(here, listed.cursor, listed.rows)
-            yield Page(records, Checkpoint(look.saved, **here.saved()))
-
-    return read
-
-
-def _onward(here: RowsPlace, cursor: str | None, rows: Sequence[Record]) -> RowsPlace:
-    """The next page; after the last that Notion shows, the rows made since the last of them."""
-    if cursor is not None:
-        return replace(here, page=cursor)
-    if not rows or rows[-1]["created_time"] == here.from_:
-        raise ContractError(CUT)
-    return replace(here, page=None, from_=rows[-1]["created_time"])
-
-
-def _query(source: str, look: Look, here: RowsPlace) -> Request:
-    filters = []
-    if look.since is not None:
-        filters.append(_on_or_after("last_edited_time", in_minutes(look.since).isoformat()))
-    if here.from_ is not None:
-        filters.append(_on_or_after("created_time", here.from_))
-    return Request.post(
-        f"/data_sources/{source}/query",
-        json={
-            "sorts": [{"timestamp": "created_time", "direction": "ascending"}],
-            **({"filter": {"and": filters}} if filters else {}),
-        },
-    )
-
-
-def _on_or_after(timestamp: str, at: str) -> dict[str, Any]:
-    return {"timestamp": timestamp, timestamp: {"on_or_after": at}}

@@ -17,7 +17,7 @@ from sandbox.kernel.values import Change, Json
 from sandbox.kernel.vendor import Handler, Route
 from sandbox.notion.auth import HOST
 from sandbox.notion.errors import answer, invalid, missing, no, restricted
-from sandbox.notion.seed import add_comment, drop_block, edit_page, trash
+from sandbox.notion.seed import add_comment, edit_page, trash
 from sandbox.notion.store import (
     BOT,
     Workspace,
@@ -206,10 +206,9 @@ def property_item(call: Call) -> Response:
     """All of a cell: what is a list by pages, else as it is."""
     space: Workspace = call.state
     page = _visible(space, space.pages, "page", call.params["id"])
-    wanted = call.params["property"]
-    cells = [
-        cell for cell in page["properties"].values() if cell["id"] in (wanted, _quoted(wanted))
-    ]
+    # Ids are kept as they are written in addresses.
+    wanted = quote(call.params["property"], safe="")
+    cells = [cell for cell in page["properties"].values() if cell["id"] == wanted]
     if not cells:
         missing("property", wanted)
     (cell,) = cells
@@ -220,11 +219,6 @@ def property_item(call: Call) -> Response:
     found = [(n, {**item, kind: each}) for n, each in enumerate(cell[kind])]
     about = {"id": cell["id"], "next_url": None, "type": kind, kind: {}}
     return listed(call, "property_item", found, dict(call.query), property_item=about)
-
-
-def _quoted(id_: str) -> str:
-    """Ids are written in addresses as they are, or once more encoded: both are taken."""
-    return quote(id_, safe="")
 
 
 def page_markdown(call: Call) -> Response:
@@ -261,14 +255,6 @@ def children(call: Call) -> Response:
 def get_block(call: Call) -> Response:
     space, id_ = call.state, call.params["id"]
     return answer(_shown(call, _found(space.blocks[_page_of(space, id_)], "block", id_)))
-
-
-def delete_block(call: Call) -> Response:
-    space, id_ = call.state, call.params["id"]
-    page = _page_of(space, id_)
-    block = _found(space.blocks[page], "block", id_)
-    drop_block(space, page, id_)
-    return answer(_shown(call, {**block, "in_trash": True}))
 
 
 def _may(call: Call, capability: str) -> None:
@@ -367,7 +353,6 @@ ROUTES = (
     _route("GET", "/pages/{id}/markdown", page_markdown),
     _route("GET", "/blocks/{id}/children", children),
     _route("GET", "/blocks/{id}", get_block),
-    _route("DELETE", "/blocks/{id}", delete_block),
     _route("GET", "/comments", comments),
     _route("POST", "/comments", create_comment),
     _route("GET", "/comments/{id}", get_comment),
