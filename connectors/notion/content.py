@@ -131,8 +131,8 @@ def long_cells(found: Record) -> Calls[Sequence[Record]]:
             "item": item,
         }
         for name, cell in cells.items()
-        if isinstance(cell[cell["type"]], list) and len(cell[cell["type"]]) > SHOWN
-        for index, item in enumerate(cell[cell["type"]])
+        if isinstance(items := cell.get(cell["type"]), list) and len(items) > SHOWN
+        for index, item in enumerate(items)
     ]
 
 
