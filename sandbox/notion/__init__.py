@@ -102,5 +102,5 @@ vendor = Vendor(
     limits=(Limit("average", 180, 60.0),),
     account_controls={"refuse_part": refuse_part, "hide": hide, "lag": lag, "app": app_settings},
     webhook=SENDER,
-    three_pages_at=550,
+    three_pages_at=300,
 )
