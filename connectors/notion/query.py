@@ -6,7 +6,6 @@ https://developers.notion.com/reference/intro#pagination
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from connectors import Calls, ContractError, Record, Request, Response, ask
@@ -133,8 +132,3 @@ def _is_short(cell: Mapping[str, Any], kind: str) -> bool:
 
 def plain(texts: list[Record]) -> str:
     return "".join(text.get("plain_text") or "" for text in texts)
-
-
-def in_minutes(at: datetime) -> datetime:
-    """Times of edits are rounded down to the minute."""
-    return at.replace(second=0, microsecond=0)

@@ -31,8 +31,9 @@ from connectors.kernel.positions import Position
 from connectors.kernel.statuses import PARSE_ERRORS, unreadable, vendor_time
 from connectors.kernel.versions import parse_time
 from connectors.notion.errors import NotShownError, PartlyReadError
-from connectors.notion.query import PAGE, in_minutes, one, page_of, search
+from connectors.notion.query import PAGE, one, page_of, search
 
+# Their overlap is more than the minute to which Notion rounds times of edits down.
 LOOKS = Looks()
 CUT = "Notion shows no more than 10,000 of them"
 
@@ -135,7 +136,7 @@ class _Walk:
 
     def _is_fresh(self, row: Record) -> bool:
         since, edited = self.look.since, row.get("last_edited_time")
-        return since is None or edited is None or parse_time(edited) >= in_minutes(since)
+        return since is None or edited is None or parse_time(edited) >= since
 
     def _read(self, objects: Sequence[Record]) -> Reader:
         for group in batches(objects, 1 if self.what.dear else PAGE):

@@ -26,7 +26,7 @@ from connectors.kernel.positions import Position
 from connectors.kernel.statuses import vendor_time
 from connectors.kernel.versions import parse_time
 from connectors.notion.errors import NotShownError
-from connectors.notion.query import PAGE, completed, every, in_minutes, page_of, search
+from connectors.notion.query import PAGE, completed, every, page_of, search
 from connectors.notion.reading import CUT, LOOKS, in_trash
 
 # A query that takes Notion too long is asked for in smaller pages, as its 503 advises.
@@ -52,7 +52,7 @@ def data_source_rows(at: Checkpoint, context: Context) -> Reader:
     rounds, trash, deleted = Round.of(at), at.get("trash"), list[str]()
     if not rounds.todo:
         # Looked through as far back as search may lag: that is cheap, and no deletion comes twice.
-        since = in_minutes((parse_time(trash) if trash else context.now) - LOOKS.lag)
+        since = (parse_time(trash) if trash else context.now) - LOOKS.lag
         rows = yield from in_trash("page", lambda row: parse_time(row["last_edited_time"]) >= since)
         deleted = [row_key(row) for row in rows if row["parent"].get("data_source_id")]
         trash = context.now.isoformat()
@@ -130,7 +130,7 @@ def _onward(here: RowsPlace, cursor: str | None, rows: Sequence[Record]) -> Rows
 def _query(source: str, look: Look, here: RowsPlace) -> Request:
     filters = []
     if look.since is not None:
-        filters.append(_on_or_after("last_edited_time", in_minutes(look.since).isoformat()))
+        filters.append(_on_or_after("last_edited_time", look.since.isoformat()))
     if here.from_ is not None:
         filters.append(_on_or_after("created_time", here.from_))
     return Request.post(
