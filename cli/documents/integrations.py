@@ -132,10 +132,13 @@ def _setup(connector: Connector, auth: OAuth2) -> Iterator[str]:
         yield "1. Register an app at the vendor."
     callback = f"`NEXTAUTH_URL` followed by `{CALLBACK_PATH}`"
     yield f"2. As its callback (redirect) address paste {callback}."
-    yield "3. Allow it these scopes, which are what is asked of a tenant:"
-    yield ""
-    yield from (f"   * `{scope}`: {why}" for scope, why in auth.scopes.items())
-    yield ""
+    if auth.scopes:
+        yield "3. Allow it these scopes, which are what is asked of a tenant:"
+        yield ""
+        yield from (f"   * `{scope}`: {why}" for scope, why in auth.scopes.items())
+        yield ""
+    else:
+        yield "3. There are no scopes: who consents picks what it may read."
     yield "4. Set:"
     yield ""
     yield from (f"   * `{name}`: {about}" for name, about in app.variables().items())

@@ -111,7 +111,8 @@ def _check(call: Call) -> list[str]:
         raise Answer(back(call, {"error": "invalid_request", **state}))
     asked = query.get("scope", "").replace(auth.scope_separator, " ").split()
     more = query.get("optional_scope", "").replace(auth.scope_separator, " ").split()
-    if not asked or not all(_known(auth, scope) for scope in asked):
+    # Some vendors have none.
+    if (auth.scopes and not asked) or not all(_known(auth, scope) for scope in asked):
         raise Answer(back(call, {"error": "invalid_scope", **state}))
     return [*asked, *(scope for scope in more if _known(auth, scope) and scope not in asked)]
 
