@@ -109,7 +109,7 @@ def _page(space: Workspace, rows: Sequence[Json], asked: Json) -> Json:
         return row[order], row["id"]
 
     if not asked.get("includeArchived"):
-        rows = [row for row in rows if row["archivedAt"] is None]
+        rows = [row for row in rows if row.get("archivedAt") is None]
     wanted = [row for row in rows if _fits(row, asked.get("filter") or {})]
     ordered = sorted(wanted, key=place, reverse=True)
     backwards = asked.get("last") is not None
