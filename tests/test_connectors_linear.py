@@ -19,6 +19,7 @@ from connectors import (
     Response,
     load,
 )
+from connectors.kernel.versions import epoch_ms
 from connectors.linear.errors import RefusedInputError, classify
 from connectors.linear.query import LEAST, Rows, columns_of, selection_of
 from tests._conformance import Bench
@@ -246,10 +247,23 @@ def test_an_error_says_who_can_mend_it(
 
 
 def test_errors_of_other_forms_are_judged_by_their_status() -> None:
-    for body in (None, [], {"errors": []}, {"errors": "no"}, {"data": {}}):
+    bodies: tuple[Any, ...] = (None, [], {"errors": []}, {"errors": "no"}, {"data": {}})
+    for body in bodies:
         assert classify(response(body, 503)) is None
     assert type(classify(response({"errors": [None]}, 400))) is ContractError
     assert type(classify(response({"errors": [{}]}, 502))) is ProviderUnavailableError
+
+
+def test_a_bucket_that_holds_less_than_a_query_asks_for_is_waited_for() -> None:
+    reset = str(epoch_ms(NOW + timedelta(minutes=3)))
+    headers = {
+        "x-complexity": "520", "x-ratelimit-complexity-remaining": "519",
+        "x-ratelimit-complexity-reset": reset, "x-ratelimit-requests-remaining": "7",
+        "x-ratelimit-requests-reset": "9" * 13,
+    }  # fmt: skip
+    error = classify(refusal("RATELIMITED", "ratelimited", 400, **headers))
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after == timedelta(minutes=3)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-ratelimit-requests-remaining": "0"}])

@@ -72,11 +72,13 @@ def _codes(error: Any) -> Iterator[str]:
 
 
 def _wait(response: Response) -> timedelta:
-    """Until a bucket that is empty has its time again; nothing where none says that it is."""
-    waits = [timedelta()]
-    for bucket in ("requests", "endpoint-requests", "complexity"):
-        left = response.headers.get(f"x-ratelimit-{bucket}-remaining")
-        reset = response.headers.get(f"x-ratelimit-{bucket}-reset", "")
-        if left == "0" and reset.isdecimal():
+    """Until a bucket that holds too little has its time again; nothing where none says so."""
+    told, waits = response.headers, [timedelta()]
+    asked = {"requests": "1", "endpoint-requests": "1", "complexity": told.get("x-complexity", "1")}
+    for bucket, least in asked.items():
+        left = told.get(f"x-ratelimit-{bucket}-remaining", "")
+        reset = told.get(f"x-ratelimit-{bucket}-reset", "")
+        numbers = left.isdecimal() and least.isdecimal() and reset.isdecimal()
+        if numbers and int(left) < int(least):
             waits.append(EPOCH + int(reset) * MILLISECOND - vendor_time(response))
     return max(waits)

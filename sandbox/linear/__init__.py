@@ -110,6 +110,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
         headers = {
             f"X-RateLimit-{bucket}-Remaining": "0",
             f"X-RateLimit-{bucket}-Reset": reset,
+            "X-Complexity": str(points(call)),
             **wrong.waits,
         }
         error = {

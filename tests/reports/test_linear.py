@@ -73,8 +73,8 @@ class Workspace:
             ordered = ordered[place + 1 :]
         found = [one for one in ordered if fits(one, given["filter"])]
         shown = found[: given["size"]]
-        info = {"hasNextPage": len(shown) < len(found)}
-        info |= {"endCursor": shown[-1]["id"] if shown else None}
+        end = shown[-1]["id"] if shown else None
+        info: dict[str, Any] = {"hasNextPage": len(shown) < len(found), "endCursor": end}
         teams = {"nodes": [], "pageInfo": {"hasNextPage": False}}
         return response({"data": {"rows": {"nodes": shown, "pageInfo": info}, "teams": teams}})
 
