@@ -112,28 +112,24 @@ def _page(space: Workspace, rows: Sequence[Json], asked: Json) -> Json:
         rows = [row for row in rows if row.get("archivedAt") is None]
     wanted = [row for row in rows if _fits(row, asked.get("filter") or {})]
     ordered = sorted(wanted, key=place, reverse=True)
-    backwards = asked.get("last") is not None
-    first = asked.get("last") if backwards else asked.get("first")
-    size = DEFAULT_PAGE if first is None else first
+    if asked.get("last") is not None or asked.get("before") is not None:
+        raise GraphQLError("the sandbox does not page backwards")
+    size = DEFAULT_PAGE if asked.get("first") is None else asked["first"]
     if not 1 <= size <= MOST:
         raise wrong_input(f"Argument Validation Error: first must be from 1 to {MOST}")
     if (after := asked.get("after")) is not None:
         there = place(_at(space, rows, after))
         ordered = [row for row in ordered if place(row) < there]
-    if (before := asked.get("before")) is not None:
-        there = place(_at(space, rows, before))
-        ordered = [row for row in ordered if place(row) > there]
-    shown = ordered[-size:] if backwards else ordered[:size]
+    shown = ordered[:size]
     ids = [row["id"] for row in shown]
-    space.handed.update(ids[:1] + ids[-1:])
+    space.handed.update(ids[-1:])
     space.expired.difference_update(ids)
-    left = len(shown) < len(ordered)
     return {
         "nodes": shown,
         "edges": [{"node": row, "cursor": row["id"]} for row in shown],
         "pageInfo": {
-            "hasNextPage": before is not None if backwards else left,
-            "hasPreviousPage": left if backwards else after is not None,
+            "hasNextPage": len(shown) < len(ordered),
+            "hasPreviousPage": after is not None,
             "startCursor": ids[0] if ids else None,
             "endCursor": ids[-1] if ids else None,
         },

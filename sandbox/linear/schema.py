@@ -27,114 +27,69 @@ from graphql import (
 )
 
 TIMES = "createdAt: DateTime! updatedAt: DateTime! archivedAt: DateTime"
-# Of each stream: the connection that lists it, its type, and the fields of that.
+# Of each stream: the connection that lists it, if one does, its type, and the fields of that.
 ROWS = {
-    "teams": (
-        "teams",
-        "Team",
-        "key: String! name: String! displayName: String! description: String icon: String"
-        " color: String visibility: TeamVisibility! timezone: String! cyclesEnabled: Boolean!"
-        " cycleDuration: Float! triageEnabled: Boolean! issueEstimationType: String!"
-        " retiredAt: DateTime parent: Team",
-    ),
-    "users": (
-        "users",
-        "User",
-        "name: String! displayName: String! email: String! active: Boolean! admin: Boolean!"
-        " owner: Boolean! guest: Boolean! app: Boolean! title: String description: String"
-        " timezone: String url: String!",
-    ),
-    "workflow_states": (
-        "workflowStates",
-        "WorkflowState",
-        "name: String! type: String! color: String! description: String position: Float!"
-        " team: Team! inheritedFrom: WorkflowState",
-    ),
-    "issue_labels": (
-        "issueLabels",
-        "IssueLabel",
-        "name: String! color: String! description: String isGroup: Boolean! retiredAt: DateTime"
-        " team: Team parent: IssueLabel creator: User",
-    ),
-    "cycles": (
-        "cycles",
-        "Cycle",
-        "number: Float! name: String description: String startsAt: DateTime! endsAt: DateTime!"
-        " completedAt: DateTime autoArchivedAt: DateTime team: Team!",
-    ),
-    "initiatives": (
-        "initiatives",
-        "Initiative",
-        "name: String! description: String content: String slugId: String! url: String!"
-        " color: String icon: String status: InitiativeStatus! health: InitiativeUpdateHealthType"
-        " healthUpdatedAt: DateTime targetDate: TimelessDate trashed: Boolean startedAt: DateTime"
-        " completedAt: DateTime owner: User creator: User",
-    ),
-    "projects": (
-        "projects",
-        "Project",
-        "name: String! description: String! content: String slugId: String! url: String!"
-        " icon: String color: String! priority: Int! health: ProjectUpdateHealthType"
-        " healthUpdatedAt: DateTime startDate: TimelessDate targetDate: TimelessDate"
-        " labelIds: [String!]! trashed: Boolean startedAt: DateTime completedAt: DateTime"
-        " canceledAt: DateTime autoArchivedAt: DateTime status: ProjectStatus! lead: User"
-        " leadTeamId: String! creator: User",
-    ),
-    "project_milestones": (
-        "projectMilestones",
-        "ProjectMilestone",
-        "name: String! description: String targetDate: TimelessDate sortOrder: Float!"
-        " project: Project!",
-    ),
-    "project_updates": (
-        "projectUpdates",
-        "ProjectUpdate",
-        "body: String! health: ProjectUpdateHealthType! slugId: String! url: String!"
-        " editedAt: DateTime project: Project! user: User!",
-    ),
-    "issues": (
-        "issues",
-        "Issue",
-        "identifier: String! number: Float! title: String! description: String priority: Float!"
-        " priorityLabel: String! estimate: Float dueDate: TimelessDate url: String!"
-        " branchName: String! labelIds: [String!]! previousIdentifiers: [String!]!"
-        " trashed: Boolean startedAt: DateTime completedAt: DateTime canceledAt: DateTime"
-        " autoArchivedAt: DateTime autoClosedAt: DateTime startedTriageAt: DateTime"
-        " triagedAt: DateTime snoozedUntilAt: DateTime slaStartedAt: DateTime"
-        " slaBreachesAt: DateTime state: WorkflowState! team: Team! creator: User assignee: User"
-        " delegate: User project: Project projectMilestone: ProjectMilestone cycle: Cycle"
-        " parent: Issue",
-    ),
-    "comments": (
-        "comments",
-        "Comment",
-        "body: String! quotedText: String url: String! editedAt: DateTime resolvedAt: DateTime"
-        " issueId: String parentId: String projectUpdateId: String initiativeUpdateId: String"
-        " documentContentId: String user: User externalUser: ExternalUser",
-    ),
-    "attachments": (
-        "attachments",
-        "Attachment",
-        "title: String! subtitle: String url: String! sourceType: String metadata: JSONObject!"
-        " groupBySource: Boolean! issue: Issue! creator: User",
-    ),
-    "issue_history": (
-        "",
-        "IssueHistory",
-        " ".join(
-            f"from{name}: {type_} to{name}: {type_}"
-            for name, type_ in {
-                **dict.fromkeys(
-                    ("StateId", "AssigneeId", "TeamId", "ProjectId", "CycleId"),
-                    "String",
-                ),
-                **{"Priority": "Float", "Estimate": "Float"},
-                "Title": "String",
-            }.items()
-        )
-        + " actorId: String addedLabelIds: [String!] removedLabelIds: [String!] archived: Boolean"
-        " trashed: Boolean",
-    ),
+    stream: (connection.strip("-"), type_, " ".join(fields.split()))
+    for stream, connection, type_, fields in re.findall(
+        r"^(\w+) (\S+) (\w+)\n((?: .*\n)+)",
+        """
+teams teams Team
+    key: String! name: String! displayName: String! description: String icon: String color: String
+    visibility: TeamVisibility! timezone: String! cyclesEnabled: Boolean! cycleDuration: Float!
+    triageEnabled: Boolean! issueEstimationType: String! retiredAt: DateTime parent: Team
+users users User
+    name: String! displayName: String! email: String! active: Boolean! admin: Boolean!
+    owner: Boolean! guest: Boolean! app: Boolean! title: String description: String
+    timezone: String url: String!
+workflow_states workflowStates WorkflowState
+    name: String! type: String! color: String! description: String position: Float! team: Team!
+    inheritedFrom: WorkflowState
+issue_labels issueLabels IssueLabel
+    name: String! color: String! description: String isGroup: Boolean! retiredAt: DateTime
+    team: Team parent: IssueLabel creator: User
+cycles cycles Cycle
+    number: Float! name: String description: String startsAt: DateTime! endsAt: DateTime!
+    completedAt: DateTime autoArchivedAt: DateTime team: Team!
+initiatives initiatives Initiative
+    name: String! description: String content: String slugId: String! url: String! color: String
+    icon: String status: InitiativeStatus! health: InitiativeUpdateHealthType
+    healthUpdatedAt: DateTime targetDate: TimelessDate trashed: Boolean startedAt: DateTime
+    completedAt: DateTime owner: User creator: User
+projects projects Project
+    name: String! description: String! content: String slugId: String! url: String! icon: String
+    color: String! priority: Int! health: ProjectUpdateHealthType healthUpdatedAt: DateTime
+    startDate: TimelessDate targetDate: TimelessDate labelIds: [String!]! trashed: Boolean
+    startedAt: DateTime completedAt: DateTime canceledAt: DateTime autoArchivedAt: DateTime
+    status: ProjectStatus! lead: User leadTeamId: String! creator: User
+project_milestones projectMilestones ProjectMilestone
+    name: String! description: String targetDate: TimelessDate sortOrder: Float! project: Project!
+project_updates projectUpdates ProjectUpdate
+    body: String! health: ProjectUpdateHealthType! slugId: String! url: String! editedAt: DateTime
+    project: Project! user: User!
+issues issues Issue
+    identifier: String! number: Float! title: String! description: String priority: Float!
+    priorityLabel: String! estimate: Float dueDate: TimelessDate url: String! branchName: String!
+    labelIds: [String!]! previousIdentifiers: [String!]! trashed: Boolean startedAt: DateTime
+    completedAt: DateTime canceledAt: DateTime autoArchivedAt: DateTime autoClosedAt: DateTime
+    startedTriageAt: DateTime triagedAt: DateTime snoozedUntilAt: DateTime slaStartedAt: DateTime
+    slaBreachesAt: DateTime state: WorkflowState! team: Team! creator: User assignee: User
+    delegate: User project: Project projectMilestone: ProjectMilestone cycle: Cycle parent: Issue
+comments comments Comment
+    body: String! quotedText: String url: String! editedAt: DateTime resolvedAt: DateTime
+    issueId: String parentId: String projectUpdateId: String initiativeUpdateId: String
+    documentContentId: String user: User externalUser: ExternalUser
+attachments attachments Attachment
+    title: String! subtitle: String url: String! sourceType: String metadata: JSONObject!
+    groupBySource: Boolean! issue: Issue! creator: User
+issue_history - IssueHistory
+    fromStateId: String toStateId: String fromAssigneeId: String toAssigneeId: String
+    fromTeamId: String toTeamId: String fromProjectId: String toProjectId: String
+    fromCycleId: String toCycleId: String fromPriority: Float toPriority: Float fromEstimate: Float
+    toEstimate: Float fromTitle: String toTitle: String actorId: String addedLabelIds: [String!]
+    removedLabelIds: [String!] archived: Boolean trashed: Boolean
+""",
+        re.MULTILINE,
+    )
 }
 TYPES = {stream: type_ for stream, (_, type_, _) in ROWS.items()}
 CONNECTIONS = {connection: stream for stream, (connection, _, _) in ROWS.items() if connection}
@@ -182,11 +137,8 @@ def _root(connection: str, stream: str) -> str:
 
 _IDS = "eq: ID neq: ID in: [ID!] nin: [ID!]"
 _DATES = " ".join(
-    f"{sign}: {type_}"
-    for sign, type_ in {
-        **dict.fromkeys(("eq", "neq", "gt", "gte", "lt", "lte"), "DateTimeOrDuration"),
-        **dict.fromkeys(("in", "nin"), "[DateTimeOrDuration!]"),
-    }.items()
+    [f"{sign}: DateTimeOrDuration" for sign in ("eq", "neq", "gt", "gte", "lt", "lte")]
+    + [f"{sign}: [DateTimeOrDuration!]" for sign in ("in", "nin")]
 )
 SDL = "\n".join(
     [
