@@ -34,10 +34,18 @@ from connectors.linear.reading import ENTRIES, HISTORIES, entries, read_again, s
 TIMES = "createdAt updatedAt archivedAt"
 
 
-def stream(name: str, connection: str, fields: str, *, many: bool = False, **rules: Any) -> Stream:
+def stream(
+    name: str,
+    connection: str,
+    fields: str,
+    *,
+    many: bool = False,
+    snapshot: bool = False,
+    **rules: Any,
+) -> Stream:
     """Rows by the time of their change, which webhooks tell, and deletions too. Nothing else tells
     of these, nor that a row was archived, unless its filter knows that: so an audit reads all, but
-    where there are `many` rows only their versions."""
+    where there are `many` rows only their versions. What no webhook tells of is a `snapshot`."""
     rows = Rows(connection, f"{fields} {TIMES}", **rules)
     shown = columns_of(rows.fields)
     shown.pop("trashed", None)  # what is in the trash is no row
@@ -46,9 +54,10 @@ def stream(name: str, connection: str, fields: str, *, many: bool = False, **rul
         read=lambda at, context: scan(rows, at, context),
         listing=(lambda at, context: scan(rows.bare, at, context)) if many else None,
         fetch=lambda keys, context: read_again(rows, keys, context),
-        window=looked_until,
+        window=None if snapshot else looked_until,
         version=epoch_us("updatedAt"),
-        hides_deletes=True,
+        snapshot=snapshot,
+        hides_deletes=not snapshot,
         columns=shown,
     )
 
@@ -89,6 +98,8 @@ STREAMS = (
         "teams",
         "key name displayName description icon color visibility timezone cyclesEnabled:boolean "
         "cycleDuration:bigint triageEnabled:boolean issueEstimationType retiredAt parent.id",
+        snapshot=True,
+        of_teams=False,
     ),
     stream(
         "users",
@@ -102,6 +113,8 @@ STREAMS = (
         "workflow_states",
         "workflowStates",
         "name type color description position:numeric team.id inheritedFrom.id",
+        snapshot=True,
+        of_teams=False,
     ),
     stream(
         "issue_labels",
@@ -126,6 +139,8 @@ STREAMS = (
         "project_milestones",
         "projectMilestones",
         "name description targetDate:date sortOrder:numeric project.id",
+        snapshot=True,
+        of_teams=False,
     ),
     stream(
         "initiatives",
@@ -187,9 +202,8 @@ connector = Connector(
     limitations=(
         "What Linear shows no more it may have deleted, or moved into a private team that the "
         "person who connected is not in: it does not tell which. Either is gone from the tables.",
-        "Teams, workflow states and project milestones that are deleted or archived, and what goes "
-        "with an issue that is, are found by the weekly audit. So is what else was archived where "
-        "no webhook told of it, but for issues.",
+        "What goes with an issue that is deleted, its comments and attachments, is found gone by "
+        "the weekly audit. So is, but for issues, what was archived where no webhook told of it.",
         "That an issue was taken out of the archive a webhook tells, or its next change.",
         "Older rows of a private team that is joined come within an hour, in a workspace of more "
         "than 100 teams within a week.",

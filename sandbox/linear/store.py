@@ -88,7 +88,7 @@ class Workspace:
 
 MUTATIONS = Mutations[Workspace](
     settable={stream: (*fields, "archivedAt") for stream, fields in FIELDS.items()},
-    there=lambda space, stream: store(space, stream),
+    there=lambda space, stream: space.tables[stream],
 )
 
 
@@ -275,8 +275,10 @@ def _plain(value: Any) -> Any:
 
 
 def _any(space: Workspace, stream: str, random: Random) -> str | None:
-    ids = [row["id"] for row in space.tables[stream].values() if not row.get("trashed")]
-    return random.choice(ids) if ids else None
+    """A row that is not in the trash, if there is one."""
+    rows = list(space.tables[stream].values())
+    drawn = [random.choice(rows) for _ in range(2 if rows else 0)]
+    return next((row["id"] for row in (*drawn, *rows) if not row.get("trashed")), None)
 
 
 def _archive(row: Json, at: str) -> None:
