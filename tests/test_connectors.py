@@ -183,11 +183,14 @@ async def test_a_read_that_is_stopped_after_any_page_goes_on_from_there(
     monkeypatch.setattr("flows._reading.BATCH_RECORDS", 1)
     connector, stream = of
     tried = await bench.connect(connector, account=long_accounts(connector))
+    hour = timedelta(hours=1)
+    bench.clock.advance(hour)  # whatever was spent of the account's budget
     pages, _ = await tried.measure(stream)
     assert not await in_steps(tried, stream, pages)
     tried.forget()
     assert not await in_two(tried, stream, pages)
     for read_on, changes in ((in_steps, MANY), (in_two, CHANGES)):
+        bench.clock.advance(hour)
         tried.change(changes, stream)
         pages, _ = await tried.measure(stream)
         assert not await read_on(tried, stream, pages)
