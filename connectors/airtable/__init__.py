@@ -25,7 +25,7 @@ from connectors import (
     columns,
 )
 from connectors.airtable.errors import TITLE, classify
-from connectors.airtable.payloads import MANAGE, entry_row, in_logs, revision_rows
+from connectors.airtable.payloads import MANAGE, in_logs
 from connectors.airtable.reading import (
     ATTACHMENTS,
     LINKS,
@@ -34,7 +34,7 @@ from connectors.airtable.reading import (
     fetch_records,
     key_of,
 )
-from connectors.airtable.schema import BASES, field_rows, in_tables, table_row, view_rows
+from connectors.airtable.schema import BASES, in_schema
 from connectors.airtable.watching import watch, webhook
 from connectors.kernel.paging import cursor_pages
 
@@ -81,13 +81,13 @@ connector = Connector(
     webhook=webhook,
     watch=watch,
     sync_method="the log of a webhook for each base, or formulas on the time of the last change; "
-    "each table whole once a day",
+    "each table whole every three days",
     referees=("pyairtable",),
     limitations=(
         "There is no view of its own for each table: a cell is `fields ->> 'fld…'` of "
         "`airtable_records`, and `airtable_fields` has the names of fields.",
-        "Where a base has no webhook (they are part of paid plans), a deleted record is found "
-        "within a day; so is, everywhere, a cell that is computed from another record or the time.",
+        "Where a base has no webhook (they are part of paid plans), a deleted record is found within "
+        "three days; so is, everywhere, a cell that is computed from another record or the time.",
         "A plan includes so many calls a month, a free one 1,000: a poll takes one for the list of "
         "bases, and for each base two and, without a webhook, one for each table.",
         "Links of attachments are good for two hours and are not kept; files are not fetched.",
@@ -107,7 +107,7 @@ connector = Connector(
         Stream(
             name="tables",
             title="Tables",
-            read=in_tables(table_row),
+            read=in_schema("tables"),
             key=key_of,
             snapshot=True,
             columns=columns("base_id table_id=id name description primary_field_id=primaryFieldId"),
@@ -115,7 +115,7 @@ connector = Connector(
         Stream(
             name="fields",
             title="Fields",
-            read=in_tables(field_rows),
+            read=in_schema("fields"),
             key=key_of,
             snapshot=True,
             columns=columns("base_id table_id field_id=id name type description options:jsonb"),
@@ -123,7 +123,7 @@ connector = Connector(
         Stream(
             name="views",
             title="Views",
-            read=in_tables(view_rows),
+            read=in_schema("views"),
             key=key_of,
             snapshot=True,
             columns=columns(
@@ -162,7 +162,7 @@ connector = Connector(
         Stream(
             name="webhook_payloads",
             title="Webhook payloads",
-            read=in_logs(entry_row),
+            read=in_logs(),
             key=lambda row: f"{row['webhook_id']}/{row['cursor']}",
             append_only=True,
             from_now_on=True,
@@ -176,7 +176,7 @@ connector = Connector(
         Stream(
             name="revisions",
             title="Revisions of records",
-            read=in_logs(revision_rows, one=True),
+            read=in_logs(revisions=True),
             key=lambda row: f"{row['webhook_id']}/{row['cursor']}/{row['record_id']}",
             append_only=True,
             from_now_on=True,

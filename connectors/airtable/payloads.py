@@ -6,7 +6,7 @@ week.
 https://airtable.com/developers/web/api/list-webhook-payloads
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,25 +121,25 @@ class _Numbers(Position):
     hooks: Mapping[str, int] = field(default_factory=dict)
 
 
-Rows = Callable[[str, str, int, Record], Iterable[Record]]
-
-
-def in_logs(rows: Rows, *, one: bool = False) -> Read:
-    """What the logs of each base's webhooks tell, or, with `one`, that of the oldest: all tell the
-    same of a base."""
+def in_logs(*, revisions: bool = False) -> Read:
+    """The entries in the logs of each base's webhooks; or the revisions that they tell, of the
+    oldest alone: all tell the same of a base."""
 
     def of_base(base: str) -> Read:
         def read(at: Checkpoint, context: Context) -> Reader:
             known = _Numbers.of(at).hooks
-            hooks = yield from hooks_of(base, context)
-            hooks = hooks[:1] if one else hooks
+            hooks = (yield from hooks_of(base, context))[: 1 if revisions else None]
             numbers = {hook["id"]: known.get(hook["id"], 1) for hook in hooks}
             for hook in hooks:
                 id_, more = hook["id"], numbers[hook["id"]] < hook["cursorForNextPayload"]
                 while more:
                     found, numbers[id_], more = yield from _entries(base, id_, numbers[id_])
-                    shown = [row for n, entry in found for row in rows(base, id_, n, entry)]
-                    yield Page(shown, _Numbers(hooks=dict(numbers)).saved())
+                    rows = [
+                        {"base_id": base, "webhook_id": id_, "cursor": number, **row}
+                        for number, entry in found
+                        for row in (_revisions(entry) if revisions else (lasting(entry),))
+                    ]
+                    yield Page(rows, _Numbers(hooks=dict(numbers)).saved())
             yield Page((), _Numbers(hooks=numbers).saved())
 
         return read
@@ -147,21 +147,17 @@ def in_logs(rows: Rows, *, one: bool = False) -> Read:
     return each_part(listed_bases, of_base)
 
 
-def entry_row(base: str, hook: str, number: int, entry: Record) -> list[Record]:
-    return [{"base_id": base, "webhook_id": hook, "cursor": number, **lasting(entry)}]
-
-
-def revision_rows(base: str, hook: str, number: int, entry: Record) -> Iterator[Record]:
+def _revisions(entry: Record) -> Iterator[Record]:
     """What became of each record, with the values before where the webhook was made to tell."""
+    who = {
+        "timestamp": entry["timestamp"],
+        "source": find(entry, ("actionMetadata", "source")),
+        "user_id": find(entry, ("actionMetadata", "sourceMetadata", "user", "id")),
+    }
     for table, what in (entry.get("changedTablesById") or {}).items():
         for record, kind, values in _happened(what):
-            yield {
-                "base_id": base, "table_id": table, "record_id": record, "kind": kind,
-                "webhook_id": hook, "cursor": number, "timestamp": entry["timestamp"],
-                "source": find(entry, ("actionMetadata", "source")),
-                "user_id": find(entry, ("actionMetadata", "sourceMetadata", "user", "id")),
-                **lasting(values),
-            }  # fmt: skip
+            place = {"table_id": table, "record_id": record, "kind": kind}
+            yield {**place, **who, **lasting(values)}
 
 
 def _happened(table: Record) -> Iterator[tuple[str, str, Record]]:

@@ -2,8 +2,9 @@
 
 What changed is told by the log of a webhook where the base has one, deletions included; elsewhere
 Airtable is asked by the time of the last change, which moves neither for a deletion nor for a cell
-that is computed. So each table is read whole once a day, and at once when its fields, formulas or
-choices are others. To list ids alone would take as many calls: a page has a hundred either way.
+that is computed. So each table is read whole every three days, and at once when its fields, their
+formulas or choices are others. To list ids alone would take as many calls: a page has a hundred
+records either way.
 
 https://airtable.com/developers/web/api/list-records
 """
@@ -38,7 +39,8 @@ from connectors.kernel.parts import OF_A_PART, Parts, Round, each_part
 from connectors.kernel.statuses import vendor_time
 
 PAGE = 100
-WHOLE_EVERY = timedelta(days=1)
+# Of 50,000 records a whole read takes 500 calls, of the 100,000 that a plan may have in a month.
+WHOLE_EVERY = timedelta(days=3)
 # So often a listing is begun anew in one read.
 BEGUN_ANEW = 2
 LOOKS = Looks()

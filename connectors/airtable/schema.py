@@ -6,8 +6,9 @@ https://airtable.com/developers/web/api/get-base-schema
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from connectors import (
     Calls,
@@ -58,31 +59,25 @@ def listed_bases(context: Context) -> Steps[Parts]:
     return Parts(present, [base["id"] for base in found if not readable(base)], hidden=True)
 
 
-def in_tables(rows: Callable[[str, Record], Iterable[Record]]) -> Read:
+def in_schema(what: Literal["tables", "fields", "views"]) -> Read:
     """What a base's schema says of its tables, base by base."""
 
     def of_base(base: str) -> Read:
         def read(at: Checkpoint, context: Context) -> Reader:
             tables = rows_of((yield from tables_of(base)), "tables")
-            yield Page([row for table in tables for row in rows(base, table)], Checkpoint())
+            yield Page([row for one in tables for row in _rows(what, base, one)], Checkpoint())
 
         return read
 
     return each_part(listed_bases, of_base, prefix=lambda base: f"{base}/")
 
 
-def table_row(base: str, table: Record) -> list[Record]:
-    """Fields and views are streams of their own: a field that is renamed is no change here."""
-    kept = {name: value for name, value in table.items() if name not in ("fields", "views")}
-    return [{"base_id": base, **kept}]
-
-
-def field_rows(base: str, table: Record) -> list[Record]:
-    return [{"base_id": base, "table_id": table["id"], **field} for field in table["fields"]]
-
-
-def view_rows(base: str, table: Record) -> list[Record]:
-    return [{"base_id": base, "table_id": table["id"], **view} for view in table["views"]]
+def _rows(what: str, base: str, table: Record) -> list[Record]:
+    """Fields and views are streams of their own: to rename one is no change of its table."""
+    if what == "tables":
+        kept = {name: value for name, value in table.items() if name not in ("fields", "views")}
+        return [{"base_id": base, **kept}]
+    return [{"base_id": base, "table_id": table["id"], **one} for one in table[what]]
 
 
 def digest(fields: Sequence[Record]) -> str:

@@ -109,8 +109,10 @@ def refuse_part(home: Home, body: Json) -> Json:
             for table in base.tables.values():
                 table.refused = False
         return {"part": "", "keys": []}
-    base, table = next(home.tables())
+    base = next(home.open_bases())
     if stream in IN_TABLES:
+        # Of a base without a webhook: only there is each table asked each time.
+        base, table = next(found for found in home.tables() if not found[0].hooks)
         table.refused, part = True, f"{base.id}/{table.id}"
     elif stream in IN_SCHEMA:
         base.refused, part = True, base.id

@@ -145,6 +145,7 @@ def records(call: Call, home: Home) -> Response:
         listing = home.listings.get(iterator)
         if listing is None or call.clock.now() - listing.used > IDLE or first not in listing.ids:
             raise refused(422, "LIST_RECORDS_ITERATOR_NOT_AVAILABLE")
+        # The same page may be asked for again, as a client does whose connection broke.
         ids = listing.ids[listing.ids.index(first) :]
     page, left = ids[:size], ids[size:]
     fields = _fields(table, asked)
@@ -153,11 +154,11 @@ def records(call: Call, home: Home) -> Response:
         for id_ in page
         if id_ in table.records
     ]
-    if not left:
-        home.listings.pop(iterator, None)
-        return reply({"records": rows})
-    home.listings[iterator] = Listing(ids, call.clock.now())
-    return reply({"records": rows, "offset": f"{iterator}/{left[0]}"})
+    if offset is not None or left:
+        whole = ids if offset is None else home.listings[iterator].ids
+        home.listings[iterator] = Listing(whole, call.clock.now())
+    more = {"offset": f"{iterator}/{left[0]}"} if left else {}
+    return reply({"records": rows, **more})
 
 
 def record(call: Call, home: Home) -> Response:

@@ -88,7 +88,7 @@ class Base:
 
 @dataclass
 class Listing:
-    """A listing that waits for its client: what is still to be shown."""
+    """A listing that waits for its client: what it showed or is still to show."""
 
     ids: list[str]
     used: datetime
