@@ -86,7 +86,7 @@ connector = Connector(
     limitations=(
         "There is no view of its own for each table: a cell is `fields ->> 'fld…'` of "
         "`airtable_records`, and `airtable_fields` has the names of fields.",
-        "Where a base has no webhook (they are part of paid plans), a deleted record is found within "
+        "Where a base has no webhook (they are part of paid plans), a deleted record is found in "
         "three days; so is, everywhere, a cell that is computed from another record or the time.",
         "A plan includes so many calls a month, a free one 1,000: a poll takes one for the list of "
         "bases, and for each base two and, without a webhook, one for each table.",

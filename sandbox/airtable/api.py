@@ -221,9 +221,9 @@ def _fields(table: Table, asked: Json) -> set[str] | None:
 
 
 def shown(call: Call, table: Table, record: Record, asked: Json, fields: set[str] | None) -> Json:
-    """Cells by the names of fields, unless it is asked for by their ids; empty ones are left out.
-    Links of attachments are others each time."""
-    by_id = str(asked.get("returnFieldsByFieldId", "")).lower() == "true"
+    """Cells by the names of fields, unless they are asked for by ids: in an address any value does,
+    `false` too (Airtable/airtable.js#341, 2022-12). Empty ones are left out."""
+    by_id = bool(asked.get("returnFieldsByFieldId"))
     cells = {
         id_ if by_id else table.fields[id_]["name"]: linked(call, cell)
         for id_, cell in record.cells.items()
