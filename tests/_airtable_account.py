@@ -10,8 +10,8 @@ from tests._driving import NOW, drive, held, response
 from tests._judging import as_the_client
 
 AIRTABLE = load("airtable")
-RECORDS, ATTACHMENTS, PAYLOADS = (
-    AIRTABLE.stream(name) for name in ("records", "attachments", "webhook_payloads")
+RECORDS, ATTACHMENTS, LINKS, PAYLOADS = (
+    AIRTABLE.stream(name) for name in ("records", "attachments", "record_links", "webhook_payloads")
 )
 Special = Callable[[Request], Response | None]
 

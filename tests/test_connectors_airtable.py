@@ -21,6 +21,7 @@ from connectors.airtable.payloads import MANAGE, hooks_of
 from connectors.kernel.paging import mapped
 from tests._airtable_account import (
     AIRTABLE,
+    LINKS,
     PAYLOADS,
     RECORDS,
     Account,
@@ -31,6 +32,7 @@ from tests._airtable_account import (
     hook,
     of,
     row,
+    table,
 )
 from tests._conformance import Bench
 from tests._driving import NOW, drive, response
@@ -115,6 +117,63 @@ def test_without_its_scope_no_webhook_is_asked_for() -> None:
 
     assert first_call() is None
     assert first_call(MANAGE) is not None
+
+
+def test_a_webhook_that_is_new_has_the_tables_read_whole_once() -> None:
+    """What was deleted before it stood it does not tell."""
+    account = Account()
+    read = of(RECORDS, account)
+    account.rows["app1"]["tblA"].pop()
+    account.hooks, account.logs = {"app1": [hook("ach1", 1)]}, {"ach1": []}
+    assert set(read.sync(HOUR).rows) == {"app1/tblA/rec1"}
+    read.sync(2 * HOUR)
+    assert not account.lists()
+
+
+def test_cells_of_a_record_that_is_not_shown_yet_are_asked_for_by_the_next_sync() -> None:
+    log = [entry("tblA", createdRecordsById={"rec3": {"cellValuesByFieldId": {}}})]
+    account = Account(
+        schema={"tblA": table("tblA", fld1="multipleRecordLinks")},
+        hooks={"app1": [hook("ach1", 1)]},
+        logs={"ach1": log},
+    )
+    read = of(LINKS, account)
+    account.hooks["app1"] = [hook("ach1", 2)]
+    assert not read.sync(HOUR).rows
+    account.rows["app1"]["tblA"].append(row("rec3", fld1=["rec1"]))
+    assert set(read.sync(2 * HOUR).rows) == {"app1/tblA/rec3/fld1/rec1"}
+    read.sync(3 * HOUR)
+    assert not account.lists()
+
+
+# -- What cells depend on besides what is typed into them
+
+
+@pytest.mark.parametrize(
+    ("choices", "reads_all"),
+    [
+        ({"sel1": "Open", "sel2": "Done"}, False),
+        ({"sel1": "Open", "sel2": "Done", "sel3": "Late"}, False),
+        ({"sel1": "Begun", "sel2": "Done"}, True),
+        ({"sel1": "Open"}, True),
+    ],
+    ids=["as before", "one more", "renamed", "one less"],
+)
+def test_a_choice_that_is_renamed_changes_cells_and_one_that_is_added_does_not(
+    choices: dict[str, str], reads_all: bool
+) -> None:
+    account = Account(schema={"tblA": table("tblA", fld1="singleSelect", fld2="formula")})
+    select, looked_up = account.schema["tblA"]["fields"]
+
+    def offer(offered: dict[str, str]) -> None:
+        select["options"] = {"choices": [{"id": k, "name": v} for k, v in offered.items()]}
+        looked_up["options"] = {"result": {"type": "singleSelect", "options": select["options"]}}
+
+    offer({"sel1": "Open", "sel2": "Done"})
+    read = of(RECORDS, account)
+    offer(choices)
+    read.sync(HOUR)
+    assert ("filterByFormula" not in account.lists()[0].params) == reads_all
 
 
 # -- Deleted, and only not shown

@@ -66,7 +66,8 @@ def hooks_of(base: str, context: Context) -> Calls[list[Record]]:
 
 def _tells_all(hook: Record) -> bool:
     filters = hook["specification"]["options"]["filters"]
-    return "tableData" in filters["dataTypes"] and set(filters) == {"dataTypes"}
+    narrowed = any(value for name, value in filters.items() if name != "dataTypes")
+    return "tableData" in filters["dataTypes"] and not narrowed
 
 
 def log_of(base: str, places: Collection[tuple[str, int]], context: Context) -> Calls[Log | None]:

@@ -32,7 +32,7 @@ from connectors import (
     ask,
 )
 from connectors.airtable.payloads import Log, lasting, log_of
-from connectors.airtable.schema import bases, digest, readable, tables_of
+from connectors.airtable.schema import bases, differ, marks, readable, tables_of
 from connectors.kernel.looks import EPOCH, Look, Looks
 from connectors.kernel.paging import Read, batches, mapped, onward, rows_of
 from connectors.kernel.parts import OF_A_PART, Parts, Round, each_part
@@ -52,13 +52,13 @@ NAMELESS = "?"
 @dataclass(frozen=True, kw_only=True)
 class Place(Position):
     """Where a table stands: the `look` by time, and while one is under way the next `page`; when
-    it was read `whole` the last time, with which `fields`; and the number (`cursor`) of the next
-    entry in the log of which `hook`."""
+    it was read `whole` the last time, with which `fields` (see `marks`); and the number (`cursor`)
+    of the next entry in the log of which `hook`."""
 
     look: Mapping[str, Any] = field(default_factory=dict)
     page: str | None = None
     whole: str = NEVER
-    fields: str = ""
+    fields: Sequence[str] = ()
     hook: str = ""
     cursor: int = 0
 
@@ -174,21 +174,19 @@ def _table(part: str, known: _Known, cells: Cells) -> Read:
         if here.page is not None:
             yield from table.listed(here, Look.resumed(here.look))
             return
-        log, shape = known.logs.get(part.partition("/")[0]), digest(all_fields)
-        follows = log is not None and log.follows(here.hook, here.cursor)
-        lost = log is not None and log.hook == here.hook and not follows
+        log, marked = known.logs.get(part.partition("/")[0]), marks(all_fields)
         is_due = now - datetime.fromisoformat(here.whole) >= WHOLE_EVERY
-        if is_due or lost or here.fields != shape:
-            look = Look(None, now, now)
-        elif follows:
-            assert log is not None  # noqa: S101 - it follows
-            yield from table.told(here, log, Look(None, now, now))
+        is_due = is_due or differ(here.fields, marked)
+        here, look = replace(here, fields=marked), Look(None, now, now)
+        if log and log.follows(here.hook, here.cursor) and not is_due:
+            yield from table.told(here, log, look)
             return
-        else:
+        if log is None and not is_due:
             look = LOOKS.begin(here.look, now)
-        # Taken before the listing, as the time is.
-        known_to = replace(here, hook=log.hook, cursor=log.end) if log else here
-        yield from table.listed(replace(known_to, look=look.saved, fields=shape), look)
+        # Taken before the listing, as the time is. What a log does not tell from its beginning on,
+        # or left out, is found by this listing.
+        here = replace(here, hook=log.hook, cursor=log.end) if log else here
+        yield from table.listed(replace(here, look=look.saved), look)
 
     return read
 
@@ -233,14 +231,18 @@ class _Table:
 
     def told(self, here: Place, log: Log, look: Look) -> Reader:
         """What the log tells: what was deleted, and what is to be read again. A record that was
-        made just now may not be shown yet (PipedreamHQ/pipedream#18220, 2025-08)."""
+        made just now may not be shown yet (PipedreamHQ/pipedream#18220, 2025-08): it is read again
+        by its key, or, of its cells, with the same entries by the next sync."""
         changed, gone = log.of(self.part.partition("/")[2], here.cursor)
+        cursor = log.end
         for ids in batches(sorted(changed), PAGE):
             response = yield from ask(self._request(_any_of(ids)))
             missing = set(ids) - {row["id"] for row in rows_of(response, "records")}
-            later = [] if self.cells.type else sorted(f"{self.part}/{one}" for one in missing)
+            if missing and self.cells.type:
+                cursor, missing = here.cursor, set()
+            later = sorted(f"{self.part}/{one}" for one in missing)
             yield replace(self._page(response, here.saved()), unsettled=later)
-        ended = replace(here, look=look.checkpoint, cursor=log.end).saved()
+        ended = replace(here, look=look.checkpoint, cursor=cursor).saved()
         yield Page((), ended, **self._gone(sorted(gone), look.looked))
 
     def again(self, ids: Sequence[str]) -> Reader:

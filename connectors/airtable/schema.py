@@ -6,9 +6,9 @@ https://airtable.com/developers/web/api/get-base-schema
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from connectors import (
     Calls,
@@ -80,8 +80,38 @@ def _rows(what: str, base: str, table: Record) -> list[Record]:
     return [{"base_id": base, "table_id": table["id"], **one} for one in table[what]]
 
 
-def digest(fields: Sequence[Record]) -> str:
-    """What cells depend on besides what is typed into them: which fields there are, their types,
-    formulas and choices. No record counts as changed for these; names do not matter."""
-    parts = [[field["id"], field["type"], field.get("options")] for field in fields]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+def marks(fields: Sequence[Record]) -> list[str]:
+    """What cells depend on besides what is typed into them, as short digests: which fields there
+    are, their types and formulas, and the names of choices. No record counts as changed for these.
+    Names of fields do not matter."""
+    found = set()
+    for one in fields:
+        found.add(f"f{_digest(one['id'], one['type'], _without_choices(one.get('options')))}")
+        found |= {f"c{_digest(one['id'], choice)}" for choice in _choices(one.get("options"))}
+    return sorted(found)
+
+
+def differ(former: Collection[str], now: Collection[str]) -> bool:
+    """Whether cells may be others than they were. A choice that is added changes none."""
+    gone, new = set(former) - set(now), set(now) - set(former)
+    return bool(gone) or any(one.startswith("f") for one in new)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _choices(options: Any) -> Iterator[tuple[str, str]]:
+    """Those of a field, or of the field that it looks up."""
+    if isinstance(options, dict):
+        for name, value in options.items():
+            if name == "choices":
+                yield from ((choice["id"], choice["name"]) for choice in value)
+            else:
+                yield from _choices(value)
+
+
+def _without_choices(options: Any) -> Any:
+    if not isinstance(options, dict):
+        return options
+    return {name: _without_choices(one) for name, one in options.items() if name != "choices"}
