@@ -2,6 +2,9 @@
 
 https://airtable.com/developers/web/api/introduction
 https://airtable.com/developers/web/guides/webhooks-api
+
+Longer than 1,000 lines: formulas have a reader of their own, listings and logs end with time, and
+tables are made with a field of each kind, which can be renamed, added and taken away.
 """
 
 import base64
