@@ -30,8 +30,8 @@ from connectors.airtable.reading import (
     ATTACHMENTS,
     LINKS,
     RECORDS,
+    by_key,
     by_table,
-    fetch_records,
     key_of,
 )
 from connectors.airtable.schema import BASES, in_schema
@@ -134,7 +134,7 @@ connector = Connector(
             name="records",
             title="Records",
             read=by_table(RECORDS),
-            fetch=fetch_records,
+            fetch=by_key(RECORDS),
             key=key_of,
             hides_deletes=True,
             columns=columns(
@@ -145,6 +145,7 @@ connector = Connector(
             name="attachments",
             title="Attachments",
             read=by_table(ATTACHMENTS),
+            fetch=by_key(ATTACHMENTS),
             key=key_of,
             hides_deletes=True,
             columns=columns(
@@ -155,6 +156,7 @@ connector = Connector(
             name="record_links",
             title="Links between records",
             read=by_table(LINKS),
+            fetch=by_key(LINKS),
             key=key_of,
             hides_deletes=True,
             columns=columns(PLACE, "field_id linked_record_id"),

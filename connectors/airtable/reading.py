@@ -165,12 +165,12 @@ def _table(part: str, known: _Known, cells: Cells) -> Read:
         if part.endswith(f"/{NAMELESS}"):
             yield Page((), Checkpoint())
             return
-        fields = [one["id"] for one in all_fields if one["type"] == cells.type]
+        fields = _of_type(all_fields, cells)
         if cells.type and not fields:
             nothing = ListedKeys(_under(part), (), now)
             yield Page((), Checkpoint(), listed_keys=[nothing])
             return
-        table = _Table(part, fields if cells.type else (), cells)
+        table = _Table(part, fields, cells)
         if here.page is not None:
             yield from table.listed(here, Look.resumed(here.look))
             return
@@ -189,6 +189,10 @@ def _table(part: str, known: _Known, cells: Cells) -> Read:
         yield from table.listed(replace(here, look=look.saved), look)
 
     return read
+
+
+def _of_type(fields: Sequence[Record], cells: Cells) -> list[str]:
+    return [one["id"] for one in fields if cells.type and one["type"] == cells.type]
 
 
 @dataclass(frozen=True)
@@ -245,13 +249,17 @@ class _Table:
         ended = replace(here, look=look.checkpoint, cursor=cursor).saved()
         yield Page((), ended, **self._gone(sorted(gone), look.looked))
 
-    def again(self, ids: Sequence[str]) -> Reader:
-        """Records by their ids. What a table that can be read does not list is deleted."""
-        for some in batches(ids, PAGE):
-            response = yield from ask(self._request(_any_of(some)))
-            page = self._page(response, Checkpoint())
-            found = {row["id"] for row in page.records}
-            yield replace(page, deleted=[f"{self.part}/{one}" for one in some if one not in found])
+    def again(self, keys: Sequence[str]) -> Reader:
+        """Rows by their keys. What a table that can be read does not list is deleted."""
+        of: dict[str, list[str]] = {}
+        for key in keys:
+            of.setdefault(key.split("/")[2], []).append(key)
+        for ids in batches(sorted(of), PAGE):
+            wanted = {key for id_ in ids for key in of[id_]}
+            response = yield from ask(self._request(_any_of(ids)))
+            rows = self._page(response, Checkpoint()).records
+            found = {key: row for row in rows if (key := key_of(row)) in wanted}
+            yield Page(list(found.values()), Checkpoint(), deleted=sorted(wanted - found.keys()))
 
     def _request(self, formula: str = "", offset: str | None = None) -> Request:
         """By ids throughout: names of tables and fields are the tenant's to change, and each change
@@ -299,20 +307,28 @@ def _any_of(ids: Sequence[str]) -> str:
     return f"OR({each})"
 
 
-def fetch_records(keys: Sequence[str], context: Context) -> Reader:
-    """Records by their keys; a table that is refused leaves the others read."""
-    of: dict[str, list[str]] = {}
-    for key in keys:
-        part, _, id_ = key.rpartition("/")
-        of.setdefault(part, []).append(id_)
-    failed: ConnectorError | None = None
-    for part, ids in of.items():
-        try:
-            yield from _Table(part, (), RECORDS).again(ids)
-        except OF_A_PART as error:
-            failed = error
-    if failed is not None:
-        raise failed
+def by_key(cells: Cells) -> Callable[[Sequence[str], Context], Reader]:
+    """Rows by their keys; a table that is refused leaves the others read."""
+
+    def fetch(keys: Sequence[str], context: Context) -> Reader:
+        known = _Known(context.now)
+        failed: ConnectorError | None = None
+        of: dict[str, list[str]] = {}
+        for key in keys:
+            of.setdefault("/".join(key.split("/")[:2]), []).append(key)
+        for part, some in of.items():
+            try:
+                fields = _of_type((yield from known.fields(part)), cells)
+                if cells.type and not fields:
+                    yield Page((), Checkpoint(), deleted=some)
+                else:
+                    yield from _Table(part, fields, cells).again(some)
+            except OF_A_PART as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    return fetch
 
 
 # -- Rows -----------------------------------------------------------------------------------------

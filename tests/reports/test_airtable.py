@@ -198,7 +198,7 @@ def test_many_records_are_asked_for_in_addresses_that_are_not_too_long() -> None
 
     drive(fetch, as_the_client(AIRTABLE, account))
     # As it is written in an address, each sign of a formula takes three characters at most.
-    lengths = [len(str(one.params["filterByFormula"])) * 3 for one in account.asked]
+    lengths = [len(str(one.params["filterByFormula"])) * 3 for one in account.lists()]
     assert len(lengths) == 3
     assert max(lengths) < 16_000
 
