@@ -68,16 +68,6 @@ def review_key(record: Record) -> str:
     return f"{record['repository_id']}/{number}/{record['id']}"
 
 
-def is_issue(row: Record) -> bool:
-    """Lists of issues have the pull requests in them."""
-    return "pull_request" not in row
-
-
-def has_issues(row: Record) -> bool:
-    """Where they are switched off, GitHub answers 410; what was read before stays."""
-    return row.get("has_issues") is not False
-
-
 def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
     """The person, by a number that stays when the login changes."""
     user = (yield from ask(Request.get("/user"))).json
@@ -137,8 +127,8 @@ connector = Connector(
         "what was read before stays.",
         "Deleted issues, comments and workflow runs come as events; the weekly audit finds those "
         "that were missed.",
-        "A workflow run that is run again more than an hour after it was made comes as an event, "
-        "or a day later.",
+        "A workflow run that is run again comes as an event, or by a poll while it is among the "
+        "newest hundred of its repository; the weekly audit finds others.",
         "Of releases, labels and milestones beyond the first hundred of a repository, changes show "
         "within a day.",
         "A GitHub App's own webhook is not read: hooks are made on repositories and organizations, "
@@ -162,11 +152,11 @@ connector = Connector(
         Stream(
             name="issues",
             title="Issues",
-            read=in_repositories(changed_since("/issues", is_issue, state="all"), has_issues),
+            read=in_repositories(changed_since("/issues", state="all"), with_issues=True),
             key=numbered,
             version=CHANGED,
             hides_deletes=True,
-            fetch=again("/issues/{}", kept=is_issue),
+            fetch=again("/issues/{}"),
             columns={
                 **REPOSITORY,
                 **columns(
@@ -201,7 +191,7 @@ connector = Connector(
         Stream(
             name="issue_comments",
             title="Comments on issues and pull requests",
-            read=in_repositories(changed_since("/issues/comments"), has_issues),
+            read=in_repositories(changed_since("/issues/comments"), with_issues=True),
             key=under,
             version=CHANGED,
             hides_deletes=True,
@@ -291,8 +281,11 @@ connector = Connector(
         Stream(
             name="issue_events",
             title="Events of issues",
-            read=in_repositories(newest_first("/issues/events", time="created_at"), has_issues),
+            read=in_repositories(
+                newest_first("/issues/events", time="created_at"), with_issues=True
+            ),
             key=under,
+            fetch=again("/issues/events/{}"),
             columns={
                 **REPOSITORY,
                 **columns("event actor=actor.login issue=issue.number:bigint"),

@@ -42,8 +42,6 @@ UNCHANGED, EMPTY = 304, 409
 LAG = timedelta(hours=1)
 # Of a listing that has several pages, the first tells at once what is new; the rest is looked at:
 DAILY = timedelta(days=1)
-# A workflow can be run again for so long, and stands where it stood in the list.
-RUN_AGAIN = timedelta(days=31)
 # A transferred issue is elsewhere (301), a deleted one was (410); ids that no commit has are 422.
 GONE = (301, 404, 410, 422)
 
@@ -85,10 +83,9 @@ def every(path: str, params: Mapping[str, Any]) -> Calls[tuple[list[Record], Res
     return rows, first
 
 
-def in_repositories(
-    read: ReadPart, shown: Callable[[Record], bool] = lambda row: True
-) -> Callable[[Checkpoint, Context], Reader]:
-    """Repository by repository. One that is not `shown` is known, and is not asked for anything.
+def in_repositories(read: ReadPart, *, with_issues: bool = False) -> Read:
+    """Repository by repository; `with_issues`, those where they are switched on. Of others, which
+    answer 410, what was read before stays.
 
     What a list leaves out is asked for by itself: it may be of an organisation that wants a
     sign-in, or have moved to another page. What is not found may be deleted or only hidden.
@@ -96,12 +93,12 @@ def in_repositories(
 
     def listed(context: Context) -> Steps[Parts]:
         rows, _ = yield from every("/user/repos", BY_AGE)
-        return _parts(rows, shown)
+        return _parts(rows, with_issues)
 
     return each_part(listed, read, prefix=lambda part: f"{part}/", alone=True)
 
 
-def _parts(rows: Sequence[Record], shown: Callable[[Record], bool]) -> Parts:
+def _parts(rows: Sequence[Record], with_issues: bool) -> Parts:
     def check(parts: Sequence[str]) -> Calls[Parts]:
         found, kept = [], []
         for part in parts:
@@ -112,12 +109,12 @@ def _parts(rows: Sequence[Record], shown: Callable[[Record], bool]) -> Parts:
                 continue
             if answer.status == 200:
                 found.append(answer.json)
-        listed = _parts(found, shown)
+        listed = _parts(found, with_issues)
         return replace(listed, kept=[*listed.kept, *kept])
 
-    present = [str(row["id"]) for row in rows if shown(row)]
-    kept = [str(row["id"]) for row in rows if not shown(row)]
-    return Parts(present, kept, hidden=True, check=check)
+    off = [str(row["id"]) for row in rows if with_issues and row.get("has_issues") is False]
+    present = [id for row in rows if (id := str(row["id"])) not in off]
+    return Parts(present, off, hidden=True, check=check)
 
 
 BY_AGE = {"sort": "created", "direction": "desc"}
@@ -137,8 +134,9 @@ def repositories(at: Checkpoint, context: Context) -> Reader:
     if "x-github-sso" in first.headers:
         yield Page(rows, Whole(looked=_iso(vendor_time(first))).saved(), unseen=[""])
         return
+    # A scan finds by itself what is gone.
     keys = [str(row["id"]) for row in rows]
-    gone = [ListedKeys("", keys, first.sent_at, hidden=True)]
+    gone = [ListedKeys("", keys, first.sent_at, hidden=True)] if at else []
     yield Page(rows, Whole.after(first).saved(), listed_keys=gone)
 
 
@@ -204,6 +202,11 @@ def whole(
     return of_part
 
 
+def is_own(row: Record) -> bool:
+    """Lists of issues have the pull requests in them, which come from a list of their own."""
+    return "pull_request" not in row
+
+
 # -- What changed since a time, oldest first ------------------------------------------------------
 
 
@@ -230,9 +233,7 @@ class Window(Position):
         return Window(since=begin)
 
 
-def changed_since(
-    path: str, kept: Callable[[Record], bool] = lambda row: True, **more: str
-) -> ReadPart:
+def changed_since(path: str, **more: str) -> ReadPart:
     """By `since`, which moves with what was read: whatever changes meanwhile comes at the end, and
     nothing that is deleted meanwhile shifts a page."""
 
@@ -252,7 +253,7 @@ def changed_since(
                     return
                 rows = rows_of(response, "")
                 started = place.started or _iso(vendor_time(response))
-                found = tagged(part, [row for row in rows if kept(row)])
+                found = tagged(part, [row for row in rows if is_own(row)])
                 if not next_link(response):
                     etag = response.headers.get("etag", "") if begins else ""
                     yield Page(found, place.moved(rows, started, etag).saved())
@@ -283,9 +284,8 @@ def _further(place: Window, rows: Sequence[Record]) -> Window:
 class Newest(Position):
     """All that is older than `until` is known, and so is a first page of that ETag.
 
-    In a read: the `page` that comes next, of what was made `before` then; when it `started`, how
-    far `down` it goes, the ETag `seen`, and the oldest run that is `open`. `wide` is when runs of
-    a month were looked through.
+    In a read: the `page` that comes next, of what was made `before` then; when it `started`, the
+    ETag `seen`, and the oldest run that is `open`.
     """
 
     until: str | None = None
@@ -293,10 +293,8 @@ class Newest(Position):
     page: int = 1
     before: str | None = None
     started: str | None = None
-    down: str | None = None
     seen: str = ""
     open_: str | None = None
-    wide: str | None = None
 
 
 # Of a page's rows, what is read besides: the records, and which keys there are.
@@ -349,7 +347,7 @@ def newest_first(
     return of_part
 
 
-def _first(place: Newest, first: Response, newest: str) -> Newest:
+def _first(place: Newest, first: Response, newest: str = "") -> Newest:
     """A look begins. A second change within one second leaves the page as it is, and its ETag: that
     tells nothing while there is something new on it."""
     started = _iso(vendor_time(first))
@@ -385,8 +383,7 @@ def reviews_of(part: str, rows: list[Record]) -> Steps[tuple[list[Record], list[
 
 
 def workflow_runs(part: str) -> Read:
-    """Runs stand by when they were made, and change later: down to the oldest that is not over, and
-    once a day through all that may have been run again.
+    """Runs stand by when they were made, and change later: down to the oldest that is not over.
 
     A search gives a thousand at most, so each page asks for what was made before the last one.
     https://docs.github.com/en/rest/actions/workflow-runs (2026-11)
@@ -395,24 +392,23 @@ def workflow_runs(part: str) -> Read:
     def read(at: Checkpoint, context: Context) -> Reader:
         place = Newest.of(at)
         begins = place.started is None
-        wide = place.wide is None or context.now - parse_time(place.wide) >= DAILY
         while True:
             asked: dict[str, Any] = {"page": place.page}
             if place.before:
                 asked["created"] = f"<={place.before}"
-            etag = place.etag if begins and not wide else ""
+            etag = place.etag if begins else ""
             response = yield from page_of(f"{of(part)}/actions/runs", asked, etag)
             if response.status == UNCHANGED:
                 yield Page((), Checkpoint(at))
                 return
             if begins:
-                place, begins = _down(place, response, wide=wide), False
+                place, begins = _first(place, response), False
             rows = rows_of(response, "workflow_runs")
             going = [row["created_at"] for row in rows if row["status"] != "completed"]
             place = replace(place, open_=min([*going, *filter(None, [place.open_])], default=None))
             found = tagged(part, rows)
             oldest = rows[-1]["created_at"] if rows else ""
-            if not next_link(response) or (place.down and oldest < place.down):
+            if not next_link(response) or (place.until and oldest < place.until):
                 yield Page(found, _known(place).saved())
                 return
             same = oldest == place.before
@@ -422,23 +418,12 @@ def workflow_runs(part: str) -> Read:
     return read
 
 
-def _down(place: Newest, first: Response, *, wide: bool) -> Newest:
-    """How far down a look goes that begins with that page."""
-    started, down = _iso(vendor_time(first)), place.until
-    if wide and down:
-        down = min(down, _iso(vendor_time(first) - RUN_AGAIN))
-    seen = first.headers.get("etag", "")
-    return replace(
-        place, started=started, down=down, seen=seen, wide=started if wide else place.wide
-    )
-
-
 def _known(place: Newest) -> Newest:
     """Where the next look ends. The ETag of the first page tells nothing of a run that is going on
     further down."""
     until = _late(place.started)
     etag = place.seen if place.before is None or place.open_ is None else ""
-    return Newest(until=min(until, place.open_ or until), etag=etag, wide=place.wide)
+    return Newest(until=min(until, place.open_ or until), etag=etag)
 
 
 # -- Commits --------------------------------------------------------------------------------------
@@ -533,9 +518,7 @@ def _comparison(part: str, base: str, head: str, page: int) -> Calls[Response]:
 # -- One by one -----------------------------------------------------------------------------------
 
 
-def again(
-    path: str, *, without: Sequence[str] = (), kept: Callable[[Record], bool] = lambda row: True
-) -> Callable[[Sequence[str], Context], Reader]:
+def again(path: str, *, without: Sequence[str] = ()) -> Callable[[Sequence[str], Context], Reader]:
     """Records of these keys; `path` takes what stands in them after the repository. An answer about
     one has fields `without` which lists show it."""
 
@@ -548,7 +531,7 @@ def again(
             for key, answer in zip(some, (yield from ask_each(asked)), strict=True):
                 if isinstance(answer, Exception):
                     refused = answer
-                elif answer.status == 200 and kept(answer.json):
+                elif answer.status == 200 and is_own(answer.json):
                     row = {k: v for k, v in answer.json.items() if k not in without}
                     found += tagged(key.partition("/")[0], [row])
                 else:
