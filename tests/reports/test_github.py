@@ -52,7 +52,7 @@ def told(event: str, body: Record, hook: str = "41", guid: str = "g-1") -> list[
 
 def test_a_repository_without_commits_leaves_the_others_read() -> None:
     """PostHog/posthog#64013 (2026-06), airbytehq/airbyte#61742 (2025-06): of a repository without
-    commits GitHub answers 409, and the whole import died of it. Right: it has none, and no error."""
+    commits GitHub answers 409, and the whole import died of it. Right: that is no error."""
     account = Account([repo(1), repo(2)], {"/repositories/2/commits": [commit("a")]})
     account.special = lambda request: (
         refusal(409, "Git Repository is empty.")
@@ -164,9 +164,9 @@ def test_a_repository_that_a_shifted_page_left_out_is_asked_for() -> None:
 
 
 def test_pull_requests_are_no_issues() -> None:
-    """databricks/spark-pr-dashboard#62 (2015-12): pull requests were followed by the list of issues,
-    which has them in it and does not tell of review comments. Right: each comes from its own list;
-    a page of issues that has nothing else is not the end."""
+    """databricks/spark-pr-dashboard#62 (2015-12): pull requests were followed by the list of
+    issues, which has them in it and does not tell of review comments. Right: each comes from its
+    own list; a page of issues that has nothing else is not the end."""
     rows = [numbered(n, 300 * DAY - n * HOUR, pull_request={"url": "u"}) for n in range(1, 121)]
     account = Account([repo(1)], {"/repositories/1/issues": [*rows, numbered(121, DAY)]})
     pages = drive(GITHUB.stream("issues").read, account.client)
@@ -211,8 +211,9 @@ def test_a_poll_reads_only_the_pull_requests_that_changed() -> None:
 
 
 def test_commits_that_are_merged_long_after_they_were_made_are_found() -> None:
-    """danielmiessler/LifeOS#1990 (2026-08): commits were asked for since the last poll, by their own
-    dates; of a branch that was merged later none ever came. Right: what the branch leads to counts."""
+    """danielmiessler/LifeOS#1990 (2026-08): commits were asked for since the last poll, by their
+    own dates; of a branch that was merged later none ever came. Right: what the branch leads to
+    counts."""
     account = Account([repo(1)], {"/repositories/1/commits": [commit("a")]})
     found = following("commits", account).sync()
     old, merge = commit("b", time=60 * DAY), commit("m", "a", "b", time=HOUR)
