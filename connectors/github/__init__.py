@@ -7,7 +7,7 @@ Longer than 450 lines: what changed is found in four ways, since each kind of li
 and hooks are made, looked at and proven one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from connectors import (
 )
 from connectors.github.errors import classify, error_from
 from connectors.github.reading import (
+    ReadPart,
     again,
     changed_since,
     commits,
@@ -36,7 +37,6 @@ from connectors.github.reading import (
     repositories,
     reviews_of,
     whole,
-    workflow_runs,
 )
 from connectors.github.watches import watch, webhook
 from connectors.kernel.parts import each_part
@@ -50,8 +50,8 @@ STATISTICS = (
     "review_comments", "maintainer_can_modify", "commits", "additions", "deletions",
     "changed_files",
 )  # fmt: skip
-REPOSITORY = columns("repository_id:bigint")
-TIMES = columns("created_at:timestamptz updated_at:timestamptz")
+TIMES = "created_at:timestamptz updated_at:timestamptz"
+PULLS = {"state": "all", "sort": "updated", "direction": "desc"}
 
 
 def numbered(record: Record) -> str:
@@ -72,6 +72,27 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     """The person, by a number that stays when the login changes."""
     user = (yield from ask(Request.get("/user"))).json
     return (Account(str(user["id"]), name=str(user["login"])),)
+
+
+def of_repositories(
+    name: str,
+    title: str,
+    read: ReadPart,
+    shown: str,
+    *,
+    key: Callable[[Record], str] = under,
+    with_issues: bool = False,
+    **more: Any,
+) -> Stream:
+    """What is read repository by repository."""
+    return Stream(
+        name=name,
+        title=title,
+        read=in_repositories(read, with_issues=with_issues),
+        key=key,
+        columns=columns("repository_id:bigint", shown),
+        **more,
+    )
 
 
 connector = Connector(
@@ -121,6 +142,7 @@ connector = Connector(
     sync_method="conditional requests, lists by change time, comparison of commits",
     referees=("PyGithub",),
     limitations=(
+        "The first read of reviews takes a call for each pull request.",
         "Commits are those of each repository's default branch; of a pull request, not what it "
         "changes.",
         "Where issues are switched off in a repository, its issues and all comments are not read; "
@@ -140,190 +162,114 @@ connector = Connector(
             title="Repositories",
             read=repositories,
             key=lambda record: str(record["id"]),
-            columns={
-                **columns(
-                    "full_name description owner=owner.login private:boolean archived:boolean "
-                    "fork:boolean default_branch language stars=stargazers_count:bigint "
-                    "open_issues=open_issues_count:bigint pushed_at:timestamptz"
-                ),
-                **TIMES,
-            },
+            columns=columns(
+                "full_name description owner=owner.login private:boolean archived:boolean "
+                "fork:boolean default_branch language stars=stargazers_count:bigint "
+                "open_issues=open_issues_count:bigint pushed_at:timestamptz",
+                TIMES,
+            ),
         ),
-        Stream(
-            name="issues",
-            title="Issues",
-            read=in_repositories(changed_since("/issues", state="all"), with_issues=True),
+        of_repositories(
+            "issues",
+            "Issues",
+            changed_since("/issues", state="all"),
+            "number:bigint title state user=user.login assignee=assignee.login comments:bigint "
+            f"labels:jsonb closed_at:timestamptz {TIMES}",
             key=numbered,
+            with_issues=True,
             version=CHANGED,
             hides_deletes=True,
             fetch=again("/issues/{}"),
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "number:bigint title state user=user.login assignee=assignee.login "
-                    "comments:bigint labels:jsonb closed_at:timestamptz"
-                ),
-                **TIMES,
-            },
         ),
-        Stream(
-            name="pull_requests",
-            title="Pull requests",
-            read=in_repositories(
-                newest_first(
-                    "/pulls",
-                    time="updated_at",
-                    params={"state": "all", "sort": "updated", "direction": "desc"},
-                )
-            ),
-            key=numbered,
-            version=CHANGED,
-            fetch=again("/pulls/{}", without=STATISTICS),
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "number:bigint title state draft:boolean user=user.login head=head.ref "
-                    "base=base.ref merged_at:timestamptz closed_at:timestamptz"
-                ),
-                **TIMES,
-            },
-        ),
-        Stream(
-            name="issue_comments",
-            title="Comments on issues and pull requests",
-            read=in_repositories(changed_since("/issues/comments"), with_issues=True),
-            key=under,
+        of_repositories(
+            "issue_comments",
+            "Comments on issues and pull requests",
+            changed_since("/issues/comments"),
+            f"issue_url user=user.login body {TIMES}",
+            with_issues=True,
             version=CHANGED,
             hides_deletes=True,
             fetch=again("/issues/comments/{}"),
-            columns={**REPOSITORY, **columns("issue_url user=user.login body"), **TIMES},
         ),
-        Stream(
-            name="reviews",
-            title="Reviews",
-            read=in_repositories(
-                newest_first(
-                    "/pulls",
-                    time="updated_at",
-                    params={"state": "all", "sort": "updated", "direction": "desc"},
-                    besides=reviews_of,
-                )
-            ),
+        of_repositories(
+            "reviews",
+            "Reviews",
+            newest_first("/pulls", time="updated_at", params=PULLS, instead=reviews_of),
+            "pull_request_url user=user.login state body commit_id submitted_at:timestamptz",
             key=review_key,
             fetch=again("/pulls/{}/reviews/{}"),
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "pull_request_url user=user.login state body commit_id submitted_at:timestamptz"
-                ),
-            },
         ),
-        Stream(
-            name="review_comments",
-            title="Comments in reviews",
-            read=in_repositories(changed_since("/pulls/comments")),
-            key=under,
+        of_repositories(
+            "review_comments",
+            "Comments in reviews",
+            changed_since("/pulls/comments"),
+            f"pull_request_url user=user.login path line:bigint body {TIMES}",
             version=CHANGED,
             hides_deletes=True,
             fetch=again("/pulls/comments/{}"),
-            columns={
-                **REPOSITORY,
-                **columns("pull_request_url user=user.login path line:bigint body"),
-                **TIMES,
-            },
         ),
-        Stream(
-            name="commits",
-            title="Commits",
-            read=in_repositories(commits),
+        of_repositories(
+            "pull_requests",
+            "Pull requests",
+            newest_first("/pulls", time="updated_at", params=PULLS),
+            "number:bigint title state draft:boolean user=user.login head=head.ref base=base.ref "
+            f"merged_at:timestamptz closed_at:timestamptz {TIMES}",
+            key=numbered,
+            version=CHANGED,
+            fetch=again("/pulls/{}", without=STATISTICS),
+        ),
+        of_repositories(
+            "commits",
+            "Commits",
+            commits,
+            "sha message=commit.message author=author.login author_name=commit.author.name "
+            "author_email=commit.author.email authored_at=commit.author.date:timestamptz "
+            "committed_at=commit.committer.date:timestamptz",
             key=lambda record: f"{record['repository_id']}/{record['sha']}",
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "sha message=commit.message author=author.login author_name=commit.author.name "
-                    "author_email=commit.author.email authored_at=commit.author.date:timestamptz "
-                    "committed_at=commit.committer.date:timestamptz"
-                ),
-            },
         ),
-        Stream(
-            name="releases",
-            title="Releases",
-            read=in_repositories(whole("/releases")),
-            key=under,
+        of_repositories(
+            "releases",
+            "Releases",
+            whole("/releases"),
+            "tag_name name body author=author.login draft:boolean prerelease:boolean "
+            f"published_at:timestamptz {TIMES}",
             fetch=again("/releases/{}"),
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "tag_name name body author=author.login draft:boolean prerelease:boolean "
-                    "published_at:timestamptz"
-                ),
-                **TIMES,
-            },
         ),
-        Stream(
-            name="workflow_runs",
-            title="Workflow runs",
-            read=in_repositories(workflow_runs),
-            key=under,
+        of_repositories(
+            "workflow_runs",
+            "Workflow runs",
+            newest_first(
+                "/actions/runs", time="created_at", records="workflow_runs", search="created"
+            ),
+            "name event status conclusion head_branch head_sha run_number:bigint "
+            f"run_attempt:bigint actor=actor.login run_started_at:timestamptz {TIMES}",
             version=CHANGED,
             hides_deletes=True,
             fetch=again("/actions/runs/{}"),
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "name event status conclusion head_branch head_sha run_number:bigint "
-                    "run_attempt:bigint actor=actor.login run_started_at:timestamptz"
-                ),
-                **TIMES,
-            },
         ),
-        Stream(
-            name="issue_events",
-            title="Events of issues",
-            read=in_repositories(
-                newest_first("/issues/events", time="created_at"), with_issues=True
-            ),
-            key=under,
+        of_repositories(
+            "issue_events",
+            "Events of issues",
+            newest_first("/issues/events", time="created_at"),
+            "event actor=actor.login issue=issue.number:bigint created_at:timestamptz",
+            with_issues=True,
             fetch=again("/issues/events/{}"),
-            columns={
-                **REPOSITORY,
-                **columns("event actor=actor.login issue=issue.number:bigint"),
-                **columns("created_at:timestamptz"),
-            },
         ),
-        Stream(
-            name="labels",
-            title="Labels",
-            read=in_repositories(whole("/labels")),
-            key=under,
-            columns={**REPOSITORY, **columns("name color description")},
-        ),
-        Stream(
-            name="milestones",
-            title="Milestones",
-            read=in_repositories(whole("/milestones", state="all")),
-            key=under,
+        of_repositories("labels", "Labels", whole("/labels"), "name color description"),
+        of_repositories(
+            "milestones",
+            "Milestones",
+            whole("/milestones", state="all"),
+            "number:bigint title description state due_on:timestamptz closed_at:timestamptz "
+            f"{TIMES}",
             version=CHANGED,
-            columns={
-                **REPOSITORY,
-                **columns(
-                    "number:bigint title description state due_on:timestamptz closed_at:timestamptz"
-                ),
-                **TIMES,
-            },
         ),
         Stream(
             name="organization_members",
             title="Members of organizations",
             read=each_part(
                 organizations,
-                whole(
-                    "/members",
-                    place="organizations",
-                    tag="organization_id",
-                    each=timedelta(),
-                ),
+                whole("/members", place="organizations", tag="organization_id", each=timedelta()),
                 prefix=lambda part: f"{part}/",
                 alone=True,
             ),

@@ -38,6 +38,8 @@ from connectors.kernel.versions import parse_time
 
 PER_PAGE, AT_ONCE = 100, 20
 UNCHANGED, EMPTY = 304, 409
+# The status of what does not change any more; rows of most listings have none.
+OVER = "completed"
 # How much later than its time a change may show: commits of GitHub's databases are copied first.
 LAG = timedelta(hours=1)
 # Of a listing that has several pages, the first tells at once what is new; the rest is looked at:
@@ -285,7 +287,7 @@ class Newest(Position):
     """All that is older than `until` is known, and so is a first page of that ETag.
 
     In a read: the `page` that comes next, of what was made `before` then; when it `started`, the
-    ETag `seen`, and the oldest run that is `open`.
+    ETag `seen`, and the oldest row that is `open`, as a run is that goes on.
     """
 
     until: str | None = None
@@ -296,12 +298,37 @@ class Newest(Position):
     seen: str = ""
     open_: str | None = None
 
+    def begun(self, first: Response, newest: str) -> "Newest":
+        """A look begins. A second change within one second leaves the page as it is, and its ETag:
+        that tells nothing while there is something new on it."""
+        started = _iso(vendor_time(first))
+        seen = first.headers.get("etag", "") if newest < _late(started) else ""
+        return replace(self, started=started, seen=seen)
 
-# Of a page's rows, what is read besides: the records, and which keys there are.
-Besides: TypeAlias = Callable[[str, list[Record]], Steps[tuple[list[Record], list[ListedKeys]]]]
+    def further(self, rows: Sequence[Record], time: str, search: str) -> "Newest":
+        """The next page: by its number, or of what is as old as the last row, and older."""
+        oldest = rows[-1][time]
+        if not search or oldest == self.before:
+            return replace(self, page=self.page + 1)
+        return replace(self, before=oldest, page=1)
+
+    def ended(self) -> "Newest":
+        """Where the next look ends. The ETag of the first page tells nothing of what is open
+        further down."""
+        until, is_first = _late(self.started), self.before is None and self.page == 1
+        etag = self.seen if is_first or self.open_ is None else ""
+        return Newest(until=min(until, self.open_ or until), etag=etag)
 
 
-def _themselves(part: str, rows: list[Record]) -> Steps[tuple[list[Record], list[ListedKeys]]]:
+# Of a page's rows, those that are read in their place: the records, and which keys there are.
+Instead: TypeAlias = Callable[
+    [str, list[Record], str | None], Steps[tuple[list[Record], list[ListedKeys]]]
+]
+
+
+def _themselves(
+    part: str, rows: list[Record], until: str | None
+) -> Steps[tuple[list[Record], list[ListedKeys]]]:
     yield from ()
     return tagged(part, rows), []
 
@@ -311,11 +338,13 @@ def newest_first(
     *,
     time: str,
     records: str = "",
+    search: str = "",
     params: Mapping[str, Any] | None = None,
-    besides: Besides = _themselves,
+    instead: Instead = _themselves,
 ) -> ReadPart:
-    """Listings that take no `since`. What moves to their front while they are read is of the next
-    look; pages that shift by that show some rows twice."""
+    """Listings that take no `since`. What comes to their front while they are read is of the next
+    look; pages that shift by that show some rows twice. A `search` by time gives a thousand rows at
+    most: each page of it is of what was made before the last one."""
 
     def of_part(part: str) -> Read:
         def read(at: Checkpoint, context: Context) -> Reader:
@@ -323,6 +352,8 @@ def newest_first(
             begins = place.started is None
             while True:
                 asked = {**(params or {}), "page": place.page}
+                if place.before:
+                    asked[search] = f"<={place.before}"
                 etag = place.etag if begins else ""
                 response = yield from page_of(of(part) + path, asked, etag)
                 if response.status == UNCHANGED:
@@ -330,16 +361,15 @@ def newest_first(
                     return
                 rows = rows_of(response, records)
                 if begins:
-                    place, begins = _first(place, response, rows[0][time] if rows else ""), False
-                new = [row for row in rows if not place.until or row[time] >= place.until]
-                found, listed = yield from besides(part, new)
-                if not next_link(response) or len(new) < len(rows):
-                    until = _iso(parse_time(place.started or "") - LAG)
-                    yield Page(
-                        found, Newest(until=until, etag=place.seen).saved(), listed_keys=listed
-                    )
+                    place, begins = place.begun(response, rows[0][time] if rows else ""), False
+                still = [row[time] for row in rows if row.get("status", OVER) != OVER]
+                oldest_open = min([*still, *filter(None, [place.open_])], default=None)
+                place = replace(place, open_=oldest_open)
+                found, listed = yield from instead(part, rows, place.until)
+                if not next_link(response) or (place.until and rows[-1][time] < place.until):
+                    yield Page(found, place.ended().saved(), listed_keys=listed)
                     return
-                place = replace(place, page=place.page + 1)
+                place = place.further(rows, time, search)
                 yield Page(found, place.saved(), listed_keys=listed)
 
         return read
@@ -347,83 +377,28 @@ def newest_first(
     return of_part
 
 
-def _first(place: Newest, first: Response, newest: str = "") -> Newest:
-    """A look begins. A second change within one second leaves the page as it is, and its ETag: that
-    tells nothing while there is something new on it."""
-    started = _iso(vendor_time(first))
-    seen = first.headers.get("etag", "") if newest < _late(started) else ""
-    return replace(place, started=started, seen=seen)
-
-
-def _late(started: str | None) -> str:
-    """What is stamped before then shows by now."""
-    return _iso(parse_time(started or "") - LAG)
-
-
-def reviews_of(part: str, rows: list[Record]) -> Steps[tuple[list[Record], list[ListedKeys]]]:
+def reviews_of(
+    part: str, rows: list[Record], until: str | None
+) -> Steps[tuple[list[Record], list[ListedKeys]]]:
     """All of each pull request that changed: submitting or dismissing one moves it."""
     found: list[Record] = []
     listed: list[ListedKeys] = []
-    for some in batches(rows, AT_ONCE):
+    moved = [row for row in rows if not until or row["updated_at"] >= until]
+    for some in batches(moved, AT_ONCE):
         paths = [f"{of(part)}/pulls/{row['number']}/reviews" for row in some]
         full = {"per_page": PER_PAGE}
         answers = yield from ask_all(Request.get(path, params=full) for path in paths)
         for row, path, answer in zip(some, paths, answers, strict=True):
-            reviews, page = rows_of(answer, ""), 1
-            further = answer
-            while next_link(further):
+            reviews, page, last = rows_of(answer, ""), 1, answer
+            while next_link(last):
                 page += 1
-                further = yield from page_of(path, {"page": page})
-                reviews += rows_of(further, "")
+                last = yield from page_of(path, {"page": page})
+                reviews += rows_of(last, "")
             prefix = f"{part}/{row['number']}/"
-            keys = [f"{prefix}{review['id']}" for review in reviews]
             found += tagged(part, reviews)
+            keys = [f"{prefix}{review['id']}" for review in reviews]
             listed.append(ListedKeys(prefix, keys, answer.sent_at))
     return found, listed
-
-
-def workflow_runs(part: str) -> Read:
-    """Runs stand by when they were made, and change later: down to the oldest that is not over.
-
-    A search gives a thousand at most, so each page asks for what was made before the last one.
-    https://docs.github.com/en/rest/actions/workflow-runs (2026-11)
-    """
-
-    def read(at: Checkpoint, context: Context) -> Reader:
-        place = Newest.of(at)
-        begins = place.started is None
-        while True:
-            asked: dict[str, Any] = {"page": place.page}
-            if place.before:
-                asked["created"] = f"<={place.before}"
-            etag = place.etag if begins else ""
-            response = yield from page_of(f"{of(part)}/actions/runs", asked, etag)
-            if response.status == UNCHANGED:
-                yield Page((), Checkpoint(at))
-                return
-            if begins:
-                place, begins = _first(place, response), False
-            rows = rows_of(response, "workflow_runs")
-            going = [row["created_at"] for row in rows if row["status"] != "completed"]
-            place = replace(place, open_=min([*going, *filter(None, [place.open_])], default=None))
-            found = tagged(part, rows)
-            oldest = rows[-1]["created_at"] if rows else ""
-            if not next_link(response) or (place.until and oldest < place.until):
-                yield Page(found, _known(place).saved())
-                return
-            same = oldest == place.before
-            place = replace(place, before=oldest, page=place.page + 1 if same else 1)
-            yield Page(found, place.saved())
-
-    return read
-
-
-def _known(place: Newest) -> Newest:
-    """Where the next look ends. The ETag of the first page tells nothing of a run that is going on
-    further down."""
-    until = _late(place.started)
-    etag = place.seen if place.before is None or place.open_ is None else ""
-    return Newest(until=min(until, place.open_ or until), etag=etag)
 
 
 # -- Commits --------------------------------------------------------------------------------------
@@ -562,6 +537,11 @@ def _gone(found: list[Record], missing: list[str]) -> Reading[None]:
         deleted=[key for key in missing if shown[key.partition("/")[0]] == 200],
         hidden=[key for key in missing if shown[key.partition("/")[0]] == 404],
     )
+
+
+def _late(started: str | None) -> str:
+    """What is stamped before then shows by now."""
+    return _iso(parse_time(started or "") - LAG)
 
 
 def _iso(at: datetime) -> str:

@@ -11,7 +11,7 @@ from sandbox.kernel.values import Json, Seed
 
 # How long a stream begins, as a share of the biggest, and how much of it the first repository has.
 SHARES = {
-    "issues": 0.5, "pull_requests": 0.3, "issue_comments": 1.0, "reviews": 0.3,
+    "issues": 0.5, "pull_requests": 0.15, "issue_comments": 1.0, "reviews": 0.3,
     "review_comments": 0.3, "releases": 0.08, "workflow_runs": 0.5, "issue_events": 0.2,
     "labels": 0.1, "milestones": 0.08, "commits": 0.9,
 }  # fmt: skip
