@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_a_second_review_in_one_second_is_found_although_its_pull_request_looks_
         ("commits", "/commits"),
     ],
 )
-def test_a_poll_with_nothing_new_asks_for_one_page_that_takes_no_quota(
+def test_a_poll_with_nothing_new_asks_for_one_page_that_is_not_counted(
     stream: str, path: str
 ) -> None:
     row = commit("a") if stream == "commits" else numbered(1, 3 * DAY)
@@ -343,6 +344,51 @@ def test_only_pushes_to_the_default_branch_tell_of_commits() -> None:
     (event,) = told("push", {**about, "ref": "refs/heads/main"})
     assert (event.effect, event.streams) == (Effect.HINT, ("commits",))
     assert told("push", {**about, "ref": "refs/heads/topic"}) == []
+
+
+def of_the_app(event: str, body: Any) -> list[Event]:
+    given = delivery(event, body)
+    kind = {"x-github-hook-installation-target-type": "integration"}
+    given = replace(given, headers={**given.headers, **kind})
+    assert GITHUB.webhook
+    return list(GITHUB.webhook.events(given))
+
+
+def test_what_a_github_app_is_told_is_about_the_person_who_owns_or_did_it() -> None:
+    sender = {"id": 5, "type": "User"}
+    (gone,) = of_the_app("github_app_authorization", {"action": "revoked", "sender": sender})
+    assert (gone.effect, gone.account_id, gone.watch_id) == (Effect.REVOKED, "5", "")
+    installation = {"id": 77}
+    (less,) = of_the_app(
+        "installation",
+        {"action": "suspend", "installation": installation, "repositories": [], "sender": sender},
+    )
+    assert (less.effect, less.account_id) == (Effect.HINT, "5")
+    owned = {**COMMENTED, "repository": {"id": 1, "owner": {"id": 6, "type": "User"}}}
+    assert {event.account_id for event in of_the_app("issue_comment", owned)} == {"6"}
+    theirs = {**COMMENTED, "repository": {"id": 1, "owner": {"id": 7, "type": "Organization"}}}
+    assert of_the_app("issue_comment", theirs) == []
+
+
+def test_a_hook_cannot_tell_what_only_the_app_is_told() -> None:
+    assert told("github_app_authorization", {"action": "revoked", "sender": {"id": 5}}) == []
+
+
+@pytest.mark.parametrize("body", ["text", [1], None])
+def test_what_nobody_has_proven_and_nobody_can_read_is_refused(body: Any) -> None:
+    with pytest.raises(SignatureError):
+        told("issues", body)
+
+
+def test_an_app_delivery_is_proven_by_the_operators_secret_and_no_other() -> None:
+    assert GITHUB.webhook
+    assert GITHUB.webhook.verify
+    given = delivery("issues", {})
+    kind = {"x-github-hook-installation-target-type": "integration"}
+    with pytest.raises(SignatureError):
+        GITHUB.webhook.verify(
+            replace(given, headers={**given.headers, **kind}), VerificationKeys(secrets=("s",))
+        )
 
 
 def test_a_ping_tells_nothing() -> None:

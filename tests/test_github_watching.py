@@ -72,6 +72,7 @@ async def watched(database: Database, database_url: str, redis_url: str) -> Asyn
         given = environment(origin, database_url, redis_url, ["github"])
         values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
         values |= {"nextauth_secret": SECRET, "jwt_secret": SECRET[::-1]}
+        values |= {"github_webhook_secret": "the app's own"}
         settings = read(_env_file=None, **values)
         vendor = Sandboxed(origin, settings, database, database_url)
         async with serving(create_app(settings)) as ours:

@@ -82,7 +82,7 @@ def test_pages_hold_a_hundred_at_most_and_links_name_a_repository_by_its_number(
     assert not {row["sha"] for row in first.json()} & {row["sha"] for row in second}
 
 
-def test_what_did_not_change_is_304_and_takes_nothing_of_the_quota(hub: Hub) -> None:
+def test_what_did_not_change_is_304_and_is_not_counted_by_the_hour(hub: Hub) -> None:
     first = hub.get(f"{hub.at}/issues", state="all")
     known = {"if-none-match": first.headers["etag"]}
     again = hub.get(f"{hub.at}/issues", known, state="all")

@@ -153,8 +153,8 @@ connector = Connector(
         "newest hundred of its repository; the weekly audit finds others.",
         "Of releases, labels and milestones beyond the first hundred of a repository, changes show "
         "within a day.",
-        "A GitHub App's own webhook is not read: hooks are made on repositories and organizations, "
-        "which takes an OAuth app, or a GitHub App that may administrate hooks.",
+        "Of a GitHub App's own webhook, events of repositories that an organization owns name "
+        "nobody who connected: hooks, which are made where the person administrates, do.",
     ),
     streams=(
         Stream(

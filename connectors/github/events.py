@@ -1,7 +1,9 @@
 """What GitHub's webhooks tell: which record of which repository is to be read again, or is gone.
 
-Only the body is signed. Which event it is, is told by a header: so it is taken from what the body
-holds, and a header that says otherwise is refused.
+A hook on a repository or an organization has a secret of its own, which proves its deliveries. What
+a GitHub App is told as a whole is proven by the operator's. Only the body is signed. A header says
+which secret it must be; another one which event it is: that is taken from what the body holds, and
+a header that says otherwise is refused.
 
 https://docs.github.com/en/webhooks/webhook-events-and-payloads (2026-11)
 """
@@ -9,34 +11,75 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads (2026-11)
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from connectors import Delivery, Effect, Event, Record, SignatureError, each_event
+from connectors import (
+    Delivery,
+    Effect,
+    Event,
+    Record,
+    SignatureError,
+    VerificationKeys,
+    each_event,
+)
+from connectors.kernel.signatures import hmac_signature, per_watch
+from connectors.kernel.statuses import PARSE_ERRORS
 
 OF_REPOSITORIES = (
     "issues", "pull_requests", "issue_comments", "reviews", "review_comments", "commits",
     "releases", "workflow_runs", "labels", "milestones",
 )  # fmt: skip
 # What events of every kind have, and no other.
-PLAIN = {"action", "changes", "enterprise", "installation", "organization", "repository", "sender"}
+PLAIN = {
+    "action", "changes", "enterprise", "installation", "organization", "repositories", "repository",
+    "requester", "sender",
+}  # fmt: skip
+
+
+_signed = hmac_signature("x-hub-signature-256", prefix="sha256=")
+verify_event = per_watch(_signed)
+
+
+def is_of_app(delivery: Delivery) -> bool:
+    return delivery.headers.get("x-github-hook-installation-target-type") == "integration"
+
+
+def verify(delivery: Delivery, proof: VerificationKeys) -> None:
+    """Of what the app is told. All others are of a hook, whose secret proves each event."""
+    if is_of_app(delivery):
+        _signed(delivery, proof)
 
 
 def events(delivery: Delivery) -> Iterator[Event]:
     """The events of a delivery. Two hooks are told of one event under one id."""
     headers = delivery.headers
-    hook, guid = headers["x-github-hook-id"], headers["x-github-delivery"]
-    name = headers["x-github-event"]
-    if name not in MEANINGS:
+    name, hook = headers.get("x-github-event", ""), headers.get("x-github-hook-id", "")
+    meaning = (OF_APP if is_of_app(delivery) else MEANINGS).get(name)
+    try:
+        body, guid = delivery.json, headers["x-github-delivery"]
+        kind = _kind(body)
+    except PARSE_ERRORS:
+        raise SignatureError("this is no delivery of GitHub's") from None
+    if not hook or (meaning is not None and kind != name):
+        raise SignatureError("a header says another event than what is signed")
+    if meaning is None:
         return
 
     def read(body: Record) -> Iterator[Event]:
-        for number, event in enumerate(MEANINGS[name](body)):
+        for number, event in enumerate(meaning(body)):
             said = ".".join(filter(None, (name, body.get("action"))))
             yield replace(event, id=f"{hook}:{guid}:{number}", type=said)
 
-    body = delivery.json
-    if _kind(body) != name:
-        raise SignatureError("a header says another event than what is signed")
     for event in each_event((body,), read):
-        yield replace(event, watch_id=hook)
+        if not is_of_app(delivery):
+            yield replace(event, watch_id=hook)
+        elif account := _account(body):
+            yield replace(event, account_id=account)
+
+
+def _account(body: Record) -> str:
+    """Whose event of the app it is: the person's who owns the repository, or who did it. Which
+    people of an organization are connected, none of them says."""
+    owner = body["repository"]["owner"] if "repository" in body else body["sender"]
+    return str(owner["id"]) if owner["type"] == "User" else ""
 
 
 def _kind(body: Record) -> str:
@@ -50,7 +93,11 @@ def _kind(body: Record) -> str:
     for name, key in KEYS.items():
         if key in body:
             return name
-    return "repository" if "repository" in body and not body.keys() - PLAIN else ""
+    if body.keys() - PLAIN:
+        return ""
+    if "repository" in body:
+        return "repository"
+    return "installation" if "installation" in body else "github_app_authorization"
 
 
 KEYS = {
@@ -62,6 +109,7 @@ KEYS = {
     "label": "label",
     "milestone": "milestone",
     "organization": "membership",
+    "installation_repositories": "repositories_added",
 }
 
 
@@ -141,4 +189,22 @@ MEANINGS: dict[str, Callable[[Record], Iterator[Event]]] = {
     "milestone": lambda body: iter((_event(Effect.HINT, "milestones"),)),
     "repository": _repository,
     "organization": lambda body: iter((_event(Effect.HINT, "organization_members"),)),
+}
+
+
+def _revoked(body: Record) -> Iterator[Event]:
+    if body["action"] == "revoked":
+        yield _event(Effect.REVOKED)
+
+
+def _installed(body: Record) -> Iterator[Event]:
+    """The app sees more than before, or less: what it no longer sees is only hidden."""
+    yield _event(Effect.HINT, "repositories", *OF_REPOSITORIES)
+
+
+OF_APP = {
+    **MEANINGS,
+    "github_app_authorization": _revoked,
+    "installation": _installed,
+    "installation_repositories": _installed,
 }

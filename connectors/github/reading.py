@@ -5,7 +5,7 @@ GitHub's own links to further pages and its redirects (`/repositories/{id}/…`,
 https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api, 2026-11).
 
 No listing is paged by a number where its order changes while it is read. A first page is asked for
-with its ETag: where nothing changed the answer is 304 and takes nothing of the hourly quota
+with its ETag: where nothing changed the answer is 304 and is not counted by the hour
 (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api, 2026-11).
 """
 

@@ -22,12 +22,12 @@ from connectors import (
     Webhook,
     ask,
 )
-from connectors.github.events import MEANINGS, OF_REPOSITORIES, events
+from connectors.github.events import MEANINGS, OF_REPOSITORIES, events, verify, verify_event
 from connectors.github.reading import BY_AGE, every
-from connectors.kernel.signatures import hmac_signature, per_watch
 from connectors.kernel.webhooks import WatchSteps
 
 KEPT = timedelta(days=3)
+SECRET = "GITHUB_WEBHOOK_SECRET"  # noqa: S105
 
 
 def resources(context: Context) -> Calls[tuple[str, ...]]:
@@ -83,6 +83,11 @@ def delete(watched: MadeWatch, context: Context) -> Calls[None]:
     yield Request("DELETE", path, expect=(403, 404))
 
 
+def stands(context: Context) -> Calls[None]:
+    """Whether our token still works: a 401 is raised as what it is."""
+    yield from ask(Request.get("/user"))
+
+
 def _is_org(resource: str) -> bool:
     return resource.startswith("organizations/")
 
@@ -105,11 +110,18 @@ watch = Watch(
     delete=delete,
     streams=_streams,
     lifetime=KEPT,
+    needs=(SECRET,),
 )
 webhook = Webhook(
     events=lambda delivery: tuple(events(delivery)),
-    verify_event=per_watch(hmac_signature("x-hub-signature-256", prefix="sha256=")),
+    verified_by=SECRET,
+    verify=verify,
+    verify_event=verify_event,
     covers=OF_REPOSITORIES,
-    proof="The body, by the secret of one hook; no header, and not when it was sent. So which "
-    "event it is, is taken from the body, and whose it is, from the hook whose secret fits.",
+    stands=stands,
+    setup="Hooks on repositories and organizations are made by themselves. Of a GitHub App, set "
+    "this address as its webhook URL, too, with this secret.",
+    proof="The body, by the secret of one hook, or the operator's of what a GitHub App is told; no "
+    "header, and not when it was sent. So which event it is, is taken from the body, and whose it "
+    "is, from the hook whose secret fits.",
 )

@@ -21,6 +21,21 @@ def app_settings(hub: Hub, body: Json) -> Json:
     return {"expires": hub.expires, "partial": hub.partial}
 
 
+def tell(hub: Hub, body: Json) -> Json:
+    """What no change of data causes: `{"event": "github_app_authorization", "action": "revoked"}`,
+    or an installation's."""
+    event, action = str(body.get("event")), str(body.get("action"))
+    more: dict[str, Json] = {
+        "github_app_authorization": {},
+        "installation": {"repositories": []},
+        "installation_repositories": {"repositories_added": [], "repositories_removed": []},
+    }
+    if event not in more:
+        raise RefusedError(f"event must be of: {', '.join(more)}", status=400)
+    hub.news(event, action, None, **more[event])
+    return {"told": event}
+
+
 def refuse_part(hub: Hub, body: Json) -> Json:
     """One repository (of members: the organisation) cannot be read from now on, as after it began
     to want a sign-in; or, with `on` false, all can again."""
@@ -73,6 +88,7 @@ vendor = Vendor(
         "refuse_part": refuse_part,
         "hide": hide,
         "lose": lose,
+        "tell": tell,
     },
     webhook=SENDER,
     extras=lambda account_id, origin: {"token_url": f"{origin}/{SITE}{TOKEN}"},

@@ -26,14 +26,11 @@ LIMITS = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-re
 MOST_FOUND = 1_000
 SEARCHED = ("actor", "branch", "check_suite_id", "created", "event", "head_sha", "status")
 STATUS = {
-    Kind.BAD_REQUEST: (422, "Validation Failed"),
-    Kind.UNAUTHORIZED: (401, "Bad credentials"),
+    Kind.BAD_REQUEST: (422, "Validation Failed"), Kind.UNAUTHORIZED: (401, "Bad credentials"),
     Kind.FORBIDDEN: (403, "Resource not accessible by integration"),
-    Kind.NOT_FOUND: (404, "Not Found"),
-    Kind.METHOD_NOT_ALLOWED: (404, "Not Found"),
-    Kind.SERVER_ERROR: (500, "Server Error"),
-    Kind.UNAVAILABLE: (503, "Service Unavailable"),
-}
+    Kind.NOT_FOUND: (404, "Not Found"), Kind.METHOD_NOT_ALLOWED: (404, "Not Found"),
+    Kind.SERVER_ERROR: (500, "Server Error"), Kind.UNAVAILABLE: (503, "Service Unavailable"),
+}  # fmt: skip
 
 
 def no(status: int, message: str, headers: Mapping[str, str] | None = None) -> Never:
@@ -381,42 +378,25 @@ def compare(call: Call) -> Response:
     status = {(True, True): "diverged", (True, False): "ahead", (False, True): "behind"}
     found, headers = page_of(call, ahead)
     body = {
-        "status": status.get((bool(ahead), bool(behind)), "identical"),
-        "ahead_by": len(ahead),
-        "behind_by": behind,
-        "total_commits": len(ahead),
-        "commits": list(found),
-        "files": [],
-    }
+        "status": status.get((bool(ahead), bool(behind)), "identical"), "ahead_by": len(ahead),
+        "behind_by": behind, "total_commits": len(ahead), "commits": list(found), "files": [],
+    }  # fmt: skip
     return shown(call, body, headers)
 
 
 # -- Routes ---------------------------------------------------------------------------------------
 
 OF_A_REPOSITORY: dict[str, Callable[[Call], Response]] = {
-    "": repository,
-    "/issues": issues,
-    "/issues/comments": issue_comments,
-    "/issues/comments/{key}": single("issue_comments"),
-    "/issues/events": newest("issue_events"),
-    "/issues/events/{key}": single("issue_events"),
-    "/issues/{number}": issue,
-    "/pulls": pulls,
-    "/pulls/comments": review_comments,
-    "/pulls/comments/{key}": single("review_comments"),
-    "/pulls/{number}": pull,
-    "/pulls/{number}/reviews": reviews,
-    "/pulls/{number}/reviews/{key}": review,
-    "/commits": commits,
-    "/commits/{sha}": commit,
-    "/compare/{basehead}": compare,
-    "/releases": newest("releases"),
-    "/releases/{key}": single("releases"),
-    "/labels": labels,
-    "/milestones": milestones,
-    "/actions/runs": runs,
-    "/actions/runs/{key}": single("workflow_runs"),
-}
+    "": repository, "/issues": issues, "/issues/comments": issue_comments,
+    "/issues/comments/{key}": single("issue_comments"), "/issues/events": newest("issue_events"),
+    "/issues/events/{key}": single("issue_events"), "/issues/{number}": issue, "/pulls": pulls,
+    "/pulls/comments": review_comments, "/pulls/comments/{key}": single("review_comments"),
+    "/pulls/{number}": pull, "/pulls/{number}/reviews": reviews,
+    "/pulls/{number}/reviews/{key}": review, "/commits": commits, "/commits/{sha}": commit,
+    "/compare/{basehead}": compare, "/releases": newest("releases"),
+    "/releases/{key}": single("releases"), "/labels": labels, "/milestones": milestones,
+    "/actions/runs": runs, "/actions/runs/{key}": single("workflow_runs"),
+}  # fmt: skip
 PLACES = ("/repositories/{id}", "/repos/{owner}/{name}")
 ORGS = ("/organizations/{org}", "/orgs/{org}")
 ROUTES = (
@@ -434,7 +414,7 @@ ROUTES = (
 
 
 def core_cost(call: Call) -> int:
-    """Of the hourly quota. An answer that nothing changed takes nothing of it."""
+    """Of the hourly limit, by which an answer that nothing changed is not counted."""
     if call.method != "GET" or not call.headers.get("if-none-match"):
         return 1
     for route in ROUTES:

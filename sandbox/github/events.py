@@ -35,6 +35,7 @@ EVENTS = {
     "repository", "star", "workflow_run",
 }  # fmt: skip
 MOST = 20
+APP_ID, APP_HOOK = "1234567", "510000001"
 # Deliveries are kept for so long, and can be sent again.
 KEPT = 3 * 86_400
 
@@ -149,7 +150,10 @@ def attempt(call: Call) -> Response:
 
 
 def notices(event: Event, receivers: Receivers) -> Iterable[Notice]:
-    """To each active hook on the repository or its organisation that asked for such events."""
+    """To the app, of everything; and to each active hook on the repository or its organisation that
+    asked for such events."""
+    if receivers.app and not event.what.get("hook"):
+        yield Notice(event=event, address=receivers.app)
     for watch in receivers.watches.of(event.account_id):
         hook = watch.about["hook"]
         if event.what.get("hook"):
@@ -177,19 +181,15 @@ def compose(delivery: Delivery) -> Message:
     (event,) = delivery.events
     address = delivery.address
     guid = event.what.get("guid") or event.id
+    if not address.id:
+        payload = event.what["payload"]
+        if event.what["event"] != "github_app_authorization":
+            payload = {**payload, "installation": {"id": 77, "node_id": "MDIz"}}
+        told = ("integration", APP_ID)
+        return _message(address, APP_HOOK, guid, event.what["event"], told, orjson.dumps(payload))
     body = orjson.dumps(event.what["payload"])
-    kind = "repository" if "repositories" in address.about["hook"]["place"] else "organization"
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "GitHub-Hookshot/044aadd",
-        "X-GitHub-Delivery": guid,
-        "X-GitHub-Event": event.what["event"],
-        "X-GitHub-Hook-ID": address.id,
-        "X-GitHub-Hook-Installation-Target-ID": address.about["hook"]["place"].partition("/")[2],
-        "X-GitHub-Hook-Installation-Target-Type": kind,
-    }
-    if address.secret:
-        headers["X-Hub-Signature-256"] = f"sha256={hex_signature(address.secret, body)}"
+    place, _, target = address.about["hook"]["place"].partition("/")
+    told = ("repository" if place == "repositories" else "organization", target)
     if not delivery.forged:
         row = {
             "id": int(delivery.id.replace("-", "")[:12], 16), "guid": guid,
@@ -198,13 +198,30 @@ def compose(delivery: Delivery) -> Message:
             "action": event.what["payload"].get("action"),
         }  # fmt: skip
         address.about["kept"].append((row, event, delivery.now.timestamp()))
+    return _message(address, address.id, guid, event.what["event"], told, body)
+
+
+def _message(
+    address: Address, hook: str, guid: str, event: str, target: tuple[str, str], body: bytes
+) -> Message:
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "GitHub-Hookshot/044aadd",
+        "X-GitHub-Delivery": guid,
+        "X-GitHub-Event": event,
+        "X-GitHub-Hook-ID": hook,
+        "X-GitHub-Hook-Installation-Target-ID": target[1],
+        "X-GitHub-Hook-Installation-Target-Type": target[0],
+    }
+    if address.secret:
+        headers["X-Hub-Signature-256"] = f"sha256={hex_signature(address.secret, body)}"
     return Message(url=address.url, headers=headers, body=body)
 
 
 def retry(delivery: Delivery, answered: AppResponse) -> None:
     """It is not tried again, only noted as failed."""
     (event,) = delivery.events
-    for row, of, _ in delivery.address.about["kept"]:
+    for row, of, _ in delivery.address.about.get("kept", ()):
         if of is event:
             row |= {"status": "failed", "status_code": answered.status or 502}
 
@@ -222,4 +239,10 @@ HOOK_ROUTES = (
     *_routes("GET", "/{hook}/deliveries", deliveries),
     *_routes("POST", "/{hook}/deliveries/{delivery}/attempts", attempt),
 )
-SENDER = Sender(compose=compose, notices=notices, deadline=10.0, retry=retry)
+SENDER = Sender(
+    compose=compose,
+    notices=notices,
+    deadline=10.0,
+    retry=retry,
+    secret="sandbox-github-webhook-secret",  # pragma: allowlist secret
+)

@@ -31,16 +31,11 @@ def user(random: Random) -> Json:
 
 def user_row(id: int, login: str, kind: str = "User") -> Json:
     return {
-        "login": login,
-        "id": id,
-        "node_id": node_id("U", id),
+        "login": login, "id": id, "node_id": node_id("U", id),
         "avatar_url": f"https://avatars.githubusercontent.com/u/{id}?v=4",
-        "url": f"{API}/users/{login}",
-        "html_url": f"https://github.com/{login}",
-        "type": kind,
-        "user_view_type": "public",
-        "site_admin": False,
-    }
+        "url": f"{API}/users/{login}", "html_url": f"https://github.com/{login}", "type": kind,
+        "user_view_type": "public", "site_admin": False,
+    }  # fmt: skip
 
 
 def repository(random: Random, owner: Json, at: datetime) -> Json:
@@ -97,22 +92,12 @@ def _made(kind: str, random: Random, who: Json, at: datetime) -> Json:
 
 def issue(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     return {
-        **_made("I", random, who, at),
-        "url": f"{base}/issues/{number}",
-        "repository_url": base,
-        "number": number,
-        "title": sentence(random)[:60],
-        "labels": [],
-        "state": "open",
-        "state_reason": None,
-        "locked": False,
-        "assignee": who if number % 3 == 0 else None,
-        "assignees": [who] if number % 3 == 0 else [],
-        "milestone": None,
-        "comments": 0,
-        "closed_at": None,
-        "body": sentence(random),
-    }
+        **_made("I", random, who, at), "url": f"{base}/issues/{number}", "repository_url": base,
+        "number": number, "title": sentence(random)[:60], "labels": [], "state": "open",
+        "state_reason": None, "locked": False, "assignee": who if number % 3 == 0 else None,
+        "assignees": [who] if number % 3 == 0 else [], "milestone": None, "comments": 0,
+        "closed_at": None, "body": sentence(random),
+    }  # fmt: skip
 
 
 def pull_request(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
@@ -143,60 +128,41 @@ def pull_request(random: Random, base: str, number: int, who: Json, at: datetime
 # pull-request-simple, of GitHub's description of its API).
 def statistics(row: Json) -> Json:
     return {
-        "merged": row["merged_at"] is not None,
-        "mergeable": None,
-        "rebaseable": None,
-        "mergeable_state": "unknown",
-        "merged_by": row["user"] if row["merged_at"] else None,
-        "comments": 0,
-        "review_comments": 0,
-        "maintainer_can_modify": False,
-        "commits": 1 + row["number"] % 7,
-        "additions": row["number"] * 3,
-        "deletions": row["number"],
-        "changed_files": 1 + row["number"] % 4,
-    }
+        "merged": row["merged_at"] is not None, "mergeable": None, "rebaseable": None,
+        "mergeable_state": "unknown", "merged_by": row["user"] if row["merged_at"] else None,
+        "comments": 0, "review_comments": 0, "maintainer_can_modify": False,
+        "commits": 1 + row["number"] % 7, "additions": row["number"] * 3,
+        "deletions": row["number"], "changed_files": 1 + row["number"] % 4,
+    }  # fmt: skip
 
 
 def issue_comment(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     row = _made("IC", random, who, at)
     return {
-        **row,
-        "url": f"{base}/issues/comments/{row['id']}",
-        "issue_url": f"{base}/issues/{number}",
-        "body": sentence(random),
+        **row, "url": f"{base}/issues/comments/{row['id']}",
+        "issue_url": f"{base}/issues/{number}", "body": sentence(random),
         "performed_via_github_app": None,
-    }
+    }  # fmt: skip
 
 
 def review(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     id = new_id(random)
     return {
-        "id": id,
-        "node_id": node_id("PRR", id),
-        "user": who,
-        "body": sentence(random),
+        "id": id, "node_id": node_id("PRR", id), "user": who, "body": sentence(random),
         "state": random.choice(("APPROVED", "CHANGES_REQUESTED", "COMMENTED")),
-        "pull_request_url": f"{base}/pulls/{number}",
-        "author_association": "MEMBER",
-        "submitted_at": stamp_in_seconds(at),
-        "commit_id": sha(random),
-    }
+        "pull_request_url": f"{base}/pulls/{number}", "author_association": "MEMBER",
+        "submitted_at": stamp_in_seconds(at), "commit_id": sha(random),
+    }  # fmt: skip
 
 
 def review_comment(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     row = _made("PRRC", random, who, at)
     return {
-        **row,
-        "url": f"{base}/pulls/comments/{row['id']}",
-        "pull_request_url": f"{base}/pulls/{number}",
-        "pull_request_review_id": new_id(random),
-        "diff_hunk": "@@ -1 +1 @@",
-        "path": f"src/{plain(who['login'])}.py",
-        "line": random.randint(1, 400),
-        "commit_id": sha(random),
-        "body": sentence(random),
-    }
+        **row, "url": f"{base}/pulls/comments/{row['id']}",
+        "pull_request_url": f"{base}/pulls/{number}", "pull_request_review_id": new_id(random),
+        "diff_hunk": "@@ -1 +1 @@", "path": f"src/{plain(who['login'])}.py",
+        "line": random.randint(1, 400), "commit_id": sha(random), "body": sentence(random),
+    }  # fmt: skip
 
 
 def commit(random: Random, base: str, parents: list[str], who: Json, at: datetime) -> Json:
@@ -227,90 +193,54 @@ def release(random: Random, base: str, who: Json, at: datetime) -> Json:
     id, when = new_id(random), stamp_in_seconds(at)
     tag = f"v{random.randint(0, 9)}.{random.randint(0, 99)}.{random.randint(0, 999)}"
     return {
-        "url": f"{base}/releases/{id}",
-        "id": id,
-        "node_id": node_id("RE", id),
-        "author": who,
-        "tag_name": tag,
-        "target_commitish": "main",
-        "name": tag,
-        "draft": False,
-        "prerelease": random.random() < 0.2,
-        "created_at": when,
-        "published_at": when,
-        "assets": [],
-        "body": sentence(random),
-    }
+        "url": f"{base}/releases/{id}", "id": id, "node_id": node_id("RE", id), "author": who,
+        "tag_name": tag, "target_commitish": "main", "name": tag, "draft": False,
+        "prerelease": random.random() < 0.2, "created_at": when, "published_at": when,
+        "assets": [], "body": sentence(random),
+    }  # fmt: skip
 
 
 def workflow_run(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     id, when = new_id(random), stamp_in_seconds(at)
     return {
-        "id": id,
-        "name": "CI",
-        "node_id": node_id("WFR", id),
-        "head_branch": "main",
-        "head_sha": sha(random),
-        "run_number": number,
-        "run_attempt": 1,
+        "id": id, "name": "CI", "node_id": node_id("WFR", id), "head_branch": "main",
+        "head_sha": sha(random), "run_number": number, "run_attempt": 1,
         "event": random.choice(("push", "pull_request", "schedule")),
-        "display_title": sentence(random)[:40],
-        "status": "queued",
-        "conclusion": None,
-        "workflow_id": 7,
-        "url": f"{base}/actions/runs/{id}",
-        "created_at": when,
-        "updated_at": when,
-        "run_started_at": when,
-        "actor": who,
-    }
+        "display_title": sentence(random)[:40], "status": "queued", "conclusion": None,
+        "workflow_id": 7, "url": f"{base}/actions/runs/{id}", "created_at": when,
+        "updated_at": when, "run_started_at": when, "actor": who,
+    }  # fmt: skip
 
 
 def issue_event(random: Random, base: str, what: Json, kind: str, at: datetime) -> Json:
     id = new_id(random)
     return {
-        "id": id,
-        "node_id": node_id("IE", id),
-        "url": f"{base}/issues/events/{id}",
-        "actor": what["user"],
-        "event": kind,
-        "commit_id": None,
+        "id": id, "node_id": node_id("IE", id), "url": f"{base}/issues/events/{id}",
+        "actor": what["user"], "event": kind, "commit_id": None,
         "created_at": stamp_in_seconds(at),
         "issue": {"id": what["id"], "number": what["number"], "url": what["url"]},
-    }
+    }  # fmt: skip
 
 
 def label(random: Random, base: str) -> Json:
     id, name = new_id(random), f"{random.choice(TOPICS)} {random.randint(1, 10**6)}"
     return {
-        "id": id,
-        "node_id": node_id("LA", id),
-        "url": f"{base}/labels/{name.replace(' ', '%20')}",
-        "name": name,
-        "color": f"{random.getrandbits(24):06x}",
-        "default": False,
+        "id": id, "node_id": node_id("LA", id),
+        "url": f"{base}/labels/{name.replace(' ', '%20')}", "name": name,
+        "color": f"{random.getrandbits(24):06x}", "default": False,
         "description": sentence(random)[:80],
-    }
+    }  # fmt: skip
 
 
 def milestone(random: Random, base: str, number: int, who: Json, at: datetime) -> Json:
     id, when = new_id(random), stamp_in_seconds(at)
     return {
-        "url": f"{base}/milestones/{number}",
-        "id": id,
-        "node_id": node_id("MI", id),
-        "number": number,
-        "title": f"{random.choice(TOPICS)} {number}",
-        "description": sentence(random),
-        "creator": who,
-        "open_issues": 0,
-        "closed_issues": 0,
-        "state": "open",
-        "created_at": when,
-        "updated_at": when,
-        "due_on": stamp_in_seconds(at + timedelta(days=30)),
-        "closed_at": None,
-    }
+        "url": f"{base}/milestones/{number}", "id": id, "node_id": node_id("MI", id),
+        "number": number, "title": f"{random.choice(TOPICS)} {number}",
+        "description": sentence(random), "creator": who, "open_issues": 0, "closed_issues": 0,
+        "state": "open", "created_at": when, "updated_at": when,
+        "due_on": stamp_in_seconds(at + timedelta(days=30)), "closed_at": None,
+    }  # fmt: skip
 
 
 def touched(row: Json, at: datetime, **fields: Any) -> Json:

@@ -198,7 +198,7 @@ def test_a_review_without_a_time_and_one_that_was_dismissed_are_found() -> None:
 def test_a_poll_reads_only_the_pull_requests_that_changed() -> None:
     """singer-io/tap-github#49 (2019-01): there is no `since` for pull requests, and each run
     fetched them all. Right: it ends where what is known begins; with nothing new it is one call
-    that costs no quota."""
+    that is not counted."""
     rows = [numbered(n, 500 * DAY - n * HOUR) for n in range(300, 0, -1)]
     account = Account([repo(1)], {"/repositories/1/pulls": rows})
     found = following("pull_requests", account).sync()
@@ -290,17 +290,17 @@ def test_a_limit_on_bursts_that_only_its_text_tells_is_waited_for() -> None:
     assert error.retry_after == timedelta(minutes=1)
 
 
-def test_a_limit_with_quota_left_is_no_missing_right() -> None:
-    """agnivo988/Repo-lyzer#469 (2026-06): a 403 with Retry-After, of which the quota was not used
-    up, was shown as forbidden. Right: wait; a 403 with none of it is a right that lacks."""
+def test_a_limit_on_bursts_is_no_missing_right() -> None:
+    """agnivo988/Repo-lyzer#469 (2026-06): a 403 with Retry-After, while the hourly limit was not
+    reached, was shown as forbidden. Right: wait; a 403 with none of it is a right that lacks."""
     limited = refusal(403, "wait", retry_after="30", x_ratelimit_remaining="4000")
     assert isinstance(judged(GITHUB, limited), RateLimitedError)
     refused = refusal(403, "Resource not accessible by integration", x_ratelimit_remaining="4000")
     assert isinstance(judged(GITHUB, refused), NotAllowedError)
 
 
-def test_a_quota_that_is_used_up_is_waited_for_to_its_end() -> None:
-    """airbytehq/airbyte#5669 (2021-08): syncs used up the quota that a token has for everything.
+def test_an_hourly_limit_is_waited_for_to_its_end() -> None:
+    """airbytehq/airbyte#5669 (2021-08): syncs used up all that a token may ask in an hour.
     Right: it is waited for until GitHub says that it begins anew."""
     reset = str(int((NOW + timedelta(minutes=40)).timestamp()))
     answer = refusal(403, "API rate limit exceeded", x_ratelimit_remaining="0",
