@@ -4,7 +4,7 @@ https://docs.github.com/en/rest
 """
 
 from sandbox.github.api import ROUTES, VENDOR_LIMITS, rate_headers, trouble
-from sandbox.github.auth import AUTH, AUTH_ROUTES, SITE, TOKEN
+from sandbox.github.auth import AUTH, AUTH_ROUTES, SITE, TOKEN, token_of
 from sandbox.github.events import HOOK_ROUTES, SENDER
 from sandbox.github.rows import API
 from sandbox.github.seed import new
@@ -14,11 +14,13 @@ from sandbox.kernel.vendor import Vendor
 
 
 def app_settings(hub: Hub, body: Json) -> Json:
-    """Whether the app's tokens end (`expires`), as those of a GitHub App do, and whether the
-    organisation wants a sign-in before lists show what it owns (`partial`)."""
-    hub.expires = bool(body.get("expires", hub.expires))
-    hub.partial = bool(body.get("partial", hub.partial))
-    return {"expires": hub.expires, "partial": hub.partial}
+    """Whether the app's tokens end (`expires`), as those of a GitHub App do; whether the
+    organisation wants a sign-in before lists show what it owns (`partial`); and whether addresses
+    in rows lead to this sandbox (`links`), for an SDK that follows them."""
+    settings = ("expires", "partial", "links")
+    for name in settings:
+        setattr(hub, name, bool(body.get(name, getattr(hub, name))))
+    return {name: getattr(hub, name) for name in settings}
 
 
 def tell(hub: Hub, body: Json) -> Json:
@@ -91,6 +93,7 @@ vendor = Vendor(
         "tell": tell,
     },
     webhook=SENDER,
+    token=token_of,
     extras=lambda account_id, origin: {"token_url": f"{origin}/{SITE}{TOKEN}"},
     three_pages_at=300,
 )

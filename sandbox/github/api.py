@@ -13,7 +13,7 @@ from typing import Any, Never
 import orjson
 from starlette.responses import Response
 
-from sandbox.github.rows import HOST, statistics
+from sandbox.github.rows import API, HOST, statistics
 from sandbox.github.store import Hub, Repo, as_issue
 from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
@@ -71,8 +71,16 @@ def rate_headers(usages: Sequence[Usage]) -> Mapping[str, str]:
 # -- Answers --------------------------------------------------------------------------------------
 
 
+def linked(call: Call, body: Any) -> Any:
+    """With the addresses in it leading here, where that was ordered."""
+    if not call.state.links:
+        return body
+    return orjson.loads(orjson.dumps(body).replace(API.encode(), call.url(HOST, "").encode()))
+
+
 def shown(call: Call, body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """With an ETag; nothing but it to whom has just that already."""
+    body = linked(call, body)
     etag = f'W/"{sha256(orjson.dumps(body)).hexdigest()}"'
     told = {**(headers or {}), "etag": etag, "x-github-media-type": "github.v3; format=json"}
     if call.headers.get("if-none-match") == etag:
@@ -190,7 +198,8 @@ def user_repos(call: Call) -> Response:
 
 def user_orgs(call: Call) -> Response:
     org = call.state.org
-    return listed(call, [{**without(org, "type", "site_admin"), "description": ""}] if org else [])
+    own = {"url": f"{API}/orgs/{org.get('login')}", "description": ""}
+    return listed(call, [{**without(org, "type", "site_admin"), **own}] if org else [])
 
 
 def memberships(call: Call) -> Response:

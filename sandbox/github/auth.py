@@ -34,6 +34,12 @@ CODES = {
 }
 
 
+def token_of(call: Call) -> str:
+    """As a bearer's, or by the older word."""
+    scheme, _, value = call.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() in ("bearer", "token") else ""
+
+
 def hub_of(account: Account) -> Hub:
     hub: Hub = account.state["github"]
     return hub

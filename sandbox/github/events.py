@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from sandbox.github.api import listed, no, org_of, repo_of
-from sandbox.github.rows import HOST
+from sandbox.github.api import linked, listed, no, org_of, repo_of, shown
+from sandbox.github.rows import API, HOST
 from sandbox.github.store import Hub
 from sandbox.kernel.clock import stamp_in_seconds
 from sandbox.kernel.oauth import Call
@@ -92,7 +92,7 @@ def create(call: Call) -> Response:
         )
     )
     call.outbox.tell(call.account.id, {"event": "ping", "hook": id, "payload": _ping(hook)})
-    return reply(_shown(hook), 201)
+    return reply(linked(call, _shown(hook)), 201)
 
 
 def _ping(hook: Json) -> Json:
@@ -103,7 +103,9 @@ def _shown(hook: Json) -> Json:
     config = (
         {**hook["config"], "secret": "********"} if hook["config"]["secret"] else hook["config"]
     )
-    return {name: value for name, value in hook.items() if name != "place"} | {"config": config}
+    url = f"{API}/{hook['place']}/hooks/{hook['id']}"
+    shown = {name: value for name, value in hook.items() if name != "place"}
+    return {**shown, "config": config, "url": url, "deliveries_url": f"{url}/deliveries"}
 
 
 def _hook(call: Call) -> Json:
@@ -120,7 +122,7 @@ def hooks(call: Call) -> Response:
 
 
 def hook(call: Call) -> Response:
-    return reply(_shown(_hook(call)))
+    return shown(call, _shown(_hook(call)))
 
 
 def delete(call: Call) -> Response:

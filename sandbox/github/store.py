@@ -75,7 +75,7 @@ def _age(commit: Json) -> tuple[int, ...]:
 class Hub:
     """`refused` are repositories, and organisations, that are listed and cannot be read. `expires`:
     the app's tokens end, as those of GitHub Apps do. `partial`: the organisation wants a sign-in,
-    and lists leave out what it owns."""
+    and lists leave out what it owns. `links`: addresses in rows lead here."""
 
     account_id: str
     login: str
@@ -90,6 +90,7 @@ class Hub:
     refused: set[str] = field(default_factory=set)
     expires: bool = False
     partial: bool = False
+    links: bool = False
 
     @property
     def user(self) -> Json:

@@ -21,6 +21,8 @@ class Referee:
         self.http = control
         self.described = control.get("/_control").json()["github"]
         self.account = self.control("accounts", size=size)["id"]
+        # It reads on at the addresses that rows have.
+        self.control("app", account=self.account, links=True)
         self.github = self.client(self.control("grant", account=self.account)["access_token"])
 
     def client(self, token: str) -> Github:
@@ -96,7 +98,7 @@ def test_a_repository_is_found_by_its_number_and_by_a_former_name(referee: Refer
 
 
 def test_commits_are_compared_and_listed_since_a_time(referee: Referee) -> None:
-    repo = next(iter(referee.github.get_user().get_repos(sort="created", direction="asc")))
+    repo = referee.github.get_repo(int(next(iter(referee.store("repositories")))))
     before = repo.get_commits()[0].sha
     for seed in range(4):
         order = {"count": 5, "streams": ["commits"], "seed": seed}
