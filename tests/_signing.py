@@ -7,17 +7,19 @@ from hashlib import sha256
 
 from tests._delivering import HUBSPOT_SECRET, PUBLIC, VERIFIER, hubspot_headers
 
+GITHUB_SECRET = "canary-github-webhook-secret"  # pragma: allowlist secret
 SHOPIFY_SECRET = "canary-shopify-app-secret"  # pragma: allowlist secret
 SLACK_SECRET = "canary-slack-signing-secret"  # pragma: allowlist secret
 STRIPE_SECRET = "whsec_canary_of_connected_accounts"  # pragma: allowlist secret
 SECRETS = {
+    "github_webhook_secret": GITHUB_SECRET,
     "hubspot_client_secret": HUBSPOT_SECRET,
     "quickbooks_webhook_secret": VERIFIER,
     "shopify_api_secret": SHOPIFY_SECRET,
     "slack_signing_secret": SLACK_SECRET,
     "stripe_connect_webhook_secret": STRIPE_SECRET,
 }
-SIGNED = ("hubspot", "quickbooks", "shopify", "slack", "stripe")
+SIGNED = ("github", "hubspot", "quickbooks", "shopify", "slack", "stripe")
 
 
 def digest(secret: str, message: bytes) -> bytes:
@@ -32,6 +34,14 @@ def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:
     """The headers of a delivery that the vendor itself might have sent."""
     now = str(int(time.time()))
     match integration:
+        case "github":
+            headers = {
+                "x-hub-signature-256": f"sha256={digest(GITHUB_SECRET, body).hex()}",
+                "x-github-event": "issue_comment",
+                "x-github-delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+                "x-github-hook-id": "292430182",
+                "x-github-hook-installation-target-type": "integration",
+            }
         case "hubspot":
             url = f"{PUBLIC}/api/webhooks/hubspot"
             headers = hubspot_headers(body, url=url)

@@ -26,6 +26,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SHOP = "acme.myshopify.com"
 # For each vendor that signs: whom a body is about, and one that is about `mine`.
 ACCOUNTS = {
+    "github": ("583231", "583232"),
     "hubspot": ("4711", "12"),
     "quickbooks": ("9130350000000001", "9130350000000002"),
     "shopify": ("mine.myshopify.com", SHOP),
@@ -38,6 +39,11 @@ def body_of(integration: str, account: str) -> bytes:
     """A delivery's body that is about that account."""
     value: Any
     match integration:
+        case "github":
+            value = {
+                "action": "created", "issue": {"number": 1}, "comment": {"id": 2},
+                "repository": {"id": 3, "owner": {"id": int(account), "type": "User"}},
+            }  # fmt: skip
         case "hubspot":
             value = [hubspot_event(1, portal=account)]
         case "quickbooks":

@@ -107,10 +107,13 @@ async def _gone(receive: Receive) -> None:
 
 
 async def send_half(response: Response, send: Send) -> None:
-    """All the headers, half the body: the server closes the connection when we return."""
+    """All the headers, half the body: the server closes the connection when we return. Of an answer
+    without a body nothing could be missing: a proxy says that it broke off before."""
     body = bytes(response.body)
-    headers = response.raw_headers
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    status, headers = response.status_code, response.raw_headers
+    if not body:
+        status, headers = 502, []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
 
 
