@@ -14,7 +14,7 @@ from typing import Self
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Text, cast, func, select, text
+from sqlalchemy import ColumnElement, Text, case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 
 from storage.connections import Connection
@@ -141,10 +141,10 @@ async def _taken(
 def _wanted(since: datetime | None) -> ColumnElement[bool]:
     if since is None:
         return RecordRow.deleted_at.is_(None)
-    # Rows of before there was that column say when they were observed, or removed.
-    written = func.coalesce(
-        RecordRow.changed_at, func.greatest(RecordRow.observed_at, RecordRow.deleted_at)
-    )
+    # Rows of before there was that column say when they were observed, or removed. As the index
+    # `records_changed_idx` has it, word for word.
+    before = func.greatest(RecordRow.observed_at, RecordRow.deleted_at)
+    written = case((RecordRow.changed_at.is_(None), before), else_=RecordRow.changed_at)
     return written >= since
 
 

@@ -235,6 +235,16 @@ class RecordRow(Base):
     __tablename__ = "records"
     __table_args__ = (
         of_connection(),
+        # What changed of a connection's stream since a time; `storage.changes` asks so.
+        Index(
+            "records_changed_idx",
+            "connection_id",
+            # As PostgreSQL writes it, so that tests can compare.
+            text(
+                "\nCASE\n    WHEN changed_at IS NULL THEN GREATEST(observed_at, deleted_at)"
+                "\n    ELSE changed_at\nEND"
+            ),
+        ),
         {"postgresql_partition_by": "LIST (stream)"},
     )
 
@@ -305,6 +315,8 @@ class Event(Base):
             "id",
             postgresql_where=text("applied_at IS NULL AND failed_at IS NULL"),
         ),
+        # A connection that is removed takes its events along.
+        Index(None, "connection_id"),
         Index("events_applied_idx", "applied_at", postgresql_where=text("applied_at IS NOT NULL")),
         Index("events_failed_idx", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     )
