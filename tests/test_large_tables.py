@@ -120,10 +120,30 @@ async def test_what_changed_is_found_by_an_index(database: Database, database_ur
     found = await connections.get(database, connection(7))
     with explained(database._engine) as plans:
         since = datetime.now(UTC) - timedelta(minutes=150)
-        page = await changes.read(database, found, "contacts", since=since)
-    assert len(page.changes) == 3
-    (made,) = plans
-    assert any("CASE WHEN (changed_at IS NULL)" in str(node.get("Index Cond")) for node in made)
+        page = await changes.read(database, found, "contacts", since=since, limit=2)
+        assert page.next is not None
+        rest = await changes.read(database, found, "contacts", cursor=page.next)
+    assert [each.id for each in (*page.changes, *rest.changes)] == [f"{n:09}" for n in range(3)]
+    looked = plans[0]
+    assert any("CASE WHEN (changed_at IS NULL)" in str(node.get("Index Cond")) for node in looked)
+
+
+async def test_pages_go_by_the_key_whatever_statistics_say(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "FEW", 10)
+    with psycopg.connect(database_url, autocommit=True) as sql:
+        sql.execute("ALTER TABLE records_hubspot_contacts SET (autovacuum_enabled = off)")
+        sql.execute("ANALYZE")
+    fill(database_url, tenants=3, each=5_000, analyse=False)
+    found = await connections.get(database, connection(1))
+    for since in (None, datetime.now(UTC) - timedelta(days=30)):
+        with explained(database._engine) as plans:
+            page = await changes.read(database, found, "contacts", since=since)
+        assert [change.id for change in page.changes] == [f"{n:09}" for n in range(100)]
+        assert "Sort" not in {node["Node Type"] for node in plans[-1]}
+        (walked,) = (node for node in plans[-1] if "contacts" in node.get("Relation Name", ""))
+        assert walked["Index Name"] == "records_hubspot_contacts_pkey"
 
 
 # --- migrations -------------------------------------------------------------------------------
@@ -178,10 +198,11 @@ async def test_an_index_that_was_interrupted_is_made_again(postgres_url: str) ->
         # As a process leaves them that is killed while it makes one, before it attaches it.
         sql.execute("DROP INDEX records_changed_idx, events_connection_id_idx")
         sql.execute("SET ROLE atom_owner")
-        form = (
-            "(connection_id, (CASE WHEN changed_at IS NULL THEN greatest(observed_at, deleted_at)"
-            " ELSE changed_at END))"
+        written = (
+            "(CASE WHEN changed_at IS NULL THEN greatest(observed_at, deleted_at)"
+            " ELSE changed_at END)"
         )
+        form = f"(connection_id, {written}) WHERE {written} IS NOT NULL"
         sql.execute(f"CREATE INDEX records_changed_idx ON ONLY records {form}".encode())
         sql.execute(f"CREATE INDEX half ON records_hubspot_contacts {form}".encode())
         sql.execute("CREATE INDEX events_connection_id_idx ON events (connection_id)")

@@ -13,6 +13,10 @@ depends_on = None
 
 CURRENT_TENANT = "(SELECT nullif(current_setting('app.tenant_id', true), '')::uuid)"
 
+WRITTEN_AT = (
+    "CASE WHEN changed_at IS NULL THEN greatest(observed_at, deleted_at) ELSE changed_at END"
+)
+
 STATEMENTS = (
     # The tenant decides, as before. That its connections are named as well lets the primary key
     # find its rows, which begins with the connection. A foreign key holds both together, so rows
@@ -26,11 +30,11 @@ STATEMENTS = (
     """,  # noqa: S608 - words of ours
     # Of the parent alone: that of each partition is made without a lock and attached to it. Not
     # coalesce(): PostgreSQL (18) does not know that it tells nothing, so row-level security would
-    # keep it from the index.
-    """
-    CREATE INDEX records_changed_idx ON ONLY records (connection_id, (
-        CASE WHEN changed_at IS NULL THEN greatest(observed_at, deleted_at) ELSE changed_at END
-    ))
+    # keep it from the index. The condition holds of every row; for it PostgreSQL uses the index
+    # for nothing else: where it thinks a connection small, it would take it in place of the key.
+    f"""
+    CREATE INDEX records_changed_idx ON ONLY records (connection_id, ({WRITTEN_AT}))
+        WHERE ({WRITTEN_AT}) IS NOT NULL
     """,
 )
 
