@@ -142,6 +142,11 @@ class Connection(Base):
             "backfill_run_id",
             postgresql_where=text("backfill_run_id IS NOT NULL"),
         ),
+        Index(
+            "connections_purge_owed_idx",
+            "purge_owed_at",
+            postgresql_where=text("purge_owed_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -172,6 +177,8 @@ class Connection(Base):
     # When its watches at the vendor are to be looked after next.
     watches_due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Since when all of it is to be forgotten: it is gone for everybody but for who does that.
+    purge_owed_at: Mapped[datetime | None]
 
 
 class Lease(Base):
@@ -231,6 +238,12 @@ class CheckpointRow(Base):
     refused_until: Mapped[datetime | None]
 
 
+_WRITTEN_AT = (
+    "\nCASE\n    WHEN changed_at IS NULL THEN GREATEST(observed_at, deleted_at)"
+    "\n    ELSE changed_at\nEND"
+)
+
+
 class RecordRow(Base):
     __tablename__ = "records"
     __table_args__ = (
@@ -240,10 +253,8 @@ class RecordRow(Base):
             "records_changed_idx",
             "connection_id",
             # As PostgreSQL writes it, so that tests can compare.
-            text(
-                "\nCASE\n    WHEN changed_at IS NULL THEN GREATEST(observed_at, deleted_at)"
-                "\n    ELSE changed_at\nEND"
-            ),
+            text(_WRITTEN_AT),
+            postgresql_where=text(f"({_WRITTEN_AT}) IS NOT NULL"),
         ),
         {"postgresql_partition_by": "LIST (stream)"},
     )
