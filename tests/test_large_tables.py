@@ -12,8 +12,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from connectors import all_connectors
-from storage import _large, changes, connections
-from storage.database import Database
+from storage import _large, changes, connections, inbox
+from storage.database import Database, in_sql
 from storage.migrate import migrate
 from tests._many_rows import connection, fill, nodes, plan, scanned, tenant
 from tests._migrated import migrate_to
@@ -241,3 +241,33 @@ def _until_something_waits(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as sql:
         while not sql.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
             pass
+
+
+# --- what is asked for again and again ----------------------------------------------------------
+
+
+async def test_a_look_for_what_waits_reads_no_table_from_end_to_end(database_url: str) -> None:
+    fill(database_url, tenants=2_000, each=0, analyse=False)
+    with psycopg.connect(database_url, autocommit=True) as sql:
+        sql.execute(
+            "INSERT INTO leases (connection_id, kind, tenant_id, epoch, expires_at)"
+            " SELECT id, kind, tenant_id, 1, now() FROM connections,"
+            " unnest(ARRAY['sync', 'event']) kind"
+        )
+        sql.execute(
+            "INSERT INTO checkpoints (connection_id, tenant_id, stream, dirty_generation)"
+            " SELECT id, tenant_id, s, (s = 's1' AND account_id = 'a7')::int FROM connections,"
+            " unnest(ARRAY['s1', 's2', 's3']) s"
+        )
+        sql.execute("ANALYZE")
+        statement, values = in_sql(inbox._WAITING)
+        given = {"shard": 0, "shards": 1, "busy": [], "most": 100, "share": 25, "reserved": 75}
+        sql.execute("SET ROLE atom_dispatch")
+        read = {
+            node.get("Relation Name")
+            for node in plan(sql, statement, {**values, **given})
+            if node["Node Type"] == "Seq Scan"
+        }
+        assert read.isdisjoint({"connections", "leases", "checkpoints"})
+        found = sql.execute(statement.encode(), {**values, **given}).fetchall()
+        assert [row[0] for row in found] == [connection(7)]
