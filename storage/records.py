@@ -305,8 +305,10 @@ class Count:
     refills: bool = False
 
 
-async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
-    """Of every tenant's connections and their streams, these by the connector's name for them."""
+async def counts(
+    database: Database, connection_ids: Sequence[UUID] | None = None
+) -> dict[tuple[UUID, str], Count]:
+    """Of these connections or of all, and their streams, these by the connector's name for them."""
     live = (
         select(RecordRow.connection_id, RecordRow.stream, func.count().label("rows"))
         .where(RecordRow.deleted_at.is_(None))
@@ -316,6 +318,9 @@ async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
         CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at,
         CheckpointRow.unread, CheckpointRow.refusal, CheckpointRow.refill.is_not(None),
     )  # fmt: skip
+    if connection_ids is not None:
+        live = live.where(RecordRow.connection_id.in_(connection_ids))
+        progress = progress.where(CheckpointRow.connection_id.in_(connection_ids))
     async with database.owning() as session:
         rows = {
             (connection_id, stream.partition(".")[2]): count
