@@ -83,6 +83,7 @@ async def _delete_some(database: Database, table: str, connection_id: UUID, batc
     )
     async with database.owning() as session:
         values = {"connection_id": connection_id, "batch": batch}
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
         found = await (await session.connection()).execute(deleting, values)
         return found.rowcount
 
