@@ -29,7 +29,7 @@ from storage.standing import Standing, State
 
 # Of more connections a summary comes first; the table is for those that are asked for.
 MOST_AT_ONCE = 100
-MOST_CARDS = 20
+MOST_CARDS = standing.FIRST
 # So many are looked up together: what is printed for machines is printed as it is read.
 CHUNK, COUNTED_APART = 500, 1_000
 
@@ -84,13 +84,13 @@ async def show_status(database: Database, console: Console, **chosen: Any) -> No
     if not asked and await standing.count(database) > MOST_AT_ONCE:
         found = await standing.summary(database)
         console.print(_summary(found))
-        wrong = await standing.ids(database, state=State.WRONG)
-        rows = [row async for row in _rows(database, wrong[:MOST_CARDS])]
-        _print_cards(rows, console)
-        total = sum(each.connections for each in found)
-        line = f"connections as they should be: {total - len(wrong):,} of {total:,}"
-        if len(wrong) > MOST_CARDS:
-            line += f"; {len(wrong) - MOST_CARDS:,} more are listed by `--state wrong`"
+        named = [id for each in found for id in each.first_wrong]
+        first = [each.id for each in await standing.listing(database, named)][:MOST_CARDS]
+        _print_cards([row async for row in _rows(database, first)], console)
+        total, wrong = (sum(getattr(e, name) for e in found) for name in ("connections", "wrong"))
+        line = f"connections as they should be: {total - wrong:,} of {total:,}"
+        if wrong > MOST_CARDS:
+            line += f"; {wrong - MOST_CARDS:,} more are listed by `--state wrong`"
         console.print(line, highlight=False, soft_wrap=True)
         console.print("--tenant, --integration and --state list connections", highlight=False)
         return

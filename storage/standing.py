@@ -1,7 +1,7 @@
 """How an installation stands as a whole, and which connections are as one asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
@@ -12,6 +12,9 @@ from storage.connections import Connection
 from storage.database import Database
 from storage.models import Connection as ConnectionRow
 from storage.models import Tenant as TenantRow
+
+# So many that are wrong a summary names, at most.
+FIRST = 20
 
 
 class State(StrEnum):
@@ -27,7 +30,10 @@ class State(StrEnum):
 @dataclass(frozen=True)
 class Standing:
     """An integration: how many connections it has and how many of them are wrong, broken and
-    paused, how many of their streams are in time and late, and about how many records it has."""
+    paused, how many of their streams are in time and late, and about how many records it has.
+
+    `first_wrong` are some of those that are wrong, in the order of tenants.
+    """
 
     integration: str
     connections: int
@@ -37,6 +43,7 @@ class Standing:
     streams: int
     late: int
     rows: int
+    first_wrong: Sequence[UUID] = field(default=(), compare=False)
 
 
 _STANDING = """
@@ -71,8 +78,12 @@ _SUMMARY = text(
     )
     SELECT e.integration, count(*), count(*) FILTER (WHERE wrong), count(*) FILTER (WHERE broken),
         count(*) FILTER (WHERE paused), sum(streams)::bigint, sum(late)::bigint,
-        coalesce(max(k.rows), 0)
-    FROM each e LEFT JOIN kept k USING (integration) GROUP BY e.integration ORDER BY e.integration
+        coalesce(max(k.rows), 0),
+        coalesce(
+            (array_agg(e.id ORDER BY t.slug, e.account_id) FILTER (WHERE wrong))[1:{FIRST}], '{{}}'
+        )
+    FROM each e JOIN tenants t ON t.id = e.tenant_id LEFT JOIN kept k USING (integration)
+    GROUP BY e.integration ORDER BY e.integration
     """  # noqa: S608 - our own words
 )
 _CHOSEN = {
