@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accounts import tokens, watching
@@ -23,10 +23,10 @@ from connectors.kernel import oauth as oauth
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
 from connectors.kernel.oauth import OAuthApp
-from storage import connections, notices, tenant_settings
+from storage import connections, erasing, notices, tenant_settings
 from storage.database import Database
 from storage.errors import NotFoundError
-from storage.models import Connection, Grant, Revocation, Status
+from storage.models import Connection, Grant, Lease, Revocation, Status
 from storage.oauth_log import record
 from storage.vault import Vault
 
@@ -56,7 +56,8 @@ async def disconnect(
     purge: bool = False,
     wait: timedelta = timedelta(seconds=5),
 ) -> None:
-    """End a connection, and its records with it where `purge` says so.
+    """End a connection, and its records with it where `purge` says so: for everybody they are gone
+    at once, and where there are many upkeep goes on deleting them.
 
     Its watches are ended at the vendor first, for that needs its token; those that cannot be end
     there by themselves. The grant's tokens go with the last connection that uses them. We tell
@@ -72,20 +73,19 @@ async def disconnect(
             revocation_id = await _take_tokens(session, disconnector.vault, grant)
             await notices.cancel(session, grant.id)
         _record_end(session, grant, connection, purge=purge, shared=shared)
+        connection.status, connection.status_reason = Status.REVOKED, DISCONNECTED
+        connection.next_due_at = connection.backfill_owed_at = None
+        connection.backfill_run_id = None
         if purge:
-            await session.delete(connection)
-            await session.flush()
-            await _drop_if_unused(session, grant)
-        else:
-            connection.status, connection.status_reason = Status.REVOKED, DISCONNECTED
-            connection.next_due_at = connection.backfill_owed_at = None
-            connection.backfill_run_id = None
+            await _owe_purge(session, connection)
     if revocation_id is not None:
         try:
             async with asyncio.timeout(wait.total_seconds()):
                 await _attempt(disconnector, tenant_id, revocation_id)
         except TimeoutError:
-            return  # it is tried again later
+            log.info("the vendor did not answer in time: it is told again later")
+    if purge:
+        await erasing.purge(disconnector.database, connection_id)
 
 
 async def revoke_due(disconnector: Disconnector, *, limit: int = 20) -> int:
@@ -211,11 +211,16 @@ async def _take_tokens(session: AsyncSession, vault: Vault, grant: Grant) -> UUI
     return revocation_id
 
 
-async def _drop_if_unused(session: AsyncSession, grant: Grant) -> None:
-    left = select(Connection.id).where(Connection.grant_id == grant.id)
-    if await session.scalar(left.limit(1)) is None:
-        await tenant_settings.delete(session, grant.tenant_id, grant.setting_key)
-        await session.delete(grant)
+async def _owe_purge(session: AsyncSession, connection: Connection) -> None:
+    """Nobody sees it any more or works on it, and its account may be connected anew."""
+    connection.purge_owed_at = func.now()
+    connection.account_id = f"purged:{connection.id}"
+    await session.execute(
+        update(Lease)
+        .where(Lease.connection_id == connection.id)
+        .values(epoch=Lease.epoch + 1, expires_at=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def _attempt(disconnector: Disconnector, tenant_id: UUID, revocation_id: UUID) -> None:

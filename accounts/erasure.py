@@ -4,31 +4,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 
 from accounts.disconnecting import Disconnector, disconnect
-from storage import connections, tenants
+from storage import connections, erasing, tenants
 from storage.database import Database
 from storage.errors import NotFoundError
-from storage.models import Connection, Seen, Status, Tenant, TenantSetting
+from storage.models import Connection, Status, Tenant, TenantSetting
 
-BATCH = 10_000
 REASON = "the tenant is being erased"
-
-# One at a time, a long cascade would hold its locks for as long as the tenant is big.
-_SOME_RECORDS = text(
-    """
-    WITH gone AS (
-        DELETE FROM records USING (
-            SELECT stream, record_id FROM records WHERE connection_id = :connection_id LIMIT :batch
-        ) AS batch
-        WHERE records.connection_id = :connection_id
-            AND records.stream = batch.stream AND records.record_id = batch.record_id
-        RETURNING 1
-    )
-    SELECT count(*) FROM gone
-    """
-)
 
 
 async def delete_tenant(
@@ -55,7 +39,7 @@ async def erase(
     database: Database,
     slug: str,
     *,
-    batch: int = BATCH,
+    batch: int = erasing.BATCH,
     progress: Callable[[int], None] = lambda records: None,
 ) -> bool:
     """Forget a tenant and everything of it; False where there was none.
@@ -68,11 +52,9 @@ async def erase(
         return False
     erased = 0
     for connection_id in connections:
-        while gone := await _erase_some(database, connection_id, batch):
+        async for gone in erasing.empty(database, connection_id, batch=batch):
             erased += gone
             progress(erased)
-        async with database.owning() as session:
-            await session.execute(delete(Seen).where(Seen.connection_id == connection_id))
     await tenants.delete(database, slug)
     return True
 
@@ -90,10 +72,3 @@ async def _shred(database: Database, slug: str) -> list[UUID] | None:
         of_tenant = Connection.tenant_id == tenant_id
         await session.execute(update(Connection).where(of_tenant).values(**ended))
         return list(await session.scalars(select(Connection.id).where(of_tenant)))
-
-
-async def _erase_some(database: Database, connection_id: UUID, batch: int) -> int:
-    async with database.owning() as session:
-        values = {"connection_id": connection_id, "batch": batch}
-        count: int = (await session.execute(_SOME_RECORDS, values)).scalar_one()
-        return count

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Record
 from connectors.kernel.cancellation import end
-from flows._batches import Batch, Outcome, Part
+from flows._batches import Audit, Batch, Outcome, Part, Scan
 from storage import (
     DatabaseUnavailableError,
     LeaseLostError,
@@ -24,6 +24,7 @@ from storage import (
     inbox,
     leases,
     records,
+    sweeping,
 )
 from storage.background import repeated
 from storage.database import Database
@@ -44,39 +45,62 @@ async def store(
     outcomes: Mapping[str, Outcome],
 ) -> None:
     """Records, deletes and checkpoints of a batch in one transaction that the lease guards; tried
-    again for a while where the database is not well."""
+    again for a while where the database is not well.
+
+    Where a full read of a large stream ends, what it did not see is buried in as many transactions
+    as it takes, and its checkpoint is committed with the last: until then it is not whole. A
+    process that dies in between has the batch read again, and the rest buried.
+    """
     # Whether a commit whose answer was lost was one is not known, and an audit counts once.
     has_audit = any(part.audit is not None for part in batch.parts)
+    patience = timedelta() if has_audit else PATIENCE
     try:
         counted = await until_stored(
-            partial(_store, database, lease, integration, batch, outcomes),
-            patience=timedelta() if has_audit else PATIENCE,
+            partial(_store, database, lease, integration, batch),
+            patience=patience,
             waits="a batch waits to be stored",
         )
+        batch.parts.clear()  # Prefect keeps what a task returned for as long as the flow runs
+        for stored in counted:  # only what has been committed counts
+            _count(outcomes[stored.part.stream.name], stored)
+        for stored in counted:
+            if stored.rest is not None:
+                outcome = outcomes[stored.part.stream.name]
+                async for swept in _end_scan(database, lease, integration, stored, patience):
+                    outcome.deleted += swept
+                outcome.done = True
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         state = getattr(cause, "sqlstate", None) or type(cause).__name__
         # Not chained: PostgreSQL's own message may quote the row, and Prefect stores it.
         raise RefusedError(f"PostgreSQL does not take the batch ({state})") from None
-    batch.parts.clear()  # Prefect keeps what a task returned for as long as the flow runs
-    for outcome, written, swept, part in counted:  # only what has been committed counts
-        outcome.inserted += written.inserted
-        outcome.updated += written.updated
-        outcome.deleted += written.deleted + swept
-        outcome.unchanged += written.unchanged
-        outcome.pages += part.pages
-        outcome.done = outcome.done or part.done
-        outcome.unread = outcome.unread if part.unread is None else part.unread
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A part that is stored. After the key `rest` its scan's sweep is still to go on."""
+
+    part: Part
+    written: records.Written
+    swept: int = 0
+    rest: str | None = None
+
+
+def _count(outcome: Outcome, stored: _Stored) -> None:
+    written, part = stored.written, stored.part
+    outcome.inserted += written.inserted
+    outcome.updated += written.updated
+    outcome.deleted += written.deleted + stored.swept
+    outcome.unchanged += written.unchanged
+    outcome.pages += part.pages
+    outcome.done = outcome.done or (part.done and stored.rest is None)
+    outcome.unread = outcome.unread if part.unread is None else part.unread
 
 
 async def _store(
-    database: Database,
-    lease: leases.Lease,
-    integration: str,
-    batch: Batch,
-    outcomes: Mapping[str, Outcome],
-) -> list[tuple[Outcome, records.Written, int, Part]]:
-    counted: list[tuple[Outcome, records.Written, int, Part]] = []
+    database: Database, lease: leases.Lease, integration: str, batch: Batch
+) -> list[_Stored]:
+    counted: list[_Stored] = []
     ids = {"tenant_id": lease.tenant_id, "connection_id": lease.connection_id}
     async with database.transaction(lease.tenant_id) as session:
         await leases.hold(session, lease)
@@ -105,22 +129,87 @@ async def _store(
                 await inbox.ask_again(
                     session, integration=integration, stream=name, keys=unsettled, **ids
                 )
-            swept = 0
             if part.audit is not None:
-                await _note_differences(session, lease, integration, part, written)
+                await _note_differences(session, part.audit, part, written)
+            stored = _Stored(part, written)
             if part.done and part.scan is not None:
-                swept = await records.sweep(
-                    session, stream=f"{integration}.{name}", scan_id=part.scan.id,
-                    started_at=part.scan.started_at, unseen=part.unseen,
-                    was_shown=_was_shown(part), **ids,
-                )  # fmt: skip
-            await _save_progress(session, lease, part)
-            counted.append((outcomes[name], written, swept, part))
+                stored = await _sweep(session, lease, integration, stored, part.scan, after="")
+            else:
+                await _save_progress(session, lease, part)
+            counted.append(stored)
     return counted
 
 
+async def _sweep(
+    session: AsyncSession,
+    lease: leases.Lease,
+    integration: str,
+    stored: _Stored,
+    scan: Scan,
+    *,
+    after: str,
+) -> _Stored:
+    """Buries what the scan did not see of the next keys; with the last ones goes its checkpoint."""
+    part = stored.part
+    swept = await sweeping.sweep(
+        session, stream=f"{integration}.{part.stream.name}", scan_id=scan.id,
+        started_at=scan.started_at, after=after, unseen=part.unseen, was_shown=_was_shown(part),
+        connection_id=lease.connection_id, tenant_id=lease.tenant_id,
+    )  # fmt: skip
+    if part.audit is not None and not part.stream.snapshot:
+        await audits.note(session, part.audit.id, audits.Differences(extra=swept.gone))
+    if swept.last is None:
+        await _save_progress(session, lease, part)
+        await sweeping.forget(session, connection_id=lease.connection_id, scan_id=scan.id)
+    else:  # its rows are of no further use, and may be many
+        part = replace(part, rows=(), listed=(), unsettled=())
+    return replace(stored, part=part, swept=len(swept.gone), rest=swept.last)
+
+
+async def _sweep_on(
+    database: Database,
+    lease: leases.Lease,
+    integration: str,
+    stored: _Stored,
+    scan: Scan,
+    after: str,
+) -> _Stored:
+    async with database.transaction(lease.tenant_id) as session:
+        await leases.hold(session, lease)
+        return await _sweep(session, lease, integration, stored, scan, after=after)
+
+
+async def _end_scan(
+    database: Database,
+    lease: leases.Lease,
+    integration: str,
+    stored: _Stored,
+    patience: timedelta,
+) -> AsyncIterator[int]:
+    """Goes on with the sweep, in transactions of their own; how many are gone, some at a time."""
+    scan = stored.part.scan
+    assert scan is not None  # noqa: S101 - there is no sweep without
+    while stored.rest is not None:
+        stored = await until_stored(
+            partial(_sweep_on, database, lease, integration, stored, scan, stored.rest),
+            patience=patience,
+            waits="the end of a full read waits to be stored",
+        )
+        yield stored.swept
+    more = True
+    while more:
+        async with database.transaction(lease.tenant_id) as session:
+            more = await sweeping.forget(
+                session, connection_id=lease.connection_id, scan_id=scan.id
+            )
+
+
 async def _save_progress(session: AsyncSession, lease: leases.Lease, part: Part) -> None:
-    """How far the stream is read once this part is stored."""
+    """How far the stream is read once this part is stored, and what came of its audit."""
+    if part.audit is not None and part.changed_since is not None:
+        await audits.end(
+            session, part.audit.id, changed_keys=part.changed_since, every=part.audit.every
+        )
     connection_id, stream = lease.connection_id, part.stream.name
     if part.refill:
         await checkpoints.refill(
@@ -150,29 +239,11 @@ async def _save_progress(session: AsyncSession, lease: leases.Lease, part: Part)
 
 
 async def _note_differences(
-    session: AsyncSession,
-    lease: leases.Lease,
-    integration: str,
-    part: Part,
-    written: records.Written,
+    session: AsyncSession, audit: Audit, part: Part, written: records.Written
 ) -> None:
-    """Counts what an audit found, before it is swept; and ends the audit with its last part."""
-    assert part.audit is not None  # noqa: S101 - who calls has looked
-    extra = list(written.keys[2])
-    if part.done and part.scan is not None and not part.stream.snapshot:
-        extra += await records.unseen(
-            session, stream=f"{integration}.{part.stream.name}", scan_id=part.scan.id,
-            connection_id=lease.connection_id, started_at=part.scan.started_at,
-            prefixes=part.unseen,
-        )  # fmt: skip
-    found = audits.Differences(
-        len(part.listed) or len(part.rows), written.keys[0], written.keys[1], extra
-    )
-    await audits.note(session, part.audit.id, found)
-    if part.changed_since is not None:
-        await audits.end(
-            session, part.audit.id, changed_keys=part.changed_since, every=part.audit.every
-        )
+    """Counts what an audit found, in the transaction that puts it right."""
+    found = audits.Differences(len(part.listed) or len(part.rows), *written.keys)
+    await audits.note(session, audit.id, found)
 
 
 def _was_shown(part: Part) -> Callable[[Record], bool] | None:

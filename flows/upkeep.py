@@ -1,6 +1,7 @@
 """What is due now and then: it closes the killed, deletes the old, and reports what fails."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,12 +24,14 @@ from storage import (
     Tier,
     breakers,
     drains,
+    erasing,
     failures,
     freshness,
     heartbeats,
     locks,
     pruning,
     runs,
+    sweeping,
 )
 from storage.due import Scope
 from storage.failures import Failing
@@ -36,6 +39,8 @@ from storage.freshness import Promise
 
 FRESHNESS, FAILING = "freshness", "failing"
 BEGUN, MENDED = "atom-sync.connection.failing", "atom-sync.connection.mended"
+# So long a run of it deletes what is to be purged; the next goes on.
+PURGING = timedelta(minutes=2)
 # Flows of which only Prefect's heartbeats tell whether a run lives.
 OTHERS = ("keep-alive", "notify", "renew-watches", "reconcile", "audit", "upkeep")
 
@@ -112,6 +117,16 @@ async def _prune(shared: Runtime) -> str:
     if gone := await heartbeats.forget_gone(shared.database):
         counts["processes that are gone"] = gone
     return ", ".join(f"{count:,} {what} deleted" for what, count in counts.items())
+
+
+async def _forget_seen(shared: Runtime) -> str:
+    count = await sweeping.forget_over(shared.database)
+    return f"what {count:,} scans had seen is forgotten" if count else ""
+
+
+async def _purge(shared: Runtime) -> str:
+    count = await erasing.purge_owed(shared.database, within=PURGING)
+    return f"{count:,} connections purged" if count else ""
 
 
 async def _report(shared: Runtime) -> str:
@@ -238,4 +253,6 @@ PARTS: dict[str, Part] = {
     "report what fails": _report,
     "publish freshness": _publish_freshness,
     "prune": _prune,
+    "forget what scans had seen": _forget_seen,
+    "purge": _purge,
 }

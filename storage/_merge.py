@@ -138,32 +138,35 @@ UPSERT = sql.SQL(
     """
 )
 
-NOT_SEEN = sql.SQL(
+# Of a row `r`: neither this scan has seen it, nor anybody else since it began.
+NOT_SEEN_BY_SCAN = sql.SQL(
     """
-    stream = %(stream)s AND connection_id = %(connection_id)s AND deleted_at IS NULL
-        AND {observed_at} < %(started_at)s
+    (
+        deleted_at IS NULL AND {observed_at} < %(started_at)s
         AND NOT EXISTS (
             SELECT FROM seen s
             WHERE s.connection_id = %(connection_id)s AND s.scan_id = %(scan_id)s
                 AND s.stream = %(stream)s AND s.record_id = r.record_id
+            OFFSET 0
         )
         AND NOT EXISTS (
             SELECT FROM unnest(%(unseen)s::text[]) u WHERE starts_with(r.record_id, u)
         )
+    )
     """
 ).format(observed_at=OBSERVED_AT)
-UNSEEN = sql.SQL("SELECT record_id, data FROM records r WHERE ") + NOT_SEEN
-# A record that was found hidden stays, until the vendor shows it again or reports it gone.
-SWEEP = (
-    sql.SQL(
-        """
-        UPDATE records r SET deleted_at = now(), observed_at = %(started_at)s,
-            changed_at = %(changed_at)s, gone_as = 'deleted'
-        WHERE NOT (%(spares)s AND gone_as IS NOT NULL) AND
-        """
-    )
-    + NOT_SEEN
-)
+# What was found before may have changed meanwhile. A record that was found hidden stays, until the
+# vendor shows it again or reports it gone.
+SWEEP = sql.SQL(
+    """
+    UPDATE records r SET deleted_at = now(), observed_at = %(started_at)s,
+        changed_at = %(changed_at)s, gone_as = 'deleted'
+    WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND record_id = ANY (%(keys)s)
+        AND deleted_at IS NULL AND {observed_at} < %(started_at)s
+        AND NOT (%(spares)s AND gone_as IS NOT NULL)
+    RETURNING record_id
+    """
+).format(observed_at=OBSERVED_AT)
 
 # One statement for the listings of a batch: there may be one for each of its rows. LATERAL makes it
 # look each range of keys up, as LIMIT does in COMPARE.
@@ -221,10 +224,6 @@ MARK = sql.SQL(
     WHERE stream = %(stream)s AND connection_id = %(connection_id)s AND record_id = ANY (%(keys)s)
         AND deleted_at IS NULL AND gone_as IS NULL
     """
-)
-
-FORGET = sql.SQL(
-    "DELETE FROM seen WHERE connection_id = %(connection_id)s AND scan_id = %(scan_id)s"
 )
 
 EXCLUDED, BATCH = sql.Identifier("excluded"), sql.Identifier("b")

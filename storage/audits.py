@@ -171,17 +171,28 @@ async def latest(session: AsyncSession, connection_id: UUID) -> dict[str, Result
     return {row.stream: _result(row) for row in await session.scalars(query)}
 
 
-async def of_all(database: Database) -> dict[tuple[UUID, str], tuple[datetime, int]]:
-    """When each stream was last checked, and how many records differed then."""
-    query = text(
-        """
-        SELECT DISTINCT ON (connection_id, stream) connection_id, stream, ended_at,
-            missing + stale + extra
-        FROM audits WHERE ended_at IS NOT NULL ORDER BY connection_id, stream, started_at DESC
-        """
-    )
+async def of_all(
+    database: Database, connection_ids: Sequence[UUID] | None = None
+) -> dict[tuple[UUID, str], tuple[datetime, int]]:
+    """When each stream of these connections, or of all, was last checked, and how many records
+    differed then."""
+    query = (
+        select(
+            Audit.connection_id, Audit.stream, Audit.ended_at,
+            Audit.missing + Audit.stale + Audit.extra,
+        )
+        .where(Audit.ended_at.is_not(None))
+        .distinct(Audit.connection_id, Audit.stream)
+        .order_by(Audit.connection_id, Audit.stream, Audit.started_at.desc())
+    )  # fmt: skip
+    if connection_ids is not None:
+        query = query.where(Audit.connection_id.in_(connection_ids))
     async with database.dispatching() as session:
-        return {(id, stream): (at, drift) for id, stream, at, drift in await session.execute(query)}
+        return {
+            (id, stream): (at, drift)
+            for id, stream, at, drift in await session.execute(query)
+            if at is not None
+        }
 
 
 def _result(row: Audit) -> Result:

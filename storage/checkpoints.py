@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, cast, delete, func, or_, select, update
+from sqlalchemy import case, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from connectors import Checkpoint, Unread
 from storage.database import Database
 from storage.failures import failure_of
-from storage.models import CheckpointRow, Seen
+from storage.models import CheckpointRow
 
 # Only an administrator of the tenant's can end a refusal: a sync an hour would be red for nothing.
 REFUSED_FOR = timedelta(days=1)
@@ -259,24 +259,12 @@ async def begin_scan(
     started_at: datetime,
     restarted: bool = False,
 ) -> None:
-    """Starts a full scan from the beginning; what older ones had seen is forgotten.
+    """Starts a full scan from the beginning; what an older one had seen is upkeep's to forget.
 
     `restarted` notes that it is because the stream failed again and again where it stood.
 
     `started_at` is of the clock that observes records: it tells what the scan cannot have seen.
     """
-    await session.execute(
-        delete(Seen)
-        .where(
-            Seen.connection_id == connection_id,
-            Seen.scan_id.in_(
-                select(CheckpointRow.scan_id).where(
-                    CheckpointRow.connection_id == connection_id, CheckpointRow.stream == stream
-                )
-            ),
-        )
-        .execution_options(synchronize_session=False)
-    )
     changes = {
         "state": {},
         "scan_id": scan_id,

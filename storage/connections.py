@@ -238,6 +238,8 @@ async def _change(session: AsyncSession, connection_id: UUID, **values: Any) -> 
 
 def query() -> Select[tuple[ConnectionRow, str, str]]:
     """Connections with what `Connection.of` needs of their tenants."""
-    return select(ConnectionRow, TenantRow.slug, TenantRow.tier).join(
-        TenantRow, TenantRow.id == ConnectionRow.tenant_id
+    return (
+        select(ConnectionRow, TenantRow.slug, TenantRow.tier)
+        .join(TenantRow, TenantRow.id == ConnectionRow.tenant_id)
+        .where(ConnectionRow.purge_owed_at.is_(None))
     )

@@ -6,13 +6,14 @@ tenant must connect again), `syncing`, `breaker open` (the vendor is away), `ven
 `failing`, `never synced`, `backlog` (nobody has come to it).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.types import Uuid
 
 from storage.database import Database
 from storage.models import SyncInterval
@@ -58,9 +59,15 @@ class Fresh:
     reason: str | None
 
 
-async def of_streams(database: Database) -> dict[tuple[UUID, str], Fresh]:
-    """Every stream that is polled, by its connection."""
+async def of_streams(
+    database: Database, connection_ids: Sequence[UUID] | None = None
+) -> dict[tuple[UUID, str], Fresh]:
+    """Every stream that is polled of these connections, or of all, by its connection."""
     query = text("SELECT connection_id, stream, every, age, reason FROM freshness")
+    if connection_ids is not None:
+        query = text(f"{query} WHERE connection_id = ANY (:ids)").bindparams(
+            bindparam("ids", list(connection_ids), type_=ARRAY(Uuid()))
+        )
     async with database.dispatching() as session:
         return {
             (connection_id, stream): Fresh(every, age, reason)

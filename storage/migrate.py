@@ -1,7 +1,8 @@
 """Brings a database to what this version needs, from nothing or from any older version.
 
 Idempotent; a second migration waits for the first and finds nothing to do. What fails changes
-nothing: the upgrade is one transaction, and the streams' partitions and views are another.
+nothing: the upgrade is one transaction, and the streams' partitions and views are another. Neither
+reads a large table, nor waits long for a lock. What takes its time comes last, without locks.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ import psycopg
 from sqlalchemy import Connection as SyncConnection
 
 from connectors import Connector
-from storage import _rights, _schema, _streams
+from storage import _large, _rights, _schema, _streams
 from storage._rights import Connection as Postgres
 from storage.errors import SchemaError
 from storage.migrations import FOLDER, VERSION_TABLE, head
@@ -36,9 +37,21 @@ async def migrate(
     url: str, *, schema: str = "public", connectors: Iterable[Connector] = ()
 ) -> Migrated:
     """Makes or upgrades our tables in that schema, and what each stream needs."""
+    before = await _large.patiently(lambda: _brought_up(url, schema))
+    async with _schema.transaction(url) as (_, postgres):
+        await _schema.wait_for_others(postgres, schema)
+        await _schema.become(postgres, schema, _rights.OWNER)
+        partitions, views = await _streams.keep(postgres, connectors)
+    await _large.complete(url, schema)
+    return Migrated(before, head(), tuple(partitions), tuple(views))
+
+
+async def _brought_up(url: str, schema: str) -> str | None:
+    """Upgrades the tables; which revision they had."""
     async with _schema.transaction(url) as (connection, postgres):
         await _schema.refuse_old_server(postgres)
         await _schema.wait_for_others(postgres, schema)
+        await _large.limit_waits(postgres)
         if not await _schema.has_version(postgres, schema):
             await _refuse_foreign(postgres, schema)
         await _rights.arrange(postgres, schema)
@@ -49,11 +62,7 @@ async def migrate(
         _schema.refuse_newer(before)
         if before != head():
             await connection.run_sync(_upgrade)
-    async with _schema.transaction(url) as (_, postgres):
-        await _schema.wait_for_others(postgres, schema)
-        await _schema.become(postgres, schema, _rights.OWNER)
-        partitions, views = await _streams.keep(postgres, connectors)
-    return Migrated(before, head(), tuple(partitions), tuple(views))
+    return before
 
 
 async def check(url: str, schema: str = "public") -> None:

@@ -142,6 +142,11 @@ class Connection(Base):
             "backfill_run_id",
             postgresql_where=text("backfill_run_id IS NOT NULL"),
         ),
+        Index(
+            "connections_purge_owed_idx",
+            "purge_owed_at",
+            postgresql_where=text("purge_owed_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -172,6 +177,8 @@ class Connection(Base):
     # When its watches at the vendor are to be looked after next.
     watches_due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Since when all of it is to be forgotten: it is gone for everybody but for who does that.
+    purge_owed_at: Mapped[datetime | None]
 
 
 class Lease(Base):
@@ -231,10 +238,24 @@ class CheckpointRow(Base):
     refused_until: Mapped[datetime | None]
 
 
+_WRITTEN_AT = (
+    "\nCASE\n    WHEN changed_at IS NULL THEN GREATEST(observed_at, deleted_at)"
+    "\n    ELSE changed_at\nEND"
+)
+
+
 class RecordRow(Base):
     __tablename__ = "records"
     __table_args__ = (
         of_connection(),
+        # What changed of a connection's stream since a time; `storage.changes` asks so.
+        Index(
+            "records_changed_idx",
+            "connection_id",
+            # As PostgreSQL writes it, so that tests can compare.
+            text(_WRITTEN_AT),
+            postgresql_where=text(f"({_WRITTEN_AT}) IS NOT NULL"),
+        ),
         {"postgresql_partition_by": "LIST (stream)"},
     )
 
@@ -305,6 +326,8 @@ class Event(Base):
             "id",
             postgresql_where=text("applied_at IS NULL AND failed_at IS NULL"),
         ),
+        # A connection that is removed takes its events along.
+        Index(None, "connection_id"),
         Index("events_applied_idx", "applied_at", postgresql_where=text("applied_at IS NOT NULL")),
         Index("events_failed_idx", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     )

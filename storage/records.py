@@ -1,4 +1,4 @@
-"""Records: how rows are merged with those that are there, counted, and swept after a full scan.
+"""Records: how rows are merged with those that are there, and counted.
 
 Push and poll write the same rows in any order, so every row carries the vendor's version, if there
 is one, and when it was observed. A write wins with a greater version, or with an equal or unknown
@@ -10,7 +10,7 @@ keys under a prefix buries the others that were observed before it.
 `storage.changes`, which finds by it what changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,16 +31,13 @@ from storage._merge import (
     CHANGED_AT,
     COPY,
     DIFFERING,
-    FORGET,
     LIVE,
     MARK,
     SEE,
     SEE_KEYS,
     STAGE,
     STORED,
-    SWEEP,
     TOMBSTONES,
-    UNSEEN,
 )
 from storage.database import Database, postgres
 from storage.errors import SchemaError
@@ -48,8 +45,8 @@ from storage.models import CheckpointRow, RecordRow
 from storage.rows import Row, listed, rows
 
 __all__ = [
-    "Count", "Row", "Written", "counts", "known", "listed", "rows", "see", "sweep", "unseen",
-    "versions", "write",
+    "Count", "Row", "Written", "counts", "known", "listed", "rows", "see", "versions", "write",
+    "writing_at",
 ]  # fmt: skip
 
 Cursor: TypeAlias = psycopg.AsyncCursor[Any]
@@ -114,7 +111,7 @@ async def write(
     }
     inserted = updated = deleted = 0
     async with (await postgres(session)).cursor() as cursor:
-        values["changed_at"] = await _writing_at(cursor, values)
+        values["changed_at"] = await writing_at(cursor, values)
         rows, missing = await _completed(cursor, rows, values)
         listings = [row for row in rows if row.listed_keys is not None]
         marks = [row for row in rows if row.marks and row.listed_keys is None]
@@ -156,7 +153,8 @@ async def _differing(
     return tuple(kinds["inserted"]), tuple(kinds["updated"]), tuple(kinds["deleted"])
 
 
-async def _writing_at(cursor: Cursor, values: Values) -> datetime:
+async def writing_at(cursor: Cursor, values: Values) -> datetime:
+    """When this transaction writes, by the database's clock; readers of changes are told of it."""
     await cursor.execute(CHANGED_AT, values)
     found = await cursor.fetchone()
     assert found is not None  # noqa: S101 - it has no condition
@@ -246,66 +244,6 @@ def _beats(row: Row, other: Row) -> bool:
     return row.version > other.version
 
 
-async def sweep(
-    session: AsyncSession,
-    *,
-    stream: str,
-    connection_id: UUID,
-    tenant_id: UUID,
-    scan_id: UUID,
-    started_at: datetime,
-    unseen: Sequence[str] = (),
-    was_shown: Callable[[Record], bool] | None = None,
-) -> int:
-    """Ends a scan: what it did not see, and nobody else since it began, is gone.
-
-    `unseen` are prefixes of keys that it could not look at: what is under them stays. `was_shown`
-    says of a stored record whether the scan could have seen it: what it could not is hidden, not
-    gone, and stays. Returns how many are gone.
-    """
-    values: dict[str, object] = {
-        "stream": stream,
-        "connection_id": connection_id,
-        "tenant_id": tenant_id,
-        "scan_id": scan_id,
-        "started_at": started_at,
-        "unseen": list(unseen),
-        "spares": was_shown is not None,
-    }
-    async with (await postgres(session)).cursor() as cursor:
-        values["changed_at"] = await _writing_at(cursor, values)
-        if was_shown is not None:
-            await cursor.execute(UNSEEN, values)
-            unseen = await cursor.fetchall()
-            hidden = [key for key, data in unseen if not was_shown(data)]
-            await cursor.execute(MARK, {**values, "keys": hidden})
-        await cursor.execute(SWEEP, values)
-        swept = cursor.rowcount
-        await cursor.execute(FORGET, values)
-    return swept
-
-
-async def unseen(
-    session: AsyncSession,
-    *,
-    stream: str,
-    connection_id: UUID,
-    scan_id: UUID,
-    started_at: datetime,
-    prefixes: Sequence[str] = (),
-) -> list[str]:
-    """The keys that a sweep of this scan would find gone."""
-    values = {
-        "stream": stream,
-        "connection_id": connection_id,
-        "scan_id": scan_id,
-        "started_at": started_at,
-        "unseen": list(prefixes),
-    }
-    found = await (await postgres(session)).execute(UNSEEN, values)
-    return [key for key, _ in await found.fetchall()]
-
-
 async def see(
     session: AsyncSession,
     *,
@@ -367,8 +305,10 @@ class Count:
     refills: bool = False
 
 
-async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
-    """Of every tenant's connections and their streams, these by the connector's name for them."""
+async def counts(
+    database: Database, connection_ids: Sequence[UUID] | None = None
+) -> dict[tuple[UUID, str], Count]:
+    """Of these connections or of all, and their streams, these by the connector's name for them."""
     live = (
         select(RecordRow.connection_id, RecordRow.stream, func.count().label("rows"))
         .where(RecordRow.deleted_at.is_(None))
@@ -378,6 +318,9 @@ async def counts(database: Database) -> dict[tuple[UUID, str], Count]:
         CheckpointRow.connection_id, CheckpointRow.stream, CheckpointRow.last_synced_at,
         CheckpointRow.unread, CheckpointRow.refusal, CheckpointRow.refill.is_not(None),
     )  # fmt: skip
+    if connection_ids is not None:
+        live = live.where(RecordRow.connection_id.in_(connection_ids))
+        progress = progress.where(CheckpointRow.connection_id.in_(connection_ids))
     async with database.owning() as session:
         rows = {
             (connection_id, stream.partition(".")[2]): count

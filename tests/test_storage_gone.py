@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from connectors import Checkpoint, ContractError, ListedKeys, Page, Reader, Stream
-from storage import checkpoints, records
+from storage import checkpoints, records, sweeping
 from storage.database import Database
 from tests._stored import STREAM, Stocked, at, stock, stored, write_in
 
@@ -137,7 +137,7 @@ async def scanned(
             tenant_id=tenant_id,
             connection_id=connection_id,
         )
-        return await records.sweep(
+        swept = await sweeping.sweep(
             session,
             stream=STREAM,
             scan_id=scan_id,
@@ -146,6 +146,7 @@ async def scanned(
             connection_id=connection_id,
             **options,
         )
+        return len(swept.gone)
 
 
 async def test_a_full_read_buries_nothing_of_a_part_that_it_could_not_look_at(

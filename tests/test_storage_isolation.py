@@ -173,7 +173,7 @@ async def test_a_tenant_puts_no_row_on_anothers_connection(
 ) -> None:
     ours, theirs = two
     mixed = Stocked(ours.tenant_id, theirs.connection_id, ours.grant_id)
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await write(database, mixed, [row("2", "planted")])
     # Where the key is taken already, the row that cannot be seen is not changed either.
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

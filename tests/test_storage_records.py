@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from connectors import Checkpoint, Context, Page, Reader, Stream
-from storage import SchemaError, checkpoints, records
+from storage import SchemaError, checkpoints, records, sweeping
 from storage.database import Database
 from storage.records import Row, Written
 from tests._stored import STREAM, Stocked, at, row, stock, stored, write, write_in
@@ -288,11 +288,14 @@ async def test_a_scan_removes_only_what_nobody_saw_since_it_began(database: Data
         saved = await checkpoints.load(session, stocked.connection_id)
         assert saved["contacts"].scan_id == scan_id
         assert saved["contacts"].scan_started_at == at(10)
-        swept = await records.sweep(
+        swept = await sweeping.sweep(
             session, stream=STREAM, scan_id=scan_id, started_at=at(10), **stocked.ids
         )
-        left = await session.scalar(text("SELECT count(*) FROM seen"))
-    assert (swept, left) == (1, 0)
+        assert swept == sweeping.Swept(["gone"], None)
+        assert not await sweeping.forget(
+            session, connection_id=stocked.connection_id, scan_id=scan_id
+        )
+        assert await session.scalar(text("SELECT count(*) FROM seen")) == 0
     assert set(await stored(database, stocked)) == {"kept", "pushed", "made", "late"}
     assert (await _one(database, stocked, "gone")).content == "old"
 
@@ -308,10 +311,16 @@ async def test_what_a_scan_saw_survives_until_a_newer_scan_begins(database: Data
     count = text("SELECT array_agg(record_id) FROM seen")
     async with database.transaction(stocked.tenant_id) as session:
         assert await session.scalar(count) == ["1"]
+    assert await sweeping.forget_over(database) == 0
+    async with database.transaction(stocked.tenant_id) as session:
+        assert await session.scalar(count) == ["1"]
         await checkpoints.begin_scan(
             session, stream="contacts", scan_id=new, started_at=at(2), **stocked.ids
         )
-        assert await session.scalar(count) is None
+    await write(database, stocked, [row("3", "c")], scan_id=new)
+    assert await sweeping.forget_over(database) == 1
+    async with database.transaction(stocked.tenant_id) as session:
+        assert await session.scalar(count) == ["3"]
 
 
 async def test_rows_are_counted_by_connection_and_stream(database: Database) -> None:
@@ -425,6 +434,7 @@ async def test_sweeping_at_the_clock_of_a_row_spares_it(database: Database) -> N
     await write(database, stocked, [row("1", "a", seconds=10)])
     async with database.transaction(stocked.tenant_id) as session:
         for started_at, swept in ((at(10), 0), (at(10) + timedelta(microseconds=1), 1)):
-            assert swept == await records.sweep(
+            found = await sweeping.sweep(
                 session, stream=STREAM, scan_id=uuid4(), started_at=started_at, **stocked.ids
             )
+            assert len(found.gone) == swept
