@@ -8,18 +8,22 @@ from hashlib import sha256
 from tests._delivering import HUBSPOT_SECRET, PUBLIC, VERIFIER, hubspot_headers
 
 GITHUB_SECRET = "canary-github-webhook-secret"  # pragma: allowlist secret
+LINEAR_SECRET = "canary-linear-signing-secret"  # pragma: allowlist secret
+NOTION_SECRET = "canary-notion-verification-token"  # pragma: allowlist secret
 SHOPIFY_SECRET = "canary-shopify-app-secret"  # pragma: allowlist secret
 SLACK_SECRET = "canary-slack-signing-secret"  # pragma: allowlist secret
 STRIPE_SECRET = "whsec_canary_of_connected_accounts"  # pragma: allowlist secret
 SECRETS = {
     "github_webhook_secret": GITHUB_SECRET,
     "hubspot_client_secret": HUBSPOT_SECRET,
+    "linear_webhook_secret": LINEAR_SECRET,
+    "notion_webhook_secret": NOTION_SECRET,
     "quickbooks_webhook_secret": VERIFIER,
     "shopify_api_secret": SHOPIFY_SECRET,
     "slack_signing_secret": SLACK_SECRET,
     "stripe_connect_webhook_secret": STRIPE_SECRET,
 }
-SIGNED = ("github", "hubspot", "quickbooks", "shopify", "slack", "stripe")
+SIGNED = ("github", "hubspot", "linear", "notion", "quickbooks", "shopify", "slack", "stripe")
 
 
 def digest(secret: str, message: bytes) -> bytes:
@@ -45,6 +49,10 @@ def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:
         case "hubspot":
             url = f"{PUBLIC}/api/webhooks/hubspot"
             headers = hubspot_headers(body, url=url)
+        case "linear":
+            headers = {"linear-signature": digest(LINEAR_SECRET, body).hex()}
+        case "notion":
+            headers = {"x-notion-signature": f"sha256={digest(NOTION_SECRET, body).hex()}"}
         case "quickbooks":
             headers = {"intuit-signature": in_base64(VERIFIER, body)}
         case "shopify":

@@ -135,8 +135,8 @@ async def test_no_secret_and_no_vendor_data_is_left_where_it_does_not_belong(sho
     [
         (["sync", "acme"], "'acme' should look like TENANT/INTEGRATION"),
         (["sync", "acme/hubspot"], "no Prefect server: start `atom-sync up` first"),
-        (["demo", "--integrations", "nope"], "no sandbox for nope; there are: gmail"),
-        (["sandbox", "--integrations", "nope"], "no sandbox for nope; there are: gmail"),
+        (["demo", "--integrations", "nope"], "no sandbox for nope; there are: airtable"),
+        (["sandbox", "--integrations", "nope"], "no sandbox for nope; there are: airtable"),
     ],
 )
 def test_an_error_is_one_clear_line_and_a_non_zero_exit(

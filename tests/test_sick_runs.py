@@ -71,8 +71,7 @@ async def test_syncs_and_events_wait_and_nobody_has_failed(world: Sandboxed, kin
     pending = "SELECT attempts, failed_at, applied_at FROM events"
     sickness, words = SICK[kind]
     with sickness(world.database_url):
-        for _ in range(2):
-            waits(await sync_events("hubspot", [connection.id], return_state=True), words)
+        waits(await sync_events("hubspot", [connection.id], return_state=True), words)
         assert world.all(pending) == [(0, None, None)] * 2
         waits(await sync(connection.id, return_state=True), words)
         waits(await sync_tier("hubspot", "TEAM", return_state=True), words)

@@ -1,6 +1,7 @@
 """A valid proof of one thing proves nothing else: no callback, topic, account, address or time."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ SHOP = "acme.myshopify.com"
 ACCOUNTS = {
     "github": ("583231", "583232"),
     "hubspot": ("4711", "12"),
+    "linear": ("o-mine", "o-other"),
+    "notion": ("w-mine", "w-other"),
     "quickbooks": ("9130350000000001", "9130350000000002"),
     "shopify": ("mine.myshopify.com", SHOP),
     "slack": ("T0MINE", "T0OTHER"),
@@ -46,6 +49,17 @@ def body_of(integration: str, account: str) -> bytes:
             }  # fmt: skip
         case "hubspot":
             value = [hubspot_event(1, portal=account)]
+        case "linear":
+            value = {
+                "type": "Issue", "action": "update", "organizationId": account, "data": {"id": "1"},
+                "createdAt": "2026-11-30T08:00:00.000Z",
+                "webhookTimestamp": time.time_ns() // 10**6,
+            }  # fmt: skip
+        case "notion":
+            value = {
+                "id": "e1", "type": "page.created", "timestamp": "2026-11-30T08:00:00.000Z",
+                "workspace_id": account, "entity": {"id": "p1", "type": "page"},
+            }  # fmt: skip
         case "quickbooks":
             value = [{"type": "qbo.customer.created.v1", "id": "e1", "intuitaccountid": account}]
         case "shopify":
