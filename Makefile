@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test referees bench lint types
+.PHONY: help install demo test referees thorough bench lint types
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ types: .venv/.installed-dev
 
 referees: .venv/.installed-dev .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox
 	@$(BIN)/pytest -m referee $(ARGS)
+
+thorough: .venv/.installed-dev  ## what `make test` tries once, at full size and on every stream
+	@$(BIN)/pytest -m thorough $(ARGS)
 
 bench: .venv/.installed-dev  ## speed, as ratios to a floor measured in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -31,13 +31,13 @@ def streams(of: Callable[[Connector, Stream], object] = lambda connector, stream
 
 def readers(of: Callable[[Connector, Stream], object] = lambda connector, stream: True) -> Any:
     """Those streams for a promise that takes seconds: the first that each code reads, and all
-    others of the same code for `make referees`."""
+    others of the same code for `make thorough`."""
     found: set[object] = set()
     params = []
     for connector in SYNCED:
         for stream in filter(lambda stream: of(connector, stream), connector.streams):
             reader = (connector.name, _code_of(stream.read), _nature_of(stream))
-            marks = [pytest.mark.referee] if reader in found else []
+            marks = [pytest.mark.thorough] if reader in found else []
             found.add(reader)
             name = f"{connector.name}.{stream.name}"
             params.append(pytest.param((connector, stream), id=name, marks=marks))

@@ -68,7 +68,7 @@ async def test_a_fault_at_the_first_a_middle_and_the_last_request_passes(
         assert not await follow_through(tried, stream, kind, positions(requests)), kind
 
 
-@pytest.mark.referee
+@pytest.mark.thorough
 @pytest.mark.timeout(1200)
 @EACH_STREAM
 async def test_a_fault_at_every_request_passes(of: Of, bench: Bench) -> None:
@@ -98,7 +98,7 @@ async def test_a_position_that_lapses_at_the_first_a_middle_or_the_last_request_
         assert not await lapse_at(tried, stream, (0, requests // 2, requests - 1)[which])
 
 
-@pytest.mark.referee
+@pytest.mark.thorough
 @pytest.mark.timeout(1200)
 @EACH_WITH_POSITIONS
 async def test_a_position_that_lapses_at_any_request_is_made_anew(of: Of, bench: Bench) -> None:

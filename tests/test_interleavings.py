@@ -125,7 +125,7 @@ async def test_whatever_the_order_the_tables_end_as_the_source(
     await end_as_the_source(database, steps, versions, last)
 
 
-@pytest.mark.referee
+@pytest.mark.thorough
 @pytest.mark.timeout(1_800)
 @ANY_ORDER
 @settings(

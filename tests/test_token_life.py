@@ -35,7 +35,7 @@ from tests._ours import Ours, ours_of
 # Processes of their own that need not import everything again: a server forks them, loaded.
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["pytest", "tests._acme"])
-THOROUGH = pytest.mark.referee
+THOROUGH = pytest.mark.thorough
 # Hundreds of processes are started, some of which each import everything.
 pytestmark = pytest.mark.timeout(1800)
 

@@ -153,7 +153,7 @@ async def deliver_all(machine: Machine, accounts: list[str], count: int) -> None
     "size",
     [
         SMALL,
-        pytest.param(LARGE, marks=pytest.mark.referee),
+        pytest.param(LARGE, marks=pytest.mark.thorough),
         pytest.param(
             WHOLE,
             marks=pytest.mark.skipif(
