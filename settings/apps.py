@@ -86,7 +86,7 @@ KNOWN = (
         title="Jira",
         integrations=("jira",),
         console="https://developer.atlassian.com/console/myapps",
-        further={"JIRA_WEBHOOK_SECRET": f"Of webhooks that a site's administrator made. {WEBHOOK}"},
+        further={"JIRA_WEBHOOK_SECRET": "Not needed: Jira signs with the client secret."},
     ),
     App(
         prefix="LINEAR",
