@@ -1,7 +1,8 @@
 """Our tables against the sandbox's own store.
 
 The comparison shares no code with the connectors: the store is read through `/_control`, the
-tables with plain SQL, and every field has to be equal.
+tables with plain SQL, and every field has to be equal. Of a stream whose records are never taken
+back (`append_only`) we may hold more than the vendor still shows.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import psycopg
 
 from cli.demo.vendors import control
 from cli.terminal import err
+from connectors import load
 from servers.database import database_url_of
 from settings import Settings
 from storage import connections
@@ -28,6 +30,7 @@ def compare(settings: Settings, linked: Sequence[connections.Connection]) -> lis
             )["streams"]  # fmt: skip
             for stream, theirs in store.items():
                 name = f"{connection.integration}.{stream}"
+                rules = load(connection.integration).stream(stream)
                 ours: dict[str, Any] = dict(
                     sql.execute(
                         "SELECT record_id, data FROM records WHERE stream = %s"
@@ -35,16 +38,36 @@ def compare(settings: Settings, linked: Sequence[connections.Connection]) -> lis
                         (name, connection.id),
                     ).fetchall()
                 )
-                table = tables.setdefault(name, {"table": name, "rows": 0, "different": []})
+                table = tables.setdefault(
+                    name, {"table": name, "rows": 0, "different": [], "unheard": []}
+                )
                 table["rows"] += len(ours)
-                table["different"] += [
-                    f"{connection.tenant_slug}: {key}"
-                    for key in sorted(ours.keys() | theirs.keys())
-                    if ours.get(key) != theirs.get(key)
-                ]
+                keys = theirs.keys() if rules.append_only else ours.keys() | theirs.keys()
+                for key in sorted(keys):
+                    if ours.get(key) == theirs.get(key):
+                        continue
+                    named = f"{connection.tenant_slug}: {key}"
+                    table["different"].append(named)
+                    if rules.hides_deletes and key not in theirs:
+                        table["unheard"].append(named)
     for table in tables.values():
         table["equal"] = bool(table["rows"]) and not table["different"]
     return list(tables.values())
+
+
+def only_audits_find(
+    tables: Sequence[dict[str, Any]], linked: Sequence[connections.Connection]
+) -> list[connections.Connection]:
+    """The connections that differ by deletions which their vendor tells nobody of; none where
+    anything differs by more, since an audit would put that right, too."""
+    if any(table["different"] != table["unheard"] for table in tables):
+        return []
+    late = {
+        (table["table"].partition(".")[0], named.partition(": ")[0])
+        for table in tables
+        for named in table["unheard"]
+    }
+    return [one for one in linked if (one.integration, one.tenant_slug) in late]
 
 
 def tell(tables: Sequence[dict[str, Any]]) -> None:
