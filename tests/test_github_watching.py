@@ -11,15 +11,14 @@ import pytest
 
 import sandbox
 from accounts import watching
-from accounts.runtime import Runtime, opened
-from accounts.watching import Looked
+from accounts.runtime import opened
 from flows.watches import station
 from settings import read
-from storage import connections
 from storage.database import Database
 from tests._sandboxed import Sandboxed, environment
 from tests._serving import serving
 from tests._waiting import until
+from tests._watched import Watched
 from web.app import create_app
 
 SECRET = "canary-nextauth-secret-of-enough-characters"
@@ -27,16 +26,8 @@ DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Watching:
+class Watching(Watched):
     """A connection, what keeps its hooks, and the sandbox's side of it."""
-
-    vendor: Sandboxed
-    shared: Runtime
-    connection: connections.Connection
-
-    async def look(self, *, later: timedelta = timedelta()) -> Looked:
-        now = self.shared.transport.clock.now() + later
-        return await watching.look_after(station(self.shared, self.connection), now)
 
     async def order(self, path: str, **body: Any) -> Any:
         return await asyncio.to_thread(

@@ -11,8 +11,7 @@ import pytest
 
 import sandbox
 from accounts import watching
-from accounts.runtime import Runtime, opened
-from accounts.watching import Looked
+from accounts.runtime import opened
 from connectors.shopify.errors import data_of
 from connectors.shopify.query import graphql
 from connectors.shopify.watches import DELETE
@@ -27,6 +26,7 @@ from storage.database import Database
 from tests._sandboxed import Sandboxed, environment
 from tests._serving import serving
 from tests._waiting import until
+from tests._watched import Watched
 from web.app import create_app
 
 SECRET = "canary-nextauth-secret-of-enough-characters"
@@ -35,16 +35,8 @@ TTL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class HintSummary:
+class Shop(Watched):
     """A shop that is connected, what looks after its subscriptions, and the vendor's side."""
-
-    vendor: Sandboxed
-    shared: Runtime
-    connection: connections.Connection
-
-    async def look(self, *, later: timedelta = timedelta()) -> Looked:
-        now = self.shared.transport.clock.now() + later
-        return await watching.look_after(station(self.shared, self.connection), now)
 
     async def control(self, path: str, **body: Any) -> Any:
         body = {"account": self.connection.account_id, **body}
@@ -106,7 +98,7 @@ class HintSummary:
 @pytest.fixture
 async def shop(
     database: Database, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[HintSummary]:
+) -> AsyncIterator[Shop]:
     monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta(milliseconds=20))
     with sandbox.start(["shopify"]) as origin:
         given = environment(origin, database_url, redis_url, ["shopify"])
@@ -117,11 +109,11 @@ async def shop(
         async with serving(create_app(settings)) as ours:
             reached = settings.model_copy(update={"nextauth_url": ours})
             async with opened(reached) as shared:
-                yield HintSummary(vendor, shared, await vendor.connect("shopify", size=5))
+                yield Shop(vendor, shared, await vendor.connect("shopify", size=5))
 
 
 async def test_each_stream_is_subscribed_to_and_its_changes_come_as_events(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     looked = await shop.look()
     assert (looked.made, looked.refused) == (5, 0)
@@ -137,7 +129,7 @@ async def test_each_stream_is_subscribed_to_and_its_changes_come_as_events(
 
 
 async def test_subscriptions_that_vanish_after_eight_failures_are_made_again(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await shop.look()
     assert (await shop.look(later=4 * DAY)).renewed == 5
@@ -167,7 +159,7 @@ def test_a_delivery_that_fails_a_ninth_time_ends_its_subscription() -> None:
     assert fate["over"]
 
 
-async def test_subscriptions_are_deleted_with_the_connection(shop: HintSummary) -> None:
+async def test_subscriptions_are_deleted_with_the_connection(shop: Shop) -> None:
     await shop.look()
     assert await watching.end_all(station(shop.shared, shop.connection)) == 5
     assert await watching.end_all(station(shop.shared, shop.connection)) == 0
@@ -176,13 +168,13 @@ async def test_subscriptions_are_deleted_with_the_connection(shop: HintSummary) 
     assert found["sent"] == 0
 
 
-async def point(shop: HintSummary) -> None:
+async def point(shop: Shop) -> None:
     """The app's own address, where privacy webhooks go."""
     url = f"{shop.shared.settings.nextauth_url}/api/webhooks/shopify"
     await asyncio.to_thread(shop.vendor.control, "POST", "/shopify/webhook", {"url": url})
 
 
-async def read_a_customer(shop: HintSummary, **more: Any) -> tuple[str, str]:
+async def read_a_customer(shop: Shop, **more: Any) -> tuple[str, str]:
     """A customer and an order that are stored."""
     customer = await shop.change("customers", **more)
     order = await shop.change("orders")
@@ -193,7 +185,7 @@ async def read_a_customer(shop: HintSummary, **more: Any) -> tuple[str, str]:
     return customer, order
 
 
-async def test_a_customers_request_is_reported(shop: HintSummary) -> None:
+async def test_a_customers_request_is_reported(shop: Shop) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
     await shop.control("/request", topic="customers/data_request", customer=customer)
@@ -206,7 +198,7 @@ async def test_a_customers_request_is_reported(shop: HintSummary) -> None:
 
 
 async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await point(shop)
     customer, order = await read_a_customer(shop)
@@ -228,7 +220,7 @@ async def test_a_customer_that_is_to_be_forgotten_leaves_an_empty_tombstone(
 
 
 async def test_what_was_read_of_a_customer_until_it_is_forgotten_goes_as_well(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
@@ -245,7 +237,7 @@ async def test_what_was_read_of_a_customer_until_it_is_forgotten_goes_as_well(
 
 
 async def test_a_customer_whom_the_request_names_by_no_id_is_found_by_their_address(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await point(shop)
     address = "who.asks@mail.example"
@@ -267,7 +259,7 @@ async def test_a_customer_whom_the_request_names_by_no_id_is_found_by_their_addr
 
 
 async def test_a_request_that_names_a_customer_by_nothing_is_a_duty_for_the_operator(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
@@ -282,7 +274,7 @@ async def test_a_request_that_names_a_customer_by_nothing_is_a_duty_for_the_oper
 
 @pytest.mark.parametrize("status", ["active", "needs_reauth", "paused", "revoked"])
 async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
-    shop: HintSummary, status: str
+    shop: Shop, status: str
 ) -> None:
     await point(shop)
     await read_a_customer(shop)
@@ -306,7 +298,7 @@ async def test_a_shop_that_is_to_be_forgotten_is_purged_whatever_became_of_it(
     assert "2 records deleted" in message
 
 
-async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: HintSummary) -> None:
+async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: Shop) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/request", topic="shop/redact")
@@ -319,7 +311,7 @@ async def test_a_shop_that_still_lets_us_in_is_not_purged(shop: HintSummary) -> 
     assert "still lets us in" in message
 
 
-async def test_a_shop_that_is_connected_again_is_not_purged(shop: HintSummary) -> None:
+async def test_a_shop_that_is_connected_again_is_not_purged(shop: Shop) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/uninstall")
@@ -337,7 +329,7 @@ async def test_a_shop_that_is_connected_again_is_not_purged(shop: HintSummary) -
     assert "connected again" in shop.logged()[-1]
 
 
-async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: HintSummary) -> None:
+async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: Shop) -> None:
     await point(shop)
     customer, _ = await read_a_customer(shop)
     await shop.control("/request", topic="customers/redact", customer=customer)
@@ -359,7 +351,7 @@ async def test_a_duty_that_the_operator_withdraws_is_not_done(shop: HintSummary)
     assert shop.logged()[-1] == "customers/redact: withdrawn by the operator"
 
 
-async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: HintSummary) -> None:
+async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: Shop) -> None:
     await point(shop)
     await read_a_customer(shop)
     await shop.control("/request", topic="shop/redact")
@@ -371,7 +363,7 @@ async def test_who_cannot_be_asked_is_waited_for_and_then_believed(shop: HintSum
         assert shop.rows("SELECT count(*) FROM records") == [(left,)]
 
 
-async def test_other_events_of_a_connection_that_is_paused_wait(shop: HintSummary) -> None:
+async def test_other_events_of_a_connection_that_is_paused_wait(shop: Shop) -> None:
     await point(shop)
     await read_a_customer(shop)
     shop.vendor.run("UPDATE connections SET status = 'paused'")
@@ -385,7 +377,7 @@ async def test_other_events_of_a_connection_that_is_paused_wait(shop: HintSummar
     assert shop.rows(waiting) == [("orders/create",)]
 
 
-async def test_an_uninstalled_app_is_revoked(shop: HintSummary) -> None:
+async def test_an_uninstalled_app_is_revoked(shop: Shop) -> None:
     await point(shop)
     await shop.control("/uninstall")
     await shop.told(1)
@@ -395,7 +387,7 @@ async def test_an_uninstalled_app_is_revoked(shop: HintSummary) -> None:
 
 
 async def test_an_app_that_is_said_to_be_uninstalled_and_is_not_stays_connected(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await point(shop)
     await shop.control("/uninstall")
@@ -413,7 +405,7 @@ async def test_an_app_that_is_said_to_be_uninstalled_and_is_not_stays_connected(
 
 
 async def test_what_is_said_to_be_deleted_is_looked_up_until_shopify_shows_it_no_more(
-    shop: HintSummary,
+    shop: Shop,
 ) -> None:
     await shop.look()
     made = await shop.change("orders")
