@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx  # noqa: TID251 - a test speaks to the sandbox's controls
 import psycopg
 
-from connectors import Connector, Request, load
+from connectors import Connector, Request, all_connectors, load
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp, answered, authorize_url, exchange, identify
@@ -19,20 +19,7 @@ from storage.database import Database
 from storage.incarnations import Incarnation
 from storage.vault import Vault
 
-INTEGRATIONS = [
-    "gmail",
-    "google_calendar",
-    "google_drive",
-    "hubspot",
-    "ms_teams",
-    "onedrive",
-    "outlook",
-    "quickbooks",
-    "salesforce",
-    "shopify",
-    "slack",
-    "stripe",
-]
+INTEGRATIONS = [connector.name for connector in all_connectors() if connector.streams]
 # One for all: a client of its own for each call would read all certificates each time.
 # Nor is a connection kept: the sandbox may close an idle one in the moment that it is used.
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
