@@ -26,11 +26,14 @@ from web.app import create_app
 SECRET = "canary-nextauth-secret-of-enough-characters"
 # The others have tests of their own below.
 ALIKE = (
-    "gmail", "google_calendar", "google_drive", "hubspot", "onedrive", "quickbooks", "shopify",
-    "stripe",
+    "airtable", "github", "gmail", "google_calendar", "google_drive", "hubspot", "jira", "linear",
+    "notion", "onedrive", "quickbooks", "shopify", "stripe",
 )  # fmt: skip
 # Of Teams we ask three times a second, so a test makes no more of it than it needs.
 SIZES = {"ms_teams": 0}
+# GitHub tells neither that a run was deleted nor that comments went with their issue, Notion not
+# that comments went with their page: an audit finds those.
+UNTOLD = {"github": {"issue_comments", "workflow_runs"}, "notion": {"comments"}}
 OF_THREAD = {"thread_ts", "reply_count", "reply_users_count", "reply_users", "latest_reply"}
 
 
@@ -174,19 +177,23 @@ def of(name: str) -> pytest.MarkDecorator:
 
 @pytest.mark.parametrize("line", ALIKE, indirect=True)
 async def test_whatever_changes_comes_into_the_tables(line: Line) -> None:
-    held = await line.begins()
+    await line.begins()
     mutable = import_module(f"sandbox.{line.name}").vendor.mutable
     streams = [stream for stream in line.webhook.covers if stream in mutable]
     account = line.connection.account_id
     for seed, apply in enumerate((line.drained, line.applied)):
+        former = line.stored()
         body = {"account": account, "count": 20, "seed": seed, "streams": streams}
         await line.control("POST", "/mutate", body)
         assert await line.told()
-        assert line.stored() == held, "nothing is applied yet"
+        assert line.stored() == former, "nothing is applied yet"
         await apply()
-        former, held = held, line.stored()
-        assert held == line.vendor()
+        held = line.stored()
         assert held != former
+        vendor = line.vendor()
+        for stream in UNTOLD.get(line.name, ()):
+            held[stream] = {key: row for key, row in held[stream].items() if key in vendor[stream]}
+        assert held == vendor
 
 
 @of("outlook")
