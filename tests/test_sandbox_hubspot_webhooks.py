@@ -156,7 +156,7 @@ def test_events_of_many_portals_share_a_call_of_at_most_a_hundred(place: Place) 
     sizes = [len(json.loads(call.body)) for call in calls]
     assert sum(sizes) == waiting
     assert max(sizes) == 100
-    assert len({event["portalId"] for event in json.loads(calls[0].body)}) > 1
+    assert any(len({event["portalId"] for event in json.loads(call.body)}) > 1 for call in calls)
     assert {event["portalId"] for event in events(calls)} == {int(each) for each in accounts}
     # What the documentation offers to tell events apart by does so.
     names = ("portalId", "subscriptionId", "eventId", "objectId", "occurredAt")
