@@ -24,6 +24,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -34,7 +35,16 @@ from benchmarks._stocked import Size, big, fill, small
 from cli.status import _rows, show_status
 from connectors import all_connectors
 from servers import postgresql
-from storage import changes, connections, inbox, metrics, records, standing, sweeping
+from storage import (
+    changes,
+    connections,
+    inbox,
+    metrics,
+    readers,
+    records,
+    standing,
+    sweeping,
+)
 from storage.database import Database
 from storage.migrate import migrate
 
@@ -130,6 +140,7 @@ async def _timed(work: Callable[[], Awaitable[Any]], rounds: int = ROUNDS) -> fl
     return median(times)
 
 
+READER = "bench_reader"
 VIEWS = {
     "view: ORDER BY updated_at DESC LIMIT 10": "SELECT email, lifecyclestage, updated_at"
     " FROM hubspot_contacts ORDER BY updated_at DESC LIMIT 10",
@@ -163,6 +174,7 @@ async def _reads(database: Database, url: str, done: Measured) -> None:
                 (await session.execute(text(query))).all()
 
         done.ms[name] = await _timed(view)
+    await _reads_as_reader(url, tenant, done)
     connection = await connections.get(database, _id("c", 7, "hubspot"))
     first = lambda: changes.read(database, connection, "contacts")  # noqa: E731
     done.ms["records: first page"] = await _timed(first)
@@ -186,6 +198,23 @@ async def _reads(database: Database, url: str, done: Measured) -> None:
     done.ms["big tenant: first page"] = await _timed(
         lambda: changes.read(database, large, "contacts")
     )
+
+
+async def _reads_as_reader(url: str, tenant: UUID, done: Measured) -> None:
+    """The same, asked by a database user of the tenant's."""
+    with psycopg.connect(url) as sql:
+        (slug,) = sql.execute("SELECT slug FROM tenants WHERE id = %s", [tenant]).fetchone() or (
+            "",
+        )
+    await readers.add(url, "public", READER, slug)
+    async with await psycopg.AsyncConnection.connect(make_conninfo(url, user=READER)) as reader:
+        for name, query in VIEWS.items():
+
+            async def view(query: str = query) -> None:
+                await (await reader.execute(query.encode())).fetchall()
+
+            done.ms[f"reader's {name}"] = await _timed(view)
+    await readers.remove(url, "public", READER)
 
 
 async def _looks(database: Database, url: str, done: Measured) -> None:

@@ -17,6 +17,7 @@ from cli import (
     events,
     imports,
     keys,
+    readers,
     schedules,
     status,
     sync,
@@ -58,6 +59,7 @@ for command, words in (
 ):
     app.command(epilog=example(words))(command)
 app.add_typer(tenants.commands, name="tenants")
+app.add_typer(readers.commands, name="readers")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(events.commands, name="events", invoke_without_command=True)
 app.add_typer(billing.commands, name="billing")

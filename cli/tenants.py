@@ -22,6 +22,7 @@ from settings import Settings, read
 from storage import (
     NotFoundError,
     Tier,
+    readers,
     tenants,
 )
 from storage import check as check_schema
@@ -134,6 +135,7 @@ async def _delete(
         with suppress(NotFoundError):
             tenant = await tenants.by_slug(runtime.database, slug)
             ended = await cancellation.end_or_owe(selling, runtime.database, tenant.id)
+        await readers.remove_all_of(database_url_of(settings), settings.atom_schema, slug)
         gone = await erasure.delete_tenant(
             runtime.disconnector(), slug, wait=VENDOR_WAIT, progress=progress
         )

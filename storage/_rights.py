@@ -1,4 +1,4 @@
-"""The four roles, and what the schema must let them do: made if we may, else asked for as SQL."""
+"""The six roles, and what the schema must let them do: made if we may, else asked for as SQL."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,13 @@ from psycopg.rows import class_row
 
 from storage.errors import SchemaError
 
-OWNER, TENANT, DISPATCH, INGRESS = ROLES = (
+OWNER, TENANT, DISPATCH, INGRESS, READER, READER_OF_ALL = ROLES = (
     "atom_owner",
     "atom_tenant",
     "atom_dispatch",
     "atom_ingress",
+    "atom_reader",
+    "atom_reader_of_all",
 )
 
 Connection = psycopg.AsyncConnection[Any]

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from connectors import Column, Connector, Stream
-from storage._rights import OWNER, TENANT, Connection
+from storage._rights import OWNER, READER, READER_OF_ALL, TENANT, Connection
 from storage.errors import SchemaError
 
 # PostgreSQL cuts longer names off, and then two of them may be the same.
@@ -149,9 +149,8 @@ async def _make_view(
         raise SchemaError(
             f"PostgreSQL does not know every type of {stream.name}'s columns: {types}"
         ) from error
-    await connection.execute(
-        sql.SQL("GRANT SELECT ON {} TO {}").format(view, sql.Identifier(TENANT))
-    )
+    may_read = sql.SQL(", ").join(map(sql.Identifier, (TENANT, READER, READER_OF_ALL)))
+    await connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(view, may_read))
     await connection.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(comment)))
 
 

@@ -4,6 +4,7 @@ StorageError
   x DatabaseUnavailableError       nobody acts here: the database is away, full, read-only, busy ...
   x LeaseLostError                 nobody acts: another process took the work over, this one leaves
   x NotFoundError                  the caller: there is no such tenant, connection or setting
+  x ReaderError                    the operator: another name for a reader, or remove one first
   x RefusedError                   we act: PostgreSQL does not take what we wrote
   x SchemaError                    the operator: migrate, or run the SQL that `.remedy` holds
 """
@@ -23,6 +24,10 @@ class LeaseLostError(StorageError):
 
 class RefusedError(StorageError):
     """PostgreSQL refused a statement of ours; its words, which may quote a row, are left out."""
+
+
+class ReaderError(StorageError):
+    """There can be no such reader; the message says why."""
 
 
 class NotFoundError(StorageError):

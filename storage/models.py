@@ -350,6 +350,21 @@ class Event(Base):
     failed_at: Mapped[datetime | None]
 
 
+class Reader(Base):
+    """A login role of the database that reads with SQL: one tenant's rows, or all."""
+
+    __tablename__ = "readers"
+    __table_args__ = (
+        CheckConstraint("reads_all = (tenant_id IS NULL)", name="reads"),
+        Index(None, "tenant_id"),
+    )
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    reads_all: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class Watch(Base):
     __tablename__ = "watches"
     __table_args__ = (

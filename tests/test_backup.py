@@ -25,6 +25,7 @@ from servers.database import database_url_of
 from servers.processes import alive
 from settings import Settings, read
 from storage import tenant_settings
+from storage._rights import ROLES
 from storage.database import Database
 from storage.migrations import VERSION_TABLE, head
 from storage.vault import Vault, check_keys
@@ -225,7 +226,7 @@ def user(postgres: postgresql.Postgres, template: str) -> str:
     name = f"hosted_{uuid4().hex[:8]}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
-        for role in ("atom_owner", "atom_tenant", "atom_dispatch", "atom_ingress"):
+        for role in ROLES:
             with_options = "WITH ADMIN OPTION, SET TRUE, INHERIT FALSE"
             connection.execute(f"GRANT {role} TO {name} {with_options}")
     return name

@@ -31,6 +31,8 @@ TYPED = {
     "events withdraw": ["1"],
     "import tenant-settings": ["--from", "postgresql://u:p@127.0.0.1:1/other"],
     "keys abandon": ["0123456789abcdef", "--yes"],
+    "readers add": ["bi", "--all-tenants"],
+    "readers remove": ["bi"],
     "restore": ["atom.dump"],
     "sql": ["-c", "SELECT 1"],
     "sync": ["acme/hubspot"],

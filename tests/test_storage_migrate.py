@@ -32,6 +32,7 @@ from connectors import (
 )
 from servers import postgresql
 from storage import DatabaseUnavailableError, SchemaError, check, migrate
+from storage._rights import ROLES
 from storage.database import Database, engine
 from storage.migrations import FOLDER, VERSION_TABLE, head
 from storage.models import Base
@@ -376,7 +377,7 @@ async def bare(cluster: postgresql.Postgres) -> AsyncIterator[tuple[str, str]]:
     yield cluster.url(name), cluster.url(name).replace("postgres@", f"{name}@")
     await _fetch(admin, f"DROP DATABASE {name}")
     await _fetch(admin, f"DROP ROLE {name}")
-    for role in ("atom_owner", "atom_tenant", "atom_dispatch", "atom_ingress"):
+    for role in ROLES:
         await _fetch(admin, f"DROP ROLE IF EXISTS {role}")
 
 

@@ -131,6 +131,6 @@ async def test_the_page_is_read_on_a_phone_and_by_keyboard(
     width = await page.evaluate("document.documentElement.scrollWidth")
     assert width <= 360
     await page.keyboard.press("Tab")
-    assert await page.evaluate("document.activeElement.textContent.trim()") == "Connect Gmail"
+    assert await page.evaluate("document.activeElement.textContent.trim()") == "Connect Airtable"
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Allow access?")).to_be_visible()
