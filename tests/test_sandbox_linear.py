@@ -191,7 +191,7 @@ def test_a_delivery_that_fails_comes_again_as_it_was() -> None:
     with sandboxed("linear") as place:
         place.point()
         account = place.connect()
-        place.order(retry_scale=0.001)
+        place.order(retry_scale=0.00001)  # of six hours, too
         place.receiver.answer = lambda call: Answering(500)
         place.change(account, "issues", "add")
         place.standing(sent=4, idle=True)

@@ -1,5 +1,6 @@
 """Connecting a Microsoft account: directories, administrators who must allow us, licences."""
 
+from datetime import timedelta
 from html import unescape
 from re import search
 from urllib.parse import urlsplit
@@ -137,8 +138,10 @@ async def test_a_second_integration_is_asked_for_its_own_scopes_and_adds_to_the_
 
 
 async def test_an_account_without_a_mailbox_is_not_connected_and_told_why(
-    origin: str, database_url: str, acme: UUID
+    origin: str, database_url: str, acme: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It is asked for again with patience: it may only be under way.
+    monkeypatch.setattr("connectors.kernel.retry.BACKOFF", timedelta(milliseconds=20))
     with connecting(origin, database_url) as ours:
         person, page = ours.visitor(acme)
         account = ours.account("outlook")
