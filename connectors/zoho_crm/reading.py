@@ -176,11 +176,11 @@ def _changed(module: Module, look: Look, here: Place) -> Reader:
             continue
         look = _by_both_clocks(look, response)
         found = rows(response, "data")
-        last = str((found[-1].get(CHANGED) if found else "") or "")
         whole = yield from _with_rest(module, found)
         if not has_more(response):
             break
-        if module.is_timed and last and (not since or parse_time(last) > parse_time(since)):
+        first, last = (str(found[at].get(CHANGED) or "") if found else "" for at in (0, -1))
+        if module.is_timed and first and last and parse_time(last) > parse_time(first):
             since, token, refused = last, "", False
         else:
             token = onward(token, response.json["info"]["next_page_token"])
