@@ -21,6 +21,16 @@ CENTRES = {
     "us": ("accounts.zoho.com", "www.zohoapis.com"),
     "eu": ("accounts.zoho.eu", "www.zohoapis.eu"),
 }
+# Of those that there are, those that only read; for each there is an ALL as well.
+MODULES = (
+    "leads contacts accounts deals tasks events calls notes products quotes salesorders "
+    "purchaseorders invoices pricebooks vendors campaigns cases solutions custom"
+)
+READ = (
+    *(f"modules.{module}" for module in MODULES.split()),
+    *("modules", "settings", "settings.modules", "settings.fields", "users", "org"),
+    "notifications",
+)
 ERRORS = {"client": "invalid_client", "code": "invalid_code", "refresh_token": "invalid_code"}
 
 
@@ -97,7 +107,7 @@ AUTH = OAuth(
     client_secret="sandbox-zoho-crm-secret",  # pragma: allowlist secret
     authorize=tuple((accounts, "/oauth/v2/auth") for accounts, _ in CENTRES.values()),
     token=tuple((accounts, "/oauth/v2/token") for accounts, _ in CENTRES.values()),
-    scopes=("ZohoCRM.*",),
+    scopes=tuple(f"ZohoCRM.{what}.{right}" for what in READ for right in ("READ", "ALL")),
     new_account=_new_account,
     account_pattern=r"[1-9]\d{5,18}",
     scope_separator=",",

@@ -299,7 +299,9 @@ async def test_calls_go_to_the_api_of_the_accounts_data_centre_and_to_no_other_h
 
 def _read(stream: str, line: Any) -> Any:
     found = ZOHO.stream(stream)
-    return found.read(Checkpoint(), Context(now=line.clock.now(), account_id="1", config=line.config))
+    return found.read(
+        Checkpoint(), Context(now=line.clock.now(), account_id="1", config=line.config)
+    )
 
 
 async def test_a_token_that_is_refused_is_renewed_once_and_used_again() -> None:
