@@ -121,7 +121,7 @@ def test_the_sdk_says_where_it_is_and_what_there_is(referee: Referee) -> None:
 def test_the_sdk_reads_every_record_by_page_tokens(referee: Referee) -> None:
     names, found, token = ("First_Name", "Last_Name", "Email"), {}, None
     while True:
-        more = {"page_token": token} if token else {}
+        more: dict[str, Any] = {"page_token": token} if token else {}
         asked = params(fields=",".join(names), converted="both", approved="both", **more)
         answer = RecordOperations("Leads").get_records(asked, HeaderMap()).get_object()
         for record in answer.get_data():
@@ -157,7 +157,7 @@ def test_the_sdk_follows_changes_and_deletions(referee: Referee) -> None:
 
 
 def test_the_sdk_reads_the_users(referee: Referee) -> None:
-    found = {}
+    found: dict[str, str] = {}
     for type_ in ("ActiveUsers", "DeactiveUsers"):
         asked = ParameterMap()
         asked.add(GetUsersParam.type, type_)
