@@ -151,6 +151,7 @@ connector = Connector(
         "Deleted notes, and records of other modules without a list of deletions, are found by an "
         "audit.",
         "A field that is new, or gone, is found within six hours.",
+        "Zoho keeps twenty refresh tokens of one user for an app: the next consent ends the first.",
         "Attachments, related lists, the history of stages, pipelines, tags, roles, territories.",
     ),
     streams=(

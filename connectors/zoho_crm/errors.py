@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 from connectors import (
-    BrokenConnectionError,
     ConnectorError,
     ContractError,
     NotAllowedError,
@@ -44,8 +43,6 @@ def classify(response: Response) -> ConnectorError | None:
     code = code_of(response)
     if code in NOT_ALLOWED and response.status >= 400:
         return NotAllowedError(NOT_ALLOWED[code])
-    if code == "AUTHENTICATION_FAILURE" and response.status >= 400:
-        return BrokenConnectionError("Zoho CRM refuses our authorisation (AUTHENTICATION_FAILURE)")
     if response.status == 429 and response.headers.get("x-api-credits-remaining") == "0":
         return RateLimitedError(
             "the API credits of the Zoho organisation are spent for now", retry_after=NO_CREDITS

@@ -3,22 +3,9 @@
 https://www.zoho.com/crm/developer/docs/api/v8/modules-api.html
 """
 
-from dataclasses import dataclass
-
-from connectors import (
-    Calls,
-    Checkpoint,
-    Context,
-    Page,
-    Reader,
-    Record,
-    Request,
-    Response,
-    ask,
-)
+from connectors import Calls, Checkpoint, Context, Page, Reader, Record, Request, Response, ask
 from connectors.kernel.paging import Read, rows_of
 from connectors.kernel.parts import Parts, each_part
-from connectors.kernel.positions import Position
 
 PAGE = 200
 # Each of these has a stream of its own.
@@ -93,28 +80,26 @@ def field_key(field: Record) -> str:
 read_fields = each_part(every_module, _read_fields, prefix=lambda module: f"{module}:")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _UsersPlace(Position):
-    type: str = USERS[0]
-    page: int = 1
+def _types(context: Context) -> Calls[Parts]:
+    yield from ()
+    return Parts(USERS)
 
 
-def read_users(at: Checkpoint, context: Context) -> Reader:
-    """All users: those who work now, and those who left and whose records name them."""
-    here = _UsersPlace.of(at)
-    for type_ in USERS[USERS.index(here.type) :]:
-        page, more = here.page if type_ == here.type else 1, True
+def _users(type_: str) -> Read:
+    def read(at: Checkpoint, context: Context) -> Reader:
+        page, more = 1, True
         while more:
             params = {"type": type_, "page": page, "per_page": PAGE}
             response = yield from ask(Request.get("/users", params=params))
-            found, more, page = rows(response, "users"), has_more(response), page + 1
-            users = [_lasting(user) for user in found]
-            ended = not more and type_ == USERS[-1]
-            following = _UsersPlace(type=type_, page=page if more else 1)
-            if not more and not ended:
-                following = _UsersPlace(type=USERS[USERS.index(type_) + 1])
-            yield Page(users, Checkpoint() if ended else following.saved())
+            page, more = page + 1, has_more(response)
+            yield Page([_lasting(user) for user in rows(response, "users")], Checkpoint())
+
+    return read
 
 
 def _lasting(user: Record) -> Record:
     return {name: value for name, value in user.items() if name not in PASSING}
+
+
+# Those who work now, and those who left and whose records name them.
+read_users = each_part(_types, _users)

@@ -332,7 +332,7 @@ def _read_deleted(name: str) -> Read:
 
 DELETED_RECORDS = Stream(
     name="deleted_records",
-    read=each_part(every_module, _read_deleted, prefix=_prefix),
+    read=each_part(every_module, _read_deleted),
     key=lambda record: f"{record['module']}:{record['id']}",
     version=epoch_us("deleted_time"),
     append_only=True,

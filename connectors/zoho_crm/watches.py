@@ -6,7 +6,7 @@ https://www.zoho.com/crm/developer/docs/api/v8/notifications/overview.html
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from connectors import (
@@ -115,17 +115,9 @@ def _code(outcome: Mapping[str, Any]) -> str:
 
 
 def _made(wanted: WatchRequest, channel: str, outcome: Mapping[str, Any]) -> MadeWatch:
-    return MadeWatch(
-        vendor_id=channel,
-        expires_at=_expiry(outcome, wanted.context.now + LIFETIME),
-        state={"module": wanted.resource},
-    )
-
-
-def _expiry(outcome: Mapping[str, Any], otherwise: datetime) -> datetime:
-    """When Zoho says that the channel ends, which may be earlier than was asked for."""
-    ends = [event["channel_expiry"] for event in outcome["details"]["events"]]
-    return min((parse_time(end) for end in ends), default=otherwise)
+    """It ends when Zoho says, which may be earlier than was asked for."""
+    ends = [parse_time(event["channel_expiry"]) for event in outcome["details"]["events"]]
+    return MadeWatch(vendor_id=channel, expires_at=min(ends), state={"module": wanted.resource})
 
 
 webhook = Webhook(

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx  # noqa: TID251 - gives the sandbox its orders
 import pytest
 from zohocrmsdk.src.com.zoho.api.authenticator.oauth_token import OAuthToken
 from zohocrmsdk.src.com.zoho.api.authenticator.store.file_store import FileStore
 from zohocrmsdk.src.com.zoho.api.logger import Logger
-from zohocrmsdk.src.com.zoho.crm.api import HeaderMap, ParameterMap
+from zohocrmsdk.src.com.zoho.crm.api import HeaderMap, ParameterMap, dc
 from zohocrmsdk.src.com.zoho.crm.api.dc.data_center import DataCenter
 from zohocrmsdk.src.com.zoho.crm.api.fields import FieldsOperations, GetFieldsParam
 from zohocrmsdk.src.com.zoho.crm.api.initializer import Initializer
@@ -35,6 +36,7 @@ from zohocrmsdk.src.com.zoho.crm.api.record import (
 from zohocrmsdk.src.com.zoho.crm.api.sdk_config import SDKConfig
 from zohocrmsdk.src.com.zoho.crm.api.users import GetUsersParam, UsersOperations
 
+from connectors.zoho_crm import DATA_CENTRES, connector
 from sandbox import start
 from tests._receiver import receiving
 
@@ -101,6 +103,16 @@ def params(**values: Any) -> ParameterMap:
     for name, value in values.items():
         found.add(getattr(GetRecordsParam, name), value)
     return found
+
+
+def test_the_connector_knows_the_data_centres_of_the_sdk() -> None:
+    kinds = (getattr(dc, name) for name in dir(dc) if name.endswith("DataCenter"))
+    found = [kind for kind in kinds if kind is not DataCenter]
+    environments = [
+        getattr(kind, name)() for kind in found for name in ("PRODUCTION", "SANDBOX", "DEVELOPER")
+    ]
+    assert {urlsplit(each.url).netloc for each in environments} == set(connector.hosts)
+    assert {urlsplit(each.accounts_url).netloc for each in environments} == set(DATA_CENTRES)
 
 
 def test_the_sdk_says_where_it_is_and_what_there_is(referee: Referee) -> None:
