@@ -28,6 +28,7 @@ from connectors.kernel.oauth import (
     refresh,
     validated_answers,
 )
+from connectors.kernel.parts import Round
 from connectors.zoho_crm.watches import create, renew
 from tests._driving import NOW, response
 from tests._vendor import Answer, PlayedClock, Vendor, serve
@@ -151,6 +152,8 @@ def test_a_field_without_a_type_or_a_name_costs_no_module() -> None:
     org.fields["Contacts"] = [{"id": "7", "data_type": "formula"}, {"api_name": None}]
     read = follow("contacts", org).sync()
     assert read.rows["1"]["Last_Name"] == "Vega"
+    (listed,) = [request for request in org.asked if request.path == "/Contacts"]
+    assert listed.params["fields"] == "Modified_Time,Last_Name"
 
 
 def test_a_module_without_a_time_of_change_is_read_whole() -> None:
@@ -215,6 +218,7 @@ def test_a_module_without_a_list_of_deletions_is_followed_all_the_same() -> None
     read = follow("records", org).sync(2)
     assert read.error is None
     assert set(read.rows) == {"Notes:1"}
+    assert not Round.of(read.at).failed
 
 
 def test_more_deletions_than_are_listed_lead_to_a_full_read() -> None:
