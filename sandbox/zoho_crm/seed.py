@@ -23,11 +23,9 @@ MODULES = {
     "Deals": "Deal_Name:text Account_Name:lookup Stage:picklist Amount:currency "
     "Probability:integer Closing_Date:date Pipeline:picklist",
     "Tasks": "Subject:text Status:picklist Priority:picklist Due_Date:date",
-    "Calls": "Subject:text Call_Type:picklist Call_Duration_in_seconds:integer",
     "Notes": "Note_Title:text Note_Content:textarea",
     "Products": "Product_Name:text Unit_Price:currency Product_Active:boolean",
     "Invoices": "Subject:text Status:picklist Grand_Total:currency Due_Date:date",
-    "Campaigns": "Campaign_Name:text Type:picklist Budgeted_Cost:currency",
     "Projects": "Name:text Kick_off:date Budget:currency",
 }
 CUSTOM_MODULES = ("Projects",)
