@@ -43,7 +43,8 @@ class Line(Transport):
     ) -> Response:
         name = self.connector.auth_header
         carried = headers.get(name, "")
-        ours = carried.startswith("Bearer ") if name == "authorization" else bool(carried)
+        scheme = f"{self.connector.auth_scheme} " if name == "authorization" else ""
+        ours = bool(carried) and carried.startswith(scheme)
         if ours:
             self.hosts.add(urlsplit(url).netloc)
             self.asked += 1

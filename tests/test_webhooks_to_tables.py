@@ -350,3 +350,26 @@ async def test_what_slack_dropped_in_a_minute_is_a_gap_that_a_read_closes_after_
     assert held == line.vendor()
     assert {message} <= held["messages"].keys()
     assert {user} <= held["users"].keys()
+
+
+@of("zoho_crm")
+async def test_a_lead_comes_changes_and_goes_although_its_stream_is_not_covered(line: Line) -> None:
+    await line.begins()
+
+    def held() -> dict[str, Any]:
+        return line.world.stored(line.connection).get("leads", {})
+
+    first = held()
+    lead = await line.change("leads", "add", Last_Name="Vega")
+    assert await line.told() == [("Leads.insert", "hint")]
+    assert held() == first, "nothing is applied yet"
+    await line.drained()
+    assert held()[lead]["Last_Name"] == "Vega"
+    await line.change("leads", "change", lead, Last_Name="Vega-Ruiz")
+    assert await line.told() == [("Leads.update", "hint")]
+    await line.applied()
+    assert held() == line.world.vendor(line.connection)["leads"]
+    await line.change("leads", "delete", lead)
+    assert await line.told() == [("Leads.delete", "hint")]
+    await line.applied()
+    assert held() == first

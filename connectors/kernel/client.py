@@ -217,7 +217,7 @@ class Client:
         if request.file:
             headers["accept"] = BYTES
         elif self.connector.auth_header == "authorization":
-            headers["authorization"] = f"Bearer {bearer}"
+            headers["authorization"] = f"{self.connector.auth_scheme} {bearer}"
         else:
             headers[self.connector.auth_header] = bearer
         content: bytes | None = None

@@ -49,7 +49,7 @@ class Connector:
     the connection, `https://{config[shop]}/admin` or `{config[instance_url]}/services`, and is then
     one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
     `files` are those of files that are read without it. `auth_header` is where the token goes;
-    bare, where that is not `authorization`.
+    bare, where that is not `authorization`, and there after the word `auth_scheme`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.
@@ -74,6 +74,7 @@ class Connector:
     hosts: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     auth_header: str = "authorization"
+    auth_scheme: str = "Bearer"
     concurrency: int = 4
     floor: timedelta = timedelta(0)
     variables: Mapping[str, str] = field(default_factory=dict)
