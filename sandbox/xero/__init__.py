@@ -28,6 +28,7 @@ from sandbox.xero.store import (
 )
 
 ROOT = "/api.xro/2.0"
+CONNECTIONS = ("/connections", "/Connections")
 PAGE, MOST = 100, 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What an unpaged list of documents leaves out.
@@ -223,8 +224,9 @@ vendor = Vendor(
     base_url=f"https://{API}{ROOT}",
     auth=AUTH,
     routes=(
-        Route("GET", API, "/connections", connections),
-        Route("DELETE", API, "/connections/{id}", disconnect),
+        # The guides write it in small letters, the specification and the SDKs with a capital.
+        *(Route("GET", API, path, connections) for path in CONNECTIONS),
+        *(Route("DELETE", API, f"{path}/{{id}}", disconnect) for path in CONNECTIONS),
         Route("GET", API, f"{ROOT}/Organisation", organisation, scopes=(SETTINGS,)),
         Route("GET", API, f"{ROOT}/Reports/TrialBalance", report, scopes=(REPORTS,)),
         *(route for stream, kind in KINDS.items() for route in _routes(stream, kind)),
