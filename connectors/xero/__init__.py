@@ -11,6 +11,7 @@ that asks for it gets no token at all (XeroAPI/xero-mcp-server#298, 2026-08).
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from connectors import (
     Account,
@@ -18,6 +19,7 @@ from connectors import (
     Calls,
     Connector,
     ConnectorError,
+    Context,
     NotAllowedError,
     OAuth2,
     RateLimit,
@@ -54,6 +56,13 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
         Account(each["tenantId"], name=each["tenantName"], config={"connection": each["id"]})
         for each in found
     )
+
+
+def leave(context: Context) -> Calls[None]:
+    """Ends one organisation's connection; to give the token back would end all that its person made
+    with the app. One that has ended already is refused like a stranger's."""
+    connection = quote(str(context.config["connection"]), safe="")
+    yield Request("DELETE", f"{CONNECTIONS}/{connection}", expect=(403, 404))
 
 
 def classify(response: Response) -> ConnectorError | None:
@@ -143,6 +152,7 @@ connector = Connector(
     # A poll takes two dozen calls, of 5,000 a day.
     floor=timedelta(minutes=10),
     identify=identify,
+    leave=leave,
     classify=classify,
     variables={
         "XERO_WEBHOOK_SECRET": "The app's webhooks key; while it is empty, deliveries are refused."
@@ -165,6 +175,8 @@ connector = Connector(
         "Quotes, repeating invoices, budgets, attachments, history, payroll, files and assets.",
         "Invoices show their contact's name as of their own last change.",
         "The trial balance is today's: former days are not kept.",
+        "An organisation that is disconnected while Xero does not answer stays on its person's "
+        "list of connected apps: Xero is not asked again.",
     ),
     streams=(
         followed(
