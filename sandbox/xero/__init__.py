@@ -138,7 +138,7 @@ def _shown(call: Call, kind: Kind, row: Json) -> bool:
     if (since := _since(call)) and _changed_at(row) < since:
         return False
     archived = row.get("ContactStatus") == "ARCHIVED" or (
-        kind.path == "TrackingCategories" and row["Status"] == "ARCHIVED"
+        kind.path in ("Invoices", "TrackingCategories") and row["Status"] == "ARCHIVED"
     )
     return not archived or call.query.get("includeArchived") == "true"
 

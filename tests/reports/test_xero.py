@@ -139,7 +139,8 @@ def test_the_scope_for_journals_is_not_asked_for() -> None:
 
 
 def test_a_day_that_is_spent_is_waited_for() -> None:
-    """The limit of a day was hit, and the client hung without saying so, or tried on every minute.
+    """Of the limit of a day no error came, while that of a minute was told; and a 429 was tried
+    again without the wait that it asks for.
 
     XeroAPI/xero-python#74 (2021-12), singer-io/tap-xero#90 (2021-04). Right: as long as Retry-After
     says, which may be hours.
@@ -173,7 +174,7 @@ def tenant(id: str, kind: str = "ORGANISATION") -> Record:
 
 
 def test_each_organisation_of_a_grant_is_an_account_of_its_own() -> None:
-    """Only the first of the listed organisations was kept; which one that was changed.
+    """The first organisation of the list was kept, and days later the list came back empty.
 
     calcinai/xero-php#741 (2020-05). Right: all of them, by tenantId, and no practice.
     """
@@ -244,7 +245,7 @@ def test_records_are_found_in_what_xero_calls_them() -> None:
 
 
 def test_more_than_a_page_is_read_also_where_nothing_counts_pages() -> None:
-    """Only the first hundred came; with no count of pages nobody knew that there were more.
+    """Only the first hundred came (of journals), and how to go on was not known.
 
     MicrosoftDocs/azure-docs#37343 (2019-08), XeroAPI/xero-node#270 (2019-07).
     """
