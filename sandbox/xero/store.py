@@ -76,7 +76,6 @@ KINDS = {
     "branding_themes": Kind(path="BrandingThemes", key="BrandingThemeID", scope="settings"),
 }  # fmt: skip
 LINED = ("invoices", "credit_notes", "bank_transactions", "purchase_orders")
-DOCUMENTS = tuple(name for name, kind in KINDS.items() if kind.paged and name != "contacts")
 TAXES = {"OUTPUT": 15.0, "INPUT": 15.0, "NONE": 0.0}
 # Which accounts lines are of: those of a class.
 CLASSES = {"REVENUE": "REVENUE", "EXPENSE": "EXPENSE", "BANK": "ASSET", "CURRLIAB": "LIABILITY"}
@@ -272,16 +271,22 @@ def _totalled(row: Json) -> Json:
     return row | {"SubTotal": subtotal, "TotalTax": tax, "Total": round(subtotal + tax, 2)}
 
 
-def _document(books: Books, stream: str, random: Random) -> Json:
+def _day(books: Books, later: int = 0) -> str:
+    return f"{stamp(books.clock.now() + timedelta(days=later))[:10]}T00:00:00.000Z"
+
+
+def _bank(books: Books, random: Random) -> Json:
+    account = _account(books, random, "BANK")
+    return {"AccountID": account["AccountID"], "Name": account["Name"]}
+
+
+def _document(books: Books, random: Random, class_: str) -> Json:
     """What every document with lines has."""
     contact = _any(books, "contacts", random, _active)
-    day = stamp(books.clock.now())[:10] + "T00:00:00.000Z"
-    class_ = "REVENUE" if stream in ("invoices", "credit_notes") else "EXPENSE"
     row = {
-        KINDS[stream].key: _guid(random),
         "Contact": {"ContactID": contact["ContactID"], "Name": contact["Name"]},
-        "Date": day,
-        "DateString": day[:19],
+        "Date": _day(books),
+        "DateString": _day(books)[:19],
         "Status": "AUTHORISED",
         "LineAmountTypes": "Exclusive",
         "LineItems": [_line(books, random, class_) for _ in range(random.randint(1, 3))],
@@ -292,99 +297,97 @@ def _document(books: Books, stream: str, random: Random) -> Json:
     return _totalled(row)
 
 
-def _made(books: Books, stream: str, random: Random) -> Json:
-    """A record of that kind, made up."""
-    key, number = KINDS[stream].key, _number(books, stream)
-    if stream == "contacts":
-        first, last = person(random)
-        company = firm(random)
-        return {
-            key: _guid(random),
-            "Name": f"{company} {number}",
-            "FirstName": first,
-            "LastName": last,
-            "EmailAddress": f"{plain(first)}.{number}@{domain(company)}",
-            "ContactStatus": "ACTIVE",
-            "IsCustomer": True,
-            "IsSupplier": random.random() < 0.3,
-            "Addresses": [],
-            "Phones": [],
-        }
-    if stream == "accounts":
-        kind = random.choice(sorted(CLASSES))
-        return {
-            key: _guid(random),
-            "Code": str(100 + number),
-            "Name": f"{kind.title()} {number}",
-            "Type": kind,
-            "Class": CLASSES[kind],
-            "TaxType": "NONE",
-            "Status": "ACTIVE",
-        }
-    if stream == "items":
-        return {
-            key: _guid(random),
-            "Code": f"ITEM-{number}",
-            "Name": random.choice(TOPICS).capitalize(),
-            "Description": sentence(random),
-            "IsSold": True,
-            "IsPurchased": False,
-            "SalesDetails": {"UnitPrice": _money(random), "AccountCode": "200"},
-        }
-    if stream == "payments":
-        return _payment(books, random)
-    if stream == "bank_transfers":
-        ends = [_account(books, random, "BANK"), _account(books, random, "BANK")]
-        banks = [{"AccountID": each["AccountID"], "Name": each["Name"]} for each in ends]
-        now = stamp(books.clock.now())
-        return {
-            key: _guid(random),
-            "CreatedDateUTC": now,
-            "Date": now[:10] + "T00:00:00.000Z",
-            "FromBankAccount": banks[0],
-            "ToBankAccount": banks[1],
-            "Amount": _money(random),
-        }
-    if stream == "manual_journals":
-        amount = _money(random)
-        codes = [_account(books, random, class_)["Code"] for class_ in ("REVENUE", "EXPENSE")]
-        return {
-            key: _guid(random),
-            "Narration": sentence(random),
-            "Date": stamp(books.clock.now())[:10] + "T00:00:00.000Z",
-            "Status": "POSTED",
-            "JournalLines": [
-                {"LineAmount": amount, "AccountCode": codes[0]},
-                {"LineAmount": -amount, "AccountCode": codes[1]},
-            ],
-        }
-    row = _document(books, stream, random)
-    if stream == "invoices":
-        row |= {"Type": random.choice(("ACCREC", "ACCPAY")), "InvoiceNumber": f"INV-{number:05}"}
-        row |= {"DueDate": stamp(books.clock.now() + timedelta(days=30))[:10] + "T00:00:00.000Z"}
-        row |= {"AmountDue": row["Total"], "AmountPaid": 0.0, "Payments": []}
-    elif stream == "credit_notes":
-        row |= {"Type": "ACCRECCREDIT", "CreditNoteNumber": f"CN-{number:05}"}
-        row |= {"RemainingCredit": row["Total"]}
-    elif stream == "purchase_orders":
-        row |= {"PurchaseOrderNumber": f"PO-{number:05}"}
-    elif stream == "bank_transactions":
-        bank = _account(books, random, "BANK")
-        row |= {"Type": "SPEND", "IsReconciled": False}
-        row |= {"BankAccount": {"AccountID": bank["AccountID"], "Name": bank["Name"]}}
-    else:
-        kind = "PREPAYMENT" if stream == "prepayments" else "OVERPAYMENT"
-        row |= {"Type": f"RECEIVE-{kind}", "RemainingCredit": row["Total"]}
-    return row
+def _contact(books: Books, random: Random, number: int) -> Json:
+    first, last = person(random)
+    company = firm(random)
+    return {
+        "Name": f"{company} {number}",
+        "FirstName": first,
+        "LastName": last,
+        "EmailAddress": f"{plain(first)}.{number}@{domain(company)}",
+        "ContactStatus": "ACTIVE",
+        "IsCustomer": True,
+        "IsSupplier": random.random() < 0.3,
+        "Addresses": [],
+        "Phones": [],
+    }
 
 
-def _payment(books: Books, random: Random) -> Json:
+def _new_account(books: Books, random: Random, number: int) -> Json:
+    kind = random.choice(sorted(CLASSES))
+    made = {"Code": str(100 + number), "Name": f"{kind.title()} {number}", "Type": kind}
+    return {**made, "Class": CLASSES[kind], "TaxType": "NONE", "Status": "ACTIVE"}
+
+
+def _item(books: Books, random: Random, number: int) -> Json:
+    return {
+        "Code": f"ITEM-{number}",
+        "Name": random.choice(TOPICS).capitalize(),
+        "Description": sentence(random),
+        "IsSold": True,
+        "IsPurchased": False,
+        "SalesDetails": {"UnitPrice": _money(random), "AccountCode": "200"},
+    }
+
+
+def _bank_transfer(books: Books, random: Random, number: int) -> Json:
+    return {
+        "CreatedDateUTC": stamp(books.clock.now()),
+        "Date": _day(books),
+        "FromBankAccount": _bank(books, random),
+        "ToBankAccount": _bank(books, random),
+        "Amount": _money(random),
+    }
+
+
+def _manual_journal(books: Books, random: Random, number: int) -> Json:
+    amount = _money(random)
+    codes = [_account(books, random, class_)["Code"] for class_ in ("REVENUE", "EXPENSE")]
+    lines = [{"LineAmount": amount, "AccountCode": codes[0]}]
+    lines.append({"LineAmount": -amount, "AccountCode": codes[1]})
+    about = {"Narration": sentence(random), "Date": _day(books), "Status": "POSTED"}
+    return {**about, "JournalLines": lines}
+
+
+def _invoice(books: Books, random: Random, number: int) -> Json:
+    row = _document(books, random, "REVENUE")
+    return row | {
+        "Type": random.choice(("ACCREC", "ACCPAY")),
+        "InvoiceNumber": f"INV-{number:05}",
+        "DueDate": _day(books, 30),
+        "AmountDue": row["Total"],
+        "AmountPaid": 0.0,
+        "Payments": [],
+    }
+
+
+def _credit_note(books: Books, random: Random, number: int) -> Json:
+    row = _document(books, random, "REVENUE")
+    named = {"Type": "ACCRECCREDIT", "CreditNoteNumber": f"CN-{number:05}"}
+    return row | named | {"RemainingCredit": row["Total"]}
+
+
+def _purchase_order(books: Books, random: Random, number: int) -> Json:
+    return _document(books, random, "EXPENSE") | {"PurchaseOrderNumber": f"PO-{number:05}"}
+
+
+def _bank_transaction(books: Books, random: Random, number: int) -> Json:
+    spent = {"Type": "SPEND", "IsReconciled": False, "BankAccount": _bank(books, random)}
+    return _document(books, random, "EXPENSE") | spent
+
+
+def _paid_before(books: Books, random: Random, kind: str) -> Json:
+    row = _document(books, random, "EXPENSE")
+    return row | {"Type": f"RECEIVE-{kind}", "RemainingCredit": row["Total"]}
+
+
+def _payment(books: Books, random: Random, number: int) -> Json:
     """Pays an invoice in full, which changes with it."""
     invoice = _any(books, "invoices", random, lambda row: row["Status"] == "AUTHORISED")
-    bank = _account(books, random, "BANK")
+    bank, id_ = _account(books, random, "BANK"), _guid(random)
     made = {
-        "PaymentID": _guid(random),
-        "Date": stamp(books.clock.now())[:10] + "T00:00:00.000Z",
+        "PaymentID": id_,
+        "Date": _day(books),
         "Amount": invoice["AmountDue"],
         "Status": "AUTHORISED",
         "PaymentType": f"{invoice['Type']}PAYMENT",
@@ -392,14 +395,31 @@ def _payment(books: Books, random: Random) -> Json:
         "Invoice": {"InvoiceID": invoice["InvoiceID"], "InvoiceNumber": invoice["InvoiceNumber"]},
         "Account": {"AccountID": bank["AccountID"], "Code": bank["Code"]},
     }
-    paid = {"PaymentID": made["PaymentID"], "Amount": made["Amount"]}
+    paid = {"PaymentID": id_, "Amount": made["Amount"]}
     settled = {"Status": "PAID", "AmountPaid": invoice["Total"], "AmountDue": 0.0}
     put(books, "invoices", {**invoice, **settled, "Payments": [paid]})
     return made
 
 
+MAKERS: dict[str, Callable[[Books, Random, int], Json]] = {
+    "contacts": _contact,
+    "accounts": _new_account,
+    "items": _item,
+    "invoices": _invoice,
+    "credit_notes": _credit_note,
+    "purchase_orders": _purchase_order,
+    "bank_transactions": _bank_transaction,
+    "prepayments": lambda books, random, number: _paid_before(books, random, "PREPAYMENT"),
+    "overpayments": lambda books, random, number: _paid_before(books, random, "OVERPAYMENT"),
+    "payments": _payment,
+    "manual_journals": _manual_journal,
+    "bank_transfers": _bank_transfer,
+}
+
+
 def _add(books: Books, stream: str, given: Json, random: Random) -> str:
-    row = _made(books, stream, random) | given
+    made = MAKERS[stream](books, random, _number(books, stream))
+    row = {KINDS[stream].key: _guid(random), **made, **given}
     if stream == "accounts":
         row["Class"] = CLASSES[row["Type"]]
     return put(books, stream, row, made=True)
@@ -466,11 +486,10 @@ def _deleted(books: Books, change: Change) -> None:
         return
     if change.stream == "accounts":
         row["Status"] = "ARCHIVED"
-    elif change.stream == "payments":
-        _unpaid(books, row)
-        row["Status"] = "DELETED"
     else:
         row["Status"] = "DELETED"
+    if change.stream == "payments":
+        _unpaid(books, row)
     put(books, change.stream, row)
 
 

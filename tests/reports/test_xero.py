@@ -65,7 +65,8 @@ class Organisation:
             body = {"Title": "Unauthorized", "Status": 401, "Detail": "AuthorizationUnsuccessful"}
             return response(body, 401)
         rows = [row for row in self.rows.get(name, []) if self._shown(row, request)]
-        rows = sorted(rows, key=lambda row: str(row.get("UpdatedDateUTC")), reverse=True)
+        newest_first = request.params.get("order") == "UpdatedDateUTC DESC"
+        rows.sort(key=lambda row: str(row.get("UpdatedDateUTC")), reverse=newest_first)
         if "page" not in request.params:
             return response({name: [{**row, "LineItems": []} for row in rows]})
         page, size = int(str(request.params["page"])), int(str(request.params["pageSize"]))
