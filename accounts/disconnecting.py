@@ -60,11 +60,11 @@ async def disconnect(
     at once, and where there are many upkeep goes on deleting them.
 
     Its watches are ended at the vendor first, for that needs its token; those that cannot be end
-    there by themselves. The grant's tokens go with the last connection that uses them. We tell
-    the vendor at once if it answers within `wait`; if not, `revoke_due` goes on trying, and the
-    connection has ended anyway.
+    there by themselves. So is our access to the account, where the connector has `leave`. The
+    grant's tokens go with the last connection that uses them. We tell the vendor at once if it
+    answers within `wait`; if not, `revoke_due` goes on trying, and the connection has ended anyway.
     """
-    await _end_watches(disconnector, tenant_id, connection_id, wait)
+    await _leave(disconnector, tenant_id, connection_id, wait)
     async with disconnector.database.transaction(tenant_id) as session:
         grant, connection = await _locked(session, tenant_id, connection_id)
         shared = await _is_shared(session, connection)
@@ -104,7 +104,7 @@ async def revoke_due(disconnector: Disconnector, *, limit: int = 20) -> int:
     return len(due)
 
 
-async def _end_watches(
+async def _leave(
     disconnector: Disconnector, tenant_id: UUID, connection_id: UUID, wait: timedelta
 ) -> None:
     try:
@@ -112,7 +112,7 @@ async def _end_watches(
     except NotFoundError:
         return  # `disconnect` raises it in a moment
     connector = load(connection.integration)
-    if connection.tenant_id != tenant_id or connector.watch is None:
+    if connection.tenant_id != tenant_id or not (connector.watch or connector.leave):
         return
 
     async def token(refused: bool) -> str:
@@ -139,10 +139,13 @@ async def _end_watches(
     )  # fmt: skip
     try:
         async with asyncio.timeout(wait.total_seconds()):
-            await watching.end_all(station)
+            if connector.watch is not None:
+                await watching.end_all(station)
+            if connector.leave is not None:
+                await client.run(connector.leave(context))
     except (ConnectorError, TimeoutError) as error:
         reason = str(error) or "it did not answer in time"
-        log.warning("%s: a watch was left to end by itself: %s", connection, reason)
+        log.warning("%s: a watch or our access was left as it is: %s", connection, reason)
 
 
 async def _locked(

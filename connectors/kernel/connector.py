@@ -9,7 +9,7 @@ from typing import Any, Literal
 from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2
 from connectors.kernel.errors import ConnectorError
 from connectors.kernel.feeds import Feed
-from connectors.kernel.messages import Calls, Params, Response, Stream
+from connectors.kernel.messages import Calls, Context, Params, Response, Stream
 from connectors.kernel.webhooks import Watch, Webhook
 
 
@@ -56,6 +56,7 @@ class Connector:
     `variables` are further ones that the operator sets for it, such as a webhook secret: name ->
     what it is. `webhook` is how it tells us of changes, `watch` what we must keep subscribed, and
     `feed` what we can listen to.
+    `leave` ends our access to one account, where giving the consent back would end that to all.
     `sync_method` says in a few words by what its changes are found, `referees` names the packages
     of the vendor's users that judge its sandbox, and `limitations` what is known to be missing.
     """
@@ -81,6 +82,7 @@ class Connector:
     webhook: Webhook | None = None
     watch: Watch | None = None
     feed: Feed | None = None
+    leave: Callable[[Context], Calls[None]] | None = None
     sync_method: str = ""
     referees: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
