@@ -271,14 +271,15 @@ def _rest(kind: Kind, place: tuple[str, str], answer: Response) -> Calls[list[Re
     """All pages of what is under an item: by marker, or by offset where there is a total."""
     rows = rows_of(answer, "entries")
     while True:
-        marker = answer.json.get("next_marker")
-        total = answer.json.get("total_count") or 0
-        if marker:
-            more: dict[str, Any] = {"marker": marker}
-        elif "offset" in answer.json and len(rows) < total and rows_of(answer, "entries"):
-            # By the limit that was kept, not by what came: rows may be held back.
-            more = {"offset": answer.json["offset"] + answer.json.get("limit", LIMIT)}
-        else:
+        body = answer.json
+        # By the limit that was kept, not by what came: rows may be held back.
+        offset = body.get("offset", 0) + body.get("limit", LIMIT)
+        more: dict[str, Any] = {}
+        if marker := body.get("next_marker"):
+            more = {"marker": marker}
+        elif "offset" in body and offset < body["total_count"]:
+            more = {"offset": offset}
+        if not more:
             return rows
         answer = yield from ask(_under(kind, *place, **more))
         rows += rows_of(answer, "entries") if answer.status != 404 else []

@@ -37,10 +37,8 @@ def alterable(drive: Drive, stream: str) -> list[str]:
     if stream == "trash":
         return [each.key for each in drive.trash() if drive.is_open(each)]
     types = ("file",) if stream == "files" else ()
-    found = [
-        each for each in drive.live(*types)
-        if drive.is_open(each) and not any(drive.is_open(one) is False for one in drive.below(each))
-    ]  # fmt: skip
+    above = {one.key for key in drive.refused for one in drive.above(drive.items[key])}
+    found = [each for each in drive.live(*types) if drive.is_open(each) and each.key not in above]
     if stream in UNDER:
         return [f"{each.key}/{id}" for each in found for id in each.under(stream)]
     return [each.id if stream == "files" else each.key for each in found]

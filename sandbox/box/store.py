@@ -107,17 +107,32 @@ class Drive:
 
     def is_open(self, item: Item) -> bool:
         """Whether no folder above refuses to be listed."""
-        return not any(each.key in self.refused for each in self.above(item))
+        return not self.refused or not any(each.key in self.refused for each in self.above(item))
 
     def live(self, *types: str) -> list[Item]:
+        """All that is shown; of each folder it is found out once."""
+        shown = {ROOT: True}
+
+        def is_shown(item: Item) -> bool:
+            if item.trashed or item.key in self.hidden:
+                return False
+            if item.parent not in shown:
+                folder = self.folder(item)
+                shown[item.parent] = folder is None or is_shown(folder)
+            return shown[item.parent]
+
         return [
-            each for each in self.items.values()
-            if (not types or each.type in types) and self.is_shown(each)
-        ]  # fmt: skip
+            each
+            for each in self.items.values()
+            if (not types or each.type in types) and is_shown(each)
+        ]
 
     def inside(self, folder: str) -> list[Item]:
-        found = (each for each in self.items.values() if each.parent == folder)
-        return [each for each in found if self.is_shown(each)]
+        return [
+            each
+            for each in self.items.values()
+            if each.parent == folder and not each.trashed and each.key not in self.hidden
+        ]
 
     def below(self, top: Item) -> list[Item]:
         return [
