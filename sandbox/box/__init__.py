@@ -48,6 +48,8 @@ AUTH = OAuth(
     new_account=_new_account,
     account_pattern=r"\d{1,20}",
     client_auth="body",
+    # A code is taken with no address beside it: the token call documents none.
+    needs_redirect_uri=False,
     pkce="ignored",
     access_ttl=timedelta(hours=1),
     # Good for one use, with no grace for an answer that is lost.

@@ -66,7 +66,7 @@ def trouble(case: ErrorCase, call: Call) -> Response:
 
 
 def flag(call: Call, name: str) -> bool:
-    return call.query.get(name, "") in ("true", "1")
+    return call.query.get(name, "").lower() in ("true", "1")
 
 
 def _number(call: Call, name: str, default: int, most: int) -> int:
