@@ -135,8 +135,9 @@ connector = Connector(
         "folders are walked through again, at most once an hour, and the rows go then.",
         "While a folder refuses to be listed, nothing counts as gone because a walk did not find "
         "it; it is tried again each hour.",
-        "The root folder cannot be watched: what lies in it directly is found by polling, and so "
-        "are folders at the top beyond 200.",
+        "Webhooks are hints only, and streams are polled as often as without: the root folder "
+        "cannot be watched, folders at the top beyond 200 are not, and of web links and "
+        "descriptions no webhook tells.",
         "Of the persons in an item only id and login are kept, of its folder the id: their names "
         "change without an event. Nor is it counted how often a shared link was followed.",
         "The text of a comment may change without an event in the stream; a webhook or the weekly "

@@ -159,7 +159,8 @@ webhook = Webhook(
     events=events,
     verified_by=SECRET,
     verify=box_signature,
-    covers=ALL,
+    # Hints, for not all is told: not what lies in the root, nor web links, nor a description.
+    covers=(),
     stands=stands,
     setup="Webhooks on folders are made by themselves. Generate the primary and the secondary "
     "signature key in the developer console, under Webhooks, and set both, with a comma between.",
