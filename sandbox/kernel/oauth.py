@@ -128,7 +128,8 @@ class OAuth:
     that is more than an access token. `shared` makes what all vendors of the server keep of an
     account together: it is `Seed.shared`, and stands in the account's state under the server's
     name. `lasts` says how long an account's access tokens live, where not all of them live as long;
-    None is for ever. Without `needs_grant_type` a call that names none brings a code.
+    None is for ever. Without `needs_grant_type` a call that names none brings a code, without
+    `needs_redirect_uri` a code may come without its address.
     """
 
     name: str
@@ -151,6 +152,7 @@ class OAuth:
     access_ttl: timedelta = timedelta(hours=1)
     lasts: Callable[[Account], timedelta | None] | None = None
     needs_grant_type: bool = True
+    needs_redirect_uri: bool = True
     rotation: Rotation = Rotation()
     access_prefix: str = ""
     refresh_prefix: str = ""

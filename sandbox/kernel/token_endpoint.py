@@ -89,7 +89,8 @@ def _exchange(call: Call, fields: Mapping[str, str]) -> Json:
     code = server.codes.pop(fields.get("code", ""), None)
     if code is None or code.grant.ended or call.clock.time() >= code.dies_at:
         no(call, "invalid_grant", "code", "the authorization code is unknown, used or too old")
-    if fields.get("redirect_uri", "") != code.redirect_uri:
+    assumed = "" if server.auth.needs_redirect_uri else code.redirect_uri
+    if fields.get("redirect_uri", assumed) != code.redirect_uri:
         no(call, "invalid_grant", "redirect_uri", "redirect_uri is not that of the authorization")
     if code.challenge and challenge(fields.get("code_verifier", "")) != code.challenge:
         no(call, "invalid_grant", "verifier", "code_verifier does not fit the challenge")
