@@ -18,7 +18,7 @@ from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Limit, Route, Vendor
 from sandbox.monday.api import resolve
-from sandbox.monday.auth import AUTH, HOST, token_of
+from sandbox.monday.auth import AUTH, HOST, ROUTES, token_of
 from sandbox.monday.hooks import SENDER
 from sandbox.monday.schema import SCHEMA, complexity_of
 from sandbox.monday.store import (
@@ -112,7 +112,8 @@ def points(call: Call) -> int:
         asked = complexity_of(_parsed(body["query"]), body.get("variables") or {})
     except (GraphQLError, LookupError, TypeError):
         return 1
-    return min(asked, DEAREST)
+    # What is too dear is refused, and takes nothing.
+    return asked if asked <= DEAREST else 1
 
 
 def trouble(wrong: ErrorCase, call: Call) -> Response:
@@ -151,7 +152,10 @@ vendor = Vendor(
     title="monday.com",
     base_url=f"https://{HOST}",
     auth=AUTH,
-    routes=(Route("POST", HOST, "/v2", graphql),),
+    routes=(
+        *ROUTES,
+        Route("POST", HOST, "/v2", graphql),
+    ),
     streams=STREAMS,
     mutable=MUTATIONS.mutable,
     new=new,

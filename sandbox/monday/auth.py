@@ -10,11 +10,14 @@ from random import Random
 
 from starlette.responses import Response
 
+from sandbox.kernel import token_endpoint
 from sandbox.kernel.data import firm
 from sandbox.kernel.fields import words
 from sandbox.kernel.jwt import sign
 from sandbox.kernel.oauth import Call, Issue, OAuth, Refusal, Rotation, Token
+from sandbox.kernel.token_endpoint import fields_of, no
 from sandbox.kernel.values import Json, reply
+from sandbox.kernel.vendor import Route
 
 HOST, LOGIN = "api.monday.com", "auth.monday.com"
 CLASSIC, NEW = "/oauth2/token", "/oauth_ms/oauth/token"
@@ -47,10 +50,14 @@ def _answer(issue: Issue) -> Json:
     return {**body, "access_token": value, "refresh_token": issue.refresh_token}
 
 
+def classic(call: Call) -> Response:
+    """The address of the classic flow takes codes only."""
+    if fields_of(call).get("grant_type") == "refresh_token":
+        no(call, "unsupported_grant_type", "grant_type", "Please use authorization_code")
+    return token_endpoint.token(call)
+
+
 def _refuse(refusal: Refusal, call: Call) -> Response:
-    if call.path == CLASSIC and refusal.cause == "refresh_token":
-        body = {"error": "unsupported_grant_type", "error_description": "Use authorization_code"}
-        return reply(body, 400)
     status = 401 if refusal.error == "invalid_client" else 400
     return reply({"error": refusal.error, "error_description": refusal.description}, status)
 
@@ -64,7 +71,7 @@ AUTH = OAuth(
     client_id="4d0fd1a2b3c4d5e6f708192a3b4c5d6e",
     client_secret="monday-sandbox-client-secret",
     authorize=((LOGIN, "/oauth2/authorize"),),
-    token=((LOGIN, CLASSIC), (LOGIN, NEW)),
+    token=((LOGIN, NEW),),
     revoke=((LOGIN, "/oauth_ms/oauth/revoke"),),
     scopes=SCOPES,
     new_account=_new_account,
@@ -77,3 +84,4 @@ AUTH = OAuth(
     answer=_answer,
     refuse=_refuse,
 )
+ROUTES = (Route("POST", LOGIN, CLASSIC, classic, open=True),)
