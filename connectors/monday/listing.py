@@ -111,6 +111,8 @@ def updates(at: Checkpoint, context: Context) -> Reader:
         rows = data["updates"]
         is_last = len(rows) < PAGE or (since and parse_time(rows[-1]["created_at"]) < since)
         read = [*data.get("former", ()), *rows]
+        if since:
+            read = [row for row in read if parse_time(row["created_at"]) >= since]
         if is_last:
             yield Page(read, UpdatesPlace(here.looking).saved())
             return

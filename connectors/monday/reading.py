@@ -48,6 +48,8 @@ AGAIN = f"""query($ids: [ID!], $size: Int!) {{ items(ids: $ids, limit: $size) {{
 NEWS = """query($size: Int!, $page: Int!, $from: ISO8601DateTime, $newest: Int!) {
     boards(limit: $size, page: $page, state: all) { id state type
     activity_logs(from: $from, limit: $newest) { id } } }"""
+LISTED = """query($size: Int!, $page: Int!) {
+    boards(limit: $size, page: $page, state: all) { id state type } }"""
 KNOWN = (
     "query($ids: [ID!], $size: Int!) { boards(ids: $ids, limit: $size, state: all) { id state } }"
 )
@@ -130,7 +132,7 @@ def _with_news(
     page = 1
     while True:
         asked = {"size": BOARDS, "page": page, "from": _iso(since), "newest": NEWEST}
-        found = data_of((yield from ask(graphql(NEWS, asked))))["boards"]
+        found = yield from _looked_at(asked)
         for board in found:
             id = str(board["id"])
             if board["type"] not in types or board["state"] == "deleted":
@@ -138,13 +140,28 @@ def _with_news(
             if board["state"] != "active":
                 kept.append(id)
                 continue
-            marks[id] = [entry["id"] for entry in board["activity_logs"]]
+            if (newest := board.get("activity_logs")) is None:
+                present.append(id)
+                continue
+            marks[id] = [entry["id"] for entry in newest]
             state = saved.parts.get(id, {})
             quiet = set(marks[id]) <= set(state.get("marks", ())) and _is_recent(state, context)
             (kept if quiet and id not in saved.failed else present).append(id)
         if len(found) < BOARDS:
             return Parts(present, kept, hidden=True, check=_asked_for), marks
         page += 1
+
+
+def _looked_at(asked: dict[str, Any]) -> Calls[list[Record]]:
+    """A page of boards, each with the newest entries of its log; without those where one of them
+    refuses, for then the whole query is refused."""
+    try:
+        response = yield from ask(graphql(NEWS, asked))
+    except NotAllowedError:
+        listed = {name: asked[name] for name in ("size", "page")}
+        response = yield from ask(graphql(LISTED, listed))
+    found: list[Record] = data_of(response)["boards"]
+    return found
 
 
 def _is_recent(state: Mapping[str, Any], context: Context) -> bool:

@@ -520,6 +520,8 @@ def refuse_part(desk: Desk, body: Json) -> Json:
         desk.refused.clear()
         return {}
     stream = str(body.get("stream"))
+    if stream not in ("column_values", *ITEMS):
+        return {"part": "", "keys": []}
     type_ = "sub_items_board" if stream == "subitems" else "board"
     board = min(_boards(desk, type_))
     desk.refused.add(board)
