@@ -93,10 +93,10 @@ def test_a_budget_that_is_spent_says_when_it_is_full_again(desk: Desk) -> None:
 def test_a_classic_token_does_not_end_and_one_of_the_new_flow_does(
     client: httpx.Client, desk: Desk
 ) -> None:
-    classic = _connect(desk)
+    classic = connect(desk)
     assert "refresh_token" not in classic
     desk.control("promote", account=desk.id)
-    first = _connect(desk)
+    first = connect(desk)
     client.post("/_control/clock", json={"advance": 3_600})
     assert desk.ask("{ me { id } }", classic["access_token"]).status_code == 200
     assert desk.ask("{ me { id } }", first["access_token"]).status_code == 401
@@ -115,7 +115,7 @@ def _token(desk: Desk, path: str, **fields: str) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
-def _connect(desk: Desk) -> Any:
+def connect(desk: Desk) -> Any:
     back = "http://127.0.0.1/back"
     params = {"client_id": desk.described["client_id"], "redirect_uri": back, "state": "s"}
     params |= {"scope": "me:read boards:read", "response_type": "code"}

@@ -229,6 +229,7 @@ connector = Connector(
         "An update that is edited more than a week after it was written, or deleted, is found by "
         "the weekly audit.",
         "Of an archived board stays what was read before.",
+        "Webhooks are not listened to: monday.com makes them board by board and event by event.",
     ),
     streams=STREAMS,
 )

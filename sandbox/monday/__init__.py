@@ -2,8 +2,8 @@
 
 https://developer.monday.com/api-reference
 
-Only reading is offered, and webhooks. Made up are how points are counted, and that a promoted app
-gets its tokens of the new flow from either address.
+Only reading is offered: no mutations, and no webhooks. Made up are how points are counted, and that
+a promoted app gets its tokens of the new flow from either address.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ from sandbox.kernel.values import Json, Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Limit, Route, Vendor
 from sandbox.monday.api import resolve
 from sandbox.monday.auth import AUTH, HOST, ROUTES, token_of
-from sandbox.monday.hooks import SENDER
 from sandbox.monday.schema import SCHEMA, complexity_of
 from sandbox.monday.store import (
     MUTATIONS,
@@ -166,7 +165,6 @@ vendor = Vendor(
     limits=(Limit("calls", 1_000, MINUTE), Limit("complexity", BUDGET, MINUTE, points)),
     expire_checkpoints=expire_cursors,
     account_controls={"hide": hide, "refuse_part": refuse_part, "promote": promote},
-    webhook=SENDER,
     token=token_of,
     three_pages_at=1_000,
 )

@@ -13,7 +13,6 @@ from graphql.execution import execute_sync
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.paging import place_of, token_of
 from sandbox.kernel.values import Json
-from sandbox.monday.hooks import create_webhook, delete_webhook, webhooks
 from sandbox.monday.schema import SCHEMA
 from sandbox.monday.store import ITEMS, Desk, item
 
@@ -43,9 +42,6 @@ def resolve(call: Call, document: DocumentNode, variables: Json, operation: str 
         "workspaces": lambda info, **asked: _page(list(tables["workspaces"].values()), asked),
         "teams": lambda info, ids=None: _of(tables["teams"].values(), ids),
         "tags": lambda info, ids=None: _of(tables["tags"].values(), ids),
-        "webhooks": lambda info, **asked: webhooks(call, asked),
-        "create_webhook": lambda info, **asked: create_webhook(call, asked),
-        "delete_webhook": lambda info, **asked: delete_webhook(call, asked),
     }
     result = execute_sync(
         SCHEMA,

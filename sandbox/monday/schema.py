@@ -27,16 +27,7 @@ from graphql import (
     is_leaf_type,
 )
 
-from sandbox.kernel.fields import words
-
 DEFAULT_LIMIT, UNLIMITED = 25, 10
-EVENTS = words(
-    "create_item change_column_value change_specific_column_value change_status_column_value"
-    " change_name create_update edit_update delete_update item_archived item_deleted item_restored"
-    " item_moved_to_any_group item_moved_to_specific_group create_column create_subitem"
-    " create_subitem_update change_subitem_column_value change_subitem_name move_subitem"
-    " subitem_archived subitem_deleted"
-)
 _VALUE = "id: ID! type: ColumnType! text: String value: JSON"
 SCHEMA: GraphQLSchema = build_schema(
     f"""
@@ -49,7 +40,6 @@ enum UserKind {{ all guests non_guests non_pending }}
 enum WorkspaceKind {{ closed open template }}
 enum ColumnType {{ board_relation date dependency numbers people status text }}
 enum ItemsOrderByDirection {{ asc desc }}
-enum WebhookEventType {{ {" ".join(EVENTS)} }}
 input ItemsQueryOrderBy {{ column_id: String! direction: ItemsOrderByDirection }}
 input ItemsQuery {{ ids: [ID!] order_by: [ItemsQueryOrderBy!] }}
 type Account {{ id: ID! name: String! slug: String! }}
@@ -90,7 +80,6 @@ type Reply {{ id: ID! body: String! created_at: Date updated_at: Date creator_id
   creator: User }}
 type Update {{ id: ID! body: String! text_body: String created_at: Date updated_at: Date
   edited_at: Date! creator_id: String item_id: String creator: User replies: [Reply!] }}
-type Webhook {{ id: ID! board_id: ID! event: WebhookEventType! config: String }}
 type Query {{
   complexity: Complexity me: User account: Account
   boards(ids: [ID!], limit: Int = 25, page: Int = 1, state: State = active, board_kind: BoardKind,
@@ -101,11 +90,7 @@ type Query {{
   updates(ids: [ID!], limit: Int = 25, page: Int = 1): [Update!]
   users(ids: [ID!], kind: UserKind, limit: Int, page: Int, non_active: Boolean): [User]
   workspaces(ids: [ID!], limit: Int = 25, page: Int = 1, state: State = active): [Workspace]
-  teams(ids: [ID!]): [Team] tags(ids: [ID!]): [Tag]
-  webhooks(board_id: ID!, app_webhooks_only: Boolean): [Webhook] }}
-type Mutation {{
-  create_webhook(board_id: ID!, url: String!, event: WebhookEventType!, config: JSON): Webhook
-  delete_webhook(id: ID!): Webhook }}
+  teams(ids: [ID!]): [Team] tags(ids: [ID!]): [Tag] }}
 """
 )
 

@@ -1,11 +1,10 @@
 """A monday.com account in memory: boards and what is in them, as the API shows it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
 
 from sandbox.kernel.clock import Clock, stamp, stamp_in_seconds
 from sandbox.kernel.data import TOPICS, firm, moment, person, plain, sentence
@@ -32,7 +31,6 @@ class Desk:
     id: str
     name: str
     clock: Clock
-    tell: Callable[[Any], None]
     tables: dict[str, dict[str, Json]]
     hidden: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
@@ -100,7 +98,7 @@ def alterable(desk: Desk, stream: str) -> list[str]:
 
 def new(seed: Seed) -> Desk:
     tables: dict[str, dict[str, Json]] = {stream: {} for stream in STREAMS}
-    desk = Desk(seed.account_id, seed.name, seed.clock, seed.tell, tables)
+    desk = Desk(seed.account_id, seed.name, seed.clock, tables)
     random, now = seed.random, seed.clock.now()
     if not seed.size:
         return desk
@@ -173,13 +171,11 @@ def _key(row: Json) -> str:
 def add(desk: Desk, change: Change) -> str:
     row = _add(desk, change.stream, change.record, change.random, desk.clock.now())
     if change.stream in ITEMS:
-        _note(desk, row["board_id"], "create_pulse", {"pulse_id": int(row["id"])}, row)
+        _note(desk, row["board_id"], "create_pulse", {"pulse_id": int(row["id"])})
         return _key(row)
-    if change.stream == "updates":
-        _tell_update(desk, "create_update", row)
     if change.stream in ("columns", "groups"):
         name = "create_column" if change.stream == "columns" else "create_group"
-        _note(desk, row["board_id"], name, {}, None)
+        _note(desk, row["board_id"], name, {})
         return f"{row['board_id']}/{row['id']}"
     return str(row["id"])
 
@@ -195,13 +191,13 @@ def change_item(desk: Desk, change: Change) -> str:
         former, board = row["board_id"], random.choice(others)
         row |= {"board_id": board, "group_id": _group(desk, board, random)}
         row["column_values"] = _values(desk, board, random)
-        _note(desk, former, "move_pulse_from_board", {"pulse_id": id}, row)
-        _note(desk, board, "move_pulse_into_board", {"pulse_id": id}, row)
+        _note(desk, former, "move_pulse_from_board", {"pulse_id": id})
+        _note(desk, board, "move_pulse_into_board", {"pulse_id": id})
     elif change.record or random.random() < 0.4:
         row["name"] = change.record.get(
             "name", f"{sentence(random)[:40]} {random.randrange(10**6)}"
         )
-        _note(desk, row["board_id"], "update_name", {"pulse_id": id}, row, told="change_name")
+        _note(desk, row["board_id"], "update_name", {"pulse_id": id})
     else:
         value = random.choice([each for each in row["column_values"]])
         fresh = _value(desk, value["id"], value["type"], random)
@@ -209,8 +205,7 @@ def change_item(desk: Desk, change: Change) -> str:
             fresh["text"] = f"{random.randrange(10**9)}"
         value |= fresh
         about = {"pulse_id": id, "column_id": value["id"]}
-        told = "change_column_value"
-        _note(desk, row["board_id"], "update_column_value", about, row, told=told)
+        _note(desk, row["board_id"], "update_column_value", about)
     return _key(row)
 
 
@@ -229,7 +224,7 @@ def _end(desk: Desk, row: Json, *, archives: bool) -> None:
     row |= {"state": "archived" if archives else "deleted"}
     row["updated_at"] = _later(desk, row["updated_at"])
     name = "archive_pulse" if archives else "delete_pulse"
-    _note(desk, row["board_id"], name, {"pulse_id": int(row["id"])}, row)
+    _note(desk, row["board_id"], name, {"pulse_id": int(row["id"])})
     if not archives:
         for update in [u for u in desk.tables["updates"].values() if u["item_id"] == row["id"]]:
             del desk.tables["updates"][update["id"]]
@@ -240,7 +235,7 @@ def change_board(desk: Desk, change: Change) -> None:
     row = desk.tables["boards"][str(change.id)]
     given = change.record or {"description": sentence(change.random)}
     row |= {**given, "updated_at": _later(desk, row["updated_at"])}
-    _note(desk, row["id"], "board_description_changed", {}, None)
+    _note(desk, row["id"], "board_description_changed", {})
 
 
 @MUTATIONS.of("boards", "delete")
@@ -263,12 +258,11 @@ def edit_update(desk: Desk, change: Change) -> None:
     body = change.record.get("body", f"{sentence(change.random)} {change.random.randrange(10**6)}")
     now = _later(desk, row["updated_at"])
     row |= {"body": f"<p>{body}</p>", "text_body": body, "updated_at": now, "edited_at": now}
-    _tell_update(desk, "edit_update", row)
 
 
 @MUTATIONS.of("updates", "delete")
 def delete_update(desk: Desk, change: Change) -> None:
-    _tell_update(desk, "delete_update", desk.tables["updates"].pop(str(change.id)))
+    del desk.tables["updates"][str(change.id)]
 
 
 @MUTATIONS.of(("users", "workspaces", "teams", "tags"), "change")
@@ -288,17 +282,15 @@ def remove(desk: Desk, change: Change) -> None:
 def retitle(desk: Desk, change: Change) -> None:
     row = desk.tables[change.stream][str(change.id)]
     row |= change.record or {"title": f"{firm(change.random)} {change.random.randrange(10**6)}"}
-    _note(desk, row["board_id"], "board_change", {}, None)
+    _note(desk, row["board_id"], "board_change", {})
 
 
 def _item_at(desk: Desk, change: Change) -> Json:
     return desk.tables[change.stream][str(change.id).split("/")[1]]
 
 
-def _note(
-    desk: Desk, board: str, event: str, about: Json, row: Json | None, *, told: str = ""
-) -> None:
-    """An entry of a board's log, counted in ten-millionths of a second; and what hooks are told."""
+def _note(desk: Desk, board: str, event: str, about: Json) -> None:
+    """An entry of a board's log, counted in ten-millionths of a second."""
     now = desk.clock.now()
     desk.ticks += 1
     ticks = int(now.timestamp() * 1_000) * 10_000 + desk.ticks % 10_000
@@ -315,14 +307,6 @@ def _note(
         "at": stamp(now),
     }
     desk.tables["activity_logs"][entry["id"]] = entry
-    if row is not None:
-        desk.tell({"type": told or event, "boardId": int(board), "pulseId": int(row["id"])})
-
-
-def _tell_update(desk: Desk, event: str, row: Json) -> None:
-    board = desk.tables["items"][row["item_id"]]["board_id"]
-    what = {"type": event, "boardId": int(board), "pulseId": int(row["item_id"])}
-    desk.tell({**what, "updateId": int(row["id"])})
 
 
 def _later(desk: Desk, former: str) -> str:

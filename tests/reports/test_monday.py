@@ -312,6 +312,8 @@ def test_a_classic_token_has_no_end_and_no_refresh() -> None:
 
 def test_all_queries_are_driven() -> None:
     """Every stream's first page is read from an account that has nothing."""
-    empty: Record = {name: [] for name in ("boards", "updates", "users", "workspaces", "teams", "tags")}
+    empty: Record = {
+        name: [] for name in ("boards", "updates", "users", "workspaces", "teams", "tags")
+    }
     for stream in MONDAY.streams:
         assert held(stream, drive(stream.read, lambda request: response({"data": empty}))) == {}
