@@ -54,7 +54,8 @@ KNOWN = (
     "query($ids: [ID!], $size: Int!) { boards(ids: $ids, limit: $size, state: all) { id state } }"
 )
 LOG = """query($board: ID!, $from: ISO8601DateTime, $size: Int!, $page: Int!) {
-    boards(ids: [$board]) { activity_logs(from: $from, limit: $size, page: $page) {
+    boards(ids: [$board], state: all) {
+    activity_logs(from: $from, limit: $size, page: $page) {
     id event entity data user_id account_id created_at } } }"""
 
 BOARD, SUBITEMS = "board", "sub_items_board"
@@ -98,7 +99,7 @@ def of_boards(read: Callable[[str, Sequence[str]], Read], *types: str, prefix: b
         marks: dict[str, Sequence[str]] = {}
         listed = Parts(())
         if not saved.todo:
-            listed, marks = yield from _with_news(saved, types, context)
+            listed, marks = yield from _with_news(saved, types, context, ended=not prefix)
             known = {**saved.parts}
             for board in listed.kept:
                 if board in known and board in marks:
@@ -119,10 +120,10 @@ def of_boards(read: Callable[[str, Sequence[str]], Read], *types: str, prefix: b
 
 
 def _with_news(
-    saved: Round, types: Sequence[str], context: Context
+    saved: Round, types: Sequence[str], context: Context, *, ended: bool
 ) -> Calls[tuple[Parts, dict[str, Sequence[str]]]]:
     """The boards that are to be read, and the newest entries of each that is active. An archived
-    board is no longer looked at; what was read of it stays."""
+    board is no longer looked at; what was read of it stays. With `ended` every board counts."""
     stood = [state["looked"] for state in saved.parts.values() if state.get("looked")]
     oldest = min((datetime.fromisoformat(one) for one in stood), default=context.now)
     since = max(min(oldest, context.now), context.now - KEPT) - OVERLAP
@@ -135,9 +136,9 @@ def _with_news(
         found = yield from _looked_at(asked)
         for board in found:
             id = str(board["id"])
-            if board["type"] not in types or board["state"] == "deleted":
+            if board["type"] not in types or (board["state"] == "deleted" and not ended):
                 continue
-            if board["state"] != "active":
+            if board["state"] != "active" and not ended:
                 kept.append(id)
                 continue
             if (newest := board.get("activity_logs")) is None:

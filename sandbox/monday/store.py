@@ -89,10 +89,12 @@ def alterable(desk: Desk, stream: str) -> list[str]:
         oldest = stamp_in_seconds(desk.clock.now() - EDITED)
         return [row["id"] for row in desk.shown(stream) if row["created_at"] > oldest]
     if stream in ITEMS:
-        return [_key(row) for row in desk.live(stream)]
+        rows = (row for row in desk.live(stream) if row["board_id"] not in desk.refused)
+        return [_key(row) for row in rows]
     if stream == "boards":
         rows = [row for row in desk.shown(stream) if row["state"] == "active"]
-        return [row["id"] for row in rows if row["type"] == "board"]
+        kept = {row["id"] for row in rows if _sub_board(row["id"]) in desk.refused} | desk.refused
+        return [row["id"] for row in rows if row["type"] == "board" and row["id"] not in kept]
     return list(store(desk, stream))
 
 
@@ -139,8 +141,7 @@ def store(desk: Desk, stream: str) -> dict[str, Json]:
         there = {row["id"] for row in desk.shown("boards") if row["state"] != "deleted"}
         return {f"{r['board_id']}/{r['id']}": dict(r) for r in rows if r["board_id"] in there}
     if stream == "activity_logs":
-        there = {row["id"] for row in desk.shown("boards") if row["state"] == "active"}
-        return {r["id"]: _without(r, "board_id", "at") for r in rows if r["board_id"] in there}
+        return {row["id"]: _without(row, "board_id", "at") for row in rows}
     return {row["id"]: dict(row) for row in rows}
 
 
