@@ -89,8 +89,8 @@ def alterable(desk: Desk, stream: str) -> list[str]:
         oldest = stamp_in_seconds(desk.clock.now() - EDITED)
         return [row["id"] for row in desk.shown(stream) if row["created_at"] > oldest]
     if stream in ITEMS:
-        rows = (row for row in desk.live(stream) if row["board_id"] not in desk.refused)
-        return [_key(row) for row in rows]
+        items = (row for row in desk.live(stream) if row["board_id"] not in desk.refused)
+        return [_key(row) for row in items]
     if stream == "boards":
         rows = [row for row in desk.shown(stream) if row["state"] == "active"]
         kept = {row["id"] for row in rows if _sub_board(row["id"]) in desk.refused} | desk.refused
