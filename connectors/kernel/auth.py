@@ -97,13 +97,15 @@ class OAuth2:
     over. `error_from` reads the vendor's own form of a refusal, the parameters of a callback or
     the body of a token answer: an error, or None for the default. `verify_callback` raises
     SignatureError of a callback that the vendor did not make, where it signs them, and gives
-    the answers as they stand from then on. `token_params` go with a code.
+    the answers as they stand from then on. `token_params` go with a code. `refresh_url` is where
+    refresh tokens are exchanged, where that is not the `token_url`.
     """
 
     env: str
     authorize_url: str
     token_url: str
     scopes: Mapping[str, str]
+    refresh_url: str = ""
     revocation: Revocation | None = None
     client_auth: ClientAuth = "body"
     body: Literal["form", "json"] = "form"

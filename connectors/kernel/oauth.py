@@ -72,8 +72,14 @@ class OAuthApp:
 
 def settings_in(auth: OAuth2) -> tuple[str, ...]:
     """The operator's settings that stand in the vendor's URLs."""
-    urls = (auth.authorize_url, auth.token_url, auth.revocation.url if auth.revocation else "")
+    urls = (auth.authorize_url, *_urls(auth))
     return tuple(dict.fromkeys(name for url in urls for name in _SETTING.findall(url)))
+
+
+def _urls(auth: OAuth2) -> list[str]:
+    """Where token calls go."""
+    revocation = auth.revocation.url if auth.revocation else ""
+    return [url for url in (auth.token_url, auth.refresh_url, revocation) if url]
 
 
 def validated_answers(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
@@ -183,7 +189,8 @@ async def refresh(
     """New tokens. Tried again after a failure only where the vendor's refresh tokens stay good."""
     body = prepare_token_request("refresh_token", refresh_token=refresh_token)
     call = _Call(connector, app, transport, budget, account_id)
-    return await call.tokens(body, attempts=1 if connector.oauth.rotates else 3)
+    url = connector.oauth.refresh_url
+    return await call.tokens(body, attempts=1 if connector.oauth.rotates else 3, url=url)
 
 
 async def revoke(
@@ -248,10 +255,10 @@ class _Call:
     budget: Budget
     account_id: str
 
-    async def tokens(self, form: str, *, attempts: int) -> Tokens:
+    async def tokens(self, form: str, *, attempts: int, url: str = "") -> Tokens:
         auth = self.connector.oauth
         response = await self.send(
-            auth.token_url, dict(parse_qsl(form)), method="POST", body=auth.body,
+            url or auth.token_url, dict(parse_qsl(form)), method="POST", body=auth.body,
             attempts=attempts, client_auth=auth.client_auth,
         )  # fmt: skip
         # Before anything else is made of the answer: it may be the only copy.
@@ -294,7 +301,7 @@ class _Call:
         """The answer, unless it says to wait; what fails is tried again `attempts` - 1 times."""
         auth, title = self.connector.oauth, self.connector.title
         url = _expanded(auth, self.app, url)
-        known = [auth.token_url, *([auth.revocation.url] if auth.revocation else [])]
+        known = _urls(auth)
         check_host(title, url, tuple(_expanded(auth, self.app, one) for one in known))
         fields, signature = self._signed(fields, client_auth, token)
         content = json.dumps(fields) if body == "json" else urlencode(fields)

@@ -1,0 +1,235 @@
+"""monday.com: boards with their groups, columns, items, subitems and logs; updates, people, teams.
+
+https://developer.monday.com/api-reference (GraphQL, API-Version 2026-01; 2026-11)
+
+Apps have one of two flows of consent: the classic one, whose tokens do not end, or OAuth 2.1, whose
+tokens say their end in themselves and are refreshed at an address of their own, where the refresh
+token is a new one each time (join-the-beta-oauth-2-1-for-monday-apps, 2026).
+
+Subitems are the items of boards of a type of their own, and are read like those.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from connectors import (
+    Account,
+    Calls,
+    Connector,
+    OAuth2,
+    RateLimit,
+    Stream,
+    SyncType,
+    ask,
+    columns,
+)
+from connectors.kernel.versions import epoch_us, integer
+from connectors.monday.listing import (
+    at_once,
+    inside,
+    not_deleted,
+    updates,
+    updates_again,
+    whole,
+)
+from connectors.monday.query import classify, data_of, graphql
+from connectors.monday.reading import (
+    BOARD,
+    BOARDS,
+    SUBITEMS,
+    by_key,
+    items,
+    itself,
+    key_of,
+    log,
+    of_boards,
+    values,
+)
+
+IN_BOARD = columns("board_id id title")
+
+
+def of_items(name: str, type_: str) -> Stream:
+    return Stream(
+        name=name,
+        read=of_boards(items(itself), type_),
+        fetch=by_key(itself),
+        key=key_of,
+        version=epoch_us("updated_at"),
+        hides_deletes=True,
+        columns=columns(
+            "id name state board_id=board.id group_id=group.id creator_id column_values:jsonb",
+            "created_at:timestamptz updated_at:timestamptz",
+            "parent_item_id=parent_item.id" if type_ == SUBITEMS else "",
+        ),
+    )
+
+
+def in_boards(name: str, fields: str, shown: str) -> Stream:
+    return Stream(
+        name=name,
+        read=whole(
+            "boards", f"id state {name} {{ {fields} }}", ", state: all", size=BOARDS,
+            unfold=inside(name),
+        ),
+        key=lambda row: f"{row['board_id']}/{row['id']}",
+        snapshot=True,
+        columns=IN_BOARD | columns(shown),
+    )  # fmt: skip
+
+
+STREAMS = (
+    Stream(
+        name="boards",
+        read=whole(
+            "boards",
+            "id name description state type board_kind board_folder_id workspace_id permissions"
+            " item_terminology updated_at url creator { id }",
+            ", state: all",
+            size=BOARDS,
+            unfold=not_deleted,
+        ),
+        version=epoch_us("updated_at"),
+        snapshot=True,
+        columns=columns(
+            "name description state type board_kind workspace_id permissions url",
+            "creator_id=creator.id updated_at:timestamptz",
+        ),
+    ),
+    of_items("items", BOARD),
+    of_items("subitems", SUBITEMS),
+    Stream(
+        name="column_values",
+        read=of_boards(items(values), BOARD, SUBITEMS),
+        fetch=by_key(values),
+        key=key_of,
+        hides_deletes=True,
+        columns=columns("board_id item_id id type text value linked_item_ids:jsonb"),
+    ),
+    in_boards("columns", "id title description type archived settings_str", "type settings_str"),
+    in_boards(
+        "groups",
+        "id title color position archived deleted",
+        "color position archived:boolean deleted:boolean",
+    ),
+    Stream(
+        name="activity_logs",
+        read=of_boards(log, BOARD, SUBITEMS, prefix=False),
+        version=integer("created_at"),
+        append_only=True,
+        keeps_hidden=True,
+        columns=columns("event entity details=data user_id account_id ticks=created_at:numeric"),
+    ),
+    Stream(
+        name="updates",
+        read=updates,
+        fetch=updates_again,
+        version=epoch_us("updated_at"),
+        hides_deletes=True,
+        columns=columns(
+            "body text_body creator_id item_id replies:jsonb",
+            "created_at:timestamptz updated_at:timestamptz edited_at:timestamptz",
+        ),
+    ),
+    Stream(
+        name="users",
+        read=whole(
+            "users",
+            "id name email enabled is_admin is_guest is_pending is_view_only is_verified"
+            " title location time_zone_identifier created_at join_date url teams { id }",
+            "",
+            ", non_active: true",
+        ),
+        snapshot=True,
+        columns=columns(
+            "name email enabled:boolean is_admin:boolean is_guest:boolean is_pending:boolean",
+            "is_view_only:boolean title location time_zone_identifier created_at:timestamptz",
+        ),
+    ),
+    Stream(
+        name="workspaces",
+        read=whole("workspaces", "id name kind description state created_at"),
+        snapshot=True,
+        columns=columns("name kind description state created_at:timestamptz"),
+    ),
+    Stream(
+        name="teams",
+        read=at_once("teams", "id name picture_url is_guest users { id }"),
+        snapshot=True,
+        columns=columns("name picture_url is_guest:boolean users:jsonb"),
+    ),
+    Stream(
+        name="tags",
+        read=at_once("tags", "id name color"),
+        snapshot=True,
+        columns=columns("name color"),
+    ),
+)
+
+
+def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
+    """The account, by the id that signed deliveries name; the token answer does not say it."""
+    account = data_of((yield from ask(graphql("{ me { id account { id name slug } } }"))))["me"][
+        "account"
+    ]
+    return (Account(str(account["id"]), str(account["name"])),)
+
+
+def with_its_end(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The life of a token that says its end in itself, and nowhere else. It is not verified: it
+    only decides when we ask for the next one."""
+    parts = str(answer.get("access_token", "")).split(".")
+    if "expires_in" in answer or len(parts) != 3:
+        return answer
+    claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    if "exp" not in claims or "iat" not in claims:
+        return answer
+    return {**answer, "expires_in": claims["exp"] - claims["iat"]}
+
+
+connector = Connector(
+    name="monday",
+    title="monday.com",
+    sync_type=SyncType.PULL,
+    base_url="https://api.monday.com",
+    headers={"API-Version": "2026-01"},
+    auth=OAuth2(
+        env="MONDAY",
+        authorize_url="https://auth.monday.com/oauth2/authorize",
+        token_url="https://auth.monday.com/oauth2/token",  # noqa: S106
+        refresh_url="https://auth.monday.com/oauth_ms/oauth/token",
+        console="https://monday.com, Developer Center",
+        scopes={
+            "me:read": "who connects, and which account",
+            "account:read": "which account it is",
+            "boards:read": "boards, columns, groups, items, subitems and logs",
+            "users:read": "users",
+            "teams:read": "teams",
+            "tags:read": "tags",
+            "updates:read": "updates",
+            "workspaces:read": "workspaces",
+        },
+        rotates=True,
+        access_token_ttl=None,
+        normalize_answer=with_its_end,
+    ),
+    # Of the smallest plans; a paid account has five times the points, and more calls.
+    rate_limits=(RateLimit(1_000_000, per=timedelta(minutes=1)),),
+    identify=identify,
+    classify=classify,
+    sync_method="activity log of each board",
+    referees=("monday",),
+    limitations=(
+        "An item that is archived is gone from the tables, like one that is deleted.",
+        "What is computed from other items, in mirror and formula columns, is not read: it changes "
+        "without a change of the item.",
+        "An update that is edited more than a week after it was written, or deleted, is found by "
+        "the weekly audit.",
+        "Of an archived board stays what was read before.",
+        "Webhooks are not listened to: monday.com makes them board by board and event by event.",
+    ),
+    streams=STREAMS,
+)
