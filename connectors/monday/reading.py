@@ -338,9 +338,9 @@ def log(board: str, marks: Sequence[str]) -> Read:
 
     def read(at: Checkpoint, context: Context) -> Reader:
         here = Place.of(at)
+        since = datetime.fromisoformat(here.looked) - OVERLAP if here.looked else None
         if here.until is None:
             here = replace(here, until=context.now.isoformat(), page=1, marks=marks)
-            since = datetime.fromisoformat(here.looked) - OVERLAP if here.looked else None
         while True:
             entries = yield from _entries(board, since, here.page)
             if len(entries) < ENTRIES:
