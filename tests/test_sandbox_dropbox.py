@@ -1,4 +1,4 @@
-"""Dropbox on loopback, over real HTTP: what Dropbox documents, or refuses, is what a client gets."""
+"""Dropbox on loopback, over real HTTP: a client gets what Dropbox documents, or refuses."""
 
 import json
 from collections.abc import Iterator
@@ -68,8 +68,8 @@ def test_a_route_without_arguments_takes_null_or_nothing(box: Box, body: bytes) 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"path": "/"}, {"path": "", "limit": 2_001}, {"path": "", "limit": 0}, {"path": "", "x": 1}, {}],
-)  # fmt: skip
+    [{"path": "/"}, {"path": "", "limit": 2_001}, {"path": "", "limit": 0}, {"path": "", "x": 1}],
+)
 def test_a_request_of_the_wrong_form_is_refused(box: Box, arguments: dict[str, Any]) -> None:
     assert box.ask("/files/list_folder", **arguments).status_code == 400
 

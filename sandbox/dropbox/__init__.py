@@ -13,7 +13,7 @@ from random import Random
 import orjson
 from starlette.responses import Response
 
-from sandbox.dropbox.api import HOST, ROUTES, SCOPES
+from sandbox.dropbox.api import HOST, ROUTES, SCOPES, answer
 from sandbox.dropbox.store import (
     MUTATIONS,
     expire_checkpoints,
@@ -26,7 +26,7 @@ from sandbox.dropbox.store import (
 from sandbox.kernel.data import person
 from sandbox.kernel.oauth import Call, Issue, OAuth
 from sandbox.kernel.signing import hex_signature
-from sandbox.kernel.values import Address, Json, Kind, RefusedError, reply
+from sandbox.kernel.values import Address, Json, Kind, RefusedError
 from sandbox.kernel.vendor import ErrorCase, Limit, Vendor
 from sandbox.kernel.webhooks import CallbackFlow, Delivery, Message, Sender, again_after
 
@@ -68,7 +68,7 @@ AUTH = OAuth(
 
 
 def _tagged(tag: str, status: int, **more: object) -> Response:
-    return reply({"error_summary": f"{tag}/...", "error": {".tag": tag, **more}}, status)
+    return answer({"error_summary": f"{tag}/...", "error": {".tag": tag, **more}}, status)
 
 
 def trouble(wrong: ErrorCase, call: Call) -> Response:
@@ -83,7 +83,7 @@ def trouble(wrong: ErrorCase, call: Call) -> Response:
             wait = wrong.retry_after or (wrong.limit.per if wrong.limit else 1.0)
             error = {"reason": {".tag": "too_many_requests"}, "retry_after": int(wait)}
             headers = {"retry-after": f"{wait:g}"}
-            return reply({"error_summary": "too_many_requests/..", "error": error}, 429, headers)
+            return answer({"error_summary": "too_many_requests/..", "error": error}, 429, headers)
         case Kind.SERVER_ERROR | Kind.UNAVAILABLE:
             status = 500 if wrong.kind is Kind.SERVER_ERROR else 503
             return Response("Internal Server Error", status, media_type="text/plain")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Never
 
+import orjson
 from starlette.responses import Response
 
 from sandbox.dropbox import store as kept
@@ -14,7 +15,7 @@ from sandbox.dropbox.store import Box
 from sandbox.kernel.fields import without
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.paging import place_of, token_of
-from sandbox.kernel.values import Answer, Json, reply
+from sandbox.kernel.values import Answer, Json
 from sandbox.kernel.vendor import Route
 
 HOST = "api.dropboxapi.com"
@@ -22,6 +23,12 @@ HOST = "api.dropboxapi.com"
 MOST = {"files": 2_000, "sharing": 1_000, "revisions": 100, "received": 300, "requests": 1_000}
 # A page of links has so many, whatever is asked for.
 LINKS = 20
+
+
+def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON, of a type without a charset: the SDK takes no other."""
+    told = {**(headers or {}), "content-type": "application/json"}
+    return Response(orjson.dumps(body), status, headers=told)
 
 
 def bad(call: Call, why: str) -> Never:
@@ -36,7 +43,7 @@ def refused(*tags: str, status: int = 409, **more: Any) -> Never:
     error: Json = {".tag": tags[-1], **more}
     for tag in reversed(tags[:-1]):
         error = {".tag": tag, tag: error}
-    raise Answer(reply({"error_summary": f"{'/'.join(tags)}/..", "error": error}, status))
+    raise Answer(answer({"error_summary": f"{'/'.join(tags)}/..", "error": error}, status))
 
 
 def arguments(call: Call, allowed: Mapping[str, type]) -> Json:
@@ -114,6 +121,7 @@ LIST = {
     "shared_link": dict,
     "include_property_groups": dict,
     "include_non_downloadable_files": bool,
+    "include_restorable_info": bool,
 }
 
 
@@ -172,12 +180,21 @@ def _page(box: Box, place: list[Any]) -> Response:
     more = after is not None or at < len(box.log)
     entries = [seen for entry in found if (seen := _in(prefix, entry)) is not None]
     cursor = token_of([box.generation, prefix, base, recursive, limit, at, after])
-    return reply({"entries": entries, "cursor": cursor, "has_more": more})
+    return answer({"entries": entries, "cursor": cursor, "has_more": more})
 
 
 def list_revisions(call: Call) -> Response:
     box: Box = call.state
-    asked = arguments(call, {"path": str, "mode": dict, "limit": int, "before_rev": str})
+    asked = arguments(
+        call,
+        {
+            "path": str,
+            "mode": dict,
+            "limit": int,
+            "before_rev": str,
+            "include_restorable_info": bool,
+        },
+    )
     limit = number(call, asked, "limit", 10, MOST["revisions"])
     path, prefix = str(asked.get("path", "")), rooted(call)
     by_id = asked.get("mode", {}).get(".tag") == "id"
@@ -202,17 +219,17 @@ def list_revisions(call: Call) -> Response:
         rows = rows[places[0] + 1 :]
     shown = [seen for row in rows if (seen := _in(prefix, row)) is not None]
     more = len(shown) > limit
-    return reply({"is_deleted": entry is None, "entries": shown[:limit], "has_more": more})
+    return answer({"is_deleted": entry is None, "entries": shown[:limit], "has_more": more})
 
 
 def current_account(call: Call) -> Response:
     arguments(call, {})
-    return reply(call.state.account)
+    return answer(call.state.account)
 
 
 def space_usage(call: Call) -> Response:
     arguments(call, {})
-    return reply(kept.space(call.state))
+    return answer(kept.space(call.state))
 
 
 def _listing(
@@ -246,7 +263,7 @@ def _listing(
             body["cursor"] = token_of([box.generation, stream, limit, end])
         if has_more:
             body["has_more"] = more
-        return reply(body)
+        return answer(body)
 
     return listed
 
@@ -276,7 +293,7 @@ def _members(box: Box, folder: str, limit: int, after: int) -> Response:
         body[f"{row['kind']}s"].append(without(row, "shared_folder_id", "kind"))
     if after + limit < len(rows):
         body["cursor"] = token_of([box.generation, folder, limit, after + limit])
-    return reply(body)
+    return answer(body)
 
 
 def revoke(call: Call) -> Response:

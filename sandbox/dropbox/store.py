@@ -13,6 +13,41 @@ from sandbox.kernel.values import Change, Json, RefusedError, Seed
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 ENDINGS = ("pdf", "docx", "xlsx", "png", "txt")
+TEAM = {
+    "sharing_policies": {
+        "shared_folder_member_policy": {".tag": "team"},
+        "shared_folder_join_policy": {".tag": "from_anyone"},
+        "shared_link_create_policy": {".tag": "team_only"},
+        "group_creation_policy": {".tag": "admins_only"},
+        "shared_folder_link_restriction_policy": {".tag": "anyone"},
+        "enforce_link_password_policy": {".tag": "optional"},
+        "default_link_expiration_days_policy": {".tag": "none"},
+        "shared_link_default_permissions_policy": {".tag": "default"},
+    },
+    "office_addin_policy": {".tag": "disabled"},
+    "top_level_content_policy": {".tag": "admin_only"},
+}
+POLICY = {"acl_update_policy": {".tag": "editors"}, "shared_link_policy": {".tag": "anyone"}}
+LINK = {
+    "resolved_visibility": {".tag": "public"},
+    "can_revoke": True,
+    "visibility_policies": [],
+    "can_set_expiry": True,
+    "can_remove_expiry": True,
+    "allow_download": True,
+    "can_allow_download": True,
+    "can_disallow_download": True,
+    "allow_comments": True,
+    "team_restricts_comments": False,
+}
+GROUP = {
+    "member_count": 3,
+    "group_management_type": {".tag": "company_managed"},
+    "group_type": {".tag": "team"},
+    "is_member": False,
+    "is_owner": False,
+    "same_team": True,
+}
 ROLES = ("editor", "viewer")
 # How long each stream is, as a share of the longest.
 SHARES = {
@@ -81,7 +116,7 @@ def _account(seed: Seed) -> Json:
     more: Json = {}
     if team:
         more = {
-            "team": {"id": f"dbtid:{new_id(random)}", "name": firm(random)},
+            "team": {"id": f"dbtid:{new_id(random)}", "name": firm(random), **TEAM},
             "team_member_id": f"dbmid:{new_id(random)}",
         }
     return {
@@ -349,10 +384,7 @@ def _shared_folder(box: Box, random: Random, at: str) -> tuple[str, Json]:
         "access_type": {".tag": random.choice(ROLES)},
         "is_inside_team_folder": False,
         "is_team_folder": False,
-        "policy": {
-            "acl_update_policy": {".tag": "editors"},
-            "shared_link_policy": {".tag": "anyone"},
-        },
+        "policy": POLICY,
         "preview_url": f"https://www.dropbox.com/scl/fo/{new_id(random)}",
         "time_invited": at,
         "owner_team": {"id": f"dbtid:{new_id(random)}", "name": firm(random)},
@@ -371,7 +403,7 @@ def _shared_link(box: Box, random: Random, at: str) -> tuple[str, Json]:
         "name": name,
         "path_lower": f"/{name}",
         "expires": at,
-        "link_permissions": {"can_revoke": True, "resolved_visibility": {".tag": "public"}},
+        "link_permissions": LINK,
         "client_modified": at,
         "server_modified": at,
         "rev": f"{random.getrandbits(60):015x}",
@@ -388,7 +420,7 @@ def _received(box: Box, random: Random, at: str) -> tuple[str, Json]:
         "path_lower": f"/{name}",
         "path_display": f"/{name}",
         "owner_display_names": [" ".join(person(random))],
-        "policy": {"acl_update_policy": {".tag": "editors"}},
+        "policy": POLICY,
         "preview_url": f"https://www.dropbox.com/scl/fi/{new_id(random)}",
         "time_invited": at,
     }
@@ -422,7 +454,7 @@ def _member(box: Box, random: Random, at: str) -> tuple[str, Json]:
         row["user"] = {"account_id": who, "email": email, "display_name": name, "same_team": True}
     elif kind == "group":
         who = f"g:{new_id(random)}"
-        row["group"] = {"group_id": who, "group_name": firm(random), "member_count": 3}
+        row["group"] = {"group_id": who, "group_name": firm(random), **GROUP}
     else:
         who = f"{plain(name)}{random.getrandbits(30)}@mail.example"
         row["invitee"] = {".tag": "email", "email": who}

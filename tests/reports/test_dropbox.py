@@ -200,7 +200,7 @@ def test_too_many_writes_of_others_pass() -> None:
 
 
 def test_a_token_of_four_hours_is_renewed() -> None:
-    """dropbox/dropbox-sdk-java#494 (2023-05), froemken/dropbox#29 (2023-06): what was connected broke
+    """dropbox/dropbox-sdk-java#494 (2023-05), froemken/dropbox#29 (2023-06): tokens ended
     after four hours. An error of this kind has the client refresh first."""
     assert DROPBOX.oauth.access_token_ttl is not None
     error = DROPBOX.classify(refusal("expired_access_token", status=401))
