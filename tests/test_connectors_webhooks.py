@@ -37,6 +37,10 @@ def _slugs() -> Iterator[str]:
             yield slug
 
 
+# Vendors whose deliveries say no more than that something happened, which they may say twice.
+WITHOUT_IDS = {"dropbox"}
+
+
 @dataclass(frozen=True)
 class Both:
     """A vendor's sandbox with two accounts that it tells of, and the connector's side."""
@@ -133,6 +137,8 @@ def _another(name: str, value: str) -> str:
 
 
 def test_an_event_that_is_delivered_again_is_known_by_its_id(both: Both) -> None:
+    if both.place.name in WITHOUT_IDS:
+        pytest.skip("its deliveries have no id, and two that say the same are two")
     # Several: what changes in an organization's repository concerns nobody by GitHub's own words.
     both.place.order(duplicate=6)
     for _ in range(6):

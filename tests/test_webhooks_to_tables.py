@@ -27,8 +27,8 @@ from web.app import create_app
 SECRET = "canary-nextauth-secret-of-enough-characters"
 # The others have tests of their own below.
 ALIKE = (
-    "airtable", "box", "github", "gmail", "google_calendar", "google_drive", "hubspot", "jira",
-    "linear", "notion", "onedrive", "quickbooks", "shopify", "stripe", "xero",
+    "airtable", "box", "dropbox", "github", "gmail", "google_calendar", "google_drive", "hubspot",
+    "jira", "linear", "notion", "onedrive", "quickbooks", "shopify", "stripe", "xero",
 )  # fmt: skip
 # Of Teams we ask three times a second, so a test makes no more of it than it needs.
 SIZES = {"ms_teams": 0}
