@@ -58,9 +58,9 @@ def cursor_of(box: Box) -> str:
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"oops"])
 def test_a_route_without_arguments_takes_null_or_nothing(box: Box, body: bytes) -> None:
     route, kind = f"{API}/users/get_current_account", {"content-type": "application/json"}
-    for good in ({}, {"content": b"null", "headers": {**box.bearer, **kind}}):
-        answer = box.client.post(route, **{"headers": box.bearer, **good})
-        assert answer.status_code == 200
+    assert box.client.post(route, headers=box.bearer).status_code == 200
+    null = box.client.post(route, content=b"null", headers={**box.bearer, **kind})
+    assert null.status_code == 200
     answer = box.client.post(route, content=body, headers={**box.bearer, **kind})
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("text/plain")

@@ -15,7 +15,7 @@ from sandbox import start
 pytestmark = pytest.mark.referee
 
 
-class ToTheSandbox(requests.adapters.HTTPAdapter):
+class ToTheSandbox(requests.adapters.HTTPAdapter):  # type: ignore[misc]  # requests brings no types
     """Sends what is meant for Dropbox's hosts to the sandbox, whose paths begin with the host."""
 
     def __init__(self, origin: str) -> None:
