@@ -2,8 +2,12 @@
 
 https://www.dropbox.com/developers/documentation/http/documentation (v2, 2026-11)
 
-`include_deleted` of a listing only adds what was deleted before it: the cursor tells of deletions
-without it (dropbox/dropbox-api-spec, files.stone, 2026-11).
+`include_deleted` of a listing only adds what was deleted before it, and makes it much slower
+(osteele/banyan#3, 2018-02). The cursor tells of deletions without it: rclone keeps its view of a
+Dropbox by such a cursor (its Dropbox backend, 2026-11). Dropbox itself does not say so outright.
+
+Longer than 300 lines: a row is a path, so that deletions, moves and what takes a path over are
+told apart here; half of it says what the nine streams are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -145,6 +149,8 @@ connector = Connector(
     limitations=(
         "A row of files is a path: what is moved is deleted at one path, and comes up at another "
         "with the same file_id.",
+        "A rename that changes nothing but the case of letters is not told by the cursor (so the "
+        "documentation of `path_display`): the next audit finds it.",
         "Revisions of files that were deleted before the first sync are not read, nor those at "
         "paths in a folder that was deleted in one go.",
         "Contents of files are not read, nor team members and team events, which only a team's "

@@ -7,6 +7,9 @@ tokens say their end in themselves and are refreshed at an address of their own,
 token is a new one each time (join-the-beta-oauth-2-1-for-monday-apps, 2026).
 
 Subitems are the items of boards of a type of their own, and are read like those.
+
+Longer than 300 lines: nothing filters items by their time, so that the logs of boards say which are
+to be read; and there are twelve streams.
 """
 
 import base64
