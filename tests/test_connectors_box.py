@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from connectors import (
+    Checkpoint,
     CheckpointExpiredError,
     Context,
     ContractError,
@@ -15,13 +16,17 @@ from connectors import (
     MadeWatch,
     NotAllowedError,
     NoWatch,
+    Page,
     Request,
     Response,
     SignatureError,
+    Stream,
     VerificationKeys,
     WatchRequest,
     load,
 )
+from connectors.box import FILES as BOX_FILES
+from connectors.box.reading import only_new
 from storage.models import Failure
 from tests._conformance import Bench
 from tests._delivered import sandboxed
@@ -72,6 +77,29 @@ def test_what_no_event_says_went_and_is_not_found_is_read_again_later() -> None:
     pages = drive(FILES.read, as_the_client(BOX, box), followed.at)
     assert [key for page in pages for key in page.unsettled] == ["2"]
     assert not any(page.deleted for page in pages)
+
+
+@pytest.mark.parametrize("stream", [FILES, COMMENTS], ids=lambda stream: stream.name)
+def test_a_busy_file_that_many_pages_of_events_name_is_no_circle(stream: Stream) -> None:
+    box = Drive(item("file", "1", comment_count=1))
+    box.under["/files/1/comments"] = [{"type": "comment", "id": "c", "item": {"id": "1"}}]
+    followed = Followed(BOX, stream, box).sync()
+    for _ in range(12):
+        box.happens("COMMENT_CREATE", {"type": "comment", "item": {"type": "file", "id": "1"}})
+    before = dict(followed.rows)
+    followed.sync()
+    assert followed.error is None
+    assert followed.at["position"] == str(2**60 + 12)
+    assert followed.rows == before
+
+
+def test_what_went_and_came_back_within_one_read_is_stored_again() -> None:
+    page = only_new(BOX_FILES)
+    row, at = item("file", "1"), Checkpoint()
+    assert page(Page([row], at)).records == [row]
+    assert page(Page([row], at)).records == []
+    page(Page((), at, deleted=["1"]))
+    assert page(Page([row], at)).records == [row]
 
 
 def test_what_is_no_longer_shared_is_hidden() -> None:

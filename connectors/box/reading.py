@@ -29,7 +29,7 @@ from connectors import (
     Unread,
     ask,
 )
-from connectors.kernel.paging import Read, batches, rows_of
+from connectors.kernel.paging import Read, batches, mapped, rows_of
 from connectors.kernel.parts import AWAY_IN_A_ROW, OF_A_PART, ask_each
 from connectors.kernel.positions import Position
 from connectors.kernel.versions import parse_time
@@ -41,6 +41,8 @@ KEPT = timedelta(days=14) - timedelta(hours=1)
 RHYTHM = timedelta(hours=1)
 # Folders or items that are asked for at a time.
 FOLDERS, ITEMS = 4, 100
+# Records of one read of changes that are not stored twice.
+REMEMBERED = 10_000
 PLURAL = {"file": "files", "folder": "folders", "web_link": "web_links"}
 # These change nothing.
 LOOKED = ("ITEM_DOWNLOAD", "ITEM_PREVIEW", "ITEM_OPEN")
@@ -129,15 +131,42 @@ def following(kind: Kind) -> Read:
             yield from _walk(kind, here, context)
             return
         _check(here, context)
-        here, refused = _tried(here, context)
-        if refused:
-            found = yield from _read(kind, dict.fromkeys(refused, ""), context)
-            here = _noted(here, found)
-            yield _page(found, here)
-        here = yield from _told(kind, here, context)
-        yield from _walk(kind, here, context)
+        yield from mapped(_changes(kind, here, context), only_new(kind))
 
     return read
+
+
+def _changes(kind: Kind, here: Place, context: Context) -> Reader:
+    """What was refused before, what events tell, and the folders that came by them."""
+    here, refused = _tried(here, context)
+    if refused:
+        found = yield from _read(kind, dict.fromkeys(refused, ""), context)
+        here = _noted(here, found)
+        yield _page(found, here)
+    here = yield from _told(kind, here, context)
+    yield from _walk(kind, here, context)
+
+
+def only_new(kind: Kind) -> Callable[[Page], Page]:
+    """Leaves out what this read has stored already just as it is: a busy item is named by many
+    pages of events, and pages that are all alike would count as a listing that does not end."""
+    stored: dict[str, Record] = {}
+
+    def rest(page: Page) -> Page:
+        gone = {*page.deleted, *page.hidden}
+        for listed in page.listed_keys:
+            under = {key for key in stored if key.startswith(listed.prefix)}
+            gone |= under - set(listed.keys)
+        for key in gone:
+            stored.pop(key, None)
+        rows = {kind.key_of(row): row for row in page.records}
+        new = {key: row for key, row in rows.items() if stored.get(key) != row}
+        if len(stored) > REMEMBERED:
+            stored.clear()
+        stored.update(new)
+        return replace(page, records=list(new.values()))
+
+    return rest
 
 
 def _check(here: Place, context: Context) -> None:

@@ -56,7 +56,7 @@ def new(seed: Seed) -> Drive:
     for number in range(seed.length(1.0)):
         add_item(drive, seed.random, {"type": "web_link" if number % 10 == 3 else "file"})
     files, folders = drive.live("file"), drive.live("folder")
-    for name, share in (("collaborations", 0.2), ("comments", 0.3), ("tasks", 0.2)):
+    for name, share in (("collaborations", 0.2), ("comments", 0.3), ("tasks", 0.5)):
         places = files if name != "collaborations" else [*files, *folders]
         for _ in range(seed.length(share) if places else 0):
             add_under(drive, seed.random, name, {}, seed.random.choice(places))
