@@ -7,7 +7,7 @@ import pytest
 from cli import documents
 from connectors import OAuth2, all_connectors
 from settings import SettingsError, read, variables_of
-from settings.apps import apps
+from settings.apps import KNOWN, apps
 from tests._vendor import made_up
 
 GUIDE = (
@@ -53,6 +53,14 @@ def test_every_variable_of_the_guide_is_a_setting_and_stands_in_the_example() ->
     assert len(listed) == len(set(listed))
     settings = {name.upper() for name in type(read(_env_file=None)).model_fields}
     assert settings == set(listed)
+
+
+def test_there_is_no_registration_of_a_vendor_without_a_connector_and_one_for_each() -> None:
+    """Nor one that only looks like a connector's: Zoho's would not be found under another name."""
+    declared = {c.auth.env for c in all_connectors() if isinstance(c.auth, OAuth2)}
+    assert {app.prefix for app in KNOWN} <= declared
+    served = [name for app in apps() for name in app.integrations]
+    assert len(served) == len(set(served))
 
 
 def test_every_scope_is_asked_for_with_a_reason() -> None:

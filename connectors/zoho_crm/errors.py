@@ -61,6 +61,6 @@ def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
         return ContractError(
             f"Zoho does not accept our app in this data centre ({error}): in the API console "
             "switch on all data centres for it, with one secret for all, and compare "
-            "ZOHO_CRM_CLIENT_ID and its secret"
+            "ZOHO_CLIENT_ID and its secret"
         )
     return None
