@@ -7,13 +7,16 @@ from hashlib import sha256
 
 from tests._delivering import HUBSPOT_SECRET, PUBLIC, VERIFIER, hubspot_headers
 
+DROPBOX_SECRET = "canary-dropbox-app-secret"  # pragma: allowlist secret
 GITHUB_SECRET = "canary-github-webhook-secret"  # pragma: allowlist secret
 LINEAR_SECRET = "canary-linear-signing-secret"  # pragma: allowlist secret
 NOTION_SECRET = "canary-notion-verification-token"  # pragma: allowlist secret
 SHOPIFY_SECRET = "canary-shopify-app-secret"  # pragma: allowlist secret
 SLACK_SECRET = "canary-slack-signing-secret"  # pragma: allowlist secret
 STRIPE_SECRET = "whsec_canary_of_connected_accounts"  # pragma: allowlist secret
+XERO_SECRET = "canary-xero-webhooks-key"  # pragma: allowlist secret
 SECRETS = {
+    "dropbox_client_secret": DROPBOX_SECRET,
     "github_webhook_secret": GITHUB_SECRET,
     "hubspot_client_secret": HUBSPOT_SECRET,
     "linear_webhook_secret": LINEAR_SECRET,
@@ -22,8 +25,12 @@ SECRETS = {
     "shopify_api_secret": SHOPIFY_SECRET,
     "slack_signing_secret": SLACK_SECRET,
     "stripe_connect_webhook_secret": STRIPE_SECRET,
+    "xero_webhook_secret": XERO_SECRET,
 }
-SIGNED = ("github", "hubspot", "linear", "notion", "quickbooks", "shopify", "slack", "stripe")
+SIGNED = (
+    "dropbox", "github", "hubspot", "linear", "notion", "quickbooks", "shopify", "slack", "stripe",
+    "xero",
+)  # fmt: skip
 
 
 def digest(secret: str, message: bytes) -> bytes:
@@ -38,6 +45,8 @@ def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:
     """The headers of a delivery that the vendor itself might have sent."""
     now = str(int(time.time()))
     match integration:
+        case "dropbox":
+            headers = {"x-dropbox-signature": digest(DROPBOX_SECRET, body).hex()}
         case "github":
             headers = {
                 "x-hub-signature-256": f"sha256={digest(GITHUB_SECRET, body).hex()}",
@@ -68,6 +77,8 @@ def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:
         case "stripe":
             mac = digest(STRIPE_SECRET, f"{now}.".encode() + body).hex()
             headers = {"stripe-signature": f"t={now},v1={mac}"}
+        case "xero":
+            headers = {"x-xero-signature": in_base64(XERO_SECRET, body)}
         case other:
             raise LookupError(f"{other} signs no body")
     return {"content-type": "application/json", **headers, **more}
