@@ -21,6 +21,7 @@ from servers.database import database_url_of, ready
 from settings import Settings, read
 from storage import (
     NotFoundError,
+    SchemaError,
     Tier,
     readers,
     tenants,
@@ -135,7 +136,10 @@ async def _delete(
         with suppress(NotFoundError):
             tenant = await tenants.by_slug(runtime.database, slug)
             ended = await cancellation.end_or_owe(selling, runtime.database, tenant.id)
-        await readers.remove_all_of(database_url_of(settings), settings.atom_schema, slug)
+        try:
+            await readers.remove_all_of(database_url_of(settings), settings.atom_schema, slug)
+        except SchemaError as error:  # they see nothing once the tenant is gone
+            err.print(f"its readers' database users stay: {error}", markup=False, highlight=False)
         gone = await erasure.delete_tenant(
             runtime.disconnector(), slug, wait=VENDOR_WAIT, progress=progress
         )

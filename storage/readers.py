@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 
 from storage import _rights, _schema
@@ -23,6 +22,8 @@ from storage._rights import Connection as Postgres
 from storage.errors import NotFoundError, ReaderError, SchemaError
 
 _NAME = re.compile(r"(?!pg_|atom_)[a-z_][a-z0-9_]{0,62}")
+# Options of a URL that say who its owner is.
+_OWNERS = {"user", "password", "passfile", "sslcert", "sslkey", "sslpassword"}
 _LISTED = """
     SELECT r.name, t.slug AS tenant, r.created_at, p.oid IS NOT NULL AS can_log_in
     FROM readers r LEFT JOIN tenants t ON t.id = r.tenant_id
@@ -116,16 +117,15 @@ async def remove_all_of(url: str, schema: str, tenant: str) -> None:
 
 
 def url_of(url: str, name: str, password: str) -> str:
-    """How a reader reaches the database of that URL, as libpq takes it."""
-    given = conninfo_to_dict(url)
-    host = str(given.get("host", ""))
-    if not host or host.startswith("/"):
-        # Over a socket the server's own rules say whether a password is asked for.
-        return f"postgresql://{name}:{password}@/{given.get('dbname', '')}?host={quote(host)}"
-    place = f"[{host}]" if ":" in host else host
-    mode = f"?sslmode={given['sslmode']}" if "sslmode" in given else ""
-    rest = f"{place}:{given.get('port', 5432)}/{given.get('dbname', '')}{mode}"
-    return f"postgresql://{name}:{password}@{rest}"
+    """How a reader reaches the database of that URL: as its owner does, but for who it is."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        return psycopg.conninfo.make_conninfo(url, user=name, password=password)
+    query = [(option, value) for option, value in parse_qsl(parts.query) if option not in _OWNERS]
+    place = f"{name}:{password}@{parts.netloc.rpartition('@')[2]}"
+    return f"{parts.scheme}://{place}{parts.path}" + (
+        f"?{urlencode(query, quote_via=quote, safe='/')}" if query else ""
+    )
 
 
 @asynccontextmanager
@@ -157,7 +157,10 @@ async def _needed(postgres: Postgres, name: str) -> Reader:
 async def _make_role(postgres: Postgres, schema: str, name: str, group: str) -> str:
     cursor = await postgres.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
     if await cursor.fetchone():
-        raise ReaderError(f"the database has a role {name} that is no reader of ours")
+        raise ReaderError(
+            f"the server has a role {name} that is no reader of this database: take another name,"
+            f" or, if nobody uses it, `DROP ROLE {name}`"
+        )
     password = secrets.token_urlsafe(24)
     role, database = sql.Identifier(name), sql.Identifier(postgres.info.dbname)
     await _as_maker(

@@ -206,7 +206,7 @@ async def test_a_name_that_no_reader_can_have_is_refused(database_url: str, wron
 async def test_a_role_that_is_no_reader_is_left_alone(database_url: str, name: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as sql:
         sql.execute(f"CREATE ROLE {name} LOGIN".encode())
-    with pytest.raises(ReaderError, match="no reader of ours"):
+    with pytest.raises(ReaderError, match="no reader of this database"):
         await readers.add(database_url, "public", name, None)
 
 
@@ -246,8 +246,12 @@ async def test_who_may_make_no_role_is_told_the_sql_that_helps(
     ("url", "expected"),
     [
         ("postgresql://app:s3cret@db.example.com/atom?sslmode=require",
-         "postgresql://bi:pw@db.example.com:5432/atom?sslmode=require"),
+         "postgresql://bi:pw@db.example.com/atom?sslmode=require"),
         ("postgresql://app:s3cret@[::1]:6543/atom", "postgresql://bi:pw@[::1]:6543/atom"),
+        ("postgres://app:p%40w@a.example.com,b.example.com:6432/atom?user=x&sslrootcert=/etc/ca.pem",
+         "postgres://bi:pw@a.example.com,b.example.com:6432/atom?sslrootcert=/etc/ca.pem"),
+        ("host=db.example.com dbname=atom user=app password=s3cret",
+         "user=bi password=pw dbname=atom host=db.example.com"),
         ("postgresql://postgres@/atom?host=/run/x%20y", "postgresql://bi:pw@/atom?host=/run/x%20y"),
     ],
 )  # fmt: skip

@@ -68,6 +68,18 @@ def item_columns(*more: str) -> Any:
     )
 
 
+def under_items(name: str, kind: Kind, shown: str) -> Stream:
+    """What is said of items, or who may see them: it comes item by item."""
+    return Stream(
+        name=name,
+        read=following(kind),
+        fetch=fetcher(kind),
+        key=under_key,
+        hides_deletes=True,
+        columns=columns(shown),
+    )
+
+
 def listed(path: str, fields: str) -> Any:
     """Everything that a path lists, each time."""
     request = Request.get(path, params={"usemarker": True, "limit": 1000, "fields": fields})
@@ -176,42 +188,23 @@ connector = Connector(
                 "source_type=source.type source_id=source.id"
             ),
         ),
-        Stream(
-            name="collaborations",
-            title="Collaborations",
-            read=following(COLLABORATIONS),
-            fetch=fetcher(COLLABORATIONS),
-            key=under_key,
-            hides_deletes=True,
-            columns=columns(
-                "collaboration_id=id item_type item_id role status login=accessible_by.login "
-                "invite_email expires_at:timestamptz created_at:timestamptz "
-                "modified_at:timestamptz"
-            ),
+        under_items(
+            "collaborations",
+            COLLABORATIONS,
+            "collaboration_id=id item_type item_id role status login=accessible_by.login "
+            "invite_email expires_at:timestamptz created_at:timestamptz "
+            "modified_at:timestamptz",
         ),
-        Stream(
-            name="comments",
-            title="Comments",
-            read=following(COMMENTS),
-            fetch=fetcher(COMMENTS),
-            key=under_key,
-            hides_deletes=True,
-            columns=columns(
-                "comment_id=id file_id=item_id message author=created_by.login "
-                "created_at:timestamptz"
-            ),
+        under_items(
+            "comments",
+            COMMENTS,
+            "comment_id=id file_id=item_id message author=created_by.login created_at:timestamptz",
         ),
-        Stream(
-            name="tasks",
-            title="Tasks",
-            read=following(TASKS),
-            fetch=fetcher(TASKS),
-            key=under_key,
-            hides_deletes=True,
-            columns=columns(
-                "task_id=id file_id=item_id action message is_completed:boolean "
-                "due_at:timestamptz created_at:timestamptz"
-            ),
+        under_items(
+            "tasks",
+            TASKS,
+            "task_id=id file_id=item_id action message is_completed:boolean "
+            "due_at:timestamptz created_at:timestamptz",
         ),
         Stream(
             name="trash",

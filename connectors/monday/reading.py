@@ -12,7 +12,7 @@ https://developer.monday.com/api-reference/reference/activity-logs (2026-11)
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors import (
@@ -29,6 +29,7 @@ from connectors import (
 )
 from connectors.kernel.paging import Read, batches, onward
 from connectors.kernel.parts import Parts, Round, each_part
+from connectors.kernel.statuses import vendor_time
 from connectors.monday.query import CursorExpiredError, data_of, graphql
 
 # A log is read again from so long before it was last read, and not relied on for more than a week:
@@ -99,11 +100,11 @@ def of_boards(read: Callable[[str, Sequence[str]], Read], *types: str, prefix: b
         marks: dict[str, Sequence[str]] = {}
         listed = Parts(())
         if not saved.todo:
-            listed, marks = yield from _with_news(saved, types, context, ended=not prefix)
+            listed, marks, now = yield from _with_news(saved, types, context, ended=not prefix)
             known = {**saved.parts}
             for board in listed.kept:
                 if board in known and board in marks:
-                    known[board] = {**known[board], "looked": context.now.isoformat()}
+                    known[board] = {**known[board], "looked": now.isoformat()}
             at = replace(saved, parts=known).saved()
 
         def listing(context: Context) -> Calls[Parts]:
@@ -121,19 +122,21 @@ def of_boards(read: Callable[[str, Sequence[str]], Read], *types: str, prefix: b
 
 def _with_news(
     saved: Round, types: Sequence[str], context: Context, *, ended: bool
-) -> Calls[tuple[Parts, dict[str, Sequence[str]]]]:
-    """The boards that are to be read, and the newest entries of each that is active. An archived
-    board is no longer looked at; what was read of it stays. With `ended` every board counts."""
+) -> Calls[tuple[Parts, dict[str, Sequence[str]], datetime]]:
+    """The boards that are to be read, the newest entries of each that is active, and when these
+    were asked for. An archived board is no longer looked at; what was read of it stays. With
+    `ended` every board counts."""
     stood = [state["looked"] for state in saved.parts.values() if state.get("looked")]
     oldest = min((datetime.fromisoformat(one) for one in stood), default=context.now)
     since = max(min(oldest, context.now), context.now - KEPT) - OVERLAP
     present: list[str] = []
     kept: list[str] = []
     marks: dict[str, Sequence[str]] = {}
-    page = 1
+    page, now = 1, context.now
     while True:
         asked = {"size": BOARDS, "page": page, "from": _iso(since), "newest": NEWEST}
-        found = yield from _looked_at(asked)
+        found, at = yield from _looked_at(asked)
+        now = min(now, at)
         for board in found:
             id = str(board["id"])
             if board["type"] not in types or (board["state"] == "deleted" and not ended):
@@ -149,20 +152,20 @@ def _with_news(
             quiet = set(marks[id]) <= set(state.get("marks", ())) and _is_recent(state, context)
             (kept if quiet and id not in saved.failed else present).append(id)
         if len(found) < BOARDS:
-            return Parts(present, kept, hidden=True, check=_asked_for), marks
+            return Parts(present, kept, hidden=True, check=_asked_for), marks, now
         page += 1
 
 
-def _looked_at(asked: dict[str, Any]) -> Calls[list[Record]]:
-    """A page of boards, each with the newest entries of its log; without those where one of them
-    refuses, for then the whole query is refused."""
+def _looked_at(asked: dict[str, Any]) -> Calls[tuple[list[Record], datetime]]:
+    """A page of boards, each with the newest entries of its log, and the vendor's time; without
+    the entries where one board refuses, for then the whole query is refused."""
     try:
         response = yield from ask(graphql(NEWS, asked))
     except NotAllowedError:
         listed = {name: asked[name] for name in ("size", "page")}
         response = yield from ask(graphql(LISTED, listed))
     found: list[Record] = data_of(response)["boards"]
-    return found
+    return found, vendor_time(response)
 
 
 def _is_recent(state: Mapping[str, Any], context: Context) -> bool:
@@ -200,7 +203,8 @@ def items(unfold: Unfold) -> Callable[[str, Sequence[str]], Read]:
             looked = datetime.fromisoformat(stood.looked)
             touched = None
             if context.now - looked < KEPT:
-                touched = yield from _touched(board, looked - OVERLAP)
+                touched, began = yield from _touched(board, looked - OVERLAP)
+                ended = _no_later(ended, began)
             if touched is None:
                 yield from _whole(board, unfold, ended, stood)
                 return
@@ -229,6 +233,7 @@ def _whole(board: str, unfold: Unfold, place: Place, stood: Place | None = None)
         if cursor is None and not found["boards"]:
             raise NotAllowedError("monday.com does not show this board to who connected")
         page = found["next_items_page"] if cursor else found["boards"][0]["items_page"]
+        place = place if place.cursor or cursor else _no_later(place, vendor_time(response))
         rows = [row for item in page["items"] for row in unfold(item)]
         keys |= {key_of(row) for row in rows}
         if not page["cursor"]:
@@ -246,20 +251,27 @@ def _page_request(board: str, cursor: str | None) -> Any:
     return graphql(NEXT, {"cursor": cursor, "size": ITEMS}, rows=ITEMS)
 
 
-def _touched(board: str, since: datetime) -> Calls[list[str] | None]:
-    """The ids of items that the log names; None where an entry is of the board as a whole: a column
-    that is gone, or a group with its items."""
+def _no_later(place: Place, at: datetime) -> Place:
+    """The place, looked at no later than that: of the vendor's clock and ours the one behind."""
+    looked = datetime.fromisoformat(place.looked) if place.looked else at
+    return replace(place, looked=min(looked, at).isoformat())
+
+
+def _touched(board: str, since: datetime) -> Calls[tuple[list[str] | None, datetime]]:
+    """The ids of items that the log names, and the vendor's time then; no ids where an entry is of
+    the board as a whole: a column that is gone, or a group with its items."""
     ids: dict[str, None] = {}
-    page = 1
+    page, began = 1, datetime.max.replace(tzinfo=UTC)
     while True:
-        entries = yield from _entries(board, since, page)
+        entries, at = yield from _entries(board, since, page)
+        began = min(began, at)
         for entry in entries:
             named = list(_items_in(entry))
             if not named and entry["entity"] == "board":
-                return None
+                return None, began
             ids |= dict.fromkeys(named)
         if len(entries) < ENTRIES:
-            return list(ids)
+            return list(ids), began
         page += 1
 
 
@@ -272,15 +284,17 @@ def _items_in(entry: Record) -> Iterator[str]:
         yield str(id)
 
 
-def _entries(board: str, since: datetime | None, page: int) -> Calls[list[Record]]:
-    """Newest first, up to now: what is new meanwhile only moves the others down."""
+def _entries(board: str, since: datetime | None, page: int) -> Calls[tuple[list[Record], datetime]]:
+    """Newest first, up to now, and the vendor's time: what is new meanwhile only moves the others
+    down."""
     asked = {"board": board, "from": _iso(since) if since else None}
     request = graphql(LOG, {**asked, "size": ENTRIES, "page": page})
-    found = data_of((yield from ask(request)))["boards"]
+    response = yield from ask(request)
+    found = data_of(response)["boards"]
     if not found:
         raise NotAllowedError("monday.com does not show this board to who connected")
     entries: list[Record] = found[0]["activity_logs"]
-    return entries
+    return entries, vendor_time(response)
 
 
 def _live(board: str, ids: Sequence[str]) -> Calls[list[Record]]:
@@ -336,13 +350,13 @@ def by_key(unfold: Unfold) -> Callable[[Sequence[str], Context], Reader]:
 def log(board: str, marks: Sequence[str]) -> Read:
     """What a board's log has, or had since it was last read."""
 
-    def read(at: Checkpoint, context: Context) -> Reader:
-        here = Place.of(at)
+    def read(stood: Checkpoint, context: Context) -> Reader:
+        here = Place.of(stood)
         since = datetime.fromisoformat(here.looked) - OVERLAP if here.looked else None
-        if here.until is None:
-            here = replace(here, until=context.now.isoformat(), page=1, marks=marks)
         while True:
-            entries = yield from _entries(board, since, here.page)
+            entries, at = yield from _entries(board, since, here.page)
+            if here.until is None:
+                here = replace(here, until=min(at, context.now).isoformat(), marks=marks)
             if len(entries) < ENTRIES:
                 yield Page(entries, Place(here.until, here.marks).saved())
                 return
