@@ -221,6 +221,9 @@ connector = Connector(
     ),
     # Of the smallest plans; a paid account has five times the points, and more calls.
     rate_limits=(RateLimit(1_000_000, per=timedelta(minutes=1)),),
+    # A poll with nothing new takes some fifteen calls, of 1,000 a day on the smaller paid plans,
+    # which all apps of the account share.
+    floor=timedelta(minutes=30),
     identify=identify,
     classify=classify,
     sync_method="activity log of each board",
@@ -231,6 +234,8 @@ connector = Connector(
         "without a change of the item.",
         "An update that is edited more than a week after it was written, or deleted, is found by "
         "the weekly audit.",
+        "A free account has 200 calls a day, which hourly polls use up: what is refused then waits "
+        "for midnight (UTC).",
         "Of an archived board stays what was read before.",
         "Webhooks are not listened to: monday.com makes them board by board and event by event.",
     ),
