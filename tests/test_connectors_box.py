@@ -169,6 +169,13 @@ def test_a_marker_that_does_not_move_is_no_listing() -> None:
         drive(FILES.read, answer)
 
 
+def test_a_folder_above_that_has_the_number_of_a_file_is_another_item() -> None:
+    box = Drive(item("file", "5", has_collaborations=True))
+    inherited = {"type": "collaboration", "id": "9", "item": {"type": "folder", "id": "5"}}
+    box.under["/files/5/collaborations"] = [inherited]
+    assert not Followed(BOX, COLLABORATIONS, box).sync().rows
+
+
 def test_collaborations_that_a_folder_above_hands_down_are_the_folders() -> None:
     box = Drive(item("file", "1", has_collaborations=True))
     rows = [{"id": "c1", "item": {"id": "1"}}, {"id": "c2", "item": {"id": "7"}}]

@@ -278,13 +278,19 @@ def _all_under(kind: Kind, places: Sequence[tuple[str, str]]) -> Steps[Found]:
             found = _both(found, Found(refused=_refusal(part, answer)))
             continue
         rows = [] if answer.status == 404 else (yield from _rest(kind, place, answer))
-        # Of collaborations those that a folder above hands down are shown, too.
-        own = [row for row in rows if (row.get("item") or {"id": place[1]})["id"] == place[1]]
+        # Of collaborations those that a folder above hands down are shown, too. A file and a folder
+        # may have one number.
+        own = [row for row in rows if _is_of(row.get("item"), place)]
         records = [{**shaped(row), "item_type": place[0], "item_id": place[1]} for row in own]
         keys = [under_key(row) for row in records]
         listing = ListedKeys(f"{part}/", keys, answer.sent_at)
         found = _both(found, Found(records=records, listed_keys=[listing]))
     return found
+
+
+def _is_of(item: Record | None, place: tuple[str, str]) -> bool:
+    """Whether a row's item is the one that was asked about; some rows do not say it."""
+    return not item or (item.get("type", place[0]), item["id"]) == place
 
 
 def under_key(row: Record) -> str:

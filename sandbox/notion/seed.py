@@ -461,6 +461,7 @@ def _drop_comment(space: Workspace, change: Change) -> None:
 def _commented(space: Workspace, page: str, change: Change) -> None:
     if not change.record.get("quiet"):
         space.edit(page)
+        space.page_news("content_updated", page, updated_blocks=[])
 
 
 @MUTATIONS.of("users", "add")
