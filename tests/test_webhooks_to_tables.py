@@ -32,11 +32,12 @@ ALIKE = (
 )  # fmt: skip
 # Of Teams we ask three times a second, so a test makes no more of it than it needs.
 SIZES = {"ms_teams": 0}
-# GitHub tells neither that a run was deleted nor that comments went with their issue, Notion not
-# that comments went with their page: an audit finds those. Box tells of a folder that goes, and not
-# of what is in it: a walk finds that, an hour later.
+# GitHub tells neither that a run was deleted nor that comments went with their issue, Linear not
+# what went with an issue, Notion not that comments went with their page: an audit finds those. Box
+# tells of a folder that goes, and not of what is in it: a walk finds that, an hour later.
 UNTOLD = {
     "github": {"issue_comments", "workflow_runs"},
+    "linear": {"attachments", "comments"},
     "notion": {"comments"},
     "box": {"folder_items", "files", "collaborations", "comments", "tasks"},
 }
