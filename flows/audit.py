@@ -17,6 +17,7 @@ from connectors import all_connectors
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._passing import ends_well
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows.sync import sync
 from storage import Tier, audits, breakers, connections, runs
@@ -40,7 +41,9 @@ class _Round:
     table: list[dict[str, Any]] = field(default_factory=list)
 
 
-@flow(name="audit", flow_run_name="audits · what is due", persist_result=False)
+@flow(
+    name="audit", flow_run_name="audits · what is due", persist_result=False, result_storage=NOWHERE
+)
 @ends_well
 async def audit(calls: int = 2_000) -> State[None]:
     """Check streams against what their vendor lists, those first that wait longest.

@@ -34,6 +34,7 @@ from flows._dispatched import (
     summary,
 )
 from flows._passing import ends_well, is_put_off, put_off
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows.sync import sync
 from storage import (
@@ -66,6 +67,7 @@ T = TypeVar("T")
     name="sync-tier",
     flow_run_name="{integration} · {tier} · schedule",
     persist_result=False,
+    result_storage=NOWHERE,
     validate_parameters=True,
 )
 @ends_well

@@ -27,6 +27,7 @@ from flows._applying import Work
 from flows._hints import AT_ONCE, HintSummary, read_dirty_streams
 from flows._listening import Listeners, listeners
 from flows._passing import ends_well, is_put_off, put_off
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL
 from settings import SettingsError
@@ -71,7 +72,7 @@ class Batch:
         return f"{events:,} events of {len(self.works)} connections"
 
 
-@flow(name="sync-events", persist_result=False)
+@flow(name="sync-events", persist_result=False, result_storage=NOWHERE)
 @ends_well
 async def sync_events(integration: str, connection_ids: list[UUID]) -> State[None]:
     """Apply the pending events of these connections, and read what was hinted at.
@@ -261,7 +262,7 @@ async def _run(integration: str, group: Sequence[Waiting]) -> State[Any]:
     return state
 
 
-@flow(name="drain-events", persist_result=False)
+@flow(name="drain-events", persist_result=False, result_storage=NOWHERE)
 @ends_well
 async def drain_events(shard: int = 0) -> State[None]:
     """Apply events as they come, for as long as they come and some time after; listen to vendors

@@ -27,6 +27,7 @@ from connectors import (
     all_connectors,
 )
 from flows._passing import ends_well
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from settings import SettingsError
 from storage import StorageError
@@ -47,7 +48,12 @@ class _Outcome:
     reason: str = ""
 
 
-@flow(name="keep-alive", flow_run_name="grants · kept alive", persist_result=False)
+@flow(
+    name="keep-alive",
+    flow_run_name="grants · kept alive",
+    persist_result=False,
+    result_storage=NOWHERE,
+)
 @ends_well
 async def keep_alive(at_most: int = 500, spread_seconds: float = 300) -> State[None]:
     """Refresh the grants at risk: unused for half of what their vendor allows, or interrupted.

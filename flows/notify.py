@@ -13,6 +13,7 @@ from accounts.runtime import Runtime
 from deployments.mail import MailError, MailServer, RefusedMailError, Session
 from flows._passing import ends_well
 from flows._reconnect_email import letter
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from settings import Settings, SettingsError
 from storage import notices
@@ -24,7 +25,12 @@ NO_SERVER = "no mail is sent without SMTP_HOST"
 NO_CONTACT = "the tenant has no contact_email"
 
 
-@flow(name="notify", flow_run_name="tenants · told what waits for them", persist_result=False)
+@flow(
+    name="notify",
+    flow_run_name="tenants · told what waits for them",
+    persist_result=False,
+    result_storage=NOWHERE,
+)
 @ends_well
 async def notify(at_most: int = 500) -> State[None]:
     """Send what is due: a mail once a connection breaks, and again after three days.

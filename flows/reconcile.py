@@ -8,11 +8,15 @@ from deployments.catchup import catch_up
 from deployments.reconcile import reconcile as make
 from deployments.triggers import PrefectUnavailableError
 from flows._passing import ends_well
+from flows._results import NOWHERE
 from flows._runtime import runtime
 
 
 @flow(
-    name="reconcile", flow_run_name="schedules · as the tiers would have them", persist_result=False
+    name="reconcile",
+    flow_run_name="schedules · as the tiers would have them",
+    persist_result=False,
+    result_storage=NOWHERE,
 )
 @ends_well
 async def reconcile() -> State[None]:

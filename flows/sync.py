@@ -24,6 +24,7 @@ from flows._clients import client_of
 from flows._hints import read_dirty_streams
 from flows._passing import PASSING, ends_well, put_off
 from flows._reading import STUCK_AFTER, Reading
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL, note_failures, renewed, store
 from settings import SettingsError
@@ -53,7 +54,7 @@ WHO_ACTS = {
 }
 
 
-@flow(name="sync", persist_result=False, validate_parameters=True)
+@flow(name="sync", persist_result=False, result_storage=NOWHERE, validate_parameters=True)
 @ends_well
 async def sync(
     connection_id: UUID,

@@ -19,6 +19,7 @@ from deployments.stale_runs import Lives, crash_dead, crash_unbegun, forget_miss
 from deployments.unbegun import Fate, look_after
 from flows._dispatched import spoken
 from flows._passing import ends_well
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from storage import (
     Tier,
@@ -47,7 +48,12 @@ OTHERS = ("keep-alive", "notify", "renew-watches", "reconcile", "audit", "upkeep
 Part = Callable[[Runtime], Awaitable[str]]
 
 
-@flow(name="upkeep", flow_run_name="upkeep · database and runs", persist_result=False)
+@flow(
+    name="upkeep",
+    flow_run_name="upkeep · database and runs",
+    persist_result=False,
+    result_storage=NOWHERE,
+)
 @ends_well
 async def upkeep() -> State[None]:
     """Close what was killed, delete what is old, and report what fails and what is late.

@@ -19,6 +19,7 @@ from connectors import BrokenConnectionError, ConnectorError, all_connectors, lo
 from flows._clients import client_of
 from flows._hints import begin, read_all
 from flows._passing import ends_well
+from flows._results import NOWHERE
 from flows._runtime import runtime
 from settings import SettingsError
 from settings.webhooks import address_of, is_watchable, variables_of
@@ -30,7 +31,12 @@ CLAIM = 100
 RETRY_AFTER = timedelta(minutes=10)
 
 
-@flow(name="renew-watches", flow_run_name="watches · renewed, gaps closed", persist_result=False)
+@flow(
+    name="renew-watches",
+    flow_run_name="watches · renewed, gaps closed",
+    persist_result=False,
+    result_storage=NOWHERE,
+)
 @ends_well
 async def renew_watches(at_most: int = 5_000) -> State[None]:
     """Make, renew, replace and end watches, and close the gaps that are due.
