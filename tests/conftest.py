@@ -8,10 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import certifi
 import hypothesis
 import pytest
 import redis
 from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_RESULTS_PERSIST_BY_DEFAULT,
     temporary_settings,
@@ -29,6 +31,8 @@ from tests._conformance_which import SYNCED
 from tests._limits import lift
 from tests._limits import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests._sandboxed import INTEGRATIONS, KEY, RoomyBudget, Sandboxed, environment
+
+END = "-----END CERTIFICATE-----"
 
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile(
@@ -159,7 +163,16 @@ def prefect_url(home: Path, prefect_database: str) -> Iterator[str]:
         services.start_prefect()
         url = services.settings.prefect_api_url
         assert url is not None
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}):
+        # Each client of Prefect's reads the certificates that it would trust, of a server with TLS.
+        all_trusted = Path(certifi.where()).read_text()
+        one = home / "certificate.pem"
+        one.write_text(all_trusted[: all_trusted.index(END) + len(END)] + "\n")
+        told = {
+            PREFECT_API_URL: url,
+            PREFECT_API_SSL_CERT_FILE: str(one),
+            PREFECT_RESULTS_PERSIST_BY_DEFAULT: False,
+        }
+        with temporary_settings(told):
             yield url
     finally:
         services.stop()
@@ -196,8 +209,6 @@ async def world(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(INCARNATION, str(uuid4()))
     made = Sandboxed(origin, read(), database, database_url)
-    for name in INTEGRATIONS:
-        made.control("POST", f"/{name}/limits", {"scale": 1000})
+    made.control("POST", "/limits", {"scale": 1000})
     yield made
-    for name in INTEGRATIONS:
-        made.control("DELETE", f"/{name}/faults")
+    made.control("DELETE", "/faults")

@@ -24,8 +24,6 @@ pytestmark = pytest.mark.timeout(1200)
 TABLES = {
     "gmail.messages", "gmail.threads", "gmail.labels", "gmail.history",
     "hubspot.contacts", "hubspot.companies", "hubspot.deals", "hubspot.tickets", "hubspot.owners",
-    "quickbooks.customers", "quickbooks.invoices", "quickbooks.payments", "quickbooks.bills",
-    "quickbooks.accounts", "quickbooks.change_data_capture",
 }  # fmt: skip
 
 
@@ -64,7 +62,7 @@ def shown() -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
         Path(folder).chmod(0o711)
         done = atom_sync(
             Path(folder), "demo", "--exit", "--json",
-            "--integrations", "gmail,hubspot,quickbooks", timeout=900,
+            "--integrations", "gmail,hubspot", timeout=900,
         )  # fmt: skip
         yield Path(folder), done
 
@@ -76,7 +74,7 @@ def test_every_table_equals_the_sandbox_and_the_worker_ran_the_runs(shown: Any) 
     assert result["equal"]
     assert {table["table"] for table in result["tables"]} == TABLES
     assert all(table["rows"] > 0 for table in result["tables"])
-    assert len({run["id"] for run in result["runs"]}) == 2 * 4 * 3
+    assert len({run["id"] for run in result["runs"]}) == 2 * 4 * 2
     assert {run["state"] for run in result["runs"]} == {"Completed"}
     assert {run["worker"] for run in result["runs"]} == {"atom-sync"}
 

@@ -38,6 +38,8 @@ def app(world: World) -> Router:
         [
             at("", "GET", lambda world, request, body: description(world, _origin(request))),
             at("/clock", "POST", _clock),
+            at("/faults", "DELETE", _clear_faults),
+            at("/limits", "POST", _limits),
             at("/{vendor}/accounts", "GET", _accounts),
             at("/{vendor}/accounts", "POST", _add_account),
             at("/{vendor}/store", "GET", _store),
@@ -120,6 +122,12 @@ def _describe(world: World, vendor: Vendor, origin: str) -> Json:
 
 def _vendor(world: World, request: Request) -> Vendor:
     return world.vendor(request.path_params["vendor"])
+
+
+def _meant(world: World, request: Request) -> Sequence[Vendor]:
+    """The vendor that the path names, or all where it names none."""
+    named = "vendor" in request.path_params
+    return (_vendor(world, request),) if named else tuple(world.vendors.values())
 
 
 def _state(world: World, vendor: Vendor, account_id: object) -> Any:
@@ -314,11 +322,12 @@ def _add_fault(world: World, request: Request, body: Json) -> Json:
 
 def _clear_faults(world: World, request: Request, body: Json) -> Json:
     """Also those that requests are held by: they are answered."""
-    name = _vendor(world, request).name
-    cleared = len(world.faults[name])
-    world.faults[name].clear()
-    world.lifted[name].set()
-    world.lifted[name] = asyncio.Event()
+    cleared = 0
+    for vendor in _meant(world, request):
+        cleared += len(world.faults[vendor.name])
+        world.faults[vendor.name].clear()
+        world.lifted[vendor.name].set()
+        world.lifted[vendor.name] = asyncio.Event()
     return {"cleared": cleared}
 
 
@@ -326,7 +335,8 @@ def _limits(world: World, request: Request, body: Json) -> Json:
     scale = _number(body, "scale", 1)
     if scale <= 0:
         raise RefusedError("scale must be above 0", status=400)
-    world.meters[_vendor(world, request).name].scale = scale
+    for vendor in _meant(world, request):
+        world.meters[vendor.name].scale = scale
     return {"scale": scale}
 
 
