@@ -82,7 +82,7 @@ class Desk:
             return {"boards": [{"items_page": self.page(self.listed(given["board"]))}]}
         if "items(ids" in query:
             found = [self.items[id] for id in given["ids"] if id in self.items]
-            return {"items": [{**one, "of": {"state": "active"}} for one in found]}
+            return {"items": [{**one, "of": {"state": "active", "type": "board"}} for one in found]}
         if "$newest" in query:
             rows = [
                 {"id": id, "state": state, "type": "board", "activity_logs": self.log[id][:10]}
