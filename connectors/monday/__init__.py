@@ -252,8 +252,8 @@ connector = Connector(
         "A free account has 200 calls a day, which hourly polls use up: what is refused then waits "
         "for midnight (UTC).",
         "Of an archived board stays what was read before.",
-        "Webhooks stand on the 50 newest boards of an account (on none of the free plan, on 150 of "
-        "pro and enterprise); the others are polled.",
+        "Webhooks stand on the 50 newest boards of an account (on none of the free plan or a "
+        "trial, on 150 of pro and enterprise); the others are polled.",
         "What webhooks tell is read by 20 calls an hour at the most: where much changes, what "
         "comes then waits for minutes, and is read together.",
         "Webhooks do not tell what goes with a column, a group or an item, nor of what changes its "

@@ -4,13 +4,14 @@ They have no end, and an app's cannot be switched off on the board. But they go 
 made them, like all integrations of someone who is deactivated (support.monday.com, Transfer
 automation ownership, 2026), so twice a week they are looked for.
 
-Calls are counted by the day, for all apps of an account: 200 on the free plan, 1,000 on the two
-above, then 10,000 and 25,000 (docs/rate-limits, 2026-11). So a board's webhooks are asked for in
-one call, which counts as one by all that is documented; so are they looked for, and ended. So many
-boards have them as take a twentieth of a day's calls to make, the newest first; more than 150 would
-take too long, for monday.com asks our address once for each event. A free account has none. The
-other boards are polled, as all are besides. For the same reason what webhooks tell is read with a
-budget of its own, `TOLD`: while that is spent, what is told waits and is then read together.
+Calls are counted by the day, for all apps of an account: 200 on the free plan and on a trial, 1,000
+on the two plans above, then 10,000 and 25,000 (docs/rate-limits, 2026-11). So a board's webhooks
+are asked for in one call, which counts as one by all that is documented; so are they looked for,
+and ended. So many boards have them as take a twentieth of a day's calls to make, the newest first;
+more than 150 would take too long, for monday.com asks our address once for each event. On the free
+plan and on a trial there are none. The other boards are polled, as all are besides. For the same
+reason what webhooks tell is read with a budget of its own, `TOLD`: while that is spent, what is
+told waits, and is then read together.
 
 Events of subitems are asked for on the board of their parents; where there never was one they are
 refused (PipedreamHQ/pipedream#5248, 2023-01), and asked for again at the next look.
@@ -58,11 +59,12 @@ EVENTS = (
     "subitem_deleted",
     "create_update", "edit_update", "delete_update", "create_subitem_update",
 )  # fmt: skip
-# Of an account's plan: so many boards have webhooks; on a trial, or a plan that is new, the fewest.
-MOST = {"free": 0, "basic": 50, "standard": 50, "pro": 150, "enterprise": 150}
-FEWEST = 50
-# What making a webhook costs is not documented: it is counted as so many rows of items.
-ROWS = 4
+# Of an account's plan, of which a trial has no name: so many boards have webhooks.
+MOST = {None: 0, "free": 0, "pro": 150, "enterprise": 150}
+OF_OTHERS = 50
+# What making a webhook costs is not documented. An item costs 10,000 points to make, and a paid
+# account has five times the points that we count: so it is counted as so many rows.
+ROWS = 8
 
 LISTED = """query($size: Int!, $page: Int!) { account { tier }
     boards(limit: $size, page: $page) { id type } }"""
@@ -78,7 +80,7 @@ def resources(context: Context) -> Calls[Sequence[str]]:
     while True:
         asked = graphql(LISTED, {"size": BOARDS, "page": page})
         data = data_of((yield from ask(asked)))
-        most = MOST.get(str(data["account"]["tier"]), FEWEST)
+        most = MOST.get(data["account"]["tier"], OF_OTHERS)
         boards += [str(one["id"]) for one in data["boards"] if one["type"] == BOARD]
         if len(boards) >= most or len(data["boards"]) < BOARDS:
             return list(dict.fromkeys(boards))[:most]
