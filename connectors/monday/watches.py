@@ -67,7 +67,7 @@ OF_OTHERS = 50
 ROWS = 8
 
 LISTED = """query($size: Int!, $page: Int!) { account { tier }
-    boards(limit: $size, page: $page) { id type } }"""
+    boards(limit: $size, page: $page, order_by: created_at) { id type } }"""
 STANDING = "query($board: ID!) { webhooks(board_id: $board, app_webhooks_only: true) { id } }"
 
 
