@@ -65,7 +65,6 @@ KNOWN = (
         further={"JIRA_WEBHOOK_SECRET": "Not needed: Jira signs with the client secret."},
     ),
     App(prefix="MICROSOFT", title="Microsoft"),
-    App(prefix="MONDAY", further={"MONDAY_WEBHOOK_SECRET": "Not needed: monday.com is polled."}),
     App(prefix="STRIPE_CONNECT", title="Stripe Connect"),
     App(prefix="ZOHO", title="Zoho"),
 )

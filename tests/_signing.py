@@ -5,11 +5,15 @@ import hmac
 import time
 from hashlib import sha256
 
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
 from tests._delivering import HUBSPOT_SECRET, PUBLIC, VERIFIER, hubspot_headers
 
 DROPBOX_SECRET = "canary-dropbox-app-secret"  # pragma: allowlist secret
 GITHUB_SECRET = "canary-github-webhook-secret"  # pragma: allowlist secret
 LINEAR_SECRET = "canary-linear-signing-secret"  # pragma: allowlist secret
+MONDAY_SECRET = "canary-monday-signing-secret"  # pragma: allowlist secret
 NOTION_SECRET = "canary-notion-verification-token"  # pragma: allowlist secret
 SHOPIFY_SECRET = "canary-shopify-app-secret"  # pragma: allowlist secret
 SLACK_SECRET = "canary-slack-signing-secret"  # pragma: allowlist secret
@@ -20,6 +24,7 @@ SECRETS = {
     "github_webhook_secret": GITHUB_SECRET,
     "hubspot_client_secret": HUBSPOT_SECRET,
     "linear_webhook_secret": LINEAR_SECRET,
+    "monday_webhook_secret": MONDAY_SECRET,
     "notion_webhook_secret": NOTION_SECRET,
     "quickbooks_webhook_secret": VERIFIER,
     "shopify_api_secret": SHOPIFY_SECRET,
@@ -39,6 +44,13 @@ def digest(secret: str, message: bytes) -> bytes:
 
 def in_base64(secret: str, message: bytes) -> str:
     return base64.b64encode(digest(secret, message)).decode()
+
+
+def monday_token(account: str, secret: str = MONDAY_SECRET) -> str:
+    """What monday.com sends beside a body, which it does not cover."""
+    now = int(time.time())
+    claims = {"accountId": int(account), "userId": 1, "exp": now + 300, "iat": now}
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
 
 
 def headers_for(integration: str, body: bytes, **more: str) -> dict[str, str]:

@@ -87,8 +87,10 @@ def both(request: pytest.FixtureRequest) -> Iterator[Both]:
             for account in accounts:
                 body = {"topicName": described["topic_name"]}
                 place.call(account, "POST", "/gmail.googleapis.com/gmail/v1/users/me/watch", body)
-        covered = [each for each in _vendor(slug).mutable if each in webhook.covers]
-        stream = (covered or list(_vendor(slug).mutable))[0]
+        watch = load(slug).watch
+        told = webhook.covers or (watch.streams("") if watch else ())
+        mutable = list(_vendor(slug).mutable)
+        stream = next((each for each in mutable if each in told), mutable[0])
         yield Both(place, webhook, _proof(place, webhook, described), accounts, stream)
 
 

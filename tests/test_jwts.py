@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from connectors import Delivery, SignatureError, UnknownKeyError, VerificationKeys
-from connectors.kernel.jwts import google_push_token, graph_tokens, hs256_token
+from connectors.kernel.jwts import claims_in, google_push_token, graph_tokens, hs256_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
@@ -402,6 +402,16 @@ def test_a_token_under_the_apps_secret_is_proven(claims: dict[str, Any]) -> None
     for authorization in (f"JWT {token}", f"Basic {token}", f" {token} ", f"Bearer {token} x"):
         with pytest.raises(SignatureError):
             hs256_token(delivery(authorization=authorization), proof)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "a.b", "a.b.c", "a.é.c", "a..c", f"a.{part([1])}.c", f"a.{text(b'{')}.c", "a.b.c.d"],
+)
+def test_what_is_no_token_says_nothing(token: str) -> None:
+    assert claims_in(shared(MONDAY)) == MONDAY
+    with pytest.raises(ValueError, match=r"."):
+        claims_in(token)
 
 
 def test_both_secrets_are_good_while_one_is_changed() -> None:

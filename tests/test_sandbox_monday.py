@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx  # noqa: TID251 - speaks to the sandbox as a stranger would
+import orjson
 import pytest
 
 from sandbox import start
+from tests._delivered import sandboxed
+from tests._receiver import OK, Answering, Received
 
 ITEMS = """query($b: ID!, $n: Int!) { boards(ids: [$b]) {
     items_page(limit: $n) { cursor items { id } } } }"""
@@ -41,6 +44,16 @@ class Desk:
         """The status, and the code of the first error."""
         answer = self.ask(query, **variables)
         return answer.status_code, answer.json()["errors"][0]["extensions"]["code"]
+
+    def board(self) -> str:
+        """A board that has a subitem."""
+        query = (
+            "{ boards(limit: 50) { id items_page(limit: 100) { items { id subitems { id } } } } }"
+        )
+        for board in self.data(query)["boards"]:
+            if any(item["subitems"] for item in board["items_page"]["items"]):
+                return str(board["id"])
+        raise LookupError("no board has a subitem")
 
     def boards(self) -> list[str]:
         return [board["id"] for board in self.data("{ boards { id } }")["boards"]]
@@ -107,6 +120,72 @@ def test_a_classic_token_does_not_end_and_one_of_the_new_flow_does(
     assert second["refresh_token"] != first["refresh_token"]
     assert desk.ask("{ me { id } }", second["access_token"]).status_code == 200
     assert _token(desk, "/oauth_ms/oauth/token", **fields)[0] == 400
+
+
+MAKE = """mutation($b: ID!, $u: String!, $e: WebhookEventType!) {
+    create_webhook(board_id: $b, url: $u, event: $e) { id board_id event config } }"""
+STANDING = "query($b: ID!) { webhooks(board_id: $b, app_webhooks_only: true) { id event } }"
+END = "mutation($id: ID!) { delete_webhook(id: $id) { id } }"
+
+
+def echoing(call: Received) -> Answering:
+    return Answering(body=call.body) if b"challenge" in call.body else OK
+
+
+def test_a_webhook_is_of_one_board_and_one_event_and_wants_its_challenge_back() -> None:
+    with sandboxed("monday") as place:
+        desk, url = Desk(place.client), place.receiver.url
+        on_board = {"b": desk.board(), "u": url}
+        assert desk.refused(MAKE, **on_board, e="create_item") == (200, "InvalidArgumentException")
+        place.receiver.answer = echoing
+        made = desk.data(MAKE, **on_board, e="change_name")["create_webhook"]
+        assert (made["board_id"], made["event"]) == (on_board["b"], "change_name")
+        assert desk.data(STANDING, b=on_board["b"])["webhooks"] == [
+            {"id": made["id"], "event": "change_name"}
+        ]
+        place.receiver.calls.clear()
+        items = place.store(desk.id)["items"]
+        on = next(key for key in items if key.startswith(f"{on_board['b']}/"))
+        off = next(key for key in items if not key.startswith(f"{on_board['b']}/"))
+        for item in (on, off):
+            place.change(desk.id, "items", "change", id=item, record={"name": "another"})
+        place.change(desk.id, "items", "add", record={"board_id": on_board["b"]})
+        later = place.change(desk.id, "boards", "add")
+        place.change(desk.id, "items", "add", record={"board_id": later})
+        place.standing(idle=True)
+        (call,) = place.receiver.calls
+        told = orjson.loads(call.body)["event"]
+        assert (told["type"], told["boardId"]) == ("update_name", int(on_board["b"]))
+        assert told["pulseId"] == int(on.split("/")[1])
+        assert not call.headers["authorization"].startswith("Bearer")
+        desk.data(END, id=made["id"])
+        assert desk.refused(END, id=made["id"]) == (200, "ResourceNotFoundException")
+        assert desk.data(STANDING, b=on_board["b"])["webhooks"] == []
+
+
+def test_what_is_refused_of_a_mutation_leaves_the_rest_of_it_done() -> None:
+    with sandboxed("monday") as place:
+        desk, url = Desk(place.client), place.receiver.url
+        place.receiver.answer = echoing
+        board = place.change(desk.id, "boards", "add")
+        query = """mutation($b: ID!, $u: String!) {
+            one: create_webhook(board_id: $b, url: $u, event: create_item) { id }
+            two: create_webhook(board_id: $b, url: $u, event: create_subitem) { id } }"""
+        answer = desk.ask(query, b=board, u=url)
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body["data"]["one"]["id"]
+        assert body["data"]["two"] is None
+        assert [error["path"] for error in body["errors"]] == [["two"]]
+        assert desk.refused(MAKE, b=board, u=f"{url}/{'x' * 255}", e="create_item")[1] == (
+            "InvalidArgumentException"
+        )
+        sub = str(int(board) + 1)
+        assert desk.refused(MAKE, b=sub, u=url, e="create_item")[1] == "InvalidArgumentException"
+        assert desk.refused(MAKE, b="1", u=url, e="create_item")[1] == "InvalidBoardIdException"
+        reading = connect(desk)["access_token"]
+        refused = desk.ask(MAKE, reading, b=board, u=url, e="create_item").json()["errors"][0]
+        assert refused["extensions"]["code"] == "UNAUTHORIZED_FIELD_OR_TYPE"
 
 
 def _token(desk: Desk, path: str, **fields: str) -> tuple[int, Any]:

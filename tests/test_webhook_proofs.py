@@ -20,7 +20,7 @@ from storage import tenants
 from storage.database import Database
 from storage.models import Connection, Grant
 from tests._delivering import PUBLIC, hubspot_event
-from tests._signing import SECRETS, SIGNED, headers_for
+from tests._signing import SECRETS, SIGNED, headers_for, monday_token
 from tests._web import serving_api, web_settings
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -145,7 +145,10 @@ async def receiving(
         database_url, redis_url=redis_url, nextauth_url=PUBLIC,
         nextauth_secret="canary-nextauth-secret-of-enough-characters", **SECRETS,
     )  # fmt: skip
-    more = ({"salesforce": "00Dmine00000000AAA"}, {"salesforce": "00Dother0000000AAA"})
+    more = (
+        {"salesforce": "00Dmine00000000AAA", "monday": "1825529"},
+        {"salesforce": "00Dother0000000AAA", "monday": "1825530"},
+    )
     mine = await _stock(database, "mine", {i: a for i, (a, _) in ACCOUNTS.items()} | more[0])
     other = await _stock(database, "other", {i: b for i, (_, b) in ACCOUNTS.items()} | more[1])
     async with serving_api(settings) as api:
@@ -171,7 +174,7 @@ def test_every_vendor_says_what_its_proof_covers(connector: Connector) -> None:
 def test_every_vendor_that_signs_is_tried_here() -> None:
     signs = {each.name for each in proven() if each.webhook and each.webhook.verified_by}
     # What proves a delivery of these is a token beside the body, which covers nothing of it.
-    by_token = {"gmail", "jira"}
+    by_token = {"gmail", "jira", "monday"}
     # A delivery of Box's names no account but a webhook, which is one connection's.
     by_watch = {"box"}
     assert signs - by_token - by_watch == set(SIGNED) == set(ACCOUNTS)
@@ -284,6 +287,25 @@ def _outbound(org: str) -> bytes:
       <sObject xsi:type="sf:Account" xmlns:sf="urn:sobject.enterprise.soap.sforce.com">
       <sf:Id>001000000000001AAA</sf:Id></sObject></Notification></notifications>
       </soapenv:Body></soapenv:Envelope>""".encode()
+
+
+async def test_a_delivery_of_mondays_concerns_the_account_of_its_token(
+    receiving: Receiving,
+) -> None:
+    told = {"type": "delete_pulse", "boardId": 1, "itemId": 2, "accountId": 1825530}
+    body = json.dumps({"event": told}).encode()
+    for headers in ({}, {"authorization": monday_token("1825529", "another-secret-of-ours")}):
+        assert await receiving.deliver("monday", body, headers) == 401
+    assert receiving.told() == set()
+    headers = {"authorization": monday_token("1825529")}
+    theirs = f"/{receiving.other['monday']}"
+    for path_token in (theirs, "?account=1825530"):
+        await receiving.deliver("monday", body, headers, path_token)
+    assert receiving.other["monday"] not in receiving.told()
+    assert await receiving.deliver("monday", body, headers) == 200
+    assert receiving.told() == {receiving.mine["monday"]}
+    challenge = await receiving.http.post("/api/webhooks/monday", json={"challenge": "c"})
+    assert (challenge.status_code, challenge.json()) == (200, {"challenge": "c"})
 
 
 @pytest.mark.parametrize("integration", ["google_calendar", "google_drive"])

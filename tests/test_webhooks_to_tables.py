@@ -14,6 +14,7 @@ import pytest
 
 from connectors import Webhook, load
 from connectors.box.events import ALL
+from connectors.monday.watches import STREAMS as ON_BOARDS
 from flows.events import drain_events, sync_events
 from flows.sync import sync
 from flows.watches import renew_watches
@@ -42,7 +43,7 @@ UNTOLD = {
     "box": {"folder_items", "files", "collaborations", "comments", "tasks"},
 }
 # What is hinted at is read up to date; but Box does not tell of every change.
-HINTED = {"box": ALL}
+HINTED = {"box": ALL, "monday": ON_BOARDS}
 OF_THREAD = {"thread_ts", "reply_count", "reply_users_count", "reply_users", "latest_reply"}
 
 
@@ -364,6 +365,59 @@ async def test_what_slack_dropped_in_a_minute_is_a_gap_that_a_read_closes_after_
     assert held == line.vendor()
     assert {message} <= held["messages"].keys()
     assert {user} <= held["users"].keys()
+
+
+@of("monday")
+async def test_items_subitems_and_updates_come_change_and_go_and_a_poll_finds_the_rest(
+    line: Line,
+) -> None:
+    first = await line.begins()
+    assert first["column_values"]
+    board = min(key.split("/")[0] for key in first["items"])
+
+    item = await line.change("items", "add", board_id=board, name="Offer")
+    subitem = await line.change("subitems", "add", name="Draft")
+    update = await line.change("updates", "add", body="Sent")
+    told = await line.told()
+    assert {type for type, _ in told} == {"create_pulse", "create_update"}
+    assert {effect for _, effect in told} == {"read"}
+    assert line.stored() == first, "nothing is applied yet"
+    await line.drained()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["items"][item]["name"] == "Offer"
+    assert any(key.startswith(f"{item}/") for key in held["column_values"])
+    assert {subitem} <= held["subitems"].keys()
+
+    await line.change("items", "change", item, name="Offer, signed")
+    await line.change("updates", "change", update, body="Sent twice")
+    await line.change("subitems", "delete", subitem)
+    assert {type for type, _ in await line.told()} >= {"update_name", "edit_update"}
+    await line.applied()
+    held = line.stored()
+    assert held == line.vendor()
+    assert held["items"][item]["name"] == "Offer, signed"
+    assert subitem not in held["subitems"]
+
+    await line.change("updates", "delete", update)
+    await line.change("items", "delete", item)
+    # Nobody is told of an item that moves to another board, nor of what goes with one.
+    await line.control(
+        "POST", "/mutate", {"account": line.connection.account_id, "count": 20, "seed": 3,
+                            "streams": [*ON_BOARDS[:2], "updates"]},
+    )  # fmt: skip
+    await line.told()
+    await line.applied()
+    held = line.stored()
+    assert item not in held["items"]
+    assert not any(key.startswith(f"{item}/") for key in held["column_values"])
+    assert update not in held["updates"]
+    state: Any = await sync(line.connection.id, return_state=True)
+    assert state.is_completed(), state.message
+    held, vendor = line.stored(), line.vendor()
+    assert held["items"] == vendor["items"]
+    assert held["subitems"] == vendor["subitems"]
+    assert held["column_values"] == vendor["column_values"]
 
 
 @of("zoho_crm")

@@ -8,12 +8,13 @@ token is a new one each time (join-the-beta-oauth-2-1-for-monday-apps, 2026).
 
 Subitems are the items of boards of a type of their own, and are read like those.
 
+It is polled (PULL) although it has webhooks, which a tenant's boards get as far as its plan's calls
+go: they do not tell all (connectors.monday.watches).
+
 Longer than 300 lines: nothing filters items by their time, so that the logs of boards say which are
 to be read; and there are twelve streams.
 """
 
-import base64
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ from connectors import (
     ask,
     columns,
 )
+from connectors.kernel.jwts import claims_in
 from connectors.kernel.versions import epoch_us, integer
 from connectors.monday.listing import (
     at_once,
@@ -38,7 +40,7 @@ from connectors.monday.listing import (
     updates_again,
     whole,
 )
-from connectors.monday.query import classify, data_of, graphql
+from connectors.monday.query import TOLD, classify, data_of, graphql
 from connectors.monday.reading import (
     BOARD,
     BOARDS,
@@ -51,6 +53,7 @@ from connectors.monday.reading import (
     of_boards,
     values,
 )
+from connectors.monday.watches import SCOPES, SECRET, watch, webhook
 
 IN_BOARD = columns("board_id id title")
 
@@ -59,7 +62,7 @@ def of_items(name: str, type_: str) -> Stream:
     return Stream(
         name=name,
         read=of_boards(items(itself), type_),
-        fetch=by_key(itself),
+        fetch=by_key(itself, type_),
         key=key_of,
         version=epoch_us("updated_at"),
         hides_deletes=True,
@@ -107,7 +110,7 @@ STREAMS = (
     Stream(
         name="column_values",
         read=of_boards(items(values), BOARD, SUBITEMS),
-        fetch=by_key(values),
+        fetch=by_key(values, BOARD, SUBITEMS),
         key=key_of,
         hides_deletes=True,
         columns=columns("board_id item_id id type text value linked_item_ids:jsonb"),
@@ -174,21 +177,23 @@ STREAMS = (
 
 
 def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tuple[Account, ...]]:
-    """The account, by the id that signed deliveries name; the token answer does not say it."""
+    """The account, by the id that signed deliveries name; the token answer does not say it, but to
+    what the person agreed."""
     account = data_of((yield from ask(graphql("{ me { id account { id name slug } } }"))))["me"][
         "account"
     ]
-    return (Account(str(account["id"]), str(account["name"])),)
+    config = {"scopes": sorted(str(answer.get("scope") or "").replace(",", " ").split())}
+    return (Account(str(account["id"]), str(account["name"]), config),)
 
 
 def with_its_end(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """The life of a token that says its end in itself, and nowhere else. It is not verified: it
     only decides when we ask for the next one."""
-    parts = str(answer.get("access_token", "")).split(".")
-    if "expires_in" in answer or len(parts) != 3:
+    try:
+        claims = claims_in(str(answer.get("access_token", "")))
+    except ValueError:
         return answer
-    claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    if "exp" not in claims or "iat" not in claims:
+    if "expires_in" in answer or "exp" not in claims or "iat" not in claims:
         return answer
     return {**answer, "expires_in": claims["exp"] - claims["iat"]}
 
@@ -214,18 +219,28 @@ connector = Connector(
             "tags:read": "tags",
             "updates:read": "updates",
             "workspaces:read": "workspaces",
+            **SCOPES,
         },
         rotates=True,
         access_token_ttl=None,
         normalize_answer=with_its_end,
     ),
     # Of the smallest plans; a paid account has five times the points, and more calls.
-    rate_limits=(RateLimit(1_000_000, per=timedelta(minutes=1)),),
+    rate_limits=(
+        RateLimit(1_000_000, per=timedelta(minutes=1)),
+        RateLimit(20, per=timedelta(hours=1), name=TOLD),
+    ),
     # A poll with nothing new takes some fifteen calls, of 1,000 a day on the smaller paid plans,
     # which all apps of the account share.
     floor=timedelta(minutes=30),
     identify=identify,
     classify=classify,
+    variables={
+        SECRET: "The app's signing secret, from its page in the Developer Center; while it is "
+        "empty, no webhooks are made and deliveries are refused."
+    },
+    webhook=webhook,
+    watch=watch,
     sync_method="activity log of each board",
     referees=("monday",),
     limitations=(
@@ -237,7 +252,14 @@ connector = Connector(
         "A free account has 200 calls a day, which hourly polls use up: what is refused then waits "
         "for midnight (UTC).",
         "Of an archived board stays what was read before.",
-        "Webhooks are not listened to: monday.com makes them board by board and event by event.",
+        "Webhooks stand on the 50 newest boards of an account (on none of the free plan or a "
+        "trial, on 150 of pro and enterprise); the others are polled.",
+        "What webhooks tell is read by 20 calls an hour at the most: where much changes, what "
+        "comes then waits for minutes, and is read together.",
+        "Webhooks do not tell what goes with a column, a group or an item, nor of what changes its "
+        "board or parent: polls find it.",
+        "Who connected before webhooks were asked for is polled until they connect anew.",
+        "Whether deliveries count as an account's integration actions is not documented.",
     ),
     streams=STREAMS,
 )

@@ -124,6 +124,6 @@ def updates_again(keys: Sequence[str], context: Context) -> Reader:
     query = f"query($ids: [ID!], $size: Int!) {{ updates(ids: $ids, limit: $size) {{ {UPDATE} }} }}"
     for ids in batches(keys, PAGE):
         asked = {"ids": list(ids), "size": len(ids)}
-        rows = data_of((yield from ask(graphql(query, asked, rows=len(ids)))))["updates"]
+        rows = data_of((yield from ask(graphql(query, asked, told=True))))["updates"]
         gone = {*ids} - {row["id"] for row in rows}
         yield Page(rows, Checkpoint(), deleted=sorted(gone))

@@ -45,7 +45,7 @@ FIRST = f"""query($board: ID!, $size: Int!) {{ boards(ids: [$board]) {{
 NEXT = f"""query($cursor: String!, $size: Int!) {{
     next_items_page(limit: $size, cursor: $cursor) {{ cursor items {{ {FIELDS} }} }} }}"""
 AGAIN = f"""query($ids: [ID!], $size: Int!) {{ items(ids: $ids, limit: $size) {{
-    {FIELDS} of: board {{ state }} }} }}"""
+    {FIELDS} of: board {{ state type }} }} }}"""
 NEWS = """query($size: Int!, $page: Int!, $from: ISO8601DateTime, $newest: Int!) {
     boards(limit: $size, page: $page, state: all) { id state type
     activity_logs(from: $from, limit: $newest) { id } } }"""
@@ -297,23 +297,24 @@ def _entries(board: str, since: datetime | None, page: int) -> Calls[tuple[list[
     return entries, vendor_time(response)
 
 
-def _live(board: str, ids: Sequence[str]) -> Calls[list[Record]]:
-    """Of those items the ones that the board lists: not what is archived, deleted, on another board
-    by now, or went with its board."""
-    request = graphql(AGAIN, {"ids": list(ids), "size": len(ids)}, rows=len(ids))
+def _live(ids: Sequence[str], *types: str, told: bool = False) -> Calls[list[Record]]:
+    """Of those items the ones that a board of those types lists: not what is archived, deleted, or
+    went with its board."""
+    request = graphql(AGAIN, {"ids": list(ids), "size": len(ids)}, rows=len(ids), told=told)
     found = data_of((yield from ask(request)))["items"]
     live = []
     for one in found:
-        state = one.pop("of")["state"]
-        if one["state"] == "active" and one["board"]["id"] == board and state != "deleted":
+        board = one.pop("of")
+        if one["state"] == "active" and board["state"] != "deleted" and board["type"] in types:
             live.append(one)
     return live
 
 
 def _again(board: str, ids: Sequence[str], unfold: Unfold, at: Checkpoint, now: datetime) -> Reader:
-    """Items that were touched, or what is in them."""
+    """Items that were touched, or what is in them; they may be on another board by now."""
     rows: dict[str, list[Record]] = {id: [] for id in ids}
-    rows |= {one["id"]: unfold(one) for one in (yield from _live(board, ids))}
+    found = yield from _live(ids, BOARD, SUBITEMS)
+    rows |= {one["id"]: unfold(one) for one in found if one["board"]["id"] == board}
     if unfold is itself:
         gone = sorted(f"{board}/{id}" for id in ids if not rows[id])
         yield Page([row for each in rows.values() for row in each], at, deleted=gone)
@@ -325,21 +326,27 @@ def _again(board: str, ids: Sequence[str], unfold: Unfold, at: Checkpoint, now: 
     yield Page([row for each in rows.values() for row in each], at, listed_keys=listed)
 
 
-def by_key(unfold: Unfold) -> Callable[[Sequence[str], Context], Reader]:
-    """Reads the items of those keys again, or the values of theirs."""
+def by_key(unfold: Unfold, *types: str) -> Callable[[Sequence[str], Context], Reader]:
+    """Reads the items of those keys again, or the values of theirs; `board/item/` is all values of
+    one. Only webhooks tell of keys."""
 
     def fetch(keys: Sequence[str], context: Context) -> Reader:
-        of: dict[str, dict[str, set[str]]] = {}
+        wanted: dict[str, set[str]] = {}
         for key in keys:
-            board, item, *_ = key.split("/")
-            of.setdefault(board, {}).setdefault(item, set()).add(key)
-        for board, wanted in of.items():
-            for ids in batches(list(wanted), ITEMS):
-                left = {key for id in ids for key in wanted[id]}
-                items = yield from _live(board, ids)
-                rows = [row for one in items for row in unfold(one) if key_of(row) in left]
-                gone = left - {key_of(row) for row in rows}
-                yield Page(rows, Checkpoint(), deleted=sorted(gone))
+            wanted.setdefault(key.split("/")[1], set()).add(key)
+        for ids in batches(list(wanted), ITEMS):
+            asked = {key for id in ids for key in wanted[id]}
+            whole = {key for key in asked if key.endswith("/")}
+            items = yield from _live(ids, *types, told=True)
+            rows = {key_of(row): row for one in items for row in unfold(one)}
+            under = {place: [key for key in rows if key.startswith(place)] for place in whole}
+            shown = asked.union(*under.values())
+            yield Page(
+                [row for key, row in rows.items() if key in shown],
+                Checkpoint(),
+                deleted=sorted(asked - whole - rows.keys()),
+                listed_keys=[ListedKeys(p, held, context.now) for p, held in under.items()],
+            )
 
     return fetch
 

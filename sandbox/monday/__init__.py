@@ -2,8 +2,8 @@
 
 https://developer.monday.com/api-reference
 
-Only reading is offered: no mutations, and no webhooks. Made up are how points are counted, and that
-a promoted app gets its tokens of the new flow from either address.
+Of what can be written only webhooks are offered. Made up are how points are counted, and that a
+promoted app gets its tokens of the new flow from either address.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,10 @@ from starlette.responses import Response
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.values import Json, Kind, reply
 from sandbox.kernel.vendor import ErrorCase, Limit, Route, Vendor
+from sandbox.kernel.webhooks import CallbackFlow
 from sandbox.monday.api import resolve
 from sandbox.monday.auth import AUTH, HOST, ROUTES, token_of
+from sandbox.monday.events import SENDER, challenged
 from sandbox.monday.schema import SCHEMA, complexity_of
 from sandbox.monday.store import (
     MUTATIONS,
@@ -52,10 +54,13 @@ SCOPES = {
     "workspaces": "workspaces:read",
     "teams": "teams:read",
     "tags": "tags:read",
+    "webhooks": "webhooks:read",
+    "create_webhook": "webhooks:write",
+    "delete_webhook": "webhooks:write",
 }
 
 
-def graphql(call: Call) -> Response:
+def graphql(call: Call) -> CallbackFlow[Response]:
     """One query or mutation, answered with 200 whatever comes of it."""
     body = call.json()
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
@@ -75,7 +80,8 @@ def graphql(call: Call) -> Response:
         return _refused(f"Missing the scope {missing}", "UNAUTHORIZED_FIELD_OR_TYPE", 200)
     told: Any = {"before": BUDGET, "query": cost, "after": BUDGET - cost, "reset_in_x_seconds": 60}
     here = replace(call, params={**call.params, "complexity": told})
-    return reply(resolve(here, document, variables, body.get("operationName")))
+    answered = yield from challenged(document, variables)
+    return reply(resolve(here, document, variables, body.get("operationName"), answered))
 
 
 def _missing(call: Call, document: DocumentNode) -> str | None:
@@ -142,6 +148,12 @@ def promote(desk: Desk, body: Json) -> Json:
     return {}
 
 
+def plan(desk: Desk, body: Json) -> Json:
+    """The account is on the plan of that `tier`."""
+    desk.tier = body.get("tier")
+    return {}
+
+
 def expire_cursors(desk: Desk) -> None:
     desk.cursors.clear()
 
@@ -164,7 +176,13 @@ vendor = Vendor(
     trouble=trouble,
     limits=(Limit("calls", 1_000, MINUTE), Limit("complexity", BUDGET, MINUTE, points)),
     expire_checkpoints=expire_cursors,
-    account_controls={"hide": hide, "refuse_part": refuse_part, "promote": promote},
+    account_controls={
+        "hide": hide,
+        "refuse_part": refuse_part,
+        "promote": promote,
+        "plan": plan,
+    },
+    webhook=SENDER,
     token=token_of,
     three_pages_at=1_000,
 )

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError
+from graphql import DocumentNode
 from graphql.execution import execute_sync
 
 from sandbox.kernel.oauth import Call
 from sandbox.kernel.paging import place_of, token_of
 from sandbox.kernel.values import Json
+from sandbox.monday import events
+from sandbox.monday.errors import refused
 from sandbox.monday.schema import SCHEMA
 from sandbox.monday.store import ITEMS, Desk, item
 
@@ -22,14 +24,17 @@ CURSOR_LIVES = timedelta(minutes=60)
 KEPT = timedelta(days=7)
 
 
-def refused(message: str, code: str, status: int, **more: Any) -> GraphQLError:
-    return GraphQLError(message, extensions={"code": code, "status_code": status, **more})
-
-
-def resolve(call: Call, document: DocumentNode, variables: Json, operation: str | None) -> Json:
-    """The `data` and `errors` of a query that is valid."""
+def resolve(
+    call: Call,
+    document: DocumentNode,
+    variables: Json,
+    operation: str | None,
+    answered: Iterable[bool],
+) -> Json:
+    """The `data` and `errors` of a query that is valid, where the addresses of the webhooks that it
+    makes have `answered` so."""
     desk: Desk = call.state
-    tables = desk.tables
+    tables, proven = desk.tables, iter(answered)
     root: Json = {
         "me": lambda info: _me(desk),
         "account": lambda info: _account(desk),
@@ -42,6 +47,9 @@ def resolve(call: Call, document: DocumentNode, variables: Json, operation: str 
         "workspaces": lambda info, **asked: _page(list(tables["workspaces"].values()), asked),
         "teams": lambda info, ids=None: _of(tables["teams"].values(), ids),
         "tags": lambda info, ids=None: _of(tables["tags"].values(), ids),
+        "webhooks": lambda info, **asked: events.listed(call, asked),
+        "create_webhook": lambda info, **asked: events.create(call, asked, next(proven, False)),
+        "delete_webhook": lambda info, **asked: events.delete(call, asked),
     }
     result = execute_sync(
         SCHEMA,
@@ -100,7 +108,7 @@ def _field(desk: Desk, source: Json, info: Any, asked: Json) -> Any:
 
 
 def _account(desk: Desk) -> Json:
-    return {"id": desk.id, "name": desk.name, "slug": "sandbox"}
+    return {"id": desk.id, "name": desk.name, "slug": "sandbox", "tier": desk.tier}
 
 
 def _me(desk: Desk) -> Json:

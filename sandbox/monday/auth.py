@@ -24,6 +24,7 @@ CLASSIC, NEW = "/oauth2/token", "/oauth_ms/oauth/token"
 TTL = timedelta(hours=1)
 SCOPES = words(
     "me:read account:read boards:read users:read teams:read tags:read updates:read workspaces:read"
+    " webhooks:read webhooks:write"
 )
 
 

@@ -42,7 +42,13 @@ enum ColumnType {{ board_relation date dependency numbers people status text }}
 enum ItemsOrderByDirection {{ asc desc }}
 input ItemsQueryOrderBy {{ column_id: String! direction: ItemsOrderByDirection }}
 input ItemsQuery {{ ids: [ID!] order_by: [ItemsQueryOrderBy!] }}
-type Account {{ id: ID! name: String! slug: String! }}
+enum WebhookEventType {{ change_column_value change_name change_specific_column_value
+  change_status_column_value change_subitem_column_value change_subitem_name create_column
+  create_item create_subitem create_subitem_update create_update delete_update edit_update
+  item_archived item_deleted item_moved_to_any_group item_moved_to_specific_group item_restored
+  move_subitem subitem_archived subitem_deleted }}
+type Webhook {{ id: ID! board_id: ID! event: WebhookEventType! config: String }}
+type Account {{ id: ID! name: String! slug: String! tier: String }}
 type Complexity {{ before: Int! query: Int! after: Int! reset_in_x_seconds: Int! }}
 type User {{ id: ID! name: String! email: String! enabled: Boolean! is_admin: Boolean
   is_guest: Boolean is_pending: Boolean is_view_only: Boolean is_verified: Boolean title: String
@@ -90,7 +96,11 @@ type Query {{
   updates(ids: [ID!], limit: Int = 25, page: Int = 1): [Update!]
   users(ids: [ID!], kind: UserKind, limit: Int, page: Int, non_active: Boolean): [User]
   workspaces(ids: [ID!], limit: Int = 25, page: Int = 1, state: State = active): [Workspace]
-  teams(ids: [ID!]): [Team] tags(ids: [ID!]): [Tag] }}
+  teams(ids: [ID!]): [Team] tags(ids: [ID!]): [Tag]
+  webhooks(board_id: ID!, app_webhooks_only: Boolean): [Webhook] }}
+type Mutation {{
+  create_webhook(board_id: ID!, url: String!, event: WebhookEventType!, config: JSON): Webhook
+  delete_webhook(id: ID!): Webhook }}
 """
 )
 

@@ -1,10 +1,11 @@
 """A monday.com account in memory: boards and what is in them, as the API shows it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 from sandbox.kernel.clock import Clock, stamp, stamp_in_seconds
 from sandbox.kernel.data import TOPICS, firm, moment, person, plain, sentence
@@ -35,6 +36,9 @@ class Desk:
     hidden: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     promoted: bool = False
+    # The plan's name; None on a trial.
+    tier: str | None = "standard"
+    tell: Callable[[Any], None] = lambda what: None
     numbers: int = 0
     ticks: int = 0
     # When each cursor was handed out, and what it stands for.
@@ -100,7 +104,7 @@ def alterable(desk: Desk, stream: str) -> list[str]:
 
 def new(seed: Seed) -> Desk:
     tables: dict[str, dict[str, Json]] = {stream: {} for stream in STREAMS}
-    desk = Desk(seed.account_id, seed.name, seed.clock, tables)
+    desk = Desk(seed.account_id, seed.name, seed.clock, tables, tell=seed.tell)
     random, now = seed.random, seed.clock.now()
     if not seed.size:
         return desk
@@ -173,11 +177,17 @@ def add(desk: Desk, change: Change) -> str:
     row = _add(desk, change.stream, change.record, change.random, desk.clock.now())
     if change.stream in ITEMS:
         _note(desk, row["board_id"], "create_pulse", {"pulse_id": int(row["id"])})
+        _tell(desk, change.stream, "create", row)
         return _key(row)
     if change.stream in ("columns", "groups"):
         name = "create_column" if change.stream == "columns" else "create_group"
         _note(desk, row["board_id"], name, {})
+        if name == "create_column":
+            about = {"columnId": row["id"], "columnTitle": row["title"], "columnType": row["type"]}
+            desk.tell({"on": row["board_id"], "event": name, "type": name, "about": about})
         return f"{row['board_id']}/{row['id']}"
+    if change.stream == "updates":
+        _tell_of_update(desk, "create", row)
     return str(row["id"])
 
 
@@ -199,6 +209,7 @@ def change_item(desk: Desk, change: Change) -> str:
             "name", f"{sentence(random)[:40]} {random.randrange(10**6)}"
         )
         _note(desk, row["board_id"], "update_name", {"pulse_id": id})
+        _tell(desk, change.stream, "name", row, value={"name": row["name"]})
     else:
         value = random.choice([each for each in row["column_values"]])
         fresh = _value(desk, value["id"], value["type"], random)
@@ -207,15 +218,19 @@ def change_item(desk: Desk, change: Change) -> str:
         value |= fresh
         about = {"pulse_id": id, "column_id": value["id"]}
         _note(desk, row["board_id"], "update_column_value", about)
+        told = {"columnId": value["id"], "columnType": value["type"], "value": value["value"]}
+        _tell(desk, change.stream, "column", row, **told)
     return _key(row)
 
 
 @MUTATIONS.of(ITEMS, "delete")
 def delete_item(desk: Desk, change: Change) -> None:
-    """Deleted, or archived; with an item go its subitems, and its updates."""
+    """Deleted, or archived; with an item go its subitems, and its updates, of which no webhook
+    tells."""
     row = _item_at(desk, change)
     archives = change.random.random() < 0.3
     _end(desk, row, archives=archives)
+    _tell(desk, change.stream, "archive" if archives else "delete", row)
     for sub in list(desk.tables["subitems"].values()):
         if sub["parent_id"] == row["id"] and sub["state"] == "active":
             _end(desk, sub, archives=archives)
@@ -259,11 +274,12 @@ def edit_update(desk: Desk, change: Change) -> None:
     body = change.record.get("body", f"{sentence(change.random)} {change.random.randrange(10**6)}")
     now = _later(desk, row["updated_at"])
     row |= {"body": f"<p>{body}</p>", "text_body": body, "updated_at": now, "edited_at": now}
+    _tell_of_update(desk, "edit", row)
 
 
 @MUTATIONS.of("updates", "delete")
 def delete_update(desk: Desk, change: Change) -> None:
-    del desk.tables["updates"][str(change.id)]
+    _tell_of_update(desk, "delete", desk.tables["updates"].pop(str(change.id)))
 
 
 @MUTATIONS.of(("users", "workspaces", "teams", "tags"), "change")
@@ -308,6 +324,41 @@ def _note(desk: Desk, board: str, event: str, about: Json) -> None:
         "at": stamp(now),
     }
     desk.tables["activity_logs"][entry["id"]] = entry
+
+
+# By what happens: the events of items and of subitems, and the name that both are told under.
+TOLD = {
+    "create": ("create_item", "create_subitem", "create_pulse"),
+    "name": ("change_name", "change_subitem_name", "update_name"),
+    "column": ("change_column_value", "change_subitem_column_value", "update_column_value"),
+    "archive": ("item_archived", "subitem_archived", "archive_pulse"),
+    "delete": ("item_deleted", "subitem_deleted", "delete_pulse"),
+}
+
+
+def _tell(desk: Desk, stream: str, what: str, row: Json, **more: Any) -> None:
+    """What webhooks on the item's board, or on that of a subitem's parent, tell."""
+    of_item, of_subitem, type_ = TOLD[what]
+    id = int(row["id"])
+    ends = what in ("archive", "delete")
+    about: Json = {"boardId": int(row["board_id"]), **more}
+    about |= {"itemId": id, "itemName": row["name"]} if ends else {"pulseId": id}
+    on = row["board_id"]
+    if stream == "subitems":
+        on = desk.tables["items"][row["parent_id"]]["board_id"]
+        about |= {"pulseId": id, "itemId": id, "parentItemId": row["parent_id"]}
+        about |= {"parentBoardId" if ends else "parentItemBoardId": on}
+    event = of_subitem if stream == "subitems" else of_item
+    desk.tell({"on": on, "event": event, "type": type_, "about": about})
+
+
+def _tell_of_update(desk: Desk, what: str, row: Json) -> None:
+    if (item := desk.tables["items"].get(row["item_id"])) is None:
+        return
+    about = {"boardId": int(item["board_id"]), "pulseId": int(item["id"]), "body": row["body"]}
+    about |= {"textBody": row["text_body"], "updateId": int(row["id"]), "replyId": None}
+    event = f"{what}_update"
+    desk.tell({"on": item["board_id"], "event": event, "type": event, "about": about})
 
 
 def _later(desk: Desk, former: str) -> str:

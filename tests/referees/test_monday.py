@@ -10,6 +10,7 @@ from monday.exceptions import MondayQueryError
 from monday.resources.types import BoardState
 
 from sandbox import start
+from tests._receiver import Answering, receiving
 
 pytestmark = pytest.mark.referee
 
@@ -81,3 +82,28 @@ def test_the_sdk_reads_updates_people_and_what_is_left_of_the_budget(referee: Re
 def test_the_sdk_raises_what_is_refused_with_200(referee: Referee) -> None:
     with pytest.raises(MondayQueryError, match="expired"):
         referee.sdk.boards.fetch_next_items_by_cursor("unknown", limit=10)
+
+
+def test_the_sdk_makes_a_webhook_finds_it_and_ends_it(referee: Referee) -> None:
+    """It has no words of its own for them, but sends what it is given."""
+    ask = referee.sdk.custom.execute_custom_query
+    board = ask("{ boards(limit: 50) { id type } }")["data"]["boards"][-1]["id"]
+
+    def make(url: str) -> Any:
+        return ask(
+            f'mutation {{ create_webhook(board_id: {board}, url: "{url}", event: create_item)'
+            " { id board_id event config } }"
+        )["data"]["create_webhook"]
+
+    with receiving() as receiver:
+        with pytest.raises(MondayQueryError, match="challenge"):
+            make(receiver.url)
+        receiver.answer = lambda call: Answering(body=call.body)
+        made = make(receiver.url)
+        assert made == {
+            "id": made["id"], "board_id": board, "event": "create_item", "config": None,
+        }  # fmt: skip
+        standing = f"{{ webhooks(board_id: {board}, app_webhooks_only: true) {{ id }} }}"
+        assert ask(standing)["data"]["webhooks"] == [{"id": made["id"]}]
+        ask(f"mutation {{ delete_webhook(id: {made['id']}) {{ id }} }}")
+        assert ask(standing)["data"]["webhooks"] == []
