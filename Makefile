@@ -36,7 +36,7 @@ lint: .venv/.installed-dev
 types: .venv/.installed-dev
 	@$(BIN)/mypy
 
-referees: .venv/.installed-dev .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox
+referees: .venv/.installed-dev .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox, and Schemathesis the API at length
 	@$(BIN)/pytest -m referee $(ARGS)
 
 thorough: .venv/.installed-dev  ## what `make test` tries once, at full size and on every stream

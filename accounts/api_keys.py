@@ -19,7 +19,8 @@ from storage.vault import Vault, VaultError
 
 # A person waits for the answer.
 TIMEOUT = timedelta(seconds=15)
-_KEY = re.compile(r"[\x21-\x7e]{8,1000}")
+_KEY = re.compile(r"[\x21-\x7e]*")
+SHORTEST, LONGEST = 8, 1_000
 _SHOWN = 4
 
 
@@ -50,8 +51,8 @@ async def verify(
     connector: Connector, key: str, *, transport: Transport, budget: Budget
 ) -> Verdict:
     """What the vendor says of a key. Whatever keeps it from answering proves nothing."""
-    if not _KEY.fullmatch(key):
-        return Verdict(False, f"this cannot be a key of {connector.title}: it has other characters")
+    if objection := _objection(key):
+        return Verdict(False, f"this cannot be a key of {connector.title}: {objection}")
 
     async def bearer(refused: bool) -> str:
         return key
@@ -67,6 +68,15 @@ async def verify(
     except ConnectorError as error:
         reason = str(error)
     return Verdict(None, f"the key could not be verified ({reason})")
+
+
+def _objection(key: str) -> str:
+    """Why no vendor can have made such a key."""
+    if not _KEY.fullmatch(key):
+        return "it has a blank, or another character that stands in no key"
+    if len(key) < SHORTEST:
+        return f"it has fewer than {SHORTEST} characters"
+    return f"it has more than {LONGEST:,} characters" if len(key) > LONGEST else ""
 
 
 async def put(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,12 +13,13 @@ from prefect.client.schemas.objects import FlowRun
 from deployments.errors import PrefectUnavailableError as PrefectUnavailableError
 from deployments.prefect_api import Say, connected, patiently
 from settings import Settings
-from storage import connections
+from storage import backfills, connections
+from storage.database import Database
 
 MANUAL_SYNC = "sync/manual"
 DRAIN = "drain-events/webhooks"
 WATCHES = "renew-watches/scheduled"
-_NO_RUNS = "the Prefect server takes no runs now; try again"
+NO_RUNS = "the Prefect server takes no runs now; try again"
 
 
 def run_name(connection: connections.Connection, trigger: str) -> str:
@@ -32,7 +34,13 @@ def run_tags(connection: connections.Connection, trigger: str) -> list[str]:
         f"integration:{connection.integration}",
         f"tier:{connection.tier}",
         f"trigger:{trigger}",
+        connection_tag(connection.id),
     ]
+
+
+def connection_tag(connection_id: UUID) -> str:
+    """The tag by which a connection's runs are found, also those that only wait."""
+    return f"connection:{connection_id}"
 
 
 async def start_sync(
@@ -44,6 +52,7 @@ async def start_sync(
     full: bool = False,
     audit: bool = False,
     idempotency_key: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> FlowRun:
     """Ask Prefect for a run of `sync`; a worker picks it up."""
     deployment = await client.read_deployment_by_name(MANUAL_SYNC)
@@ -59,24 +68,19 @@ async def start_sync(
         name=run_name(connection, trigger),
         tags=run_tags(connection, trigger),
         idempotency_key=idempotency_key,
+        labels=dict(labels or {}),
     )
 
 
-async def started_sync(
-    settings: Settings,
-    connection: connections.Connection,
-    *,
-    trigger: str = "manual",
-    streams: Sequence[str] | None = None,
-    full: bool = False,
-    idempotency_key: str | None = None,
+async def start_backfill(
+    client: PrefectClient, database: Database, connection: connections.Connection, owed_at: datetime
 ) -> UUID:
-    """The id of a run of `sync` that Prefect has taken; PrefectUnavailableError if it has not."""
-    async with connected(settings, _NO_RUNS) as client:
-        run = await start_sync(
-            client, connection, trigger=trigger, streams=streams, full=full,
-            idempotency_key=idempotency_key,
-        )  # fmt: skip
+    """The run of the backfill that is owed since then, asked for once however often this is."""
+    run = await start_sync(
+        client, connection, trigger="connect",
+        idempotency_key=f"backfill:{connection.id}:{owed_at.isoformat()}",
+    )  # fmt: skip
+    await backfills.taken(database, connection.id, owed_at, run.id)
     return run.id
 
 
@@ -90,7 +94,7 @@ async def started(
     tags: Sequence[str] = (),
 ) -> FlowRun:
     """The run under that key; PrefectUnavailableError if Prefect has not taken it."""
-    async with connected(settings, _NO_RUNS) as client:
+    async with connected(settings, NO_RUNS) as client:
         found = await client.read_deployment_by_name(deployment)
         return await client.create_flow_run_from_deployment(
             found.id,

@@ -259,15 +259,12 @@ class Settings(BaseSettings):
 
     def app(self, integration: str) -> OAuthApp:
         """The operator's OAuth app for an integration; SettingsError names what is missing."""
-        names = variables_of(integration)
-        values = {name: getattr(self, name.lower()) for name in names}
-        if values[names[2]] is None and self.nextauth_url:
-            values[names[2]] = SecretStr(f"{self.nextauth_url}{CALLBACK_PATH}")
-        if missing := [name for name in names if values[name] is None]:
+        if missing := self.missing(integration):
             raise SettingsError(
                 f"{load(integration).title} is not configured: set {', '.join(missing)} in .env"
             )
-        client_id, client_secret, callback = (values[name].get_secret_value() for name in names)
+        values = self._app_values(integration).values()
+        client_id, client_secret, callback = (value.get_secret_value() for value in values)
         placed = settings_in(load(integration).oauth)
         return OAuthApp(
             client_id=client_id,
@@ -275,6 +272,17 @@ class Settings(BaseSettings):
             redirect_uri=callback,
             settings={name: str(getattr(self, name.lower())) for name in placed},
         )
+
+    def missing(self, integration: str) -> list[str]:
+        """The names of what the operator's OAuth app for an integration still needs."""
+        return [name for name, value in self._app_values(integration).items() if value is None]
+
+    def _app_values(self, integration: str) -> dict[str, Any]:
+        names = variables_of(integration)
+        values = {name: getattr(self, name.lower()) for name in names}
+        if values[names[2]] is None and self.nextauth_url:
+            values[names[2]] = SecretStr(f"{self.nextauth_url}{CALLBACK_PATH}")
+        return values
 
     def environment(self) -> dict[str, str]:
         """These settings as variables for a child process; what is unset stays away."""

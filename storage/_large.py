@@ -45,7 +45,11 @@ _PARTITIONS = """
     WHERE h.inhparent = 'records'::regclass
     ORDER BY p.relname, attached DESC NULLS LAST, x.indisvalid DESC
 """
-_PLAIN = {"events_connection_id_idx": "events (connection_id)"}
+_PLAIN: dict[str, LiteralString] = {
+    "events_connection_id_idx": "events (connection_id)",
+    # The API names a run by its id at Prefect.
+    "sync_runs_flow_run_id_idx": "sync_runs (flow_run_id)",
+}
 
 
 async def complete(url: str, schema: str) -> None:

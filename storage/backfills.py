@@ -40,6 +40,13 @@ async def owed(
     return [(await connections.get(database, id), at) for id, at in found if at is not None]
 
 
+async def owed_since(database: Database, connection_id: UUID) -> datetime | None:
+    """Since when a connection's backfill is still to be started; None where none is."""
+    query = select(Connection.backfill_owed_at).where(Connection.id == connection_id)
+    async with database.dispatching() as session:
+        return await session.scalar(query)
+
+
 async def taken(
     database: Database, connection_id: UUID, owed_at: datetime, flow_run_id: UUID
 ) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -83,7 +84,7 @@ async def get(database: Database, connection_id: UUID) -> Connection:
 
 def absent(connection_id: UUID) -> str:
     """What is said of a connection that is not there, or not for who asks."""
-    return f"there is no connection {connection_id}: it was removed"
+    return f"there is no connection {connection_id}"
 
 
 async def find(
@@ -114,21 +115,41 @@ async def listing(database: Database) -> list[Connection]:
 
 
 async def of_tenant(
-    database: Database,
-    tenant_id: UUID,
-    *,
-    integration: str | None = None,
-    status: Status | None = None,
+    database: Database, tenant_id: UUID, *, integration: str | None = None
 ) -> list[Connection]:
     """A tenant's connections, in the order of integrations."""
     chosen = query().where(ConnectionRow.tenant_id == tenant_id)
     if integration is not None:
         chosen = chosen.where(ConnectionRow.integration == integration)
-    if status is not None:
-        chosen = chosen.where(ConnectionRow.status == status)
     chosen = chosen.order_by(ConnectionRow.integration, ConnectionRow.account_id)
     async with database.dispatching() as session:
         return [Connection.of(row) for row in await session.execute(chosen)]
+
+
+async def page(
+    database: Database,
+    *,
+    tenant_id: UUID | None = None,
+    integration: str | None = None,
+    status: Status | None = None,
+    after: tuple[str, str, str] | None = None,
+    limit: int,
+) -> list[Connection]:
+    """Connections in the order of tenants' slugs, integrations and accounts: those that follow
+    `after`, which is one's place in it."""
+    place = (TenantRow.slug, ConnectionRow.integration, ConnectionRow.account_id)
+    chosen = query()
+    if tenant_id is not None:
+        chosen = chosen.where(ConnectionRow.tenant_id == tenant_id)
+    if integration is not None:
+        chosen = chosen.where(ConnectionRow.integration == integration)
+    if status is not None:
+        chosen = chosen.where(ConnectionRow.status == status)
+    if after is not None:
+        chosen = chosen.where(tuple_(*place) > tuple_(*(literal(each) for each in after)))
+    async with database.dispatching() as session:
+        found = await session.execute(chosen.order_by(*place).limit(limit))
+        return [Connection.of(row) for row in found]
 
 
 async def pause(database: Database, connection_id: UUID) -> Connection:

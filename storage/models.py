@@ -631,6 +631,7 @@ class SyncRun(Base):
         Index(None, "connection_id", "started_at"),
         Index("sync_runs_running_idx", "started_at", postgresql_where=text("ended_at IS NULL")),
         Index(None, "ended_at"),
+        Index(None, "flow_run_id"),
         one_of("failure", Failure),
     )
 
@@ -647,6 +648,31 @@ class SyncRun(Base):
     streams: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     requests: Mapped[int] = mapped_column(server_default=text("0"))
     seconds: Mapped[float | None]
+
+
+class IdempotencyKey(Base):
+    """What a request of the API's under such a key made. `tenant_id` is the token's: an operator's
+    names no tenant."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "key_hash"),
+        Index(None, "created_at"),
+        Index(None, "about_tenant_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    key_hash: Mapped[bytes]
+    fingerprint: Mapped[bytes]
+    claimed_until: Mapped[datetime]
+    # Whom the answer is about, and is sealed for; the token's own tenant until there is one.
+    about_tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE")
+    )
+    status: Mapped[int | None]
+    sealed_answer: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class SyncInterval(Base):

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
+from storage import idempotency
 from storage.database import Database
 
 BATCH = 5_000
@@ -34,6 +35,7 @@ _OLD = {
     "closed gaps": _Old("gaps", "closed_at", HISTORY),
     "ended notices": _Old("notices", "ended_at", HISTORY),
     "ended `up`s": _Old("incarnations", "heartbeat_at", ENDED),
+    "idempotency keys": _Old("idempotency_keys", "created_at", idempotency.KEPT),
 }
 
 

@@ -70,16 +70,19 @@ def absent(tenant_id: UUID) -> str:
 
 
 async def add(
-    database: Database, slug: str, name: str, tier: Tier, contact_email: str | None
+    database: Database,
+    slug: str,
+    name: str,
+    tier: Tier,
+    contact_email: str | None,
+    tenant_id: UUID | None = None,
 ) -> Tenant | None:
-    """A new tenant; None where the slug is taken."""
+    """A new tenant; None where its slug or its id is taken."""
     made = insert(TenantRow).values(
-        id=uuid4(), slug=slug, name=name, tier=tier, contact_email=contact_email
+        id=tenant_id or uuid4(), slug=slug, name=name, tier=tier, contact_email=contact_email
     )
     async with database.owning() as session:
-        row = await session.scalar(
-            made.on_conflict_do_nothing(index_elements=["slug"]).returning(TenantRow)
-        )
+        row = await session.scalar(made.on_conflict_do_nothing().returning(TenantRow))
         return Tenant.of(row) if row else None
 
 

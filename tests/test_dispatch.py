@@ -82,10 +82,12 @@ async def test_what_is_due_is_synced_by_named_and_tagged_runs(world: Sandboxed) 
     assert {run.name for run in found} == {
         f"hubspot · {slug} · schedule" for slug in ("acme", "umbrella", "wayne")
     }
+    ids = {connection.tenant_slug: connection.id for connection in linked}
     for run in found:
         slug = run.name.split(" · ")[1]
         assert set(run.tags) == {
             f"tenant:{slug}", "integration:hubspot", "tier:TEAM", "trigger:schedule",
+            f"connection:{ids[slug]}",
         }  # fmt: skip
     assert claimed(world) == 0
     later = world.one("SELECT min(next_due_at) > now() FROM connections")

@@ -166,12 +166,12 @@ async def _older(url: str, revision: str = "0014") -> None:
 
 
 def _indexes(url: str) -> dict[str, bool]:
-    """Of the partitions and of events, whether each is valid."""
+    """Of the partitions, of events and of runs, whether each is valid."""
     with psycopg.connect(url) as sql:
         found = sql.execute(
             "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = indexrelid"
             " JOIN pg_class t ON t.oid = indrelid"
-            " WHERE t.relname IN ('records', 'records_hubspot_contacts', 'events')"
+            " WHERE t.relname IN ('records', 'records_hubspot_contacts', 'events', 'sync_runs')"
         )
         return dict(found.fetchall())
 
@@ -183,6 +183,7 @@ async def test_an_older_database_gets_the_indexes_of_its_partitions(postgres_url
     found = _indexes(postgres_url)
     assert found["records_changed_idx"]
     assert found["events_connection_id_idx"]
+    assert found["sync_runs_flow_run_id_idx"]
     assert all(found.values())
     with psycopg.connect(postgres_url) as sql:
         attached = sql.execute(

@@ -44,6 +44,8 @@ INSERT INTO oauth_states (id, tenant_id, session_id, integration, nonce_hash, ex
     VALUES (%(tenant)s, %(tenant)s, %(tenant)s, 'hubspot', uuid_send(gen_random_uuid()), now());
 INSERT INTO revocations (id, tenant_id, grant_id, integration, account_ids, sealed_token)
     VALUES (gen_random_uuid(), %(tenant)s, %(tenant)s, 'hubspot', '[]', 'sealed');
+INSERT INTO idempotency_keys (id, tenant_id, about_tenant_id, key_hash, fingerprint, claimed_until)
+    VALUES (gen_random_uuid(), %(tenant)s, %(tenant)s, 'k', 'f', now());
 INSERT INTO notices (id, tenant_id, grant_id, integration, reason)
     VALUES (gen_random_uuid(), %(tenant)s, %(grant)s, 'hubspot', 'over')
 """

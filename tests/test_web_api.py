@@ -191,10 +191,16 @@ async def test_a_tenant_beyond_its_rate_is_told_when_to_come_back_and_others_are
     async with serving_api(web_settings(database_url, redis_url=url)) as api:
         mine = api.as_(acme.tenant_id, "tokens:read")
         path = f"/api/connections/{uuid4()}/token"
-        for _ in range(Rate.SECRETS.value.amount):
-            problem(await mine.post(path), 404)
+        amount = Rate.SECRETS.value.amount
+        for number in range(amount):
+            answer = await mine.post(path)
+            problem(answer, 404)
+            left = f'"secrets";r={amount - 1 - number};t='
+            assert answer.headers["ratelimit"].startswith(left)
+            assert 1 <= int(answer.headers["ratelimit"].removeprefix(left)) <= 60
         answer = await mine.post(path)
         problem(answer, 429)
+        assert answer.headers["ratelimit"].startswith('"secrets";r=0;t=')
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         problem(await api.as_(other.tenant_id, "tokens:read").post(path), 404)
         assert (await api.as_(acme.tenant_id).get("/api/connections")).status_code == 200
@@ -205,14 +211,14 @@ async def test_the_log_names_routes_and_tenants_but_no_address(
 ) -> None:
     with caplog.at_level(logging.INFO):
         await api.as_(acme.tenant_id).get(
-            f"/api/connections/{acme.connection_id}", code="canary-query"
+            f"/api/connections/{acme.connection_id}/records/contacts", cursor="canary-query"
         )
         await api.get("/nothing/canary-in-a-path")
     lines = [record.getMessage() for record in caplog.records if record.name == "atom-sync.access"]
     first, second = (json.loads(line) for line in lines)
-    assert first["route"] == "/api/connections/{connection_id}"
+    assert first["route"] == "/api/connections/{connection_id}/records/{stream}"
     assert first["tenant"] == str(acme.tenant_id)
-    assert first["status"] == 200
+    assert first["status"] == 422
     assert second["route"] == "unmatched"
     assert "canary" not in caplog.text
     assert str(acme.connection_id) not in caplog.text
@@ -253,7 +259,8 @@ async def test_a_refused_value_is_not_repeated(api: Api, acme: Stocked) -> None:
         answer = await api.as_(acme.tenant_id).call("PUT", path, json=body)
         problem(answer, 422)
         assert "canary" not in answer.text
-    answer = await api.as_(acme.tenant_id).call("PUT", path, content=b'{"value": "canary')
+    mine, json_type = api.as_(acme.tenant_id), {"content-type": "application/json"}
+    answer = await mine.call("PUT", path, content=b'{"value": "canary', headers=json_type)
     problem(answer, 422)
     assert "canary" not in answer.text
 
@@ -292,7 +299,7 @@ async def test_every_route_and_scope_stands_in_the_docs(api: Api) -> None:
         routes |= {(method, path) for method in methods.split(", ")}
     document = (await api.get("/openapi.json")).json()
     served = {
-        (method.upper(), re.sub(r"\{(tenant|connection)_id\}", "{id}", path))
+        (method.upper(), re.sub(r"\{(tenant|connection|run)_id\}", "{id}", path))
         for path, methods in document["paths"].items()
         for method in methods
     }

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from settings import Settings, read
-from storage.connections import Connection
+from storage import runs
 from storage.database import Database
 from tests._sandboxed import Sandboxed, environment
 from tests._web import EVERYTHING, JWT_SECRET, claims, serving_api, token
@@ -34,9 +34,10 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 10
-# Nothing starts a run, so that it is refused as the description says.
-NEEDS_PREFECT = "/api/connections/{connection_id}/sync"
+# Of each operation: with every run of the tests, and where the referees judge.
+FEW, MANY = 3, 60
+# There is no Prefect here, so that they are refused as the description says.
+NEEDS_PREFECT = ("/api/connections/{connection_id}/sync", "/api/runs/{run_id}")
 
 
 def _settings(origin: str, database_url: str, redis_url: str) -> Settings:
@@ -59,20 +60,34 @@ def _settings(origin: str, database_url: str, redis_url: str) -> Settings:
 
 # Another thread may draw a random number while a strategy does not.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+@pytest.mark.parametrize(
+    "examples",
+    [FEW, pytest.param(MANY, marks=[pytest.mark.referee, pytest.mark.timeout(1_800)])],
+)
 async def test_whatever_it_is_sent_it_answers_as_described_and_never_with_a_5xx(
-    origin: str, database: Database, database_url: str, redis_url: str
+    origin: str, database: Database, database_url: str, redis_url: str, examples: int
 ) -> None:
     chosen = _settings(origin, database_url, redis_url)
     hubspot = await Sandboxed(origin, chosen, database, database_url).connect("hubspot", size=3)
+    run_id = uuid4()
+    await runs.start(database, hubspot, trigger="schedule", flow_run_id=run_id)
+    known = {
+        "tenant_id": str(hubspot.tenant_id),
+        "connection_id": str(hubspot.id),
+        "run_id": str(run_id),
+        "integration": "hubspot",
+        "key": "OPENAI_API_KEY",
+        "stream": "contacts",
+    }
     async with serving_api(chosen) as api:
         document = (await api.get("/openapi.json")).json()
         schema = schemathesis.openapi.from_dict(document)
         operations = [_of(found) for found in schema.get_all_operations()]
         # What ends things comes last.
         operations.sort(key=lambda operation: (operation.method == "delete", operation.label))
-        assert len(operations) >= 18
+        assert len(operations) >= 28
         for operation in operations:
-            await asyncio.to_thread(_send, operation, str(api.http.base_url), hubspot)
+            await asyncio.to_thread(_send, operation, str(api.http.base_url), known, examples)
 
 
 def _of(found: Ok[Operation] | Err[InvalidSchema]) -> Operation:
@@ -81,18 +96,12 @@ def _of(found: Ok[Operation] | Err[InvalidSchema]) -> Operation:
     return found.ok()
 
 
-def _send(operation: Operation, origin: str, hubspot: Connection) -> None:
-    known = {
-        "tenant_id": str(hubspot.tenant_id),
-        "connection_id": str(hubspot.id),
-        "key": "OPENAI_API_KEY",
-        "stream": "contacts",
-    }
+def _send(operation: Operation, origin: str, known: dict[str, str], examples: int) -> None:
     random = Random(operation.label)
 
     @seed(20261123)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -110,7 +119,7 @@ def _send(operation: Operation, origin: str, hubspot: Connection) -> None:
             headers={"authorization": f"Bearer {bearer}"},
             timeout=60,
         )
-        if operation.path == NEEDS_PREFECT and response.status_code == 503:
+        if operation.path in NEEDS_PREFECT and response.status_code == 503:
             return
         case.validate_response(response, checks=CHECKS)
 

@@ -219,6 +219,15 @@ async def test_a_tenant_buys_at_stripe_changes_and_ends_it_in_the_portal(
         assert "change it in the portal" in problem(again, 409)["detail"]
         portal = await api.as_(acme).post("/api/billing/portal", {"return_url": BACK})
         assert portal.status_code == 201
+        first, again = [
+            await api.as_(acme).call(
+                "POST", "/api/billing/portal", json={"return_url": BACK},
+                headers={"idempotency-key": "portal-1"},
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        assert first.json() == again.json()
+        assert first.json()["url"] != portal.json()["url"]
         payer = await ledger.payer(database, acme)
         assert payer is not None
         change = {"subscription": payer.subscription_id, "price": "price_1SandboxEnterprise"}

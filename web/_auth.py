@@ -23,7 +23,8 @@ from settings import Settings, SettingsError
 from storage import NotFoundError
 from storage.rows import is_storable
 from web import _limits
-from web._problems import Problem
+from web._described import query_names
+from web._problems import SHOWN, Problem, invalid
 
 AUDIENCE = "atom-sync"
 LEEWAY_SECONDS = 30  # clocks of two machines differ
@@ -115,8 +116,27 @@ async def caller(
                 "www-authenticate": f'Bearer error="insufficient_scope", scope="{missing[0]}"'
             },
         )
-    await _limits.admit(shared.budget, _limits.of_scopes(needed.scopes), str(found.tenant_id))
+    request.state.caller = found
+    rate = _limits.of_scopes(needed.scopes)
+    standing = await _limits.stand(shared.budget, rate, str(found.tenant_id))
+    request.state.rate_headers = standing.headers
+    standing.must_have_room()
+    known_parameters(request)
     return found
+
+
+def known_parameters(request: Request) -> None:
+    """Problem 422 for a query parameter that the route has not, or that is given twice."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not given:
+        return
+    known = query_names(request)
+    for name in given:
+        if name not in known:
+            there_are = f"there are: {', '.join(known)}" if known else "this route takes none"
+            raise invalid(f"query.{name[:SHOWN]}", f"there is no such parameter; {there_are}")
+        if given.count(name) > 1:
+            raise invalid(f"query.{name}", "it is given more than once")
 
 
 def needs(*scopes: Scope) -> Any:

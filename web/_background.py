@@ -17,8 +17,9 @@ from accounts.runtime import Runtime
 from billing.cancellation import end_owed
 from billing.customers import AT_ONCE, Billing, settle_due
 from connectors.kernel.cancellation import end
+from deployments.prefect_api import connected
 from deployments.reconcile import reconcile
-from deployments.triggers import PrefectUnavailableError, started_sync
+from deployments.triggers import NO_RUNS, PrefectUnavailableError, start_backfill
 from settings import SettingsError
 from storage import backfills, connect_sessions, schedules
 from storage import billing as ledger
@@ -111,14 +112,10 @@ async def _repeated(
 async def start_backfills(runtime: Runtime) -> int:
     """Ask Prefect for every backfill that is owed; how many it took."""
     owed = await backfills.owed(runtime.database)
-    for connection, at in owed:
-        run_id = await started_sync(
-            runtime.settings,
-            connection,
-            trigger="connect",
-            idempotency_key=f"backfill:{connection.id}:{at.isoformat()}",
-        )
-        await backfills.taken(runtime.database, connection.id, at, run_id)
+    if owed:
+        async with connected(runtime.settings, NO_RUNS) as client:
+            for connection, at in owed:
+                await start_backfill(client, runtime.database, connection, at)
     return len(owed)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import ClassVar
@@ -45,17 +46,50 @@ def of_scopes(scopes: Sequence[str]) -> Rate:
     return Rate.READS if all(scope.endswith(":read") for scope in scopes) else Rate.WRITES
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How an owner stands with one kind of requests; `wait` is in seconds, 0 while there is room.
+
+    The headers are those of draft-ietf-httpapi-ratelimit-headers-10 (2025-09).
+    """
+
+    limit: RateLimit
+    wait: float
+    left: int
+    reset: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        name, limit = f'"{self.limit.name}"', self.limit
+        seconds = math.ceil(limit.per.total_seconds())
+        return {
+            "ratelimit-policy": f"{name};q={limit.amount};w={seconds}",
+            "ratelimit": f"{name};r={self.left};t={math.ceil(self.reset)}",
+        }
+
+    def must_have_room(self) -> None:
+        """Problem 429 unless there is some."""
+        if self.wait:
+            seconds = math.ceil(self.wait)
+            raise Problem(
+                429,
+                f"too many requests: {self.limit.amount} a minute are allowed of this kind; "
+                f"try again in {seconds} s",
+                headers={"retry-after": str(seconds)},
+            )
+
+
+async def stand(budget: Budget, rate: Rate, owner: str) -> Standing:
+    """How the owner stands once this request is counted."""
+    wait = await budget.admit("web", owner, rate.value)
+    left, reset = (0, wait) if wait else await budget.left("web", owner, rate.value)
+    return Standing(rate.value, wait, left, reset)
+
+
 async def admit(budget: Budget, rate: Rate, owner: str) -> None:
     """Problem 429 unless the owner is within its rate."""
     wait = await budget.admit("web", owner, rate.value)
-    if wait:
-        seconds = math.ceil(wait)
-        raise Problem(
-            429,
-            f"too many requests: {rate.value.amount} a minute are allowed of this kind; "
-            f"try again in {seconds} s",
-            headers={"retry-after": str(seconds)},
-        )
+    Standing(rate.value, wait, 0, wait).must_have_room()
 
 
 class HeldBody:

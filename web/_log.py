@@ -13,6 +13,7 @@ from secrets import token_hex
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web._problems import answer, places, problem_for
+from web._version import API_VERSION
 
 log = logging.getLogger("atom-sync.access")
 UNMATCHED = "unmatched"
@@ -86,9 +87,12 @@ def _with_defaults(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tup
     """The headers, and those that every answer of ours has unless it says otherwise."""
     given = {name.lower() for name, _ in headers}
     defaults = [(name, value) for name, value in HEADERS if name not in given]
-    if scope["path"].startswith("/api/") and b"cache-control" not in given:
-        defaults.append((b"cache-control", b"no-store"))
-    return [*headers, *defaults]
+    if scope["path"].startswith("/api/"):
+        defaults.append((b"api-version", API_VERSION.encode()))
+        if b"cache-control" not in given:
+            defaults.append((b"cache-control", b"no-store"))
+    rates: dict[str, str] = scope.get("state", {}).get("rate_headers", {})
+    return [*headers, *defaults, *((n.encode(), v.encode()) for n, v in rates.items())]
 
 
 def _line(scope: Scope, status: int, seconds: float, request_id: str) -> dict[str, object]:

@@ -7,6 +7,8 @@ RateLimitedError             503, Retry-After                    ProviderUnavail
 BrokenConnectionError        409     NotAllowedError             409
 ContractError                502
 SettingsError                503     anything else               500, without a word of its text
+
+A 422 says in `errors` which field is wrong, and how; `invalid` makes one.
 """
 
 import logging
@@ -35,9 +37,12 @@ from connectors import (
 from deployments.triggers import PrefectUnavailableError
 from settings import SettingsError
 from storage import DatabaseUnavailableError, NotFoundError, StorageError
+from web._described import body_names
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+# So much of a name that a client made up is said to it.
+SHOWN = 60
 log = logging.getLogger("atom-sync.problems")
 
 
@@ -59,24 +64,43 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         self.members = members
 
 
+def invalid(at: str, problem: str, **members: Any) -> Problem:
+    """One field of a request is wrong: `body.return_url`, `query.cursor`."""
+    found = [{"at": at, "problem": problem}]
+    return Problem(422, f"{at}: {problem}", errors=found, **members)
+
+
+class FieldProblem(BaseModel):
+    """A field that is wrong. Its value is not repeated."""
+
+    at: str = Field(description="Where it stands.", examples=["body.return_url"])
+    problem: str = Field(examples=["it must be https"])
+
+
 class ProblemDetails(BaseModel):
-    """What every error answer looks like."""
+    """What every error answer looks like; some have further members."""
 
     model_config = ConfigDict(
+        extra="allow",
         json_schema_extra={
-            "example": {
-                "type": "about:blank",
-                "title": "Not Found",
-                "status": 404,
-                "detail": "there is no connection 7d0c7f1e-5f0c-4d5e-9a52-3f4c36a2b8f1",
-            }
-        }
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "there is no connection 7d0c7f1e-5f0c-4d5e-9a52-3f4c36a2b8f1",
+                }
+            ]
+        },
     )
 
     type: str = Field(description="`about:blank`: the title says what kind it is.")
     title: str
     status: int
     detail: str = Field(description="What was wrong, and what to do.")
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="Of a 422: each field that is wrong."
+    )
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -119,6 +143,8 @@ def install(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, RequestValidationError):
+        return answer(_invalid(error, body_names(request)))
     return answer(problem_for(error))
 
 
@@ -128,7 +154,7 @@ def problem_for(error: Exception) -> Problem:
         case Problem():
             return error
         case RequestValidationError():
-            return _invalid(error.errors())
+            return _invalid(error)
         case HTTPException():
             return Problem(error.status_code, str(error.detail), headers=error.headers)
         case NotFoundError():
@@ -163,20 +189,29 @@ def _later(status: int, detail: str, seconds: float) -> Problem:
     return Problem(status, detail, headers={"retry-after": str(max(1, math.ceil(seconds)))})
 
 
-def _invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
+def _invalid(error: RequestValidationError, body_fields: Sequence[str] = ()) -> Problem:
     """Where the request is wrong and how; never the value, which may be a secret."""
+    if isinstance(error.body, bytes):
+        return Problem(415, "send the body as JSON, with `Content-Type: application/json`")
     found = [
-        {"at": ".".join(str(part) for part in error["loc"]), "problem": _unquoted(error)}
-        for error in errors
+        {"at": _place(one["loc"]), "problem": _unquoted(one, body_fields)} for one in error.errors()
     ]
     detail = "; ".join(f"{one['at']}: {one['problem']}" for one in found)
     return Problem(422, detail, errors=found)
 
 
-def _unquoted(error: Mapping[str, Any]) -> str:
+def _place(steps: Sequence[object]) -> str:
+    # The name of a field that there is not is the client's own text.
+    return ".".join(str(step)[:SHOWN] for step in steps)
+
+
+def _unquoted(error: Mapping[str, Any], body_fields: Sequence[str]) -> str:
     # What a parser says of a malformed value may quote a part of it.
     if error["type"] in ("uuid_parsing", "datetime_from_date_parsing", "json_invalid"):
         return f"not a valid {error['type'].split('_')[0]}"
+    if error["type"] == "extra_forbidden":
+        known = f"; there are: {', '.join(body_fields)}" if len(error["loc"]) == 2 else ""
+        return f"there is no such field{known}"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

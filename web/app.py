@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -13,6 +12,7 @@ from billing import customers as selling
 from settings import Settings, read
 from web import (
     _background,
+    _document,
     _log,
     _problems,
     api,
@@ -25,12 +25,7 @@ from web import (
 )
 from web._limits import BodyLimit
 from web._log import AccessLog
-
-DESCRIPTION = """
-The SaaS's backend speaks to this API with a token of its own making for one tenant.
-Errors are problem details (RFC 9457). How to make tokens, and what each scope allows, is in
-`docs/api.md`.
-"""
+from web._version import API_VERSION
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -57,29 +52,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         static_url="/docs/static",
-        title="atom-sync",
-        version="0.1.0",
-        description=DESCRIPTION,
+        title=_document.TITLE,
+        version=API_VERSION,
+        summary=_document.SUMMARY,
+        description=_document.DESCRIPTION,
+        openapi_tags=_document.tags(),
+        servers=[{"url": chosen.nextauth_url or "/", "description": "This service"}],
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     app.state.metrics = metrics.Counted()
-    app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.openapi = partial(_document.described, app)  # type: ignore[method-assign]
+    app.include_router(callback.router)  # first: below, /api/integrations/{integration} is any name
     app.include_router(api.router)
     app.include_router(api.health_router)
-    for pages in (billing, connect_sessions, connect, callback, metrics):
+    for pages in (billing, connect_sessions, connect, metrics):
         app.include_router(pages.router)
     _problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(AccessLog)
     app.add_middleware(webhooks.WebhookMiddleware)  # the last one added is the outermost
     return app
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with what the error answers of every route look like."""
-    if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
-        schemas = document["components"]["schemas"]
-        schemas[_problems.ProblemDetails.__name__] = _problems.ProblemDetails.model_json_schema()
-        app.openapi_schema = document
-    return app.openapi_schema

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from billing import checkout, events
@@ -12,9 +12,11 @@ from billing.customers import Billing
 from settings import SettingsError, listed_of
 from storage import Tier
 from storage import billing as ledger
+from storage.idempotency import Claim
 from web import _return_url
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
+from web._idempotency import Made, OnceOnly
+from web._problems import Problem, invalid, responses
 
 router = APIRouter(tags=["billing"])
 Buyer = Annotated[Caller, needs(Scope.BILLING_WRITE)]
@@ -81,7 +83,7 @@ Sold = Annotated[Billing, Depends(billing)]
         "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}
     },
 )
-async def take_event(
+async def receive_stripe_event(
     request: Request,
     shared: Shared,
     stripe_signature: Annotated[str | None, Header()] = None,
@@ -117,9 +119,7 @@ async def create_checkout(
     caller: Buyer,
     sold: Sold,
     given: NewCheckout,
-    idempotency_key: Annotated[
-        str | None, Header(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", examples=["order-17"])
-    ] = None,
+    once: OnceOnly,
 ) -> StripePage:
     success_url = _checked("success_url", given.success_url, shared)
     cancel_url = _checked("cancel_url", given.cancel_url, shared)
@@ -130,7 +130,7 @@ async def create_checkout(
             Tier(given.tier),
             success_url=success_url,
             cancel_url=cancel_url,
-            key=idempotency_key,
+            key=once.key,
         )
     except PurchaseError as error:
         raise Problem(409, str(error)) from error
@@ -141,20 +141,26 @@ async def create_checkout(
     "/api/billing/portal",
     status_code=201,
     summary="A link to change or end what is paid for",
+    response_model=StripePage,
     description="For the token's own tenant. 409 where it has bought nothing yet.",
     responses=responses(401, 403, 404, 409, 413, 422, 429, 502, 503),
 )
-async def create_portal(shared: Shared, caller: Buyer, sold: Sold, given: NewPortal) -> StripePage:
-    return_url = _checked("return_url", given.return_url, shared)
-    try:
-        page = await checkout.portal(sold, caller.tenant_id, return_url=return_url)
-    except PurchaseError as error:
-        raise Problem(409, str(error)) from error
-    return StripePage.model_validate(page)
+async def create_portal(
+    shared: Shared, caller: Buyer, sold: Sold, once: OnceOnly, given: NewPortal
+) -> Response:
+    async def make(claim: Claim | None) -> Made:
+        return_url = _checked("return_url", given.return_url, shared)
+        try:
+            page = await checkout.portal(sold, caller.tenant_id, return_url=return_url)
+        except PurchaseError as error:
+            raise Problem(409, str(error)) from error
+        return Made(StripePage.model_validate(page), caller.tenant_id, 201)
+
+    return await once(caller, make)
 
 
 def _checked(field: str, url: str, shared: Shared) -> str:
     try:
         return _return_url.checked(url, shared.settings)
     except ValueError as error:
-        raise Problem(422, f"{field}: {error}") from error
+        raise invalid(f"body.{field}", str(error)) from None

@@ -3,22 +3,24 @@
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Self
-from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from accounts.runtime import Runtime
 from connectors import OAuth2, load
 from connectors.kernel.oauth import validated_answers
-from storage import NotFoundError, connect_sessions, tenants
-from storage.database import Database
+from storage import connect_sessions
+from storage.idempotency import Claim
 from storage.tenants import Tenant
 from web import _return_url
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
+from web._idempotency import Made, OnceOnly
+from web._problems import invalid, responses
 from web._state import Signer
+from web._tenants import named
 
-router = APIRouter(tags=["connecting"])
+router = APIRouter(tags=["connections"])
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}$")]
 
@@ -62,23 +64,36 @@ class ConnectLink(BaseModel):
 
 
 @router.post(
-    "/api/connect-sessions", status_code=201, responses=responses(401, 403, 404, 422, 429, 503)
+    "/api/connect-sessions",
+    status_code=201,
+    summary="A link to connect accounts",
+    response_model=ConnectLink,
+    responses=responses(401, 403, 404, 409, 422, 429, 503),
 )
 async def create_connect_session(
     wanted: NewConnectSession,
     shared: Shared,
     caller: Annotated[Caller, needs(Scope.CONNECTIONS_WRITE)],
-) -> ConnectLink:
+    once: OnceOnly,
+) -> Response:
     """A single-use link by which a person connects accounts in a browser, within ten minutes."""
+
+    async def make(claim: Claim | None) -> Made:
+        tenant = await named(shared.database, caller, wanted.tenant)
+        return Made(await _link(shared, tenant, wanted), tenant.id, 201)
+
+    return await once(caller, make)
+
+
+async def _link(shared: Runtime, tenant: Tenant, wanted: NewConnectSession) -> ConnectLink:
     Signer.of(shared.settings)  # a link that could not be used is not handed out
-    tenant = await _tenant(shared.database, caller, wanted.tenant)
     if wanted.integration is not None:
         _must_be_known(wanted.integration)
     answers = _answers(wanted)
     try:
         return_url = _return_url.checked(wanted.return_url, shared.settings)
     except ValueError as error:
-        raise Problem(422, f"return_url: {error}") from error
+        raise invalid("body.return_url", str(error)) from None
     made, secret = await connect_sessions.create(
         shared.database,
         tenant.id,
@@ -90,21 +105,6 @@ async def create_connect_session(
     return ConnectLink.of(shared.settings.nextauth_url or "", secret, made.expires_at)
 
 
-async def _tenant(database: Database, caller: Caller, name: str) -> Tenant:
-    """The tenant of that id or slug, as if others than the caller's own were not there."""
-    absent = f"there is no tenant {name!r}"
-    try:
-        tenant_id = UUID(name)
-    except ValueError:
-        try:
-            tenant_id = (await tenants.by_slug(database, name)).id
-        except NotFoundError:
-            # Not that error: it names other tenants.
-            raise NotFoundError(absent) from None
-    caller.must_act_for(tenant_id, absent)
-    return await tenants.get(database, tenant_id)
-
-
 def _answers(wanted: NewConnectSession) -> dict[str, str]:
     """What was given of what the integration asks; the rest is asked on the page."""
     if not wanted.answers:
@@ -113,15 +113,15 @@ def _answers(wanted: NewConnectSession) -> dict[str, str]:
     asked = auth.questions if isinstance(auth, OAuth2) else ()
     given = tuple(question for question in asked if question.name in wanted.answers)
     if not isinstance(auth, OAuth2) or len(given) < len(wanted.answers):
-        raise Problem(422, "answers: something that this integration does not ask")
+        raise invalid("body.answers", "something that this integration does not ask")
     try:
         return validated_answers(replace(auth, questions=given), wanted.answers)
     except ValueError as error:
-        raise Problem(422, f"answers: {error}") from None
+        raise invalid("body.answers", str(error)) from None
 
 
 def _must_be_known(integration: str) -> None:
     try:
         load(integration)
     except LookupError as error:
-        raise Problem(422, f"integration: {error}") from error
+        raise invalid("body.integration", str(error)) from None

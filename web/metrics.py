@@ -49,10 +49,13 @@ class Counted:
 @router.get(
     "/metrics",
     summary="What there is to be measured, for Prometheus",
-    responses=responses(401, 403, 429, 503),
+    responses={
+        **responses(401, 403, 422, 429, 503),
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    },
     response_class=Response,
 )
-async def metrics(
+async def get_metrics(
     request: Request, shared: Shared, caller: Annotated[Caller, needs(Scope.METRICS_READ)]
 ) -> Response:
     """Needs the scope `metrics:read`; the token's tenant does not matter."""

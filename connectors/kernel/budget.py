@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import redis.asyncio
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -42,6 +42,7 @@ OWNERS = 1_000
 APP = "*"
 
 Scope = Literal["account", "app"]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -113,6 +114,11 @@ class Budget:
         names = (service, limit.name, owner)
         return await self._ask(lambda ledger: ledger.take(limit, names, 1, exact=False))
 
+    async def left(self, service: str, owner: str, limit: RateLimit) -> tuple[int, float]:
+        """How many units there are still, and in how many seconds there will be more."""
+        names = (service, limit.name, owner)
+        return await self._ask(lambda ledger: ledger.left(limit, names, exact=False))
+
     async def aclose(self) -> None:
         if self._shared:
             await self._shared.aclose()
@@ -123,16 +129,16 @@ class Budget:
         """Pay one limit after the other; the seconds to wait, and those still unpaid, remain."""
         return await self._ask(lambda ledger: _pay(ledger, connector, account_id, request, unpaid))
 
-    async def _ask(self, question: Callable[["_Ledger"], Awaitable[float]]) -> float:
+    async def _ask(self, question: Callable[["_Ledger"], Awaitable[T]]) -> T:
         """What the shared ledger answers; this process's own while Redis is away."""
         if shared := self._reachable():
             try:
-                wait = await question(shared)
+                answer = await question(shared)
             except (RedisError, OSError, TimeoutError) as error:
                 self._lost(error)
             else:
                 self._found()
-                return wait
+                return answer
         return await question(self._local)
 
     def _reachable(self) -> "_Shared | None":
@@ -167,6 +173,9 @@ class _Ledger(Protocol):
     async def take(
         self, limit: RateLimit, names: Sequence[str], cost: int, *, exact: bool
     ) -> float: ...
+    async def left(
+        self, limit: RateLimit, names: Sequence[str], *, exact: bool
+    ) -> tuple[int, float]: ...
     async def closed(self, keys: Sequence[str]) -> float: ...
     async def close(self, key: str, seconds: float) -> None: ...
 
@@ -206,6 +215,15 @@ class _Shared:
         if await self._limiter(exact).hit(_item(limit), *names, cost=cost):
             return 0.0
         return await self.room(limit, names, cost, exact=exact) or SHORTEST_WAIT
+
+    async def left(
+        self, limit: RateLimit, names: Sequence[str], *, exact: bool
+    ) -> tuple[int, float]:
+        item = _item(limit)
+        stats = await self._limiter(exact).get_window_stats(item, *names)
+        reset, longest = stats.reset_time - time.time(), float(item.get_expiry())
+        # Of a window that has just begun the library says that it ends now (limits 5.8).
+        return stats.remaining, reset if 0 < reset < longest else longest
 
     def _limiter(self, exact: bool) -> RateLimiter:
         return self._moving if exact else self._counting
@@ -267,6 +285,13 @@ class _Local:
             window.held += cost
             window.spent.append((now, cost))
         return wait
+
+    async def left(
+        self, limit: RateLimit, names: Sequence[str], *, exact: bool
+    ) -> tuple[int, float]:
+        now, window = self._window(limit, names)
+        reset = window.spent[0][0] + window.seconds - now if window.spent else 0.0
+        return max(0, limit.amount - window.held), max(0.0, reset)
 
     def _window(self, limit: RateLimit, names: Sequence[str]) -> "tuple[float, _Window]":
         """The time, and what was spent of the limit in the window that ends with it."""

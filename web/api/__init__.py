@@ -3,10 +3,19 @@
 from fastapi import APIRouter
 
 from web._problems import responses
-from web.api import connections, health, records, secrets, settings, tenants
+from web.api import (
+    connections,
+    health,
+    integrations,
+    records,
+    runs,
+    secrets,
+    settings,
+    tenants,
+)
 
-router = APIRouter(responses=responses(401, 403, 413, 422, 429, 503))
-for subject in (tenants, connections, records, settings, secrets):
+router = APIRouter(responses=responses(401, 403, 422, 429, 503))
+for subject in (tenants, integrations, connections, runs, records, settings, secrets):
     router.include_router(subject.router)
 health_router = health.router
 

@@ -1,21 +1,36 @@
-"""Connections: looking at them, pausing, syncing at once, ending them."""
+"""Connections: looking at them and their streams, pausing, syncing at once, ending them."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from accounts import disconnecting
 from accounts.runtime import Runtime
 from connectors import load
-from deployments.triggers import started_sync
+from deployments.sync_orders import Order, UnderWayError, order_sync
 from settings.webhooks import own_address
-from storage import Status, connections, tenants
+from storage import Status, connections, freshness, records
+from storage.idempotency import Claim
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
-from web.api._fields import ConnectionId, Items
+from web._idempotency import Made, OnceOnly
+from web._problems import Problem, invalid, responses
+from web._tenants import named as named_tenant
+from web.api import runs
+from web.api._fields import (
+    DEFAULT_LIMIT,
+    ConnectionId,
+    CursorText,
+    Limit,
+    Listed,
+    TenantName,
+    listed,
+    named,
+    place_of,
+)
+from web.api.runs import Run
 
 router = APIRouter(prefix="/api/connections", tags=["connections"])
 Reader = Annotated[Caller, needs(Scope.CONNECTIONS_READ)]
@@ -66,8 +81,26 @@ class SyncOrder(BaseModel):
     full: bool = Field(default=False, description="Read everything again.")
 
 
-class StartedSync(BaseModel):
-    flow_run_id: UUID = Field(description="The run in the Prefect UI.")
+class Stream(BaseModel):
+    """One kind of record of a connection: how fresh it is, and how much there is of it."""
+
+    name: str = Field(examples=["contacts"])
+    records: int = Field(description="Those that are there; deleted ones do not count.")
+    last_synced_at: datetime | None = Field(description="When it was last read to its end.")
+    age_seconds: float | None = Field(
+        description="How old its data may be; null of one that is not polled."
+    )
+    interval_seconds: float | None = Field(description="How often it is polled, by the tier.")
+    late: str | None = Field(
+        description="Why it is later than its tier promises: `paused`, `token`, `syncing`, "
+        "`breaker open`, `vendor limit`, `failing`, `never synced` or `backlog`. Null: it is not."
+    )
+    unread: list[str] = Field(
+        description="Its parts, such as channels, that could not be read, each with why."
+    )
+    refusal: str | None = Field(
+        description="Why the vendor refuses it until the tenant's administrator acts."
+    )
 
 
 async def visible(shared: Runtime, caller: Caller, connection_id: UUID) -> connections.Connection:
@@ -77,33 +110,72 @@ async def visible(shared: Runtime, caller: Caller, connection_id: UUID) -> conne
     return found
 
 
-@router.get("", summary="A tenant's connections", responses=responses(404))
+@router.get("", summary="Connections", responses=responses(404))
 async def list_connections(
     shared: Shared,
     caller: Reader,
-    tenant_id: Annotated[UUID | None, Query(description="The token's own if not given.")] = None,
-    integration: Annotated[str | None, Query(pattern=r"^[a-z0-9_]{1,63}$")] = None,
+    tenant_id: TenantName = None,
+    integration: Annotated[
+        str | None, Query(pattern=r"^[a-z0-9_]{1,63}$", examples=["hubspot"])
+    ] = None,
     status: Status | None = None,
-) -> Items[Connection]:
-    whose = tenant_id or caller.tenant_id
-    caller.must_act_for(whose, tenants.absent(whose))
-    found = await connections.of_tenant(
-        shared.database, whose, integration=integration, status=status
+    cursor: CursorText = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Listed[Connection]:
+    """Those of the tenant that is named; if none is, the token's own, and for `admin` all.
+
+    In the order of tenants' slugs, integrations and accounts.
+    """
+    if tenant_id is not None:
+        whose: UUID | None = (await named_tenant(shared.database, caller, tenant_id)).id
+    else:
+        whose = None if caller.is_admin else caller.tenant_id
+    place = place_of(cursor, 3)
+    found = await connections.page(
+        shared.database,
+        tenant_id=whose,
+        integration=integration,
+        status=status,
+        after=(place[0], place[1], place[2]) if place else None,
+        limit=limit + 1,
     )
-    return Items(items=[Connection.of(shared, one) for one in found])
+    return listed(found, limit, lambda one: Connection.of(shared, one), _place)
 
 
 @router.get("/{connection_id}", summary="One connection", responses=responses(404))
-async def read_connection(
-    shared: Shared, caller: Reader, connection_id: ConnectionId
-) -> Connection:
+async def get_connection(shared: Shared, caller: Reader, connection_id: ConnectionId) -> Connection:
     return Connection.of(shared, await visible(shared, caller, connection_id))
+
+
+@router.get(
+    "/{connection_id}/streams", summary="Its streams: freshness and counts",
+    responses=responses(404),
+)  # fmt: skip
+async def list_streams(
+    shared: Shared,
+    caller: Reader,
+    connection_id: ConnectionId,
+    cursor: CursorText = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Listed[Stream]:
+    """Records are counted one by one: of a million that takes about a second."""
+    found = await visible(shared, caller, connection_id)
+    counts = await records.counts(shared.database, [found.id])
+    fresh = await freshness.of_streams(shared.database, [found.id])
+
+    def shown(name: str) -> Stream:
+        return _stream(name, counts.get((found.id, name)), fresh.get((found.id, name)))
+
+    names = [stream.name for stream in load(found.integration).streams]
+    return listed(named(names, lambda name: name, cursor, limit), limit, shown, lambda name: [name])
 
 
 @router.post(
     "/{connection_id}/pause", summary="No syncs until it is resumed", responses=responses(404, 409)
 )
-async def pause(shared: Shared, caller: Writer, connection_id: ConnectionId) -> Connection:
+async def pause_connection(
+    shared: Shared, caller: Writer, connection_id: ConnectionId
+) -> Connection:
     found = await visible(shared, caller, connection_id)
     return _switched(shared, await connections.pause(shared.database, found.id), Status.PAUSED)
 
@@ -111,7 +183,9 @@ async def pause(shared: Shared, caller: Writer, connection_id: ConnectionId) -> 
 @router.post(
     "/{connection_id}/resume", summary="Sync again, from now on", responses=responses(404, 409)
 )
-async def resume(shared: Shared, caller: Writer, connection_id: ConnectionId) -> Connection:
+async def resume_connection(
+    shared: Shared, caller: Writer, connection_id: ConnectionId
+) -> Connection:
     found = await visible(shared, caller, connection_id)
     return _switched(shared, await connections.resume(shared.database, found.id), Status.ACTIVE)
 
@@ -120,22 +194,44 @@ async def resume(shared: Shared, caller: Writer, connection_id: ConnectionId) ->
     "/{connection_id}/sync",
     status_code=202,
     summary="Sync now",
-    description="Answers once Prefect has taken the run; a sync under way is not doubled.",
-    responses=responses(404, 409),
+    description="202 with a new run, which waits for a worker. 200 with the run that waits or is "
+    "under way already: a connection has one at a time. 409 where that one reads less than was "
+    "asked for (`full`, or other `streams`): `run_id` names it, nothing is noted, ask again when "
+    "it has ended.",
+    response_model=Run,
+    responses={
+        **responses(404, 409),
+        200: {"model": Run, "description": "The run that waits or is under way"},
+        202: {"description": "A new run"},
+    },
 )
-async def sync_now(
-    shared: Shared, caller: Writer, connection_id: ConnectionId, given: SyncOrder | None = None
-) -> StartedSync:
-    found = await visible(shared, caller, connection_id)
-    order = given or SyncOrder()
-    for name in order.streams or ():
-        known_stream(found, name, status=422)
-    if found.status is not Status.ACTIVE:
-        raise _stands(found)
-    run_id = await started_sync(
-        shared.settings, found, trigger="api", streams=order.streams, full=order.full
-    )
-    return StartedSync(flow_run_id=run_id)
+async def start_sync(
+    shared: Shared,
+    caller: Writer,
+    once: OnceOnly,
+    connection_id: ConnectionId,
+    order: Annotated[SyncOrder, Body(default_factory=SyncOrder)],
+) -> Response:
+    async def make(claim: Claim | None) -> Made:
+        found = await visible(shared, caller, connection_id)
+        for name in order.streams or ():
+            _must_have(found, name)
+        if found.status is not Status.ACTIVE:
+            raise _stands(found)
+        return await _ordered(shared, found, order)
+
+    return await once(caller, make)
+
+
+async def _ordered(shared: Runtime, found: connections.Connection, order: SyncOrder) -> Made:
+    try:
+        ordered = await order_sync(
+            shared.settings, shared.database, found, Order(order.streams, order.full)
+        )
+    except UnderWayError as error:
+        raise Problem(409, str(error), run_id=str(error.flow_run_id)) from None
+    run = await runs.of_id(shared, found, ordered.flow_run_id)
+    return Made(run, found.tenant_id, 202 if ordered.is_new else 200)
 
 
 @router.delete(
@@ -146,7 +242,7 @@ async def sync_now(
     "then nothing of the connection stays.",
     responses=responses(404),
 )
-async def disconnect(
+async def delete_connection(
     shared: Shared,
     caller: Writer,
     connection_id: ConnectionId,
@@ -159,11 +255,28 @@ async def disconnect(
     return Response(status_code=204)
 
 
-def known_stream(found: connections.Connection, name: str, *, status: int) -> None:
+def _must_have(found: connections.Connection, name: str) -> None:
     try:
         load(found.integration).stream(name)
     except LookupError as error:
-        raise Problem(status, str(error)) from error
+        raise invalid("body.streams", str(error)) from None
+
+
+def _place(one: connections.Connection) -> list[str]:
+    return [one.tenant_slug, one.integration, one.account_id]
+
+
+def _stream(name: str, count: records.Count | None, fresh: freshness.Fresh | None) -> Stream:
+    return Stream(
+        name=name,
+        records=count.rows if count else 0,
+        last_synced_at=count.last_synced_at if count else None,
+        age_seconds=fresh.age.total_seconds() if fresh else None,
+        interval_seconds=fresh.every.total_seconds() if fresh else None,
+        late=fresh.reason if fresh else None,
+        unread=[str(one) for one in count.unread] if count else [],
+        refusal=count.refusal if count else None,
+    )
 
 
 def _switched(shared: Runtime, found: connections.Connection, wanted: Status) -> Connection:

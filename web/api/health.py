@@ -19,7 +19,8 @@ class Health(BaseModel):
 
 
 @router.get("/healthz", summary="The process lives")
-async def healthz() -> Health:
+async def get_health() -> Health:
+    """Asks nothing of anybody: 200 as long as it runs."""
     return Health()
 
 
@@ -28,7 +29,8 @@ async def healthz() -> Health:
     summary="The database answers, and its schema is the one this version needs",
     responses=responses(503),
 )
-async def readyz(shared: Shared) -> Health:
+async def get_readiness(shared: Shared) -> Health:
+    """For a load balancer: 503 while it had better send requests elsewhere."""
     url = shared.settings.database_url
     try:
         async with asyncio.timeout(READY_SECONDS):

@@ -6,11 +6,12 @@ import orjson
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from storage import changes
+from connectors import load
+from storage import NotFoundError, changes
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
-from web.api._fields import ConnectionId, CursorText, Limit
-from web.api.connections import known_stream, visible
+from web._problems import invalid, responses
+from web.api._fields import DEFAULT_LIMIT, ConnectionId, CursorText, Limit
+from web.api.connections import visible
 
 router = APIRouter(prefix="/api/connections/{connection_id}/records", tags=["records"])
 
@@ -62,7 +63,7 @@ class Records(BaseModel):
     response_model=Records,
     responses=responses(404),
 )
-async def read_records(
+async def list_records(
     shared: Shared,
     caller: Annotated[Caller, needs(Scope.RECORDS_READ)],
     connection_id: ConnectionId,
@@ -75,14 +76,17 @@ async def read_records(
         ),
     ] = None,
     cursor: CursorText = None,
-    limit: Limit = 100,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     found = await visible(shared, caller, connection_id)
-    known_stream(found, stream, status=404)
+    try:
+        load(found.integration).stream(stream)
+    except LookupError as error:
+        raise NotFoundError(str(error)) from None
     try:
         begun = changes.Cursor.parse(cursor) if cursor else None
     except ValueError as error:
-        raise Problem(422, f"query.cursor: {error}") from error
+        raise invalid("query.cursor", str(error)) from None
     page = await changes.read(
         shared.database, found, stream, since=changed_since, cursor=begun, limit=limit
     )

@@ -45,7 +45,7 @@ class RevealedKey(BaseModel):
     "the vendor gives an account no token of its own, as Stripe.",
     responses=responses(404, 409, 502),
 )
-async def read_token(
+async def get_access_token(
     shared: Shared,
     caller: Annotated[Caller, needs(Scope.TOKENS_READ)],
     connection_id: ConnectionId,
@@ -82,7 +82,7 @@ async def read_token(
     summary="A key that a tenant brought",
     responses=responses(404),
 )
-async def reveal(
+async def reveal_setting(
     shared: Shared,
     caller: Annotated[Caller, needs(Scope.KEYS_READ)],
     tenant_id: TenantId,

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from accounts import api_keys
 from storage import tenant_settings
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
-from web.api._fields import Items, TenantId
+from web._problems import Problem, invalid, responses
+from web.api._fields import DEFAULT_LIMIT, CursorText, Limit, Listed, TenantId, listed, named
 from web.api.tenants import visible
 
 router = APIRouter(prefix="/api/tenants/{tenant_id}/settings", tags=["settings"])
@@ -45,15 +45,16 @@ class KeptKey(BaseModel):
 
 @router.get("", summary="The keys a tenant has brought, masked", responses=responses(404))
 async def list_settings(
-    shared: Shared, caller: Annotated[Caller, needs(Scope.SETTINGS_READ)], tenant_id: TenantId
-) -> Items[Setting]:
+    shared: Shared,
+    caller: Annotated[Caller, needs(Scope.SETTINGS_READ)],
+    tenant_id: TenantId,
+    cursor: CursorText = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Listed[Setting]:
     tenant = await visible(shared, caller, tenant_id)
     kept = await api_keys.listing(shared.database, shared.vault, tenant.id)
-    return Items(
-        items=[
-            Setting(key=one.setting, masked=one.masked, updated_at=one.updated_at) for one in kept
-        ]
-    )
+    found = named(kept, _key, cursor, limit)
+    return listed(found, limit, _shown, lambda one: [one.setting])
 
 
 @router.put(
@@ -77,7 +78,7 @@ async def put_setting(
         value=given.value.get_secret_value(),
     )
     if verdict.works is False:
-        raise Problem(422, verdict.message, verdict="invalid")
+        raise invalid("body.value", verdict.message, verdict="invalid")
     return KeptKey(
         key=key, verdict="valid" if verdict.works else "inconclusive", message=verdict.message
     )
@@ -94,3 +95,11 @@ async def delete_setting(
     if not gone:
         raise Problem(404, f"{tenant.slug} has no {key}")
     return Response(status_code=204)
+
+
+def _key(one: api_keys.MaskedKey) -> str:
+    return one.setting
+
+
+def _shown(one: api_keys.MaskedKey) -> Setting:
+    return Setting(key=one.setting, masked=one.masked, updated_at=one.updated_at)

@@ -4,16 +4,29 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from accounts import erasure
 from billing import cancellation
-from storage import Tier, tenants
+from storage import NotFoundError, Tier, tenants
+from storage.idempotency import Claim
 from web._auth import Caller, Scope, Shared, needs
-from web._problems import Problem, responses
-from web.api._fields import Email, Limit, Line, Listed, Slug, TenantId
+from web._idempotency import Made, OnceOnly
+from web._problems import Problem, invalid, responses
+from web.api._fields import (
+    DEFAULT_LIMIT,
+    CursorText,
+    Email,
+    Limit,
+    Line,
+    Listed,
+    Slug,
+    TenantId,
+    listed,
+    place_of,
+)
 
 router = APIRouter(prefix="/api/tenants", tags=["tenants"])
 # For each account; whoever deletes a tenant of many waits for all of them.
@@ -26,6 +39,9 @@ class NewTenant(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    id: UUID | None = Field(
+        default=None, description="The id that it has in your own database; made if not given."
+    )
     slug: Slug = Field(description="Its name in links, tags and commands.", examples=["acme"])
     name: Line = Field(examples=["Acme Inc."])
     tier: Tier = Tier.FREE
@@ -74,35 +90,52 @@ async def visible(shared: Shared, caller: Caller, tenant_id: UUID) -> tenants.Te
 
 @router.get("", summary="All tenants, by slug")
 async def list_tenants(
-    shared: Shared,
-    caller: Operator,
-    limit: Limit = 100,
-    cursor: Annotated[Slug | None, Query(description="`next_cursor` of the page before.")] = None,
+    shared: Shared, caller: Operator, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
 ) -> Listed[Tenant]:
-    found = await tenants.page(shared.database, after=cursor or "", limit=limit + 1)
-    more = found[limit - 1].slug if len(found) > limit else None
-    return Listed(items=[Tenant.model_validate(one) for one in found[:limit]], next_cursor=more)
+    place = place_of(cursor, 1)
+    found = await tenants.page(shared.database, after=place[0] if place else "", limit=limit + 1)
+    return listed(found, limit, Tenant.model_validate, lambda one: [one.slug])
 
 
-@router.post("", status_code=201, summary="Create a tenant", responses=responses(409))
-async def create_tenant(shared: Shared, caller: Operator, given: NewTenant) -> Tenant:
+@router.post(
+    "", status_code=201, summary="Create a tenant", response_model=Tenant, responses=responses(409)
+)
+async def create_tenant(
+    shared: Shared, caller: Operator, once: OnceOnly, given: NewTenant
+) -> Response:
+    async def make(claim: Claim | None) -> Made:
+        made = await _created(shared, given, claim)
+        return Made(Tenant.model_validate(made), made.id, 201)
+
+    return await once(caller, make)
+
+
+async def _created(shared: Shared, given: NewTenant, claim: Claim | None) -> tenants.Tenant:
+    """Under a claim the tenant has its id, so that who goes on for one that died knows it."""
+    wanted = given.id or (claim.id if claim else None)
     made = await tenants.add(
-        shared.database, given.slug, given.name, given.tier, given.contact_email
+        shared.database, given.slug, given.name, given.tier, given.contact_email, wanted
     )
-    if made is None:
-        raise Problem(409, f"there is a tenant {given.slug!r} already")
-    return Tenant.model_validate(made)
+    if made is not None:
+        return made
+    try:
+        there = await tenants.by_slug(shared.database, given.slug)
+    except NotFoundError:
+        raise Problem(409, f"there is a tenant with the id {wanted} already") from None
+    if claim is not None and claim.again and there.id == wanted:
+        return there
+    raise Problem(409, f"there is a tenant {given.slug!r} already")
 
 
 @router.get("/{tenant_id}", summary="One tenant", responses=responses(404))
-async def read_tenant(
+async def get_tenant(
     shared: Shared, caller: Annotated[Caller, needs(Scope.TENANTS_READ)], tenant_id: TenantId
 ) -> Tenant:
     return Tenant.model_validate(await visible(shared, caller, tenant_id))
 
 
 @router.patch("/{tenant_id}", summary="Change name, tier or contact", responses=responses(404))
-async def change_tenant(
+async def update_tenant(
     shared: Shared, caller: Operator, tenant_id: TenantId, given: TenantChange
 ) -> Tenant:
     found = await tenants.get(shared.database, tenant_id)
@@ -110,7 +143,7 @@ async def change_tenant(
         found = await tenants.set_tier(shared.database, found.slug, given.tier)
     named = given.model_dump(include={"name", "contact_email"}, exclude_unset=True)
     if "name" in named and named["name"] is None:
-        raise Problem(422, "body.name: a tenant has a name")
+        raise invalid("body.name", "a tenant has a name")
     if named:
         found = await tenants.change(shared.database, tenant_id, **named)
     return Tenant.model_validate(found)
