@@ -25,6 +25,7 @@ from web import (
 )
 from web._limits import BodyLimit
 from web._log import AccessLog
+from web._look import Look
 
 DESCRIPTION = """
 The SaaS's backend speaks to this API with a token of its own making for one tenant.
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
+    app.state.look = Look.of(chosen)
     app.state.metrics = metrics.Counted()
     app.openapi = partial(_described, app)  # type: ignore[method-assign]
     app.include_router(api.router)

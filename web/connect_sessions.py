@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from connectors import OAuth2, load
+from connectors import OAuth2, all_connectors, load
 from connectors.kernel.oauth import validated_answers
 from storage import NotFoundError, connect_sessions, tenants
 from storage.database import Database
@@ -33,6 +33,22 @@ class NewConnectSession(BaseModel):
         default=None,
         pattern=r"^[a-z0-9_]{1,63}$",
         description="Only this one; the page lists all if not given.",
+    )
+    integrations: list[Annotated[str, StringConstraints(max_length=63)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="Only these, in this order; not together with `integration`.",
+    )
+    show_unconfigured: bool = Field(
+        default=False,
+        description="Show also what is not set up yet, and what to set; needs the scope `admin`.",
+    )
+    language: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}$",
+        description="The person's language, as `de` or `fr-CA`. One that the pages are not "
+        "written in, or none: they go by the browser's.",
     )
     label: Label | None = Field(
         default=None, description="Tells a second authorisation of one integration apart."
@@ -74,6 +90,9 @@ async def create_connect_session(
     tenant = await _tenant(shared.database, caller, wanted.tenant)
     if wanted.integration is not None:
         _must_be_known(wanted.integration)
+    integrations = _offered(wanted)
+    if wanted.show_unconfigured and not caller.is_admin:
+        raise Problem(403, "show_unconfigured: the token needs the scope admin")
     answers = _answers(wanted)
     try:
         return_url = _return_url.checked(wanted.return_url, shared.settings)
@@ -86,6 +105,9 @@ async def create_connect_session(
         label=wanted.label,
         return_url=return_url,
         answers=answers,
+        integrations=integrations,
+        shows_unconfigured=wanted.show_unconfigured,
+        language=wanted.language,
     )
     return ConnectLink.of(shared.settings.nextauth_url or "", secret, made.expires_at)
 
@@ -118,6 +140,19 @@ def _answers(wanted: NewConnectSession) -> dict[str, str]:
         return validated_answers(replace(auth, questions=given), wanted.answers)
     except ValueError as error:
         raise Problem(422, f"answers: {error}") from None
+
+
+def _offered(wanted: NewConnectSession) -> tuple[str, ...]:
+    """Each once, in the order given."""
+    if wanted.integrations is None:
+        return ()
+    if wanted.integration is not None:
+        raise Problem(422, "integrations: give either integration or integrations")
+    names = tuple(dict.fromkeys(wanted.integrations))
+    known = {connector.name for connector in all_connectors()}
+    if unknown := [name for name in names if name not in known]:
+        raise Problem(422, f"integrations: there is no {', '.join(map(repr, unknown))}")
+    return names
 
 
 def _must_be_known(integration: str) -> None:
