@@ -90,6 +90,18 @@ async def delete(session: AsyncSession, tenant_id: UUID, key: str) -> bool:
     return gone.one_or_none() is not None
 
 
+async def unproven(session: AsyncSession, *, at_most: int) -> list[tuple[str, str, str]]:
+    """The keys that no vendor has accepted yet: whose by slug, which, and what the vendor said."""
+    found = await session.execute(
+        select(Tenant.slug, TenantSetting.setting_key, TenantSetting.unproven["message"].astext)
+        .join(Tenant, Tenant.id == TenantSetting.tenant_id)
+        .where(TenantSetting.unproven.is_not(None))
+        .order_by(Tenant.slug, TenantSetting.setting_key)
+        .limit(at_most)
+    )
+    return [(slug, key, message) for slug, key, message in found]
+
+
 async def put_json(
     session: AsyncSession, vault: Vault, tenant_id: UUID, key: str, value: Mapping[str, Any]
 ) -> None:
