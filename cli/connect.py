@@ -22,13 +22,16 @@ def connect(
     integration: Annotated[
         str | None, typer.Argument(metavar="[INTEGRATION]", help="Only this one; or all there are.")
     ] = None,
+    unconfigured: Annotated[
+        bool, typer.Option(help="Show also what is not set up yet, and what to set.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print a link on which a tenant connects an account in a browser. It opens once, soon."""
     if integration is not None:
         load(integration)
     with local.attached(read()) as settings:
-        link = asyncio.run(_link(settings, tenant, integration))
+        link = asyncio.run(_link(settings, tenant, integration, unconfigured))
     if as_json:
         print_json({"url": link.url, "expires_at": link.expires_at})
         return
@@ -43,6 +46,7 @@ async def link_for(
     slug: str,
     integration: str | None = None,
     *,
+    shows_unconfigured: bool = False,
     life: timedelta = LINK_LIFE,
 ) -> ConnectLink:
     """A link for that tenant; SettingsError where nobody could open it."""
@@ -53,11 +57,19 @@ async def link_for(
         )
     tenant = await tenants.by_slug(database, slug)
     made, secret = await connect_sessions.create(
-        database, tenant.id, integration=integration, life=life
+        database,
+        tenant.id,
+        integration=integration,
+        shows_unconfigured=shows_unconfigured,
+        life=life,
     )
     return ConnectLink.of(settings.nextauth_url, secret, made.expires_at)
 
 
-async def _link(settings: Settings, slug: str, integration: str | None) -> ConnectLink:
+async def _link(
+    settings: Settings, slug: str, integration: str | None, unconfigured: bool
+) -> ConnectLink:
     async with ready(settings) as database:
-        return await link_for(settings, database, slug, integration)
+        return await link_for(
+            settings, database, slug, integration, shows_unconfigured=unconfigured
+        )

@@ -21,7 +21,15 @@ from deployments.schedule_report import Explained, explain
 from servers import local
 from servers.database import ready
 from settings import Settings, read
-from storage import Status, audits, connections, freshness, records, standing
+from storage import (
+    Status,
+    audits,
+    connections,
+    freshness,
+    records,
+    standing,
+    tenant_settings,
+)
 from storage.connections import Connection
 from storage.database import Database
 from storage.models import Failure
@@ -66,6 +74,17 @@ def status(
 async def _status(settings: Settings, chosen: dict[str, Any]) -> None:
     async with ready(settings) as database:
         await show_status(database, out, **chosen)
+        if not any(chosen.values()):
+            await show_keys(database, out)
+
+
+async def show_keys(database: Database, console: Console) -> None:
+    """Keys that tenants brought and no vendor has accepted yet, with what the vendor said."""
+    async with database.owning() as session:
+        found = await tenant_settings.unproven(session, at_most=MOST_CARDS)
+    for tenant, key, message in found:
+        line = f"✗ {tenant}, {key}: {message}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 async def _stream(settings: Settings, chosen: dict[str, Any]) -> None:

@@ -8,8 +8,17 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from connectors.kernel.auth import Account, ApiKey, Callback, OAuth2, Question, Revocation, Verdict
-from connectors.kernel.connector import Connector, RateLimit, SyncType
+from connectors.kernel.auth import (
+    Account,
+    ApiKey,
+    Callback,
+    Doubt,
+    OAuth2,
+    Question,
+    Revocation,
+    Verdict,
+)
+from connectors.kernel.connector import Category, Connector, RateLimit, SyncType
 from connectors.kernel.errors import (
     BrokenConnectionError,
     CheckpointExpiredError,
@@ -59,6 +68,7 @@ from connectors.kernel.webhooks import (
     each_event,
     one_resource,
 )
+from connectors.kernel.words import Words, say
 
 __all__ = [
     "Account",
@@ -67,6 +77,7 @@ __all__ = [
     "BrokenConnectionError",
     "Callback",
     "Calls",
+    "Category",
     "Checkpoint",
     "CheckpointExpiredError",
     "Column",
@@ -75,6 +86,7 @@ __all__ = [
     "Context",
     "ContractError",
     "Delivery",
+    "Doubt",
     "Effect",
     "Event",
     "EventBatch",
@@ -112,6 +124,7 @@ __all__ = [
     "Watch",
     "WatchRequest",
     "Webhook",
+    "Words",
     "all_connectors",
     "ask",
     "ask_all",
@@ -120,6 +133,7 @@ __all__ = [
     "each_event",
     "load",
     "one_resource",
+    "say",
 ]
 
 

@@ -223,6 +223,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="onedrive",
     title="OneDrive",
+    category="Files",
     sync_type=SyncType.HYBRID,
     base_url=GRAPH,
     auth=auth({"Files.Read": "every stream: files, folders, drives and permissions"}),

@@ -5,10 +5,11 @@ https://platform.openai.com/docs/api-reference/models/list
 
 import re
 
-from connectors import ApiKey, Calls, Connector, Request, SyncType, Verdict, ask
+from connectors import ApiKey, Calls, Connector, Doubt, Request, SyncType, Verdict, ask
 
 REFUSED = "invalid_api_key"
 MESSAGE_LENGTH = 200
+DOUBTS: dict[int, Doubt] = {401: "not_allowed", 403: "not_allowed", 429: "limited"}
 # Messages quote the key that was sent, most of it starred out.
 KEY_IN_TEXT = re.compile(r"\S*(?:sk-|\*{3})\S*")
 
@@ -27,8 +28,9 @@ def verify() -> Calls[Verdict]:
     if response.status == 401 and error.get("code") == REFUSED:
         return Verdict(False, "OpenAI does not know this key: it is mistyped, or was revoked")
     message = _shown(error.get("message"))
+    doubt = DOUBTS.get(response.status, "unclear" if response.status < 500 else "no_answer")
     reason = f"OpenAI answered {response.status}" + (f": {message}" if message else "")
-    return Verdict(None, f"the key could not be verified ({reason})")
+    return Verdict(None, f"the key could not be verified ({reason})", doubt)
 
 
 def _shown(message: object) -> str:
@@ -40,12 +42,13 @@ def _shown(message: object) -> str:
 connector = Connector(
     name="openai",
     title="OpenAI",
+    category="AI",
     sync_type=SyncType.NONE,
     base_url="https://api.openai.com/v1",
     auth=ApiKey(
         setting="OPENAI_API_KEY",
         verify=verify,
-        hint="platform.openai.com/api-keys, restricted to what it is to be used for",
+        hint="platform.openai.com/api-keys",
     ),
     referees=("openai",),
     streams=(),

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 from html import escape
 
 from connectors import load
+from connectors.kernel.errors import without_codes
 from deployments.mail import compose, one_line
 from storage.notices import AGAIN_AFTER, AT_MOST, Due
 
@@ -45,7 +46,7 @@ def letter(
     paragraphs = [
         "Hello,",
         f"{opening} Until someone reconnects it no new data arrives; what is here already stays.",
-        f"The reason: {one_line(due.reason)}",
+        f"The reason: {without_codes(one_line(due.reason))}",
     ]
     last = due.number >= AT_MOST
     notes = [

@@ -19,8 +19,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connectors import load
+from connectors import all_connectors, load
 from connectors.kernel.oauth import OAuthApp, settings_in
+from settings import appearance
 from settings.apps import apps
 from settings.intervals import Intervals, read_audit_intervals, read_intervals
 from storage.models import Tier
@@ -80,6 +81,13 @@ def _sync_intervals(value: str) -> str:
 def _whole(path: Path) -> Path:
     # Processes of a home stand in other folders than the one that the path was given in.
     return path.expanduser().resolve()
+
+
+def _integrations(value: str) -> str:
+    known = {connector.name for connector in all_connectors()}
+    if unknown := [name for name in listed_of(value) if name not in known]:
+        raise ValueError(f"there is no {', '.join(unknown)}")
+    return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -159,6 +167,22 @@ class Settings(BaseSettings):
     )
     nextauth_secret: SecretStr | None = Field(
         default=None, description="Signs OAuth states and cookies; 32 characters or more."
+    )
+    connect_app_name: str | None = Field(
+        default=None, max_length=60, description="What your product is called, on connect pages."
+    )
+    connect_colour: Annotated[str, AfterValidator(appearance.colour)] = Field(
+        default="#2f55c8",
+        description="Colour of their buttons, `#rrggbb`; white text must have a contrast of 4.5:1 "
+        "on it.",
+    )
+    connect_logo_url: Annotated[str, AfterValidator(appearance.logo)] | None = Field(
+        default=None, description="Your logo on them, an https address; unset, there is none."
+    )
+    connect_integrations: Annotated[str, AfterValidator(_integrations)] | None = Field(
+        default=None,
+        description="What they offer, and in which order: names, comma separated; unset, "
+        "everything that is set up, by name.",
     )
     jwt_secret: SecretStr | None = Field(
         default=None,

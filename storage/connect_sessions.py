@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account
+from connectors import Account, Words, say
 from connectors.kernel.token_answers import Tokens
 from storage import tenant_settings
 from storage.database import Database
@@ -40,14 +40,18 @@ Reason = Literal["unknown", "over", "other_browser", "used", "not_covered"]
 class LinkRefusedError(StorageError):
     """A link, a page or a consent that may not be used, with what a person should do."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, reason: Reason, words: Words) -> None:
+        super().__init__(str(words))
         self.reason = reason
+        self.words = words
 
 
 @dataclass(frozen=True)
 class Session:
-    """A link that a browser opened, or may still open. `answers` are known before it is asked."""
+    """A link that a browser opened, or may still open. `answers` are known before it is asked.
+
+    `integrations` are those that it offers, in that order; where there are none it offers all.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -56,11 +60,19 @@ class Session:
     return_url: str | None
     expires_at: datetime
     answers: Mapping[str, str] = field(default_factory=dict)
+    integrations: tuple[str, ...] = ()
+    shows_unconfigured: bool = False
+    language: str | None = None
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The only ones that it is for; none where it is for all."""
+        return self.integrations if self.integration is None else (self.integration,)
 
     def must_cover(self, integration: str) -> None:
         """LinkRefusedError where the link was made for another integration only."""
-        if self.integration not in (None, integration):
-            raise LinkRefusedError("not_covered", "this link was made for another integration")
+        if self.offered and integration not in self.offered:
+            raise LinkRefusedError("not_covered", say("this link was made for another integration"))
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,9 @@ async def create(
     label: str | None = None,
     return_url: str | None = None,
     answers: Mapping[str, str] | None = None,
+    integrations: Sequence[str] = (),
+    shows_unconfigured: bool = False,
+    language: str | None = None,
     life: timedelta = LINK_LIFE,
 ) -> tuple[Session, str]:
     """A new session, and the secret of its link, which is not to be had again."""
@@ -102,6 +117,9 @@ async def create(
             label=label,
             return_url=return_url,
             answers=dict(answers or {}),
+            integrations=list(integrations) or None,
+            shows_unconfigured=shows_unconfigured,
+            language=language,
             expires_at=func.now() + life,
         )
         session.add(row)
@@ -181,17 +199,19 @@ async def redeem(
     async with database.transaction(tenant_id) as session:
         state = await session.get(OAuthState, state_id, with_for_update=True)
         if state is None or state.integration != integration or state.nonce_hash != hashed(nonce):
-            raise LinkRefusedError("unknown", "this answer belongs to nothing that was begun here")
+            raise LinkRefusedError(
+                "unknown", say("this answer belongs to nothing that was begun here")
+            )
         row = await session.get_one(ConnectSession, state.session_id)
         _must_be_of(row, browser)
         now = await _now(session)
         if state.used_at is not None:
             if state.outcome is None and state.used_at < now - UNDER_WAY:
-                raise LinkRefusedError("used", "this answer was used already: start again")
+                raise LinkRefusedError("used", say("this answer was used already: start again"))
             return Return(_session(row), is_first=False, outcome=state.outcome)
         if state.expires_at <= now:
             raise LinkRefusedError(
-                "over", "that took longer than ten minutes: nothing was connected, start again"
+                "over", say("that took longer than ten minutes: nothing was connected, start again")
             )
         state.used_at = now
         # Whoever came back in time gets to see how it went.
@@ -246,7 +266,9 @@ async def held(
     async with database.transaction(tenant_id) as session:
         state = await session.get(OAuthState, state_id, with_for_update=True)
         if state is None or state.session_id != connect_session.id or state.held is None:
-            raise LinkRefusedError("used", "these accounts were chosen already, or too long ago")
+            raise LinkRefusedError(
+                "used", say("these accounts were chosen already, or too long ago")
+            )
         text = await tenant_settings.unseal(
             session, vault, tenant_id, _held_name(state_id), state.held
         )
@@ -275,19 +297,22 @@ async def _tenant(database: Database, found: Any) -> UUID:
     async with database.dispatching() as session:
         tenant_id = await session.scalar(select(ConnectSession.tenant_id).where(found))
     if tenant_id is None:
-        raise LinkRefusedError("unknown", "there is no such link, or it was used long ago")
+        raise LinkRefusedError("unknown", say("there is no such link, or it was used long ago"))
     return tenant_id
 
 
 async def _must_live(session: AsyncSession, row: ConnectSession) -> None:
     if row.expires_at <= await _now(session):
-        raise LinkRefusedError("over", "this link is over: ask for a new one where it came from")
+        raise LinkRefusedError(
+            "over", say("this link is over: ask for a new one where it came from")
+        )
 
 
 def _must_be_of(row: ConnectSession, browser: str) -> None:
     if row.browser_hash is None or not secrets.compare_digest(row.browser_hash, hashed(browser)):
         raise LinkRefusedError(
-            "other_browser", "this link was opened in another browser, and works in that one only"
+            "other_browser",
+            say("this link was opened in another browser, and works in that one only"),
         )
 
 
@@ -299,7 +324,7 @@ async def _now(session: AsyncSession) -> datetime:
 def _session(row: ConnectSession) -> Session:
     return Session(
         row.id, row.tenant_id, row.integration, row.label, row.return_url, row.expires_at,
-        row.answers,
+        row.answers, tuple(row.integrations or ()), row.shows_unconfigured, row.language,
     )  # fmt: skip
 
 

@@ -92,6 +92,8 @@ class TenantSetting(Base):
     setting_key: Mapped[str] = mapped_column(primary_key=True)
     setting_value: Mapped[str]
     encrypted: Mapped[bool] = mapped_column(server_default=text("true"))
+    # Of a key that its vendor has neither accepted nor refused: why, in `doubt` and `message`.
+    unproven: Mapped[dict[str, Any] | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -472,6 +474,11 @@ class ConnectSession(Base):
     integration: Mapped[str | None]
     label: Mapped[str | None]
     return_url: Mapped[str | None]
+    # What is offered, in this order; NULL offers all.
+    integrations: Mapped[list[str] | None] = mapped_column(JSONB)
+    # Whether it shows what the operator has not set up, which is for the operator's own people.
+    shows_unconfigured: Mapped[bool] = mapped_column(server_default=text("false"))
+    language: Mapped[str | None]
     # The browser that opened the link, by the hash of its cookie; no other may use it after.
     browser_hash: Mapped[bytes | None]
     bound_at: Mapped[datetime | None]

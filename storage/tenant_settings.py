@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select, update
+from sqlalchemy import func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,13 +36,27 @@ async def unseal(
     return vault.open(wrapped, tenant_id, name, sealed)
 
 
-async def put(session: AsyncSession, vault: Vault, tenant_id: UUID, key: str, value: str) -> None:
+async def put(
+    session: AsyncSession,
+    vault: Vault,
+    tenant_id: UUID,
+    key: str,
+    value: str,
+    *,
+    unproven: Mapping[str, str] | None = None,
+) -> None:
     """Seal and store a setting; the tenant's data key is made with its first one."""
     sealed = await seal(session, vault, tenant_id, key, value)
     row = insert(TenantSetting).values(
-        tenant_id=tenant_id, setting_key=key, setting_value=sealed, encrypted=True
-    )
-    written = {"setting_value": sealed, "encrypted": True, "updated_at": func.now()}
+        tenant_id=tenant_id, setting_key=key, setting_value=sealed, encrypted=True,
+        unproven=null() if unproven is None else dict(unproven),
+    )  # fmt: skip
+    written = {
+        "setting_value": sealed,
+        "encrypted": True,
+        "updated_at": func.now(),
+        "unproven": row.excluded.unproven,
+    }
     await session.execute(
         row.on_conflict_do_update(index_elements=["tenant_id", "setting_key"], set_=written)
     )
@@ -74,6 +88,18 @@ async def delete(session: AsyncSession, tenant_id: UUID, key: str) -> bool:
         .returning(TenantSetting.setting_key)
     )
     return gone.one_or_none() is not None
+
+
+async def unproven(session: AsyncSession, *, at_most: int) -> list[tuple[str, str, str]]:
+    """The keys that no vendor has accepted yet: whose by slug, which, and what the vendor said."""
+    found = await session.execute(
+        select(Tenant.slug, TenantSetting.setting_key, TenantSetting.unproven["message"].astext)
+        .join(Tenant, Tenant.id == TenantSetting.tenant_id)
+        .where(TenantSetting.unproven.is_not(None))
+        .order_by(Tenant.slug, TenantSetting.setting_key)
+        .limit(at_most)
+    )
+    return [(slug, key, message) for slug, key, message in found]
 
 
 async def put_json(

@@ -26,6 +26,7 @@ NEXTAUTH_SECRET = "canary-nextauth-secret-of-enough-characters"
 # What browsers say of a page that a person opens by a link.
 FOLLOWED = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "none"}
 _FORM = re.compile(r'<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>', re.DOTALL)
+_BUTTON = re.compile(r'formaction="([^"]*)"')
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
 _NOTE = re.compile(r'<p class="note (\w+)" role="(?:status|alert)">(.*?)</p>', re.DOTALL)
 
@@ -47,11 +48,17 @@ class Person:
     def press(
         self, page: httpx.Response, action: str, instead: str = "", **fields: Any
     ) -> httpx.Response:
-        """Send the page's form for that action, or its fields to another one `instead`."""
-        for target, body in _FORM.findall(page.text):
-            if action in target:
-                where = unescape(target).replace(action, instead or action)
-                return self.post(where, {**dict(_HIDDEN.findall(body)), **fields})
+        """Send the page's form for that action, or its fields to another one `instead`; where a
+        page leads to an integration's own instead of having the form, it is followed there."""
+        forms = [(target, body) for target, body in _FORM.findall(page.text) if action in target]
+        forms += [(target, page.text) for target in _BUTTON.findall(page.text) if action in target]
+        if forms:
+            target, body = forms[0]
+            where = unescape(target).replace(action, instead or action)
+            return self.post(where, {**dict(_HIDDEN.findall(body)), **fields})
+        kind, _, name = action.partition("/")
+        if found := re.search(rf'href="([^"]*/apps/{name})"', page.text):
+            return self.press(self.get(found[1]), f"{kind}/{name}", instead, **fields)
         raise AssertionError(f"the page has no form for {action!r}")
 
     def leave(self, page: httpx.Response, integration: str, **answers: str) -> str:
@@ -112,6 +119,7 @@ class Connecting:
         )
 
     def url(self, tenant_id: UUID, **body: Any) -> str:
+        """Of a new link, for a token with the `scope` that is given or the usual one."""
         answer = self.link(tenant_id, **body)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["url"])

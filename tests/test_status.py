@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from cli import status
-from storage import connections
+from storage import connections, tenant_settings
 from storage.database import Database
 from storage.standing import Standing, State, ids, summary
+from storage.vault import Vault
+from tests._sandboxed import KEY
 from tests._stored import Stocked, row, stock, write
 from tests._web import web_settings
 
@@ -82,3 +84,17 @@ async def test_what_is_printed_for_machines_is_every_row_whatever_their_number(
     assert {each["rows"] for each in rows if each["stream"] == "contacts"} == {2}
     await status._stream(settings, {"tenant": "nobody"})
     assert json.loads(capsys.readouterr().out) == []
+
+
+async def test_a_key_that_no_vendor_has_accepted_is_listed_with_what_it_said(
+    database: Database, some: list[Stocked]
+) -> None:
+    vault, said = Vault.parse(KEY), {"doubt": "limited", "message": "OpenAI answered 429 [b]"}
+    for stocked, unproven in ((some[0], said), (some[1], None)):
+        async with database.transaction(stocked.tenant_id) as session:
+            await tenant_settings.put(
+                session, vault, stocked.tenant_id, "OPENAI_API_KEY", "sk-canary", unproven=unproven
+            )
+    written = io.StringIO()
+    await status.show_keys(database, Console(file=written, width=100))
+    assert written.getvalue() == "✗ tenant-0, OPENAI_API_KEY: OpenAI answered 429 [b]\n"

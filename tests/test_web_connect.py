@@ -1,8 +1,10 @@
 """Connecting an account, as a person does it: the link, the vendor's page, and back."""
 
+import re
 from collections.abc import Iterator
 from uuid import UUID
 
+import httpx  # noqa: TID251 - a test is a browser
 import pytest
 
 from storage import tenants
@@ -88,7 +90,7 @@ async def test_who_says_no_is_told_that_nothing_was_connected(
     [
         ("server_error", "try again in some minutes"),
         ("admin_policy_enforced", "administrator"),
-        ("redirect_uri_mismatch", "(redirect_uri_mismatch)"),
+        ("redirect_uri_mismatch", "did not accept our request, so"),
         ("<script>alert(1)</script>", "did not accept our request, so"),
     ],
 )
@@ -100,6 +102,10 @@ async def test_what_vendors_answer_instead_of_a_code_is_told_in_words(
     back = f"{ours.origin}/api/integrations/callback"
     page = person.get(with_query(back, error=code, state=state, error_description="<b>x</b>"))
     assert words in note(page)[1]
+    # The code is for who runs this, and stands in the log.
+    assert code not in page.text
+    (logged,) = ours.rows("SELECT message FROM oauth_log")
+    assert (code if code.isidentifier() else "an odd code") in logged["message"]
     assert "<script>" not in page.text
     assert "<b>" not in page.text
 
@@ -163,7 +169,7 @@ async def test_scopes_without_which_nothing_works_are_said(ours: Connecting, acm
     page = person.get(person.consent(narrower, ours.account("gmail")))
     kind, text = note(page)
     assert kind == "problem"
-    assert "not everything was allowed: https://www.googleapis.com/auth/gmail.readonly" in text
+    assert "Not everything was allowed: https://www.googleapis.com/auth/gmail.readonly" in text
     assert ours.rows("SELECT 1 FROM connections") == []
 
 
@@ -177,11 +183,18 @@ async def test_the_page_says_whose_it_is_and_where_it_leads_back(
 
 
 async def test_a_page_may_not_be_framed_kept_or_scripted(ours: Connecting, acme: UUID) -> None:
-    _, page = ours.visitor(acme)
+    person, page = ours.visitor(acme)
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
-    assert "script" not in page.text
+    # The only script is a file of ours, and the policy names that file alone.
+    (tag,) = re.findall(r"<script.*?</script>", page.text, re.DOTALL)
+    source = re.fullmatch(r'<script src="(/pages/[^"]*)" defer></script>', tag)
+    assert source
+    assert f"script-src {ours.origin}{source[1]};" in policy
+    assert person.get(source[1]).headers["content-type"].startswith("text/javascript")
+    assert " style=" not in page.text
+    assert re.search(r"\son\w+=", page.text) is None
     assert page.headers["cache-control"] == "no-store"
     assert page.headers["referrer-policy"] == "no-referrer"
 
@@ -196,14 +209,26 @@ async def test_a_link_for_one_integration_shows_and_starts_that_one_only(
     assert person.press(page, "start/hubspot", "start/nothing").status_code == 403
 
 
-async def test_what_the_operator_did_not_configure_says_so(
+async def test_what_the_operator_did_not_set_up_is_shown_to_the_operators_people_alone(
     origin: str, database_url: str, acme: UUID
 ) -> None:
     with connecting(origin, database_url, ["hubspot"]) as ours:
-        _, page = ours.visitor(acme)
+        person, page = ours.visitor(acme)
         assert "start/hubspot" in page.text
+        assert "Gmail" not in page.text
+        assert "GOOGLE_CLIENT_ID" not in page.text
+        assert person.get(f"{page.url}/apps/gmail").status_code == 409
+        assert person.press(page, "start/hubspot", "start/gmail").status_code == 409
+        _, page = ours.visitor(acme, integration="gmail")
+        assert "whoever runs this service has to set it up first" in page.text
+        assert "GOOGLE_CLIENT_ID" not in page.text
+        refused = ours.link(acme, show_unconfigured=True)
+        assert refused.status_code == 403
+        assert "needs the scope admin" in refused.json()["detail"]
+        _, page = ours.visitor(acme, scope="admin", show_unconfigured=True)
+        assert "Not set up yet" in page.text
+        assert "Gmail is not configured: set GOOGLE_CLIENT_ID" in page.text
         assert "start/gmail" not in page.text
-        assert page.text.count("Not configured") >= 2
 
 
 async def test_a_disconnected_account_is_given_back_at_the_vendor_and_keeps_its_records(
@@ -267,6 +292,129 @@ async def test_an_api_key_is_verified_stored_masked_and_removed(
     page = person.press(page, "forget/openai")
     assert note(page)[0] == "done"
     assert ours.rows("SELECT 1 FROM tenant_settings") == []
+
+
+def sections(page: httpx.Response) -> dict[str, list[str]]:
+    """The headings of the list, and the names of the apps under each."""
+    parts = re.split(r'<h2 id="\w+">(.*?)</h2>', page.text)[1:]
+    return {
+        title: re.findall(r"<h3>(.*?)</h3>", body)
+        for title, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+async def test_the_backend_says_what_is_offered_and_in_which_order(
+    ours: Connecting, acme: UUID
+) -> None:
+    chosen = ["slack", "gmail", "openai", "box", "gmail"]
+    person, page = ours.visitor(acme, integrations=chosen)
+    assert sections(page) == {"Available apps": ["Slack", "Gmail", "OpenAI", "Box"]}
+    assert person.press(page, "start/slack", "start/hubspot").status_code == 403
+    assert person.get(f"{page.url}/apps/hubspot").status_code == 403
+    page = person.connect(page, "box", ours.account("box"))
+    assert sections(page) == {
+        "Connected apps": ["Box"],
+        "Available apps": ["Slack", "Gmail", "OpenAI"],
+    }
+    for wrong, said in (
+        ({"integrations": ["slack", "slak", "../etc"]}, "there is no 'slak', '../etc'"),
+        ({"integrations": []}, "at least 1 item"),
+        ({"integrations": ["slack"], "integration": "slack"}, "either integration or integrations"),
+        ({"language": "de; drop"}, "language"),
+    ):
+        refused = ours.link(acme, **wrong)
+        assert refused.status_code == 422, wrong
+        assert said in refused.json()["detail"]
+
+
+async def test_what_needs_attention_comes_first_and_no_vendors_code_is_shown(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    for integration in ("hubspot", "gmail", "slack"):
+        page = person.connect(page, integration, ours.account(integration))
+    reason = "Slack no longer accepts this authorisation (invalid_grant)"
+    status = "UPDATE connections SET status = %s, status_reason = %s, failure = %s"
+    ours.rows(f"{status} WHERE integration = 'slack'", "needs_reauth", reason, None)
+    reason = "contacts: HubSpot answered 503 (XYZ_17)"
+    ours.rows(f"{status} WHERE integration = 'hubspot'", "active", reason, "unavailable")
+    page = person.get(str(page.url))
+    found = sections(page)
+    assert list(found) == ["Needs attention", "Connected apps", "Available apps"]
+    assert found["Needs attention"] == ["Slack"]
+    assert found["Connected apps"] == ["Gmail", "HubSpot"]
+    assert found["Available apps"][:3] == ["Airtable", "Box", "Dropbox"]
+    assert "Slack no longer lets us read this account. Reconnect it" in page.text
+    assert "New data is late: the app does not answer." in page.text
+    for code in ("invalid_grant", "XYZ_17", "503"):
+        assert code not in page.text
+
+
+async def test_a_key_that_could_not_be_verified_is_not_called_connected(
+    ours: Connecting, acme: UUID
+) -> None:
+    person, page = ours.visitor(acme)
+    key = ours.described("openai")["access_token"]
+    ours.control("/openai/faults", {"kind": "429", "path": "/models", "count": 1})
+    page = person.press(page, "key/openai", key=key)
+    kind, text = note(page)
+    assert kind == "doubt"
+    assert text.startswith("The key is saved, but not verified yet. OpenAI says that this key is")
+    assert "Saved, not verified yet" in page.text
+    assert '"state connected"' not in page.text
+    assert "429" not in page.text
+    (kept,) = ours.rows("SELECT unproven FROM tenant_settings")
+    assert kept["unproven"]["doubt"] == "limited"
+    assert "429" in kept["unproven"]["message"]  # for who runs this
+    page = person.press(page, "check/openai")
+    assert note(page) == ("done", "OpenAI accepts the key.")
+    assert '"state connected"' in page.text
+    assert ours.rows("SELECT unproven FROM tenant_settings") == [{"unproven": None}]
+
+
+async def test_what_was_typed_and_does_not_fit_is_not_lost(ours: Connecting, acme: UUID) -> None:
+    person, page = ours.visitor(acme)
+    page = person.press(page, "start/shopify", shop='acme".example.com')
+    assert page.status_code == 400
+    assert note(page)[1].startswith("Address of your shop: its name at myshopify.com")
+    assert 'value="acme&#34;.example.com"' in page.text
+
+
+async def test_a_person_reads_the_page_in_their_language(ours: Connecting, acme: UUID) -> None:
+    person, page = ours.visitor(acme, language="de-AT")
+    assert '<html lang="de">' in page.text
+    assert "Verbinden Sie Ihre Apps" in page.text
+    page = person.press(page, "key/openai", key="zu kurz")
+    assert note(page)[1].startswith("Das kann kein Schlüssel von OpenAI sein")
+    other = ours.person()
+    other.http.headers["accept-language"] = "pt, fr-CA;q=0.8, de;q=0.5"
+    page = other.get(ours.url(acme))
+    assert page.headers["content-language"] == "fr"
+    assert "Connectez vos applications" in page.text
+    page = other.get("/connect/no-such-link")
+    assert page.status_code == 404
+    assert "Ce lien ne peut pas être utilisé" in page.text
+    # A link's language goes before the browser's; one that we have not, after it.
+    assert '<html lang="es">' in other.get(ours.url(acme, language="es")).text
+    assert '<html lang="fr">' in other.get(ours.url(acme, language="ja")).text
+
+
+async def test_the_list_is_searched_without_a_script(ours: Connecting, acme: UUID) -> None:
+    person, page = ours.visitor(acme)
+
+    def shown(query: str) -> list[str]:
+        text = person.get(f"{page.url}?{query}").text
+        tiles = re.findall(r'<li id="(\w+)"( class="card")?( hidden)?>', text)
+        return [name for name, _, hidden in tiles if not hidden]
+
+    assert shown("q=hub") == ["github", "hubspot"]
+    assert shown("q=CALENDAR%20goo") == ["google_calendar"]
+    assert shown("q=project") == ["jira", "linear", "monday"]
+    assert shown("category=CRM") == ["hubspot", "salesforce", "zoho_crm"]
+    assert shown("category=CRM&q=zo") == ["zoho_crm"]
+    assert shown("q=%22%3E%3Cb%3E") == []
+    assert "No app was found." in person.get(f"{page.url}?q=nothing-like-it").text
+    assert '"&#34;&gt;&lt;b&gt;"' in person.get(f"{page.url}?q=%22%3E%3Cb%3E").text
 
 
 async def test_sessions_that_are_over_are_swept_with_what_they_held(

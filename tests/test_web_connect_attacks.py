@@ -239,7 +239,8 @@ async def test_a_form_that_is_not_ours_does_nothing(
     # The token of one session is worth nothing in another, nor in another browser.
     session = str(page.url).rpartition("/")[2]
     theirs = str(their_page.url).rpartition("/")[2]
-    assert stranger.press(their_page, theirs, session).status_code == 403
+    here, there = f"{session}/start/hubspot", f"{theirs}/start/hubspot"
+    assert stranger.press(their_page, there, here).status_code == 403
     assert ours.rows("SELECT 1 FROM oauth_states") == []
 
 

@@ -63,7 +63,9 @@ async def test_an_administrator_who_has_to_allow_us_is_told_of(
         kind, text = note(person.get(unescape(link[1])))
         assert kind == "problem"
         assert "an administrator of the organisation has to allow our app first" in text
-        assert "AADSTS90094" in text
+        assert "AADSTS90094" not in text
+        (logged,) = ours.rows("SELECT message FROM oauth_log")
+        assert "(AADSTS90094)" in logged["message"]
         assert ours.rows("SELECT id FROM connections") == []
 
 
@@ -76,7 +78,7 @@ async def test_an_account_without_a_drive_is_not_connected_and_told_why(
         order(origin, account, "provision", provisioned=False)
         kind, text = note(person.connect(page, "onedrive", account))
         assert kind == "problem"
-        assert "this account has no OneDrive now: if that stays, an administrator" in text
+        assert "This account has no OneDrive now: if that stays, an administrator" in text
         assert ours.rows("SELECT id FROM connections") == []
 
 
@@ -107,7 +109,7 @@ async def test_an_account_without_a_licence_for_teams_is_not_connected_and_told_
         httpx.post(url, json={"account": account, "given": False}).raise_for_status()
         kind, text = note(person.connect(page, "ms_teams", account))
         assert kind == "problem"
-        assert "this account has no Microsoft Teams: it has no licence for it" in text
+        assert "This account has no Microsoft Teams: it has no licence for it" in text
         assert ours.rows("SELECT id FROM connections") == []
 
 
@@ -149,5 +151,5 @@ async def test_an_account_without_a_mailbox_is_not_connected_and_told_why(
         httpx.post(f"{origin}/_control/outlook/provision", json=body).raise_for_status()
         kind, text = note(person.connect(page, "outlook", account))
         assert kind == "problem"
-        assert "this account has no Outlook now: if that stays, an administrator" in text
+        assert "This account has no Outlook now: if that stays, an administrator" in text
         assert ours.rows("SELECT id FROM connections") == []

@@ -1,7 +1,6 @@
 """What comes of a consent: tokens and accounts, kept as connections with the backfill they owe."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from accounts.runtime import Runtime
 from connectors import (
@@ -10,7 +9,9 @@ from connectors import (
     Connector,
     ConnectorError,
     NotAllowedError,
+    Words,
     load,
+    say,
 )
 from connectors.kernel.hosts import check_account
 from connectors.kernel.oauth import app_of_callback, app_of_grant, exchange, identify
@@ -18,7 +19,7 @@ from connectors.kernel.token_answers import Tokens
 from storage import grants
 from storage.connect_sessions import Session
 from storage.oauth_log import record
-from web._pages import sentence
+from web._notes import Note, explained, note
 from web._state import Signer, State
 
 # What vendors name in an error answer (RFC 6749 and OpenID Connect, and some of their own).
@@ -52,7 +53,9 @@ async def tokens_of(
     except (BrokenConnectionError, NotAllowedError) as error:
         if missing := missing_scopes(connector, tokens):
             listed = ", ".join(missing)
-            raise BrokenConnectionError(f"not everything was allowed: {listed}") from error
+            raise BrokenConnectionError(
+                say("not everything was allowed: %(scopes)s", scopes=listed)
+            ) from error
         raise
     for account in accounts:
         check_account(connector, account)
@@ -65,7 +68,7 @@ async def finish(
     integration: str,
     tokens: Tokens,
     accounts: Sequence[Account],
-) -> dict[str, Any]:
+) -> Note:
     """Store the consent, its backfill owed; what the page tells of it."""
     connector = load(integration)
     await grants.connect(
@@ -79,20 +82,26 @@ async def finish(
         owe_backfill=True,
     )
     names = ", ".join(account.name or account.id for account in accounts)
-    text = f"{connector.title} is connected: {names}. Its data is being read now."
+    connected = say(
+        "%(title)s is connected: %(names)s. Its data is being read now.",
+        title=connector.title,
+        names=names,
+    )
     if missing := missing_scopes(connector, tokens):
-        return note(
-            "doubt",
-            f"{text} Not everything was allowed: {', '.join(missing)}. What needs these cannot be "
-            "read; to change that, reconnect and allow all.",
+        lacking = say(
+            "Not everything was allowed: %(scopes)s. What needs these cannot be read; to change "
+            "that, reconnect and allow all.",
+            scopes=", ".join(missing),
         )
-    return note("done", text)
+        return note("doubt", connected, lacking)
+    return note("done", connected)
 
 
 async def failed(
-    shared: Runtime, session: Session, integration: str, outcome: str, text: str
-) -> dict[str, Any]:
-    """Logs a consent that came to nothing, and gives the note that the page shows."""
+    shared: Runtime, session: Session, integration: str, outcome: str, reason: str, *told: Words
+) -> Note:
+    """Logs a consent that came to nothing, with the vendor's own code, and gives the note that the
+    page shows: that has none."""
     async with shared.database.transaction(session.tenant_id) as transaction:
         record(
             transaction,
@@ -101,39 +110,47 @@ async def failed(
             integration=integration,
             event="failure",
             outcome=outcome,
-            message=text,
+            message=reason,
         )
-    return note("problem", text)
+    return note("problem", *told)
 
 
-def note(kind: str, text: str) -> dict[str, Any]:
-    return {"kind": kind, "text": text}
-
-
-def refusal(connector: Connector, callback: Mapping[str, str]) -> str:
-    """A vendor's `error=` in words; the code itself only where it can be nothing but a code."""
+def refusal(connector: Connector, callback: Mapping[str, str]) -> tuple[str, tuple[Words, ...]]:
+    """A vendor's `error=`: for the log, and in words for the person who comes back with it."""
     title, code = connector.title, callback["error"]
-    if explained := connector.oauth.error_from(callback):
-        return f"{sentence(explained)} Nothing was connected."
+    nothing = say("Nothing was connected.")
+    named = code if code.replace("_", "").isalnum() and code.isascii() else "an odd code"
+    logged = f"{title} answered a consent with {named[:60]}"
+    if error := connector.oauth.error_from(callback):
+        return f"{logged}: {error}", (explained(title, error), nothing)
     if code in SAID_NO:
-        return f"You did not allow access at {title}, so nothing was connected."
+        told = say("You did not allow access at %(title)s, so nothing was connected.", title=title)
+        return logged, (told,)
     if code in ADMINISTRATOR:
-        return (
-            f"{title} wants an administrator of your organisation to allow this app first. "
-            "Nothing was connected."
+        told = say(
+            "%(title)s wants an administrator of your organisation to allow this app first.",
+            title=title,
         )
+        return logged, (told, nothing)
     if code in UNAVAILABLE:
-        return f"{title} cannot answer right now. Nothing was connected; try again in some minutes."
-    named = f" ({code})" if code.replace("_", "").isalnum() and code.isascii() else ""
-    return (
-        f"{title} did not accept our request{named[:60]}, so nothing was connected. Whoever runs "
-        f"this service has to look at how its app is registered at {title}."
+        told = say("%(title)s cannot answer right now: try again in some minutes", title=title)
+        return logged, (told, nothing)
+    told = say(
+        "%(title)s did not accept our request, so nothing was connected. Whoever runs this service "
+        "has to look at how its app is registered at %(title)s.",
+        title=title,
     )
+    return logged, (told,)
 
 
-def exchange_failed(connector: Connector, error: ConnectorError) -> str:
-    """An exchange that failed, in words."""
-    return f"{connector.title} could not be connected: {error}. Nothing was stored; try again."
+def exchange_failed(connector: Connector, error: ConnectorError) -> tuple[str, tuple[Words, ...]]:
+    """An exchange that failed: for the log, and in words."""
+    title = connector.title
+    return f"{title} could not be connected: {error}", (
+        say("%(title)s could not be connected.", title=title),
+        explained(title, error),
+        say("Nothing was stored; try again."),
+    )
 
 
 def missing_scopes(connector: Connector, tokens: Tokens) -> list[str]:

@@ -7,16 +7,17 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from accounts.runtime import Runtime
+from connectors import say
 from storage import connect_sessions
 from storage.connect_sessions import Session
 from web import _limits
 from web._auth import Shared
-from web._pages import PageError, form
+from web._pages import FAILED, PageError, form
 from web._state import COOKIE_LIFE, Signer
 
-NO_BROWSER = (
-    "This page works in the browser that opened its link, with cookies allowed. "
-    "Open the link there, or ask for a new one."
+NO_BROWSER = say(
+    "This page works in the browser that opened its link, with cookies allowed. Open the link "
+    "there, or ask for a new one."
 )
 
 
@@ -31,7 +32,7 @@ class PageRequest:
 
     def require_browser(self) -> str:
         if self.browser is None:
-            raise PageError(403, "This link cannot be used", NO_BROWSER)
+            raise PageError(403, say("This link cannot be used"), NO_BROWSER)
         return self.browser
 
     async def session(self, session_id: UUID) -> Session:
@@ -39,8 +40,13 @@ class PageRequest:
         found = await connect_sessions.of_browser(
             self.shared.database, session_id, self.require_browser()
         )
-        self.request.state.tenant_id = str(found.tenant_id)
+        self.is_of(found)
         return found
+
+    def is_of(self, session: Session) -> None:
+        """Notes whose request this is: for its line in the log, and the language of its page."""
+        self.request.state.tenant_id = str(session.tenant_id)
+        self.request.state.language = session.language
 
     async def session_and_form(self, session_id: UUID) -> tuple[Session, dict[str, list[str]]]:
         """The session and the fields of a form that our own page sent."""
@@ -48,7 +54,7 @@ class PageRequest:
         token = (fields.get("token") or [""])[0]
         if not self.signer.is_our_form(token, session_id, self.require_browser()):
             raise PageError(
-                403, "That did not work", "The form is too old or not ours: load the page again."
+                403, FAILED, say("The form is too old or not ours: load the page again.")
             )
         return await self.session(session_id), dict(fields)
 

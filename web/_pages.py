@@ -1,9 +1,7 @@
 """Pages for people: rendered here, with headers that let nothing else run, frame or keep them."""
 
-from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping
-from hashlib import sha256
-from pathlib import Path
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,69 +11,87 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from connectors import ConnectorError
+from connectors import ConnectorError, Words, say
 from settings import SettingsError
 from storage import StorageError
 from storage.connect_sessions import LinkRefusedError
+from web import _languages
+from web._languages import Language
+from web._look import FOLDER, Look
 from web._problems import Problem, problem_for
 
-FOLDER = Path(__file__).parent / "templates"
-STYLE = (FOLDER / "style.css").read_text(encoding="utf-8")
 STATUS = {"unknown": 404, "over": 410, "used": 410, "other_browser": 403, "not_covered": 403}
 MAX_FIELDS = 200
-
-_templates = Environment(
-    loader=FileSystemLoader(FOLDER),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_style_hash = b64encode(sha256(STYLE.encode()).digest()).decode()
-
-HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": (
-        f"default-src 'none'; style-src 'sha256-{_style_hash}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+FAILED = say("That did not work")
+NOT_SET_UP = say("Not set up yet")
+# What a person is told of an error that has no words of its own, by the status of its answer.
+BY_STATUS = {
+    404: say("There is no such thing here, or it was removed."),
+    409: say("The app refused that. Try again; if it stays so, ask whoever gave you this link."),
+    429: say("That was too much at once. Wait a minute, then load the page again."),
+    503: say("That cannot be done right now. Try again in a minute."),
 }
+OTHERWISE = say("Something went wrong on our side. Try again in a minute.")
 
 
 class PageError(Exception):
     """A request for a page that is refused, in words for a person."""
 
-    def __init__(self, status: int, title: str, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, status: int, title: Words, text: Words) -> None:
+        super().__init__(str(text))
         self.status = status
         self.title = title
+        self.text = text
 
 
-def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page of ours."""
-    body = _templates.get_template(template).render(style=STYLE, **values)
-    return HTMLResponse(body, status, HEADERS)
+@cache
+def _templates(code: str) -> Environment:
+    language = _languages.LANGUAGES[code]
+    templates = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    templates.globals.update(tell=language.tell, translated=language.text)
+    templates.install_gettext_callables(  # type: ignore[attr-defined]
+        language.text, lambda one, many, n: language.text(one if n == 1 else many), newstyle=True
+    )
+    return templates
 
 
-def problem(status: int, title: str, text: str) -> HTMLResponse:
-    return page("problem.html", status, title=title, text=text)
+def language_of(request: Request) -> Language:
+    """That of the session's link, where it names one that we have; else the browser's."""
+    wanted = getattr(request.state, "language", None)
+    return _languages.chosen(wanted, request.headers.get("accept-language", ""))
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page of ours, in the reader's language."""
+    look: Look = request.app.state.look
+    language = language_of(request)
+    values = {"look": look, "language": language.code, "return_url": None, **values}
+    body = _templates(language.code).get_template(template).render(**values)
+    return HTMLResponse(body, status, {**look.headers, "content-language": language.code})
+
+
+def problem(request: Request, status: int, title: Words, text: Words) -> HTMLResponse:
+    told = sentence(language_of(request).tell(text))
+    return page(request, "problem.html", status, title=title, text=told)
 
 
 async def form(request: Request) -> Mapping[str, list[str]]:
     """The fields of a form that was sent the way browsers send it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise PageError(415, "That did not work", "This page takes what its own form sends.")
+        raise PageError(415, FAILED, say("This page takes what its own form sends."))
     body = (await request.body()).decode("utf-8", "replace")
     try:
         return parse_qs(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
-        raise PageError(400, "That did not work", "The form has too many fields.") from None
+        raise PageError(400, FAILED, say("The form has too many fields.")) from None
 
 
 class PageRoute(APIRoute):
@@ -88,27 +104,29 @@ class PageRoute(APIRoute):
             try:
                 return await handler(request)
             except RequestValidationError:
-                return problem(404, "Not found", "There is no such page.")
+                return problem(request, 404, say("Not found"), say("There is no such page."))
             except PageError as error:
-                return problem(error.status, error.title, str(error))
+                return problem(request, error.status, error.title, error.text)
             except LinkRefusedError as error:
-                return problem(STATUS[error.reason], "This link cannot be used", sentence(error))
+                title = say("This link cannot be used")
+                return problem(request, STATUS[error.reason], title, error.words)
             except SettingsError:
-                return problem(
-                    503,
-                    "Not set up yet",
-                    "This is not set up yet. Whoever runs this service has to finish that first.",
+                text = say(
+                    "This is not set up yet. Whoever runs this service has to finish that first."
                 )
+                return problem(request, 503, NOT_SET_UP, text)
             except (StorageError, ConnectorError, Problem) as error:
                 found = problem_for(error)
-                answer = problem(found.status, "That did not work", sentence(found))
+                words = getattr(error, "words", None)
+                text = words or BY_STATUS.get(found.status, OTHERWISE)
+                answer = problem(request, found.status, FAILED, text)
                 answer.headers.update(found.headers)
                 return answer
 
         return handled
 
 
-def sentence(said: object) -> str:
+def sentence(said: str) -> str:
     """A text of ours as people write: with a capital and a full stop."""
-    text = str(said).strip()
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+    text = said.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?', '…')) else '.'}"

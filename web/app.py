@@ -25,6 +25,7 @@ from web import (
 )
 from web._limits import BodyLimit
 from web._log import AccessLog
+from web._look import Look
 from web._version import API_VERSION
 
 
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.state.look = Look.of(chosen)
     app.state.metrics = metrics.Counted()
     app.openapi = partial(_document.described, app)  # type: ignore[method-assign]
     app.include_router(callback.router)  # first: below, /api/integrations/{integration} is any name

@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 from starlette.datastructures import QueryParams
 from starlette.responses import RedirectResponse
 
-from connectors import Connector, ConnectorError, load
+from connectors import Connector, ConnectorError, load, say
 from settings import SettingsError
 from storage import StorageError, connect_sessions
 from storage.connect_sessions import PendingConsent, Return, Session
-from web._consent import exchange_failed, failed, finish, note, refusal, tokens_of
+from web._consent import exchange_failed, failed, finish, refusal, tokens_of
+from web._look import HEADERS
+from web._notes import Note, note
 from web._page_request import PageRequest, Visiting
-from web._pages import HEADERS, PageError, PageRoute
+from web._pages import PageError, PageRoute
 from web._state import State
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -23,8 +25,9 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 MAX_VALUE = 4_000
 # For the first of two returns: as long as a vendor's calls may take.
 PATIENCE, POLL = 60.0, 0.2
-CHOOSE = note("choose", "")
-BROKEN_OFF = note("problem", "That failed on our side. It may not be connected: try again.")
+CHOOSE = note("choose")
+BROKEN_OFF = note("problem", say("That failed on our side. It may not be connected: try again."))
+NOTHING = say("Nothing was connected")
 
 
 @router.get("/api/integrations/callback")
@@ -55,7 +58,7 @@ async def _returned(visit: PageRequest, named: str | None) -> Response:
         browser=visit.require_browser(),
     )
     session = back.session
-    visit.request.state.tenant_id = str(session.tenant_id)
+    visit.is_of(session)
     if not back.is_first:
         return await _seen(
             visit, session, state, back.outcome or await _awaited(visit, back, state)
@@ -76,14 +79,17 @@ async def _outcome(
     connector: Connector,
     state: State,
     values: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Note:
     shared = visit.shared
     if "error" in values:
-        text = refusal(connector, values)
-        return await failed(shared, session, state.integration, "denied", text)
+        reason, told = refusal(connector, values)
+        return await failed(shared, session, state.integration, "denied", reason, *told)
     if not values.get("code"):
-        text = f"{connector.title} sent no authorisation, so nothing was connected. Try again."
-        return await failed(shared, session, state.integration, "no_code", text)
+        words = say(
+            "%(title)s sent no authorisation, so nothing was connected. Try again.",
+            title=connector.title,
+        )
+        return await failed(shared, session, state.integration, "no_code", str(words), words)
     return await _granted(visit, session, connector, state, values)
 
 
@@ -93,7 +99,7 @@ async def _granted(
     connector: Connector,
     state: State,
     values: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Note:
     """The person said yes: exchange the code, and connect what it opens."""
     shared = visit.shared
     try:
@@ -104,26 +110,27 @@ async def _granted(
             return CHOOSE
         outcome = await finish(shared, session, state.integration, tokens, accounts)
     except ConnectorError as error:
-        text = exchange_failed(connector, error)
-        return await failed(shared, session, state.integration, "exchange", text)
+        reason, told = exchange_failed(connector, error)
+        return await failed(shared, session, state.integration, "exchange", reason, *told)
     except SettingsError:
-        return note("problem", f"{connector.title} cannot be connected here any more.")
+        gone = say("%(title)s cannot be connected here any more.", title=connector.title)
+        return note("problem", gone)
     visit.request.app.state.wake_owed()
     return outcome
 
 
-async def _awaited(visit: PageRequest, back: Return, state: State) -> dict[str, Any]:
+async def _awaited(visit: PageRequest, back: Return, state: State) -> Note:
     """What comes of the first return, which is under way in this moment."""
     for _ in range(int(PATIENCE / POLL)):
         await asyncio.sleep(POLL)
         outcome = await connect_sessions.outcome(visit.shared.database, back.session, state.id)
         if outcome is not None:
             return outcome
-    return note("doubt", "This is still under way: load this page again in a moment.")
+    return note("doubt", say("This is still under way: load this page again in a moment."))
 
 
 async def _seen(
-    visit: PageRequest, session: Session, state: State, outcome: dict[str, Any]
+    visit: PageRequest, session: Session, state: State, outcome: Note
 ) -> RedirectResponse:
     """On to the page that shows the outcome, the same for each return."""
     if outcome == CHOOSE:
@@ -138,16 +145,18 @@ def _state(visit: PageRequest, values: Mapping[str, str], named: str | None) -> 
     if "state" not in values and values.get("error"):
         raise PageError(
             400,
-            "Nothing was connected",
-            "The vendor ended this without saying what it belongs to. Go back and start again.",
+            NOTHING,
+            say("The app ended this without saying what it belongs to. Go back and start again."),
         )
     state = visit.signer.open_state(values.get("state", ""), visit.require_browser())
     if state is None or not _is_at_home(state, named):
         raise PageError(
             400,
-            "Nothing was connected",
-            "This answer does not belong to anything that was begun in this browser. "
-            "Go back to where you came from and start again.",
+            NOTHING,
+            say(
+                "This answer does not belong to anything that was begun in this browser. Go back "
+                "to where you came from and start again."
+            ),
         )
     return state
 
@@ -166,5 +175,5 @@ def _values(query: QueryParams) -> dict[str, str]:
     pairs = query.multi_items()
     values = dict(pairs)
     if len(values) != len(pairs) or any(len(value) > MAX_VALUE for value in values.values()):
-        raise PageError(400, "Nothing was connected", "The vendor's answer cannot be read.")
+        raise PageError(400, NOTHING, say("The app's answer cannot be read."))
     return values

@@ -1,38 +1,61 @@
 """The page on which a person connects accounts: `/connect/{link}`, then `/connect/{session}`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from accounts import api_keys, disconnecting
-from connectors import ApiKey, Connector, load
-from connectors.kernel.oauth import answered, authorize_url
+from connectors import ApiKey, Connector, Words, load, say
+from connectors.kernel.oauth import answered, authorize_url, wrong_answers
 from settings import SettingsError
 from storage import connect_sessions, connections, reconnect_links, tenant_settings, tenants
 from storage.connect_sessions import Session
 from web import _overview, _return_url
-from web._consent import finish, note
+from web._consent import finish
+from web._look import HEADERS, SCRIPT, SCRIPT_PATH
+from web._notes import Note, doubted, note, shown
+from web._overview import Entry, Search
 from web._page_request import PageRequest, Visiting
-from web._pages import HEADERS, PageError, PageRoute, page, sentence
+from web._pages import NOT_SET_UP, PageError, PageRoute, language_of, page
 from web._state import State
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 Link = Annotated[str, Path(max_length=200)]
 Integration = Annotated[str, Path(max_length=60)]
+# A list that is seen at a glance needs no search.
+SEARCHED_FROM = 7
+MAX_SEARCH = 100
+NOT_FOUND = say("Not found")
+
+
+@router.get(SCRIPT_PATH)
+async def script() -> Response:
+    """The only script that our pages run: it filters the list while a person types."""
+    kept = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
+    return Response(SCRIPT, media_type="text/javascript", headers=kept)
 
 
 @router.get("/connect/{link}")
-async def show(link: Link, visit: Visiting) -> Response:
+async def show(
+    link: Link,
+    visit: Visiting,
+    q: Annotated[str, Query()] = "",
+    category: Annotated[str, Query()] = "",
+) -> Response:
     """The session's page; a link that a browser follows is opened, and leads there."""
     if session_id := _uuid(link):
-        return await _page(visit, await visit.session(session_id))
+        session = await visit.session(session_id)
+        if len(session.offered) == 1:
+            return await _app_page(visit, session, session.offered[0])
+        return await _list_page(visit, session, Search(q[:MAX_SEARCH], category[:MAX_SEARCH]))
     if _is_followed(visit.request):
         return await _open(visit, link)
     # Programs that look at links in messages must not use them up.
-    return page("open.html")
+    return page(visit.request, "open.html")
 
 
 @router.post("/connect/{link}")
@@ -43,12 +66,23 @@ async def open_link(link: Link, visit: Visiting) -> Response:
 @router.get("/reconnect/{signed}")
 async def reconnect(signed: Link, visit: Visiting) -> Response:
     """A link in a mail: it opens a session for the grant that is broken, if it still is."""
-    return await _reconnect(visit, signed) if _is_followed(visit.request) else page("open.html")
+    return (
+        await _reconnect(visit, signed)
+        if _is_followed(visit.request)
+        else page(visit.request, "open.html")
+    )
 
 
 @router.post("/reconnect/{signed}")
 async def open_reconnect(signed: Link, visit: Visiting) -> Response:
     return await _reconnect(visit, signed)
+
+
+@router.get("/connect/{session_id}/apps/{integration}")
+async def show_app(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
+    """One integration, with all that can be done about it."""
+    session = await visit.session(session_id)
+    return await _app_page(visit, session, _connector(session, integration).name)
 
 
 @router.post("/connect/{session_id}/start/{integration}")
@@ -60,14 +94,13 @@ async def start(session_id: UUID, integration: Integration, visit: Visiting) -> 
     try:
         auth, app = connector.oauth, shared.settings.app(integration)
     except (LookupError, SettingsError):
-        raise PageError(
-            409, "Not set up yet", f"{connector.title} cannot be connected here yet."
-        ) from None
+        text = say("%(title)s cannot be connected here yet.", title=connector.title)
+        raise PageError(409, NOT_SET_UP, text) from None
+    given = {name: values[0] for name, values in fields.items() if values[0].strip()}
     try:
-        given = {name: values[0] for name, values in fields.items() if values[0].strip()}
         app = answered(auth, app, {**session.answers, **given})
-    except ValueError as error:
-        return await _back(visit, session, note("problem", sentence(error)))
+    except ValueError:
+        return await _asked_again(visit, session, connector, given)
     state_id, nonce = await connect_sessions.begin(shared.database, session, integration)
     state = visit.signer.state(
         State(state_id, session.tenant_id, nonce, integration, app.answers), visit.require_browser()
@@ -76,7 +109,8 @@ async def start(session_id: UUID, integration: Integration, visit: Visiting) -> 
     url = authorize_url(auth, app, state=state, code_verifier=verifier)
     # Not a redirect: a browser holds one to the form-action of the page that sent the form, also
     # where the vendor redirects on to hosts that we cannot know.
-    return page("leaving.html", title=connector.title, url=shared.transport.address(url))
+    away = shared.transport.address(url)
+    return page(visit.request, "leaving.html", title=connector.title, url=away)
 
 
 @router.get("/connect/{session_id}/accounts/{state_id}")
@@ -85,7 +119,7 @@ async def ask_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> Res
     session = await visit.session(session_id)
     shared = visit.shared
     held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=False)
-    return await _choices(visit, session, state_id, held, problem="")
+    return await _choices(visit, session, state_id, held, problem=None)
 
 
 @router.post("/connect/{session_id}/accounts/{state_id}")
@@ -95,7 +129,7 @@ async def choose_accounts(session_id: UUID, state_id: UUID, visit: Visiting) -> 
     held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=False)
     accounts = [account for account in held.accounts if account.id in chosen]
     if not accounts:
-        return await _choices(visit, session, state_id, held, problem="Choose at least one.")
+        return await _choices(visit, session, state_id, held, problem=say("Choose at least one."))
     held = await connect_sessions.held(shared.database, shared.vault, session, state_id, take=True)
     outcome = await finish(shared, session, held.integration, held.tokens, accounts)
     await connect_sessions.settle(shared.database, session, state_id, outcome)
@@ -108,6 +142,7 @@ async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) 
     """A key that the person brought: verified, and kept unless it is proven wrong."""
     session, fields = await visit.session_and_form(session_id)
     shared, connector = visit.shared, _connector(session, integration)
+    key = (fields.get("key") or [""])[0]
     verdict = await api_keys.put(
         shared.database,
         shared.vault,
@@ -115,15 +150,36 @@ async def keep_key(session_id: UUID, integration: Integration, visit: Visiting) 
         shared.budget,
         tenant_id=session.tenant_id,
         setting=_setting(connector),
-        value=(fields.get("key") or [""])[0],
+        value=key,
     )
+    title = connector.title
     if verdict.works is False:
-        outcome = note("problem", f"{verdict.message}. It was not stored.")
-    elif verdict.works is None:
-        outcome = note("doubt", f"{sentence(verdict.message)} It was stored all the same.")
-    else:
-        outcome = note("done", f"{verdict.message}. It is stored, encrypted.")
-    return await _back(visit, session, outcome)
+        return await _back(visit, session, _refused(title, key), at=integration)
+    if verdict.works is None:
+        kept = say("The key is saved, but not verified yet.")
+        return await _back(visit, session, note("doubt", kept, doubted(title, verdict.doubt)))
+    works = say("%(title)s accepts this key. It is stored, encrypted.", title=title)
+    return await _back(visit, session, note("done", works))
+
+
+@router.post("/connect/{session_id}/check/{integration}")
+async def check_key(session_id: UUID, integration: Integration, visit: Visiting) -> Response:
+    """A key that is kept is tried once more."""
+    session, _ = await visit.session_and_form(session_id)
+    shared, connector = visit.shared, _connector(session, integration)
+    verdict = await api_keys.check(
+        shared.database,
+        shared.vault,
+        shared.transport,
+        shared.budget,
+        tenant_id=session.tenant_id,
+        setting=_setting(connector),
+    )
+    if verdict.works:
+        works = say("%(title)s accepts the key.", title=connector.title)
+        return await _back(visit, session, note("done", works))
+    doubt = "refused" if verdict.works is False else verdict.doubt
+    return await _back(visit, session, note("doubt", doubted(connector.title, doubt)))
 
 
 @router.post("/connect/{session_id}/forget/{integration}")
@@ -132,7 +188,8 @@ async def forget_key(session_id: UUID, integration: Integration, visit: Visiting
     connector = _connector(session, integration)
     async with visit.shared.database.transaction(session.tenant_id) as transaction:
         await tenant_settings.delete(transaction, session.tenant_id, _setting(connector))
-    return await _back(visit, session, note("done", f"The key of {connector.title} was removed."))
+    gone = say("The key of %(title)s was removed.", title=connector.title)
+    return await _back(visit, session, note("done", gone))
 
 
 @router.post("/connect/{session_id}/disconnect/{connection_id}")
@@ -143,15 +200,15 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
     mine = await connections.of_tenant(shared.database, session.tenant_id)
     found = next((each for each in mine if each.id == connection_id), None)
     if found is None:
-        raise PageError(404, "Not found", "There is no such connection: it was removed.")
+        raise PageError(404, NOT_FOUND, say("There is no such connection: it was removed."))
     connector = _connector(session, found.integration)
     await disconnecting.disconnect(
         shared.disconnector(), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
     )
     name = found.account_name or found.account_id
-    kept = "Its data was deleted." if purge else "The data that was read stays."
-    outcome = note("done", f"{connector.title} is disconnected: {name}. {kept}")
-    return await _back(visit, session, outcome)
+    gone = say("%(title)s is disconnected: %(name)s.", title=connector.title, name=name)
+    kept = say("Its data was deleted.") if purge else say("The data that was read stays.")
+    return await _back(visit, session, note("done", gone, kept))
 
 
 async def _open(visit: PageRequest, secret: str) -> Response:
@@ -175,8 +232,8 @@ async def _reconnect(visit: PageRequest, signed: str) -> Response:
     if broken is None:
         raise PageError(
             410,
-            "Nothing to reconnect",
-            "This link is over, or the connection works again in the meantime.",
+            say("Nothing to reconnect"),
+            say("This link is over, or the connection works again in the meantime."),
         )
     _, opening = await connect_sessions.create(
         shared.database, broken.tenant_id, integration=broken.integration, label=broken.label
@@ -184,19 +241,85 @@ async def _reconnect(visit: PageRequest, signed: str) -> Response:
     return await _open(visit, opening)
 
 
-async def _page(visit: PageRequest, session: Session) -> Response:
-    shared = visit.shared
-    tenant = await tenants.get(shared.database, session.tenant_id)
-    shown = await connect_sessions.take_note(shared.database, session)
+async def _list_page(visit: PageRequest, session: Session, search: Search) -> Response:
+    entries = await _overview.entries(visit.shared, session)
+    language = language_of(visit.request)
     return page(
+        visit.request,
         "connect.html",
-        tenant=tenant.name,
-        session=session,
-        entries=await _overview.entries(shared, session),
-        note=shown,
-        token=visit.form_token(session),
-        return_host=_return_url.host_of(session.return_url or ""),
+        **await _told(visit, session),
+        total=len(entries),
+        sections=_overview.sections(entries, search, language),
+        categories=_overview.categories(entries, language),
+        search=search,
+        is_searched=len(entries) >= SEARCHED_FROM,
     )
+
+
+async def _app_page(visit: PageRequest, session: Session, integration: str) -> Response:
+    entry = await _entry(visit, session, integration)
+    return page(visit.request, "app.html", **await _told(visit, session), **_asked(session, entry))
+
+
+async def _asked_again(
+    visit: PageRequest, session: Session, connector: Connector, given: Mapping[str, str]
+) -> Response:
+    """The integration's page with what was typed, of which something does not fit."""
+    entry = await _entry(visit, session, connector.name)
+    language = language_of(visit.request)
+    wrong = [
+        say(
+            "%(question)s: %(hint)s",
+            question=language.text(one.title),
+            hint=language.text(one.hint),
+        )
+        for one in wrong_answers(connector.oauth, {**session.answers, **given})
+    ]
+    told = await _told(visit, session)
+    told["note"] = shown(note("problem", *wrong), language)
+    return page(visit.request, "app.html", 400, **told, **_asked(session, entry, given))
+
+
+def _asked(
+    session: Session, entry: Entry, given: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    known = {question.name: question.default for question in entry.questions}
+    return {"entry": entry, "answers": {**known, **session.answers, **(given or {})}}
+
+
+async def _entry(visit: PageRequest, session: Session, integration: str) -> Entry:
+    found = await _overview.entries(visit.shared, session)
+    entry = next((each for each in found if each.name == integration), None)
+    if entry is None:
+        text = say("%(title)s cannot be connected here yet.", title=load(integration).title)
+        raise PageError(409, NOT_SET_UP, text)
+    return entry
+
+
+async def _told(visit: PageRequest, session: Session) -> dict[str, Any]:
+    """What each page of a session tells: whose it is, what was done last, and where it leads."""
+    database, request = visit.shared.database, visit.request
+    last = await connect_sessions.take_note(database, session)
+    return {
+        "tenant": (await tenants.get(database, session.tenant_id)).name,
+        "session": session,
+        "note": shown(last, language_of(request)),
+        "token": visit.form_token(session),
+        "return_url": session.return_url,
+        "return_host": _return_url.host_of(session.return_url or ""),
+    }
+
+
+def _refused(title: str, key: str) -> Note:
+    """Of a key that is proven wrong."""
+    why = say("%(title)s does not know this key: it is mistyped, or was revoked.", title=title)
+    if not api_keys.is_possible(key.strip()):
+        why = say(
+            "This cannot be a key of %(title)s: a key has at least 8 characters, and no blanks or "
+            "accents.",
+            title=title,
+        )
+    return note("problem", why, say("It was not stored."))
 
 
 async def _choices(
@@ -205,12 +328,13 @@ async def _choices(
     state_id: UUID,
     held: connect_sessions.PendingConsent,
     *,
-    problem: str,
+    problem: Words | None,
 ) -> Response:
     mine = await connections.of_tenant(
         visit.shared.database, session.tenant_id, integration=held.integration
     )
     return page(
+        visit.request,
         "accounts.html",
         400 if problem else 200,
         title=load(held.integration).title,
@@ -223,14 +347,18 @@ async def _choices(
     )
 
 
-async def _back(visit: PageRequest, session: Session, outcome: dict[str, str]) -> Response:
-    """To the session's page, which shows the outcome."""
+async def _back(
+    visit: PageRequest, session: Session, outcome: Note, *, at: str | None = None
+) -> Response:
+    """To the session's page, or to that of the integration `at` which something is still to be
+    done; it shows the outcome."""
     await connect_sessions.put_note(visit.shared.database, session, outcome)
-    return _seen(session)
+    return _seen(session, at)
 
 
-def _seen(session: Session) -> RedirectResponse:
-    return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
+def _seen(session: Session, at: str | None = None) -> RedirectResponse:
+    where = f"/connect/{session.id}" + (f"/apps/{at}" if at else "")
+    return RedirectResponse(where, 303, HEADERS)
 
 
 def _connector(session: Session, integration: str) -> Connector:
@@ -238,13 +366,13 @@ def _connector(session: Session, integration: str) -> Connector:
     try:
         return load(integration)
     except LookupError:
-        raise PageError(404, "Not found", "There is no such integration.") from None
+        raise PageError(404, NOT_FOUND, say("There is no such integration.")) from None
 
 
 def _setting(connector: Connector) -> str:
     if isinstance(connector.auth, ApiKey):
         return connector.auth.setting
-    raise PageError(404, "Not found", f"{connector.title} takes no key.")
+    raise PageError(404, NOT_FOUND, say("%(title)s takes no key.", title=connector.title))
 
 
 def _is_followed(request: Request) -> bool:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from accounts.runtime import Runtime
-from connectors import OAuth2, load
+from connectors import OAuth2, all_connectors, load
 from connectors.kernel.oauth import validated_answers
 from storage import connect_sessions
 from storage.idempotency import Claim
@@ -16,7 +16,7 @@ from storage.tenants import Tenant
 from web import _return_url
 from web._auth import Caller, Scope, Shared, needs
 from web._idempotency import Made, OnceOnly
-from web._problems import invalid, responses
+from web._problems import Problem, invalid, responses
 from web._state import Signer
 from web._tenants import named
 
@@ -35,6 +35,22 @@ class NewConnectSession(BaseModel):
         default=None,
         pattern=r"^[a-z0-9_]{1,63}$",
         description="Only this one; the page lists all if not given.",
+    )
+    integrations: list[Annotated[str, StringConstraints(max_length=63)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="Only these, in this order; not together with `integration`.",
+    )
+    show_unconfigured: bool = Field(
+        default=False,
+        description="Show also what is not set up yet, and what to set; needs the scope `admin`.",
+    )
+    language: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}$",
+        description="The person's language, as `de` or `fr-CA`. One that the pages are not "
+        "written in, or none: they go by the browser's.",
     )
     label: Label | None = Field(
         default=None, description="Tells a second authorisation of one integration apart."
@@ -80,15 +96,20 @@ async def create_connect_session(
 
     async def make(claim: Claim | None) -> Made:
         tenant = await named(shared.database, caller, wanted.tenant)
-        return Made(await _link(shared, tenant, wanted), tenant.id, 201)
+        return Made(await _link(shared, caller, tenant, wanted), tenant.id, 201)
 
     return await once(caller, make)
 
 
-async def _link(shared: Runtime, tenant: Tenant, wanted: NewConnectSession) -> ConnectLink:
+async def _link(
+    shared: Runtime, caller: Caller, tenant: Tenant, wanted: NewConnectSession
+) -> ConnectLink:
     Signer.of(shared.settings)  # a link that could not be used is not handed out
     if wanted.integration is not None:
         _must_be_known(wanted.integration)
+    integrations = _offered(wanted)
+    if wanted.show_unconfigured and not caller.is_admin:
+        raise Problem(403, "show_unconfigured: the token needs the scope admin")
     answers = _answers(wanted)
     try:
         return_url = _return_url.checked(wanted.return_url, shared.settings)
@@ -101,6 +122,9 @@ async def _link(shared: Runtime, tenant: Tenant, wanted: NewConnectSession) -> C
         label=wanted.label,
         return_url=return_url,
         answers=answers,
+        integrations=integrations,
+        shows_unconfigured=wanted.show_unconfigured,
+        language=wanted.language,
     )
     return ConnectLink.of(shared.settings.nextauth_url or "", secret, made.expires_at)
 
@@ -118,6 +142,19 @@ def _answers(wanted: NewConnectSession) -> dict[str, str]:
         return validated_answers(replace(auth, questions=given), wanted.answers)
     except ValueError as error:
         raise invalid("body.answers", str(error)) from None
+
+
+def _offered(wanted: NewConnectSession) -> tuple[str, ...]:
+    """Each once, in the order given."""
+    if wanted.integrations is None:
+        return ()
+    if wanted.integration is not None:
+        raise invalid("body.integrations", "give either integration or integrations")
+    names = tuple(dict.fromkeys(wanted.integrations))
+    known = {connector.name for connector in all_connectors()}
+    if unknown := [name for name in names if name not in known]:
+        raise invalid("body.integrations", f"there is no {', '.join(map(repr, unknown))}")
+    return names
 
 
 def _must_be_known(integration: str) -> None:

@@ -1,5 +1,5 @@
 """`.env.example`, `docs/credentials.md`, `docs/integrations/` and the README's table of them:
-written from what settings and connectors declare.
+written from what settings and connectors declare; and the catalogues of `web/languages/`.
 
 `python -m cli.documents` writes all again.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accounts import api_keys
-from cli.documents import integrations
+from cli.documents import catalogues, integrations
 from connectors import OAuth2, all_connectors, load
 from settings import CALLBACK_PATH, Settings
 from settings.apps import App, apps
@@ -57,6 +57,11 @@ GROUPS = (
             "nextauth_secret",
             "connect_return_hosts",
         ),
+    ),
+    Group(
+        "Connect pages",
+        "How the pages look on which your customers connect apps (docs/connecting.md).",
+        ("connect_app_name", "connect_colour", "connect_logo_url", "connect_integrations"),
     ),
     Group(
         "Tiers",
@@ -283,6 +288,7 @@ def written() -> dict[Path, str]:
         ROOT / ".env.example": env_example(),
         ROOT / "docs" / "credentials.md": document(),
         **integrations.written(COMMAND),
+        **catalogues.written(),
     }
 
 

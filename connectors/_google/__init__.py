@@ -18,6 +18,7 @@ from connectors import (
     RateLimitedError,
     Response,
     Revocation,
+    say,
 )
 from connectors.kernel.parts import Round
 from connectors.kernel.positions import Position
@@ -85,7 +86,7 @@ def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
     """An authorisation that ended by an organisation's rule, and not by anybody's wish."""
     if answer.get("error") == "invalid_grant" and answer.get("error_subtype") in SESSION_OVER:
         return BrokenConnectionError(
-            "Google: the organisation wants the person to sign in again from time to time"
+            say("Google: the organisation wants the person to sign in again from time to time")
         )
     return None
 
@@ -104,8 +105,11 @@ def classify(title: str) -> Callable[[Response], ConnectorError | None]:
             # Some calls of a sound account are refused like this, and pass when asked again
             # (googleapis/google-api-php-client#2558, 2024-02).
             return NotAllowedError(
-                f"this Google account has no {title}, or it is switched off: open {title} once "
-                "as this person, or have the organisation's administrator switch it on",
+                say(
+                    "this Google account has no %(title)s, or it is switched off: open %(title)s "
+                    "once as this person, or have the organisation's administrator switch it on",
+                    title=title,
+                ),
                 may_pass=True,
             )
         if response.status == 429 or (response.status == 403 and found & RATE_REASONS):

@@ -26,6 +26,7 @@ from connectors import (
     Request,
     Response,
     ask,
+    say,
 )
 from connectors.kernel.paging import LAPSED, Read, next_url_pages, rows_of
 from connectors.kernel.statuses import PARSE_ERRORS, codes
@@ -47,23 +48,32 @@ IDENTITY = {
 
 # What the numbers behind AADSTS mean to who has to act. A number not listed goes by its OAuth code.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
-CONSENT = (
-    "the person, or where their organisation wants it an administrator, has to allow our app first"
+CONSENT = say(
+    "Microsoft: the person, or where their organisation wants it an administrator, has to allow "
+    "our app first"
 )
-ADMINISTRATOR = "an administrator of the organisation has to allow our app first"
+ADMINISTRATOR = say("Microsoft: an administrator of the organisation has to allow our app first")
+SECOND_FACTOR = say(
+    "Microsoft: the organisation now wants a second factor: the person has to sign in again"
+)
+UNUSED_FOR_LONG = say("Microsoft: the authorisation has lapsed: it was not used for too long")
 REFUSALS = {
     65001: CONSENT,
     90093: ADMINISTRATOR,
     90094: ADMINISTRATOR,
     90095: ADMINISTRATOR,
-    50105: "an administrator of the organisation has not assigned our app to this person",
-    50173: "the authorisation was revoked when the password was changed",
-    50057: "the account is disabled",
-    50076: "the organisation now wants a second factor: the person has to sign in again",
-    50079: "the organisation now wants a second factor: the person has to sign in again",
-    70008: "the authorisation has lapsed: it was not used for too long",
-    700082: "the authorisation has lapsed: it was not used for too long",
-    700084: "the authorisation has lapsed: our app is registered as a single-page one",
+    50105: say(
+        "Microsoft: an administrator of the organisation has not assigned our app to this person"
+    ),
+    50173: say("Microsoft: the authorisation was revoked when the password was changed"),
+    50057: say("Microsoft: the account is disabled"),
+    50076: SECOND_FACTOR,
+    50079: SECOND_FACTOR,
+    70008: UNUSED_FOR_LONG,
+    700082: UNUSED_FOR_LONG,
+    700084: say(
+        "Microsoft: the authorisation has lapsed: our app is registered as a single-page one"
+    ),
 }
 _AADSTS = re.compile(r"AADSTS(\d{4,9})")
 
@@ -119,7 +129,7 @@ def error_from(answer: Mapping[str, Any]) -> ConnectorError | None:
         return ProviderUnavailableError("Microsoft cannot answer now (temporarily_unavailable)")
     for number in _numbers(answer):
         if number in REFUSALS:
-            return BrokenConnectionError(f"Microsoft: {REFUSALS[number]} (AADSTS{number})")
+            return BrokenConnectionError(REFUSALS[number], code=f"AADSTS{number}")
     return None
 
 
@@ -167,8 +177,11 @@ def may_have_none(title: str) -> NotAllowedError:
     and #1889, 2025-02), and no new consent mends it. So it is asked again, at each sync.
     """
     return NotAllowedError(
-        f"this account has no {title} now: if that stays, an administrator of its organisation "
-        "has to give it a licence",
+        say(
+            "this account has no %(title)s now: if that stays, an administrator of its "
+            "organisation has to give it a licence",
+            title=title,
+        ),
         may_pass=True,
     )
 
@@ -176,7 +189,10 @@ def may_have_none(title: str) -> NotAllowedError:
 def no_licence(title: str) -> BrokenConnectionError:
     """Of an account that Microsoft knows and that has no such product."""
     return BrokenConnectionError(
-        f"this account has no {title}: it has no licence for it, or it is not set up yet"
+        say(
+            "this account has no %(title)s: it has no licence for it, or it is not set up yet",
+            title=title,
+        )
     )
 
 

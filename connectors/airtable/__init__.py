@@ -52,6 +52,7 @@ SAID = "source user_id"
 connector = Connector(
     name="airtable",
     title=TITLE,
+    category="Databases",
     sync_type=SyncType.HYBRID,
     base_url="https://api.airtable.com/v0",
     auth=OAuth2(

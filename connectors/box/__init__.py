@@ -110,6 +110,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="box",
     title="Box",
+    category="Files",
     sync_type=SyncType.PUSH,
     base_url="https://api.box.com/2.0",
     auth=OAuth2(

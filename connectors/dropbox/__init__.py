@@ -102,6 +102,7 @@ FILE = "rev size:bigint content_hash is_downloadable:boolean"
 connector = Connector(
     name="dropbox",
     title="Dropbox",
+    category="Files",
     sync_type=SyncType.HYBRID,
     base_url=f"{API}/2",
     auth=OAuth2(

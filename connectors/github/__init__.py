@@ -98,6 +98,7 @@ def of_repositories(
 connector = Connector(
     name="github",
     title="GitHub",
+    category="Developer tools",
     sync_type=SyncType.PUSH,
     base_url="https://api.github.com",
     headers={"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"},

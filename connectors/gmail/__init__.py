@@ -97,6 +97,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="gmail",
     title="Gmail",
+    category="Email",
     sync_type=SyncType.HYBRID,
     base_url="https://gmail.googleapis.com/gmail/v1",
     auth=auth({f"{SCOPE}gmail.readonly": "messages, threads, labels and the history of changes"}),

@@ -142,6 +142,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="google_calendar",
     title=TITLE,
+    category="Calendar",
     sync_type=SyncType.HYBRID,
     base_url="https://www.googleapis.com/calendar/v3",
     auth=auth(

@@ -97,6 +97,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="google_drive",
     title=TITLE,
+    category="Files",
     sync_type=SyncType.HYBRID,
     base_url="https://www.googleapis.com/drive/v3",
     auth=auth(

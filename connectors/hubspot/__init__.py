@@ -184,6 +184,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="hubspot",
     title="HubSpot",
+    category="CRM",
     sync_type=SyncType.PUSH,
     base_url="https://api.hubapi.com",
     auth=OAuth2(

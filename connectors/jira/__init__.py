@@ -28,6 +28,7 @@ from connectors import (
     Webhook,
     ask,
     columns,
+    say,
 )
 from connectors.jira.events import COVERED, events
 from connectors.jira.reading import (
@@ -68,8 +69,10 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     sites = {each["id"]: each for each in response.json if READ in each["scopes"]}
     if not sites:
         raise NotAllowedError(
-            "no Jira site was allowed: the person who connects needs access to one, and has to "
-            "pick it on Atlassian's page"
+            say(
+                "no Jira site was allowed: the person who connects needs access to one, and has to "
+                "pick it on Atlassian's page"
+            )
         )
     return tuple(
         Account(id_, name=site["name"], config={"host": urlsplit(site["url"]).netloc})
@@ -116,6 +119,7 @@ PROJECTS: Params = {"status": ["live", "archived"], "expand": "description,lead"
 connector = Connector(
     name="jira",
     title="Jira",
+    category="Project management",
     sync_type=SyncType.PUSH,
     base_url="https://api.atlassian.com/ex/jira/{account_id}",
     auth=OAuth2(

@@ -129,12 +129,20 @@ class OAuth2:
     console: str = ""
 
 
+# Why a key is kept that nobody could prove: the vendor did not answer, asked to wait or wants to be
+# paid, knows the key and does not let it ask, or answered something else; or it was good once, and
+# the vendor has refused it since.
+Doubt: TypeAlias = Literal["no_answer", "limited", "not_allowed", "unclear", "refused"]
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a vendor said of a key. `works` is None where its answer proves neither."""
+    """What a vendor said of a key. `works` is None where its answer proves neither; `doubt` says
+    why, to who brought it."""
 
     works: bool | None
     message: str
+    doubt: Doubt = "unclear"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,46 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2
 from connectors.kernel.errors import ConnectorError
 from connectors.kernel.feeds import Feed
 from connectors.kernel.messages import Calls, Context, Params, Response, Stream
 from connectors.kernel.webhooks import Watch, Webhook
+
+# What an app is for, in the words by which people look for it.
+Category: TypeAlias = Literal[
+    "Accounting",
+    "AI",
+    "Analytics",
+    "Calendar",
+    "Communication",
+    "CRM",
+    "Customer support",
+    "Databases",
+    "Design",
+    "Developer tools",
+    "E-commerce",
+    "Email",
+    "Events",
+    "Files",
+    "Forms and surveys",
+    "Human resources",
+    "Legal",
+    "Marketing",
+    "Meetings",
+    "Monitoring",
+    "Notes and documents",
+    "Payments",
+    "Project management",
+    "Sales",
+    "Security",
+    "Social media",
+    "Spreadsheets",
+    "Time tracking",
+    "Other",
+]
 
 
 class SyncType(StrEnum):
@@ -43,6 +76,7 @@ def _no_accounts(
 class Connector:
     """Everything we know about talking to one vendor's API.
 
+    `category` is where people find it on the page on which they connect apps.
     `classify` reads a vendor's own error form: an error, or None for the default map by status; a
     RateLimitedError with a `retry_after` of zero means that the vendor did not say how long.
     `hosts` are those a token may be sent to, besides the host of `base_url`. That one may depend on
@@ -68,6 +102,7 @@ class Connector:
     auth: OAuth2 | ApiKey
     streams: tuple[Stream, ...]
     rate_limits: tuple[RateLimit, ...]
+    category: Category = "Other"
     identify: Identify = _no_accounts
     classify: Callable[[Response], ConnectorError | None] = lambda response: None
     headers: Mapping[str, str] = field(default_factory=dict)

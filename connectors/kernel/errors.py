@@ -13,18 +13,32 @@ ConnectorError                     its message is safe to show a tenant: no toke
   x CheckpointExpiredError         nobody acts: the stream is read again from its start
 """
 
+import re
 from datetime import timedelta
+
+from connectors.kernel.words import Words
+
+_CODE = re.compile(r" \([\w.:-]+\)")
+
+
+def without_codes(message: str) -> str:
+    """The message of an error without a vendor's own codes: for people, where it is all we have."""
+    return _CODE.sub("", message)
 
 
 class ConnectorError(Exception):
     """Anything a connector can fail with; `str()` of it may be shown to a tenant.
 
+    A message of `Words` is told on pages, in the reader's language; a vendor's `code` follows it
+    for operators alone. Of any other message, pages tell only who must act.
+
     With `may_pass` the vendor is known to answer so now and then where nothing is wrong: the
     request is tried again with patience, and the error is raised if the answer stays the same.
     """
 
-    def __init__(self, message: str, *, may_pass: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str | Words, *, may_pass: bool = False, code: str = "") -> None:
+        super().__init__(f"{message} ({code})" if code else str(message))
+        self.words = message if isinstance(message, Words) else None
         self.may_pass = may_pass
 
 
@@ -52,9 +66,14 @@ class BrokenConnectionError(ConnectorError):
     """
 
     def __init__(
-        self, message: str, *, may_pass: bool = False, lasting: ConnectorError | None = None
+        self,
+        message: str | Words,
+        *,
+        may_pass: bool = False,
+        code: str = "",
+        lasting: ConnectorError | None = None,
     ) -> None:
-        super().__init__(message, may_pass=may_pass)
+        super().__init__(message, may_pass=may_pass, code=code)
         self.lasting = lasting
 
 

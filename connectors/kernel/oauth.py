@@ -88,6 +88,11 @@ def validated_answers(auth: OAuth2, given: Mapping[str, Any]) -> dict[str, str]:
     return {question.name: _answer(question, given) for question in auth.questions}
 
 
+def wrong_answers(auth: OAuth2, given: Mapping[str, Any]) -> tuple[Question, ...]:
+    """The questions whose answers do not fit."""
+    return tuple(question for question in auth.questions if _fitting(question, given) is None)
+
+
 def answered(auth: OAuth2, app: OAuthApp, given: Mapping[str, Any]) -> OAuthApp:
     """Our app as a tenant that answered so finds it; ValueError as of `validated_answers`."""
     return replace(app, answers=validated_answers(auth, given))
@@ -116,12 +121,18 @@ def app_of_callback(
 
 
 def _answer(question: Question, given: Mapping[str, Any]) -> str:
+    answer = _fitting(question, given)
+    if answer is None:
+        raise ValueError(f"{question.title}: {question.hint}")
+    return answer
+
+
+def _fitting(question: Question, given: Mapping[str, Any]) -> str | None:
     # People paste addresses.
     text = str(given.get(question.name) or "").strip().lower()
     text = text.removeprefix("https://").removesuffix("/") or question.default
-    if _ANSWER.fullmatch(text) and re.fullmatch(question.pattern, text, re.ASCII):
-        return text
-    raise ValueError(f"{question.title}: {question.hint}")
+    fits = _ANSWER.fullmatch(text) and re.fullmatch(question.pattern, text, re.ASCII)
+    return text if fits else None
 
 
 def _expanded(auth: OAuth2, app: OAuthApp, url: str) -> str:

@@ -167,6 +167,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="linear",
     title="Linear",
+    category="Project management",
     sync_type=SyncType.PUSH,
     base_url="https://api.linear.app",
     auth=OAuth2(

@@ -201,6 +201,7 @@ def with_its_end(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 connector = Connector(
     name="monday",
     title="monday.com",
+    category="Project management",
     sync_type=SyncType.PULL,
     base_url="https://api.monday.com",
     headers={"API-Version": "2026-01"},

@@ -34,6 +34,7 @@ from connectors import (
     ask,
     ask_all,
     columns,
+    say,
 )
 from connectors._microsoft import GRAPH, PERSONAL, REFUSED, auth, directory, listing, me, no_licence
 from connectors._microsoft import classify as graph_error
@@ -187,7 +188,11 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     """Whose Teams it is: of someone in an organisation, with a licence."""
     if directory(answer) == PERSONAL:
         raise BrokenConnectionError(
-            f"{TITLE} can be read of accounts at work or school only, and this is a personal one"
+            say(
+                "%(title)s can be read of accounts at work or school only, and this is a personal "
+                "one",
+                title=TITLE,
+            )
         )
     found = yield from me(answer, callback)
     response = yield from ask(Request.get(TEAMS, expect=REFUSED))
@@ -198,14 +203,18 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     if TEAMS_SCOPE in granted:
         raise no_licence(TITLE)
     raise BrokenConnectionError(
-        f"{TITLE} was not allowed to our app: the person, or an administrator of their "
-        "organisation, has to allow all that is asked for"
+        say(
+            "%(title)s was not allowed to our app: the person, or an administrator of their "
+            "organisation, has to allow all that is asked for",
+            title=TITLE,
+        )
     )
 
 
 connector = Connector(
     name="ms_teams",
     title=TITLE,
+    category="Communication",
     sync_type=SyncType.HYBRID,
     base_url=GRAPH,
     auth=auth(

@@ -100,6 +100,7 @@ FINISH = {
 connector = Connector(
     name="notion",
     title="Notion",
+    category="Notes and documents",
     sync_type=SyncType.PULL,
     base_url=API,
     headers=VERSION,

@@ -78,6 +78,7 @@ def watched(context: Context) -> Calls[Sequence[str]]:
 connector = Connector(
     name="outlook",
     title="Outlook",
+    category="Email",
     sync_type=SyncType.HYBRID,
     base_url=GRAPH,
     headers={"prefer": IMMUTABLE},

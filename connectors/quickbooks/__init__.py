@@ -68,6 +68,7 @@ ACCOUNTS = columns(
 connector = Connector(
     name="quickbooks",
     title="QuickBooks Online",
+    category="Accounting",
     sync_type=SyncType.PULL,
     base_url=f"{API}/{{account_id}}",
     params={"minorversion": 75},

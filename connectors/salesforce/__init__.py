@@ -31,6 +31,7 @@ from connectors import (
     SyncType,
     Webhook,
     columns,
+    say,
 )
 from connectors.salesforce import feed as feed
 from connectors.salesforce.bulk import BUDGET, unfinished
@@ -74,10 +75,12 @@ MOVED_STATUSES = (301, 302, 303, 307, 308)
 TOO_WIDE, TOO_LONG = "QUERY_TOO_COMPLICATED", (414, 431)
 BUSY = "token request is already being processed"
 REFUSALS = {
-    "inactive_user": "the Salesforce user who consented is inactive",
-    "inactive_org": "the Salesforce org is locked, closed or suspended",
-    "OAUTH_APPROVAL_ERROR_GENERIC": "the Salesforce org blocks apps that its administrator has not "
-    "installed: an administrator has to allow this one",
+    "inactive_user": say("the Salesforce user who consented is inactive"),
+    "inactive_org": say("the Salesforce org is locked, closed or suspended"),
+    "OAUTH_APPROVAL_ERROR_GENERIC": say(
+        "the Salesforce org blocks apps that its administrator has not installed: an administrator "
+        "has to allow this one"
+    ),
 }
 # Production, sandbox orgs, or an org's own address (My Domain), sandboxes and scratch orgs too.
 LOGIN_HOST = (
@@ -171,6 +174,7 @@ USERS = columns(
 connector = Connector(
     name="salesforce",
     title="Salesforce",
+    category="CRM",
     sync_type=SyncType.PUSH,
     base_url="{config[instance_url]}/services/data/v67.0",
     hosts=("*.salesforce.com", "*.force.com", "*.cloudforce.com"),

@@ -137,6 +137,7 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
 connector = Connector(
     name="shopify",
     title="Shopify",
+    category="E-commerce",
     sync_type=SyncType.PUSH,
     base_url=f"https://{{config[shop]}}/admin/api/{VERSION}",
     hosts=("*.myshopify.com",),

@@ -67,6 +67,7 @@ MESSAGE = columns("channel_id ts user_id=user bot_id subtype text thread_ts edit
 connector = Connector(
     name="slack",
     title="Slack",
+    category="Communication",
     sync_type=SyncType.PUSH,
     base_url="https://slack.com/api",
     auth=OAuth2(

@@ -101,6 +101,7 @@ EVENTS = columns("type api_version object_id=data.object.id created:bigint")
 connector = Connector(
     name="stripe",
     title="Stripe",
+    category="Payments",
     sync_type=SyncType.PUSH,
     base_url="https://api.stripe.com/v1",
     headers={"stripe-version": VERSION},

@@ -34,6 +34,7 @@ from connectors import (
     Webhook,
     ask,
     columns,
+    say,
 )
 from connectors.kernel.looks import looked_until
 from connectors.kernel.paging import rows_of
@@ -53,8 +54,10 @@ def identify(answer: Mapping[str, Any], callback: Mapping[str, str]) -> Calls[tu
     found = [each for each in listed if each["tenantType"] == "ORGANISATION"]
     if not found:
         raise NotAllowedError(
-            "no Xero organisation was allowed: the person who connects has to pick one on Xero's "
-            "page, and needs the right to connect apps to it"
+            say(
+                "no Xero organisation was allowed: the person who connects has to pick one on "
+                "Xero's page, and needs the right to connect apps to it"
+            )
         )
     return tuple(
         Account(each["tenantId"], name=each["tenantName"], config={"connection": each["id"]})
@@ -124,6 +127,7 @@ def listed(name: str, path: str, key: str, shown: str, records: str = "", **para
 connector = Connector(
     name="xero",
     title="Xero",
+    category="Accounting",
     sync_type=SyncType.PULL,
     base_url="https://api.xero.com/api.xro/2.0",
     auth=OAuth2(

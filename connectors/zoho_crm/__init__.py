@@ -92,6 +92,7 @@ DEALS = columns(
 connector = Connector(
     name="zoho_crm",
     title="Zoho CRM",
+    category="CRM",
     sync_type=SyncType.PULL,
     base_url="{config[api_domain]}/crm/v8",
     hosts=tuple(f"{one}.{end}" for end in DATA_CENTRES.values() for one in ENVIRONMENTS),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from connectors import Connector, OAuth2, SyncType, all_connectors, load
+from connectors import Category, Connector, OAuth2, SyncType, all_connectors, load
 from settings import Settings
 from storage import NotFoundError
 from web._auth import Caller, Scope, Shared, needs
@@ -39,7 +39,7 @@ class Integration(BaseModel):
 
     name: str = Field(examples=["hubspot"])
     title: str = Field(examples=["HubSpot"])
-    category: str | None = Field(description="What it is for, where that is known.")
+    category: Category = Field(description="What it is for.")
     sign_in: Literal["consent", "key"] = Field(
         description="On the vendor's page, or by a key that the tenant brings."
     )
@@ -78,11 +78,10 @@ async def get_integration(
 
 def described(settings: Settings, caller: Caller, connector: Connector) -> Integration:
     missing = missing_settings(settings, connector)
-    category = getattr(connector, "category", None)
     return Integration(
         name=connector.name,
         title=connector.title,
-        category=str(category) if category else None,
+        category=connector.category,
         sign_in="consent" if isinstance(connector.auth, OAuth2) else "key",
         sync_type=connector.sync_type,
         streams=[
