@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2
+from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2, SettingsForm
 from connectors.kernel.errors import ConnectorError
 from connectors.kernel.feeds import Feed
 from connectors.kernel.messages import Calls, Context, Params, Response, Stream
@@ -99,7 +99,7 @@ class Connector:
     title: str
     sync_type: SyncType
     base_url: str
-    auth: OAuth2 | ApiKey
+    auth: OAuth2 | ApiKey | SettingsForm
     streams: tuple[Stream, ...]
     rate_limits: tuple[RateLimit, ...]
     category: Category = "Other"
@@ -124,17 +124,19 @@ class Connector:
 
     @property
     def oauth(self) -> OAuth2:
-        """Its OAuth rules; LookupError where tenants bring a key instead."""
+        """Its OAuth rules; LookupError where tenants bring a key or settings instead."""
         if isinstance(self.auth, OAuth2):
             return self.auth
-        raise LookupError(f"{self.title} takes an API key: there is no consent, and no token")
+        what = "an API key" if isinstance(self.auth, ApiKey) else "settings"
+        raise LookupError(f"{self.title} takes {what}: there is no consent, and no token")
 
     @property
     def api_key(self) -> ApiKey:
-        """What its key is kept under, and how it is verified; LookupError of an OAuth vendor."""
+        """What its key is kept under, and how it is verified; LookupError of any other vendor."""
         if isinstance(self.auth, ApiKey):
             return self.auth
-        raise LookupError(f"{self.title} is connected by consent: it takes no API key")
+        how = "consent" if isinstance(self.auth, OAuth2) else "its settings"
+        raise LookupError(f"{self.title} is connected by {how}: it takes no API key")
 
     def stream(self, name: str) -> Stream:
         """The stream of that name; LookupError names those there are."""

@@ -24,7 +24,7 @@ class Context:
 
     now: datetime
     account_id: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets may be in it
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
