@@ -1,6 +1,6 @@
 """What a connector is: everything that we know about talking to one vendor's API, as a value."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -82,6 +82,8 @@ class Connector:
     `hosts` are those a token may be sent to, besides the host of `base_url`. That one may depend on
     the connection, `https://{config[shop]}/admin` or `{config[instance_url]}/services`, and is then
     one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
+    `reaches` names hosts by a connection's settings, for addresses that a tenant fills in: those
+    that are public and fit a pattern of `hosts` are called as well.
     `files` are those of files that are read without it. `auth_header` is where the token goes;
     bare, where that is not `authorization`, and there after the word `auth_scheme`.
     `concurrency` bounds the requests of one connection that are under way at once.
@@ -108,6 +110,7 @@ class Connector:
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Params = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    reaches: Callable[[Mapping[str, Any]], Iterable[str]] = lambda config: ()
     files: tuple[str, ...] = ()
     auth_header: str = "authorization"
     auth_scheme: str = "Bearer"
