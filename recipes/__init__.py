@@ -91,6 +91,13 @@ def _streams(root: Component, title: str) -> tuple[list[Built], list[Unread]]:
         except (UnsupportedError, ManifestError) as error:
             why = error.why if isinstance(error, UnsupportedError) else str(error)
             unread.append(Unread(called, error.line or component.line, why))
+    for component in root.parts("dynamic_streams"):
+        # Which streams there are, the settings say, or the vendor: a connector's are known before.
+        resolver = component.part("components_resolver")
+        why = f"streams that only a connection knows ({resolver.type if resolver else '?'})"
+        unread.append(Unread(str(component.get("name") or "dynamic"), component.line, why))
+    if not built and not unread:
+        raise ManifestError("the manifest has no streams", root.line)
     return named_apart(built), unread
 
 

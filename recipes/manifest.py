@@ -15,7 +15,7 @@ from recipes.defaults import default_type
 
 MAX_TEXT = 5_000_000
 # References may multiply what is written: so many values there may be once they are in place.
-MAX_VALUES = 3_000_000
+MAX_VALUES = 400_000
 MAX_DEPTH = 100
 # What stands there counts only where it is referred to.
 _ONLY_REFERRED_TO = ("definitions", "schemas", "metadata")

@@ -38,6 +38,7 @@ JINJA_FILTERS = codes(
 )
 _GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "translate"})
 _LIST_METHODS = frozenset({"append", "count", "copy", "index", "pop", "remove", "reverse", "sort"})
+_MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
 _WIDE = re.compile(r"\d{4,}")
 
 
@@ -196,9 +197,11 @@ def _allow(called: Any, args: tuple[Any, ...]) -> None:
     owner = getattr(called, "__self__", None)
     if called in (dict, Namespace) or getattr(called, "__module__", "") == "recipes.macros":
         return
-    if isinstance(owner, LoopContext | Mapping | Namespace) and not isinstance(owner, dict):
-        return
     name = getattr(called, "__name__", "")
+    if isinstance(owner, LoopContext):
+        return
+    if isinstance(owner, Mapping) and not isinstance(owner, dict) and name in _MAPPING_METHODS:
+        return
     if not isinstance(owner, _OWNERS):
         raise SecurityError("a call of what is no function of templates")
     if isinstance(owner, list) and name not in _LIST_METHODS:

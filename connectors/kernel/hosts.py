@@ -13,7 +13,7 @@ from connectors.kernel.errors import ContractError
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 # Names that lead to this machine or its neighbours, and addresses without a name.
 _PRIVATE = re.compile(
-    r"(.*\.)?(localhost|local|localdomain|internal|intranet|lan|home|corp|private|test|invalid|"
+    r"(.*\.)?(localhost|local|localdomain|internal|intranet|lan|home|corp|private|"
     r"home\.arpa|[0-9]+|0x[0-9a-f]+|nip\.io|sslip\.io|localtest\.me)"
 )
 _NOTHING: Mapping[str, Any] = {}
