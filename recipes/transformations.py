@@ -13,6 +13,8 @@ from recipes.templates import CONFIG, RECORD, Template
 from recipes.values import Slice, all_at, delete, get, put
 
 _TYPES = {"string": str, "number": float, "integer": int, "boolean": bool}
+# Letters that are no ASCII ones with a mark; those of other scripts are left out of names.
+_LATIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 _TOKENS = re.compile(r"[A-Z]+[a-z]*|[a-z]+|\d+|([^a-zA-Z\d]+)")
 
 
@@ -163,7 +165,7 @@ class DpathFlattenFields:
 
 def snake_case(key: str) -> str:
     """`theKey 2` is `the_key_2`."""
-    plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", key.translate(_LATIN)).encode("ascii", "ignore").decode()
     tokens = ["" if found[1] else found[0] for found in _TOKENS.finditer(plain)]
     if len(tokens) >= 3:
         tokens = [tokens[0], *(token for token in tokens[1:-1] if token), tokens[-1]]
