@@ -144,7 +144,7 @@ class TimeCursor:
         first = self.begins.when(scope)
         start = first
         if since is not None:
-            start = max(since - self._lookback(scope), first)
+            start = max(_before(since, _length(self.lookback, scope)), first)
         return Window(start, self.ends.when(scope) if self.ends else scope.now)
 
     def steps(self, window: Window, scope: Scope) -> Iterator[tuple[datetime, Mapping[str, str]]]:
@@ -186,12 +186,6 @@ class TimeCursor:
         at = self.time_of(record, scope)
         return at is None or window.start <= at <= window.end
 
-    def _lookback(self, scope: Scope) -> timedelta:
-        found = _length(self.lookback, scope)
-        if isinstance(found, datetimes.Months):
-            return timedelta(days=31 * found.months) + found.rest
-        return found or timedelta()
-
 
 def _granularity(component: Component) -> timedelta | None:
     found = component.get("cursor_granularity")
@@ -213,6 +207,14 @@ def _length(template: Template | None, scope: Scope) -> "Length | None":
         return datetimes.duration(str(found))
     except ValueError as error:
         raise ContractError(f"line {template.line}: {error}") from None
+
+
+def _before(here: datetime, length: "Length | None") -> datetime:
+    try:
+        found: datetime = here if length is None else here - length
+    except (OverflowError, ValueError):
+        return datetimes.EPOCH
+    return found
 
 
 def _after(here: datetime, length: "Length | None", end: datetime) -> datetime:

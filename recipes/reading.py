@@ -138,6 +138,7 @@ class _Walk:
         self.failed = dict(at.failed)
         self.held: Rows | None = None
         self.part_seen: datetime | None = None
+        self.has_untimed = False
         self.away = 0
         self.refusal: NotAllowedError | None = None
         self.allowed = 0
@@ -173,7 +174,7 @@ class _Walk:
         self.at = replace(self.at, outer=batch.after, done=0, last="", time=None, page=None)
 
     def _part(self, slice: Slice, key: str) -> RowsOf:
-        self.part_seen = None
+        self.part_seen, self.has_untimed = None, False
         try:
             yield from self._times(slice, key)
         except OF_A_PART as error:
@@ -202,6 +203,8 @@ class _Walk:
         """Notes how far a part is read, which is read to its end now."""
         if self.plan.cursor is None or self.at.many:
             return
+        if self.part_seen is None and self.has_untimed:
+            return  # nobody knows how far: it is read from where it began
         before = self.parts.get(key) or None
         latest = _latest(before, self.part_seen, self.scope.now)
         self.parts[key] = latest or ""
@@ -283,6 +286,7 @@ class _Walk:
             return
         times = [at for one in records if (at := cursor.time_of(one, self.scope)) is not None]
         if not times:
+            self.has_untimed = self.has_untimed or bool(records)
             return
         self.part_seen = max([*times, self.part_seen] if self.part_seen else times)
         self.at = replace(self.at, seen=_latest(self.at.seen, self.part_seen, self.scope.now))

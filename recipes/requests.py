@@ -134,7 +134,10 @@ class Requester:
 
     def address(self, run: Run, path: str | None, **variables: Any) -> str:
         """The URL; `path` is one that an answer named, in place of the manifest's."""
-        base = self.base.text_of(run.scope, **variables)
+        base = self.base.text_of(run.scope, **variables).strip()
+        if not base.startswith("https://"):
+            what = f"the address on line {self.base.line}, {self.base.text[:80]},"
+            raise ContractError(f"{what} does not begin with https://: look at the settings")
         if not path and self.path is not None:
             path = self.path.text_of(run.scope, **variables).lstrip("/")
         if not path:

@@ -114,13 +114,17 @@ class Client:
         try:
             while True:
                 try:
-                    request = steps.send(answer)
+                    failed = isinstance(answer, ConnectorError)
+                    request = steps.throw(answer) if failed else steps.send(answer)
                 except StopIteration as stop:
                     result: T = stop.value
                     return result
                 except PARSE_ERRORS as error:
                     raise unreadable(self.connector.title, error) from error
-                answer = await self.send(request)
+                try:
+                    answer = await self.send(request)
+                except ConnectorError as error:  # raised where it was asked for
+                    answer = error
         finally:
             steps.close()
 

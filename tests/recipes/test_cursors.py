@@ -143,9 +143,8 @@ def test_versions_are_the_times_of_records() -> None:
     second = {"id": 1, "at": "2026-10-01T00:00:01Z"}
     assert read.version(second) == datetimes_us(datetime(2026, 10, 1, 0, 0, 1, tzinfo=UTC))
     assert [read.version({"at": at}) for at in ("5", 5)] == [5_000_000, 5_000_000]
-    assert [read.version(one) for one in ({}, {"at": None}, {"at": "odd"}, {"at": {}})] == [
-        None
-    ] * 4
+    odd: list[dict[str, Any]] = [{}, {"at": None}, {"at": "odd"}, {"at": {}}]
+    assert [read.version(one) for one in odd] == [None] * 4
 
 
 def datetimes_us(at: datetime) -> int:
@@ -215,8 +214,8 @@ def test_what_is_older_is_dropped_where_the_vendor_does_not_do_it() -> None:
     body = {"items": [*rows(5, 6)["items"], {"id": 7}, {"id": 8, "at": "2026-09-30T00:00:00Z"}]}
     first = play(read, lambda request: answer(body))
     assert [record["id"] for record in first.records] == [5, 6, 7]
-    later = {"now": NOW + timedelta(hours=1)}
-    second = play(read, lambda request: answer(body), at=first.last.checkpoint, **later)
+    later = NOW + timedelta(hours=1)
+    second = play(read, lambda request: answer(body), at=first.last.checkpoint, now=later)
     assert [record["id"] for record in second.records] == [6, 7]
 
 
@@ -298,7 +297,7 @@ def test_a_parent_that_is_followed_shows_only_what_changed_in_it() -> None:
 def test_a_setting_that_is_no_time_is_named() -> None:
     read = timed("{start_datetime: {datetime: '{{ config.start }}', datetime_format: '%Y-%m-%d'}}")
     with pytest.raises(
-        ContractError, match="config.start .*, is none of the form %Y-%m-%d"
+        ContractError, match=r"config.start .*, is none of the form %Y-%m-%d"
     ) as failed:
         play(read, nothing, {"start": "canary"})
     assert "canary" not in str(failed.value)

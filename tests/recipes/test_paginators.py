@@ -38,13 +38,14 @@ def pages(*sizes: int, more: dict[str, Any] | None = None) -> Any:
         ("{type: OffsetIncrement, page_size: 2}", (2, 2, 1), ["n=2", "p=2&n=2", "p=4&n=2"]),
         ("{type: OffsetIncrement, page_size: 2}", (2, 0), ["n=2", "p=2&n=2"]),
         (
-            "{type: OffsetIncrement, page_size: \"{{ config['n'] }}\", inject_on_first_request: true}",
+            "{type: OffsetIncrement, page_size: '{{ config.n }}', inject_on_first_request: true}",
             (2, 1),
             ["p=0&n=2", "p=2&n=2"],
         ),
         ("{type: PageIncrement, page_size: 2}", (2, 2, 0), ["n=2", "p=1&n=2", "p=2&n=2"]),
         (
-            "{type: PageIncrement, page_size: 2, start_from_page: 1, inject_on_first_request: true}",
+            "{type: PageIncrement, page_size: 2, start_from_page: 1, "
+            "inject_on_first_request: true}",
             (2, 1),
             ["p=1&n=2", "p=2&n=2"],
         ),

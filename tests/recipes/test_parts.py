@@ -135,12 +135,9 @@ def test_a_part_goes_into_the_request_and_its_fields_are_variables() -> None:
 
 
 def test_several_routers_are_a_product() -> None:
-    both = "[%s, %s]" % (
-        LIST % (OPTION % "request_parameter"),
-        "{type: ListPartitionRouter, values: [1, 2], cursor_field: n, request_option: "
-        "{type: RequestOption, inject_into: request_parameter, field_name: n}}",
-    )
-    played = play(routed(both), lambda request: answer({"items": []}))
+    first = LIST % (OPTION % "request_parameter")
+    second = first.replace("[a, b]", "[1, 2]").replace(": kind", ": n")
+    played = play(routed(f"[{first}, {second}]"), lambda request: answer({"items": []}))
     found = [(request.params["kind"], request.params["n"]) for request in played.requests]
     assert found == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
 

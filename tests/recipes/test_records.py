@@ -220,7 +220,8 @@ def test_types_are_those_of_the_schema_where_the_manifest_says_so() -> None:
         ("{type: GzipDecoder, decoder: {type: JsonDecoder}}", b'[{"id": 1}]', [{"id": 1}]),
         ("{type: IterableDecoder}", b"a\nb\n", [{"record": "a"}, {"record": "b"}]),
         (
-            "{type: CompositeRawDecoder, parser: {type: GzipParser, inner_parser: {type: CsvParser}}}",
+            "{type: CompositeRawDecoder, "
+            "parser: {type: GzipParser, inner_parser: {type: CsvParser}}}",
             gzip.compress(b"id\n1\n"),
             [{"id": "1"}],
         ),
