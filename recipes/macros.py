@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from urllib.parse import quote_plus
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from recipes import datetimes
 HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "blake2s")
 # What a pattern may cost at worst: the length of the text to the power of its open repeats.
 MAX_STEPS = 10**9
+_PARSER: Any = import_module("re._parser")
 
 
 def functions(now: datetime) -> dict[str, Callable[..., Any]]:
@@ -142,7 +144,7 @@ def regex_replace(value: str, regex: str, replacement: str) -> str:
 def _checked(regex: str, text: str) -> "re.Pattern[str]":
     """The pattern, unless it might take for ever on the text; ValueError where it might."""
     try:
-        tree = re._parser.parse(regex)
+        tree = _PARSER.parse(regex)
         repeats = _repeats(tree)
     except (re.error, RecursionError, OverflowError):
         raise ValueError("a pattern that cannot be read") from None
