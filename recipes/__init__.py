@@ -72,6 +72,7 @@ def read(text: str, name: str) -> Recipe:
         streams=tuple(one.stream for one in built),
         rate_limits=limits_of(root),
         hosts=hosts,
+        files=("*",) if any(plan.requester.is_elsewhere for plan in plans.values()) else (),
         reaches=reaching(addresses),
     )
     return Recipe(connector, spec, form.secrets, tuple(unread), check)
@@ -84,8 +85,14 @@ def _title(root: Component, name: str) -> str:
 def _streams(root: Component, title: str) -> tuple[list[Built], list[Unread]]:
     built: list[Built] = []
     unread: list[Unread] = []
+    spec = root.part("spec")
+    rules = spec.part("config_normalization_rules") if spec is not None else None
     for component in root.parts("streams"):
         called = str(component.get("name") or component.parameters.get("name") or "?")
+        if rules is not None:
+            # The settings would not be what the streams take them for.
+            unread.append(Unread(called, rules.line, "Spec.config_normalization_rules"))
+            continue
         try:
             built.append(stream_of(component, title))
         except (UnsupportedError, ManifestError) as error:

@@ -53,6 +53,11 @@ class Plain:
 
 
 @dataclass(frozen=True)
+class Nobody(Plain):
+    """Nothing shows whose a request is."""
+
+
+@dataclass(frozen=True)
 class KeyOf(Plain):
     """A key, at a place of its own."""
 
@@ -167,14 +172,14 @@ def authenticator(component: Component | None, url: Template) -> Authenticator:
     """The authenticator that a component describes, of requests below that address;
     UnsupportedError of one that we lack."""
     if component is None:
-        return Plain()
+        return Nobody()
 
     def template(name: str, default: str = "") -> Template:
         return Template.of(component, component.text(name, default), CONFIG)
 
     match component.type:
         case "NoAuth":
-            return Plain()
+            return Nobody()
         case "ApiKeyAuthenticator":
             return KeyOf(key_option(component), template("api_token"))
         case "BearerAuthenticator":

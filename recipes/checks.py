@@ -5,7 +5,8 @@ from typing import Any
 
 from connectors import Calls, Context, ContractError, Steps
 from recipes.manifest import Component, unsupported
-from recipes.reading import Plan, Rows
+from recipes.places import Rows
+from recipes.reading import Plan
 from recipes.runs import Run
 from recipes.slices import Inner
 

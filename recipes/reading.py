@@ -4,29 +4,26 @@ A part that fails leaves the others. What could not be read, or was to be ignore
 then a listing says of nothing that it is.
 """
 
-import hashlib
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from connectors import (
     ConnectorError,
-    ContractError,
     NotAllowedError,
-    Position,
     ProviderUnavailableError,
     Record,
-    Unread,
 )
 from connectors.kernel.looks import Look, Looks
 from connectors.kernel.messages import Answered, Asked
 from connectors.kernel.parts import AWAY_IN_A_ROW, OF_A_PART
 from connectors.kernel.statuses import PARSE_ERRORS, unreadable
 from recipes.cursors import TimeCursor, Window
-from recipes.decoders import text_of
+from recipes.exports import Export
 from recipes.options import Options
 from recipes.paginators import Answer, Paginator
+from recipes.places import Rows, Where, key_of, later_of, name_of, unread_of
 from recipes.requests import Requester
 from recipes.runs import Run
 from recipes.selectors import Selector
@@ -38,43 +35,6 @@ LOOKS = Looks()
 # Of so many parts the checkpoint knows each by itself; of more only how far they are all read.
 MAX_PARTS = 2_000
 MAX_FAILED = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where(Position):
-    """The checkpoint of a stream. What the last round left: the latest time seen in all (`cursor`)
-    and in each of its `parts`, unless there are too `many`, when it looked, and where the streams
-    that it `follows` stood. In a round there is `now`, its beginning, and the place inside of it:
-    where the router stood (`outer`), how many parts of that batch are `done` and which was the
-    `last`, the beginning of the `time` and the `page` under way."""
-
-    cursor: str | None = None
-    look: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
-    many: bool = False
-    follows: Mapping[str, Any] = field(default_factory=dict)
-    now: str | None = None
-    seen: str | None = None
-    outer: Mapping[str, Any] = field(default_factory=dict)
-    done: int = 0
-    last: str = ""
-    time: str | None = None
-    page: Any = None
-    left_out: bool = False
-    failed: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Records that came together, of one part, and the checkpoint that is true with them. The last
-    of a round `ends` it: it says what was `left_out`, and which parts are `unread`."""
-
-    records: list[Record]
-    slice: Slice
-    after: Mapping[str, Any] = field(default_factory=dict)
-    ends: bool = False
-    left_out: bool = False
-    unread: tuple[Unread, ...] = ()
 
 
 RowsOf: TypeAlias = Generator[Asked | Rows, Answered | None, None]
@@ -91,6 +51,7 @@ class Plan:
     router: Router
     cursor: TimeCursor | None
     slices_only_first: bool = False
+    export: Export | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -100,6 +61,13 @@ class Plan:
     def addresses(self) -> list[Template]:
         """All addresses that a read may ask, those of its parents too."""
         parents = [each for plan in self.router.parents() for each in plan.addresses()]
+        if (export := self.export) is not None:
+            more = [
+                export.create,
+                export.poll,
+                *([export.ask_targets] if export.ask_targets else []),
+            ]
+            parents += [each for one in more for each in one.addresses()]
         return [*self.requester.addresses(), *parents]
 
     def rows(self, run: Run, at: Mapping[str, Any]) -> RowsOf:
@@ -161,7 +129,7 @@ class _Walk:
 
     def _batch(self, batch: Batch) -> RowsOf:
         self.at = replace(self.at, left_out=self.at.left_out or batch.left_out)
-        keys = [_key(slice) for slice in batch.slices]
+        keys = [key_of(slice) for slice in batch.slices]
         done, self.resumes = (self.at.done if self.resumes else 0), False
         if done and (done > len(keys) or keys[done - 1] != self.at.last):
             # The page of parents is another by now: its parts are read from the first on.
@@ -196,7 +164,7 @@ class _Walk:
             self._note(key)
 
     def _fail(self, slice: Slice, error: ConnectorError) -> None:
-        name = _name(slice)
+        name = name_of(slice)
         self.failed[name] = {"kind": type(error).__name__, "error": str(error)}
 
     def _note(self, key: str) -> None:
@@ -206,7 +174,7 @@ class _Walk:
         if self.part_seen is None and self.has_untimed:
             return  # nobody knows how far: it is read from where it began
         before = self.parts.get(key) or None
-        latest = _latest(before, self.part_seen, self.scope.now)
+        latest = later_of(before, self.part_seen, self.scope.now)
         self.parts[key] = latest or ""
         if len(self.parts) > MAX_PARTS:
             self.parts, self.at = {}, replace(self.at, many=True)
@@ -226,7 +194,7 @@ class _Walk:
     def _times(self, slice: Slice, key: str) -> RowsOf:
         cursor = self.plan.cursor
         if cursor is None:
-            yield from self._pages(slice, None)
+            yield from self._read(slice, None)
             return
         window = cursor.window(self.scope, self._since(key))
         under_way = datetime.fromisoformat(self.at.time) if self.at.time else None
@@ -236,8 +204,30 @@ class _Walk:
             if under_way != start:
                 self.at = replace(self.at, page=None)
             self.at = replace(self.at, time=start.isoformat())
-            yield from self._pages(slice.within(times), window)
+            yield from self._read(slice.within(times), window)
             self.at = replace(self.at, page=None)
+
+    def _read(self, slice: Slice, window: Window | None) -> RowsOf:
+        export = self.plan.export
+        if export is None:
+            yield from self._pages(slice, window)
+            return
+        job = self.at.page
+        if job is None:
+            job = yield from export.created(self.run, slice)
+            self.at = replace(self.at, page=job)
+            yield from self.give(Rows([], slice))
+            yield from self.give()  # saved at once: another job for the same would be one too many
+        try:
+            downloads = yield from export.downloads(self.run, slice, job)
+            self.at = replace(self.at, page=None)
+            for download in downloads:
+                yield from self._pages(download, window)
+                self.at = replace(self.at, page=None)
+        except OF_A_PART:
+            self.at = replace(self.at, page=None)  # a job that failed is not asked about again
+            self.held = self.held or Rows([], slice)
+            raise
 
     def _pages(self, slice: Slice, window: Window | None) -> RowsOf:
         plan, run = self.plan, self.run
@@ -289,14 +279,14 @@ class _Walk:
             self.has_untimed = self.has_untimed or bool(records)
             return
         self.part_seen = max([*times, self.part_seen] if self.part_seen else times)
-        self.at = replace(self.at, seen=_latest(self.at.seen, self.part_seen, self.scope.now))
+        self.at = replace(self.at, seen=later_of(self.at.seen, self.part_seen, self.scope.now))
 
     def _end(self) -> RowsOf:
         at = self.at
         seen = datetime.fromisoformat(at.seen) if at.seen else None
         follows = at.outer.get("ended", {})
         final = Where(
-            cursor=_latest(at.cursor, seen, self.scope.now),
+            cursor=later_of(at.cursor, seen, self.scope.now),
             look=self.look.checkpoint,
             parts=self.parts,
             many=at.many,
@@ -310,7 +300,7 @@ class _Walk:
         elif self.plan.cursor is None:
             final = Where(follows=final.follows)
         held, self.held = self.held or Rows([], Slice()), None
-        unread = tuple(_unread(name, found) for name, found in self.failed.items())
+        unread = tuple(unread_of(name, found) for name, found in self.failed.items())
         left_out = at.left_out or bool(self.failed)
         yield replace(held, after=final.saved(), ends=True, left_out=left_out, unread=unread)
         if self.refusal is not None and not self.allowed and self.is_fresh:
@@ -320,27 +310,3 @@ class _Walk:
     def _look_before(self) -> Mapping[str, Any]:
         since = self.look.since
         return {"looked": since.isoformat()} if since else {}
-
-
-def _latest(known: str | None, seen: datetime | None, now: datetime) -> str | None:
-    """The later of two times, but none that is yet to come."""
-    before = datetime.fromisoformat(known) if known else None
-    both = [at for at in (before, seen) if at is not None]
-    return min(max(both), now).isoformat() if both else None
-
-
-def _key(slice: Slice) -> str:
-    text = text_of(dict(slice.partition))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _name(slice: Slice) -> str:
-    """A part, as a person knows it: by the values that it is."""
-    values = [value for name, value in slice.partition.items() if name != "parent_slice"]
-    return ", ".join(map(str, values))[:120]
-
-
-def _unread(name: str, found: Mapping[str, Any]) -> Unread:
-    kinds = {kind.__name__: kind for kind in OF_A_PART}
-    kind = kinds.get(found["kind"], ContractError)
-    return Unread(name, kind(found["error"]))

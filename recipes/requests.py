@@ -1,8 +1,8 @@
 """One request of a manifest: its address, what it carries, and what its answer means."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from connectors import (
@@ -16,7 +16,7 @@ from connectors import (
     ask,
 )
 from connectors.kernel.paging import LAPSED
-from recipes.authenticators import Authenticator, authenticator
+from recipes.authenticators import Authenticator, Nobody, authenticator
 from recipes.decoders import Decoder
 from recipes.errors import ErrorHandler
 from recipes.manifest import Component, ManifestError, UnsupportedError, unsupported
@@ -25,6 +25,7 @@ from recipes.runs import Run
 from recipes.templates import REQUEST, Template, Tree
 from recipes.values import Slice
 
+Judge: TypeAlias = Callable[[Response], ConnectorError | None]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
 
@@ -122,7 +123,14 @@ class Requester:
 
     def addresses(self) -> list[Template]:
         """All addresses that it may send something of the settings to."""
-        return [self.base, *self.authenticator.addresses()]
+        own = [] if self.is_elsewhere else [self.base]
+        return [*own, *self.authenticator.addresses()]
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it asks for a file of which an answer says where it lies, with no secret."""
+        is_linked = self.base.text.replace(" ", "") == "{{download_target}}"
+        return is_linked and isinstance(self.authenticator, Nobody)
 
     @property
     def where(self) -> str:
@@ -153,16 +161,19 @@ class Requester:
         options: Options | None = None,
         path: str | None = None,
         resumed: bool = False,
+        judges: Judge | None = None,
     ) -> Calls[Response | None]:
         """The answer; None of one that is to be ignored. `resumed`: it goes on with a listing that
-        was left, so that a refusal means that the vendor no longer knows where it stood."""
+        was left, so that a refusal means that the vendor no longer knows where it stood. `judges`
+        says what an answer means that is otherwise a good one."""
         variables = {
             "stream_slice": slice if slice is not None else Slice(),
             "next_page_token": None if token is None else {"next_page_token": token},
         }
         for attempt in (1, 2):
             own = yield from self.authenticator.options(run)
-            request = self._request(run, own, options, path, resumed, variables)
+            judge = self._judge(run, resumed, judges)
+            request = self._request(run, own, options, path, judge, variables)
             try:
                 response = yield from ask(request)
             except BrokenConnectionError:
@@ -180,7 +191,7 @@ class Requester:
         own: Options,
         options: Options | None,
         path: str | None,
-        resumed: bool,
+        judge: Judge,
         variables: Mapping[str, Any],
     ) -> Request:
         made = self._given(run, variables)
@@ -207,7 +218,8 @@ class Requester:
             params=_unless_there(url, made.request_parameter),
             headers={**arguments.pop("headers", {}), **headers},
             raw=self.decoder.raw,
-            judge=self._judge(run, resumed),
+            judge=judge,
+            file=self.is_elsewhere,
             **arguments,
         )
 
@@ -224,18 +236,18 @@ class Requester:
             json or {},
         )
 
-    def _judge(self, run: Run, resumed: bool) -> Any:
-        judge = self.errors.judge(run.scope, run.title, self.where)
-        if not resumed:
-            return judge
+    def _judge(self, run: Run, resumed: bool, judges: Judge | None) -> Judge:
+        by_status = self.errors.judge(run.scope, run.title, self.where)
 
-        def lapsed(response: Response) -> ConnectorError | None:
-            error = judge(response)
-            if isinstance(error, ContractError) and response.status in LAPSED:
+        def judge(response: Response) -> ConnectorError | None:
+            error = by_status(response)
+            if resumed and isinstance(error, ContractError) and response.status in LAPSED:
                 return CheckpointExpiredError("the vendor no longer knows where this listing stood")
+            if error is None and judges is not None and 200 <= response.status < 300:
+                return judges(response)
             return error
 
-        return lapsed
+        return judge
 
 
 def _body(component: Component, knows: frozenset[str]) -> tuple[Inputs, Tree | None]:

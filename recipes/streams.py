@@ -11,9 +11,11 @@ from connectors.kernel.versions import EPOCH, MICROSECOND
 from recipes import datetimes
 from recipes.cursors import TimeCursor
 from recipes.decoders import text_of
+from recipes.exports import DOWNLOADED, Export
 from recipes.manifest import Component, ManifestError, UnsupportedError, slug, unsupported
 from recipes.paginators import Paginator
-from recipes.reading import Plan, Rows
+from recipes.places import Rows
+from recipes.reading import Plan
 from recipes.requests import Requester
 from recipes.runs import Run
 from recipes.schemas import columns_of
@@ -73,20 +75,28 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
             f"more than {MAX_PARENTS} streams inside of each other", component.line
         )
     component.without("file_uploader")
-    retriever = component.need("retriever")
-    if retriever.type != "SimpleRetriever":
-        raise unsupported(retriever)
+    retriever = component.need("retriever", "SimpleRetriever", "AsyncRetriever")
     retriever.without("page_size_reduction", "request_window_splitting", "pagination_reset")
     router = _router(retriever, depth)
     extra = router.extras()
-    requester = retriever.need("requester")
-    decoder = retriever.part("decoder")
+    export = None
+    if retriever.type == "AsyncRetriever":
+        export = Export.of(retriever, extra)
+        extra |= DOWNLOADED
+    prefix = "download_" if export is not None else ""
+    decoder = retriever.part(f"{prefix}decoder")
     times = component.part("incremental_sync")
     cursor = TimeCursor.of(times) if times is not None else None
+    extractor = retriever.part("download_extractor")
+    if extractor is not None and extractor.type not in (
+        "ResponseToFileExtractor",
+        "DpathExtractor",
+    ):
+        raise unsupported(extractor)
     return Plan(
         component.text("name") or component.text("name", "stream"),
-        Requester.of(requester, decoder, extra),
-        Paginator.of(retriever.part("paginator"), decoder.type if decoder else ""),
+        Requester.of(retriever.need(f"{prefix}requester"), decoder, extra),
+        Paginator.of(retriever.part(f"{prefix}paginator"), decoder.type if decoder else ""),
         Selector.of(
             retriever.need("record_selector"),
             component,
@@ -97,6 +107,7 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
         router,
         cursor,
         retriever.flag("ignore_stream_slicer_parameters_on_paginated_requests"),
+        export,
     )
 
 

@@ -26,7 +26,7 @@ from connectors.kernel.errors import (
     RateLimitedError,
 )
 from connectors.kernel.feeds import EventBatch, Listener
-from connectors.kernel.hosts import allowed_hosts, filled
+from connectors.kernel.hosts import allowed_hosts, file_hosts, filled
 from connectors.kernel.messages import Page, Params, Reader, Request, Response
 from connectors.kernel.retry import Patience
 from connectors.kernel.rounds import Rounds
@@ -283,7 +283,7 @@ class Client:
             url = base.rstrip("/") + "/" + self._filled(path).lstrip("/")
             params = dict(self.connector.params)
         if request.file:
-            check_host(self.connector.title, url, self.connector.files)
+            check_host(self.connector.title, url, file_hosts(self.connector, url))
             return url
         url = _with_params(url, {**params, **request.params})
         check_host(self.connector.title, url, allowed_hosts(self.connector, base, self._config))

@@ -84,8 +84,8 @@ class Connector:
     one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
     `reaches` names hosts by a connection's settings, for addresses that a tenant fills in: those
     that are public and fit a pattern of `hosts` are called as well.
-    `files` are those of files that are read without it. `auth_header` is where the token goes;
-    bare, where that is not `authorization`, and there after the word `auth_scheme`.
+    `files` are those of files that are read without it, `*` any public one. `auth_header` is where
+    the token goes; bare, where that is not `authorization`, and there after the word `auth_scheme`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.

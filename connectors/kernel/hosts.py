@@ -47,6 +47,12 @@ def allowed_hosts(
     return (base, *exact) if not _is_placed(connector) or _is_allowed(connector, base) else exact
 
 
+def file_hosts(connector: Connector, url: str) -> tuple[str, ...]:
+    """Where a file may lie: at one of `files`, or, with `*` among them, at any public host."""
+    host = _netloc(url).lower()
+    return (*connector.files, *([host] if "*" in connector.files and is_public(host) else []))
+
+
 def is_public(host: str) -> bool:
     """Whether it is the full name of a host that anybody may look up."""
     return _HOST.fullmatch(host) is not None and _PRIVATE.fullmatch(host) is None
