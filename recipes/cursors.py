@@ -14,6 +14,7 @@ from recipes.values import Slice
 
 # A read that is cut into more steps than this is one that was set up wrongly.
 MAX_STEPS = 100_000
+COUNT = "%epoch_microseconds"
 Length: TypeAlias = "timedelta | datetimes.Months"
 
 
@@ -92,9 +93,12 @@ class TimeCursor:
     is_feed: bool
     filters: bool
     is_strict: bool
+    is_count: bool = False
 
     @classmethod
     def of(cls, component: Component) -> "TimeCursor":
+        if component.type == "IncrementingCountCursor":
+            return cls._count(component)
         if component.type != "DatetimeBasedCursor":
             raise unsupported(component)
         component.without("clamping")
@@ -127,6 +131,29 @@ class TimeCursor:
             component.flag("is_data_feed"),
             component.flag("is_client_side_incremental"),
             component.flag("is_compare_strictly"),
+        )
+
+    @classmethod
+    def _count(cls, component: Component) -> "TimeCursor":
+        """A number that only grows: it is read as microseconds of the epoch are."""
+        start = Template.of(component, component.get("start_value") or 0, CONFIG)
+        names = (Template("start"), Template("end"))
+        return cls(
+            Template.of(component, component.text("cursor_field"), CONFIG),
+            COUNT,
+            (COUNT,),
+            Moment(start, COUNT, None, None),
+            None,
+            None,
+            None,
+            None,
+            RequestOption.of(component.part("start_value_option")),
+            None,
+            names,
+            is_feed=False,
+            filters=False,
+            is_strict=False,
+            is_count=True,
         )
 
     def time_of(self, record: Record, scope: Scope) -> datetime | None:

@@ -1,6 +1,5 @@
 """What an answer means: a manifest's error handlers, mapped to our errors by who must act."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,7 @@ from connectors import (
 )
 from connectors.kernel.statuses import MAX_RETRY_AFTER, error_by_status, vendor_time
 from recipes.datetimes import EPOCH
+from recipes.macros import pattern
 from recipes.manifest import Component, ManifestError, UnsupportedError, unsupported
 from recipes.templates import ANSWER, CONFIG, Scope, Template
 from recipes.values import Headers
@@ -130,8 +130,7 @@ class HeaderBackoff:
     def wait(self, scope: Scope, response: Response) -> float | None:
         value: Any = response.headers.get(self.header.text_of(scope).lower())
         if value is not None and self.regex is not None:
-            found = re.search(self.regex.text_of(scope), value[:1000])
-            value = found.group() if found else None
+            value = _first_match(self.regex.text_of(scope), value)
         seconds = _number(value)
         least = _number(self.least.value(scope)) if self.least else None
         if seconds is not None and self.until:
@@ -145,6 +144,15 @@ class OurBackoff:
 
     def wait(self, scope: Scope, response: Response) -> float | None:
         return None
+
+
+def _first_match(regex: str, value: str) -> str | None:
+    """What a pattern finds in a header: its first group, if there is one."""
+    try:
+        found = pattern(regex, value).search(value)
+    except ValueError:
+        return None
+    return (found.group(1) if found.groups() else found.group()) if found else None
 
 
 def _number(value: Any) -> float | None:
@@ -163,8 +171,6 @@ def _backoff(component: Component) -> Backoff:
             return ConstantBackoff(Template.of(component, seconds, CONFIG))
         case "WaitTimeFromHeader" | "WaitUntilTimeFromHeader":
             regex, least = component.get("regex"), component.get("min_wait")
-            if regex and len(str(regex)) > 200:
-                raise UnsupportedError("a regex of more than 200 characters", component.line)
             return HeaderBackoff(
                 Template.of(component, component.text("header"), CONFIG),
                 Template.of(component, regex, CONFIG) if regex else None,

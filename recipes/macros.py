@@ -133,16 +133,16 @@ def string(value: Any) -> str:
 
 
 def regex_search(value: str, regex: str) -> str:
-    found = _checked(regex, value).search(value)
+    found = pattern(regex, value).search(value)
     return (found.group(1) or "") if found and found.groups() else ""
 
 
 def regex_replace(value: str, regex: str, replacement: str) -> str:
-    return _checked(regex, value).sub(replacement, value)
+    return pattern(regex, value).sub(replacement, value)
 
 
-def _checked(regex: str, text: str) -> "re.Pattern[str]":
-    """The pattern, unless it might take for ever on the text; ValueError where it might."""
+def pattern(regex: str, text: str) -> "re.Pattern[str]":
+    """The pattern of a regex, unless it might take for ever on the text: then a ValueError."""
     try:
         tree = _PARSER.parse(regex)
         repeats = _repeats(tree)

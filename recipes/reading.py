@@ -187,6 +187,8 @@ class _Walk:
             known = self.parts.get(key)
         if known is None or self.look.since is None:
             return None
+        if not known and self.plan.cursor and self.plan.cursor.is_count:
+            return None  # what a count stood at is not known by when we looked
         # Never later than the last look: what shows late, or bears a time to come, is not missed.
         latest = datetime.fromisoformat(known) if known else self.look.since
         return min(latest, self.look.since)

@@ -1,6 +1,7 @@
 """One read of a connection's stream: what it knows, and the tokens that it got on the way."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,8 @@ class Run:
 
     @classmethod
     def of(cls, title: str, context: Context) -> "Run":
-        return cls(title, Scope(context.config, context.now))
+        # A copy: what a template did to it would be there for the next read.
+        return cls(title, Scope(deepcopy(dict(context.config)), context.now))
 
     @property
     def config(self) -> Mapping[str, Any]:

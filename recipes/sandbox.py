@@ -23,10 +23,10 @@ from connectors.kernel.statuses import codes
 from recipes import macros
 
 MAX_SOURCE = 20_000
-MAX_ROUNDS = 100_000
+MAX_ROUNDS = 10_000
 MAX_SIZE = 2_000_000
 # What all texts that one template makes on its way may come to.
-MAX_WORK = 50_000_000
+MAX_WORK = 20_000_000
 MAX_BITS = 10_000
 MAX_WIDTH = 1_000
 

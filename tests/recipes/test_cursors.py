@@ -339,3 +339,20 @@ def test_months_have_no_fixed_length() -> None:
     assert at - datetimes.duration("P1M") == datetime(2026, 2, 28, tzinfo=UTC)
     assert at + datetimes.duration("P1Y2M") == datetime(2027, 5, 31, tzinfo=UTC)
     assert at + datetimes.duration("P9M") == datetime(2026, 12, 31, tzinfo=UTC)
+
+
+def test_a_count_is_followed_like_a_time() -> None:
+    made = stream()
+    made["incremental_sync"] = yaml.safe_load(
+        "{type: IncrementingCountCursor, cursor_field: number, start_value: 5, start_value_option: "
+        "{type: RequestOption, inject_into: request_parameter, field_name: after}}"
+    )
+    read = only(made)
+    empty = play(read, {"/v1/items?after=5": {"items": []}})
+    body = {"items": [{"id": 1, "number": 7}, {"id": 2, "number": "12"}]}
+    later = NOW + timedelta(hours=1)
+    first = play(read, {"/v1/items?after=5": body}, at=empty.last.checkpoint, now=later)
+    assert [read.version(record) for record in first.records] == [7, 12]
+    second: dict[str, Any] = {"/v1/items?after=12": {"items": []}}
+    at = play(read, second, at=first.last.checkpoint, now=later).last.checkpoint
+    assert play(read, second, at=at, now=later + timedelta(hours=1)).urls == ["/v1/items?after=12"]
