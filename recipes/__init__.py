@@ -72,7 +72,7 @@ def read(text: str, name: str) -> Recipe:
         streams=tuple(one.stream for one in built),
         rate_limits=limits_of(root),
         hosts=hosts,
-        files=("*",) if any(plan.requester.is_elsewhere for plan in plans.values()) else (),
+        files=("*",) if any(plan.links_to_files for plan in plans.values()) else (),
         reaches=reaching(addresses),
     )
     return Recipe(connector, spec, form.secrets, tuple(unread), check)

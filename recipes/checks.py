@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from connectors import Calls, Context, ContractError, Steps
+from recipes.delegating import Delegating
 from recipes.manifest import Component, unsupported
 from recipes.places import Rows
 from recipes.reading import Plan
@@ -12,7 +13,7 @@ from recipes.slices import Inner
 
 
 def check_of(
-    component: Component | None, plans: Mapping[str, Plan], title: str
+    component: Component | None, plans: Mapping[str, Plan | Delegating], title: str
 ) -> Callable[[Context], Calls[None]]:
     """Reads the first record of each stream that the manifest names, or of the first one."""
     names: Sequence[str] = ()
@@ -31,7 +32,7 @@ def check_of(
     return check
 
 
-def _first_rows(plan: Plan, run: Run) -> Steps[None]:
+def _first_rows(plan: Plan | Delegating, run: Run) -> Steps[None]:
     """Reads until something was read. A part that is refused is no reason for a stream to be."""
     walk: Inner[Rows] = Inner(plan.rows(run, {}))
     while (rows := (yield from walk.following())) is not None:

@@ -1,4 +1,4 @@
-"""An answer's body as the values in it: JSON, lines of JSON, CSV, and any of them packed."""
+"""An answer's body as the values in it: JSON, lines of JSON, CSV, XML, and any of them packed."""
 
 import csv
 import io
@@ -8,12 +8,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from xml.parsers import expat
 
 from connectors import ContractError, ProviderUnavailableError, Response
 from connectors.kernel.body import parse_json
 from recipes.manifest import Component, unsupported
 
 MAX_UNPACKED = 256 * 2**20
+MAX_NESTED = 200
 _ESCAPES = {"\\t": "\t", "\\n": "\n"}
 
 
@@ -112,12 +114,64 @@ def _csv(component: Component) -> Callable[[bytes], list[Any]]:
     return read
 
 
+class _Tree:
+    """XML as JSON has it: attributes are `@name`, a text beside them `#text`, and elements of one
+    name a list."""
+
+    def __init__(self) -> None:
+        self.root: dict[str, Any] = {}
+        self._open: list[tuple[str, dict[str, Any], list[str]]] = [("", self.root, [])]
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self._open) > MAX_NESTED:
+            raise ContractError("the vendor answered with XML that is nested too deeply")
+        made = {f"@{key}": value for key, value in attributes.items()}
+        self._open.append((name, made, []))
+
+    def text(self, text: str) -> None:
+        self._open[-1][2].append(text)
+
+    def end(self, name: str) -> None:
+        _, made, parts = self._open.pop()
+        text = "".join(parts).strip()
+        value: Any = made
+        if not made:
+            value = text or None
+        elif text:
+            made["#text"] = text
+        outer = self._open[-1][1]
+        if name not in outer:
+            outer[name] = value
+        elif isinstance(outer[name], list):
+            outer[name].append(value)
+        else:
+            outer[name] = [outer[name], value]
+
+
+def _entity(*declared: Any) -> None:
+    # An entity may stand for another one many times, and so on.
+    raise ContractError("the vendor answered with XML that declares entities")
+
+
+def _xml(content: bytes) -> list[Any]:
+    tree, parser = _Tree(), expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = tree.start, tree.end
+    parser.CharacterDataHandler, parser.EntityDeclHandler = tree.text, _entity
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError:
+        raise ContractError("the vendor answered with malformed XML") from None
+    return [tree.root]
+
+
 def _parser(component: Component) -> Callable[[bytes], list[Any]]:
     match component.type:
         case "JsonDecoder" | "JsonParser":
             return _json
         case "JsonlDecoder" | "JsonLineParser":
             return _lines
+        case "XmlDecoder":
+            return _xml
         case "IterableDecoder":
             return _iterable
         case "CsvDecoder" | "CsvParser":

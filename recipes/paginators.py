@@ -159,7 +159,7 @@ def _strategy(component: Component, decoder: str) -> Strategy:
             at_first = component.flag("inject_on_first_request")
             return Counted(template, int(start or 0), 1, at_first)
         case "CursorPagination":
-            if decoder not in ("", "JsonDecoder"):
+            if decoder not in ("", "JsonDecoder", "XmlDecoder"):
                 raise UnsupportedError(f"CursorPagination of a {decoder}", component.line)
             stop = component.get("stop_condition")
             return Cursor(

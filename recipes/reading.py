@@ -58,6 +58,11 @@ class Plan:
         """Whether each read shows all the records there are."""
         return self.cursor is None and self.router.is_whole
 
+    @property
+    def links_to_files(self) -> bool:
+        """Whether answers link to files that lie elsewhere."""
+        return self.requester.is_elsewhere
+
     def addresses(self) -> list[Template]:
         """All addresses that a read may ask, those of its parents too."""
         parents = [each for plan in self.router.parents() for each in plan.addresses()]

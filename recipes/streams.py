@@ -11,6 +11,7 @@ from connectors.kernel.versions import EPOCH, MICROSECOND
 from recipes import datetimes
 from recipes.cursors import TimeCursor
 from recipes.decoders import text_of
+from recipes.delegating import Delegating
 from recipes.exports import DOWNLOADED, Export
 from recipes.manifest import Component, ManifestError, UnsupportedError, slug, unsupported
 from recipes.paginators import Paginator
@@ -42,21 +43,28 @@ class Built:
     """A stream of ours, with the plan that it is read by."""
 
     stream: Stream
-    plan: Plan
+    plan: Plan | Delegating
 
 
 def stream_of(component: Component, title: str) -> Built:
     """The stream that a component describes; UnsupportedError where we lack what it needs."""
-    if component.type != "DeclarativeStream":
-        raise unsupported(component)
-    plan = plan_of(component)
-    schema = _schema(component)
+    described = component
+    plan: Plan | Delegating | None = None
+    if component.type == "StateDelegatingStream":
+        component.without("api_retention_period")
+        described = component.need("incremental_stream", "DeclarativeStream")
+        first = plan_of(component.need("full_refresh_stream", "DeclarativeStream"))
+        plan = Delegating(component.text("name"), first, plan_of(described))
+        if first.cursor is None or plan.cursor is None:
+            raise UnsupportedError("a StateDelegatingStream without cursors", component.line)
+    plan = plan or plan_of(component)
+    schema = _schema(described)
     time = _time_of(plan.cursor)
     stream = Stream(
         name=short(slug(plan.name)),
         title=plan.name,
         read=_reader(plan, title),
-        key=_key(component),
+        key=_key(described),
         version=_version(time),
         columns=columns_of(schema),
         snapshot=plan.is_whole,
@@ -152,7 +160,7 @@ def short(name: str) -> str:
     return f"{name[: LONGEST_NAME - 7].rstrip('_')}_{ending}"
 
 
-def _reader(plan: Plan, title: str) -> Callable[[Checkpoint, Context], Reader]:
+def _reader(plan: Plan | Delegating, title: str) -> Callable[[Checkpoint, Context], Reader]:
     def read(at: Checkpoint, context: Context) -> Reader:
         run = Run.of(title, context)
         walk: Inner[Rows] = Inner(plan.rows(run, at))

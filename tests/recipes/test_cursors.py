@@ -356,3 +356,26 @@ def test_a_count_is_followed_like_a_time() -> None:
     second: dict[str, Any] = {"/v1/items?after=12": {"items": []}}
     at = play(read, second, at=first.last.checkpoint, now=later).last.checkpoint
     assert play(read, second, at=at, now=later + timedelta(hours=1)).urls == ["/v1/items?after=12"]
+
+
+def test_a_stream_that_is_read_in_two_ways() -> None:
+    first = stream(CURSOR + PAGED, retriever={"requester": {"path": "/all"}})
+    then = stream(CURSOR, retriever={"requester": {"path": "/changes"}})
+    made = {"type": "StateDelegatingStream", "name": "items"}
+    read = only({**made, "full_refresh_stream": first, "incremental_stream": then})
+    pages = {"1": rows(1, 2), "2": rows(3)}
+
+    def vendor(request: Request) -> Response:
+        if request.path.endswith("/changes"):
+            return answer(rows(4))
+        return answer(pages[str(request.params.get("page", 1))])
+
+    left = play(read, vendor, pages=1)
+    rest = play(read, vendor, at=left.last.checkpoint)
+    assert [record["id"] for record in [*left.records, *rest.records]] == [1, 2, 3]
+    later = NOW + timedelta(hours=1)
+    second = play(read, vendor, at=rest.last.checkpoint, now=later)
+    assert second.urls == ["/v1/changes?from=2026-10-03&to=2026-11-01"]
+    third = play(read, vendor, at=second.last.checkpoint, now=later)
+    assert third.urls == ["/v1/changes?from=2026-10-04&to=2026-11-01"]
+    assert not read.snapshot

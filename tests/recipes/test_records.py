@@ -262,9 +262,43 @@ def test_keys() -> None:
     assert key("id", {"x": 1}) != key("id", {"x": 2})
 
 
+XML = b"""<?xml version="1.0"?>
+<feed kind="k"><item id="1">one</item><item/><item><a>x</a><b y="2"/></item>
+<n:t>&amp; t</n:t></feed>"""
+
+
+def xml(content: bytes) -> Any:
+    selector: dict[str, Any] = {"extractor": {"field_path": []}}
+    made = stream(retriever={"decoder": {"type": "XmlDecoder"}, "record_selector": selector})
+    return play(only(made), {"/v1/items": content}).records
+
+
+def test_xml_is_read_as_json_has_it() -> None:
+    found = {
+        "@kind": "k",
+        "item": [{"@id": "1", "#text": "one"}, None, {"a": "x", "b": {"@y": "2"}}],
+        "n:t": "& t",
+    }
+    assert xml(XML) == [{"feed": found}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<a><b></a>", "malformed XML"),
+        (b'<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx">]><a>&x;</a>', "declares entities"),
+        (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>', "declares entities"),
+        (b"<a>" * 300, "nested too deeply"),
+    ],
+)
+def test_xml_that_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        xml(content)
+
+
 def test_a_decoder_that_we_lack_is_said() -> None:
-    (one,) = read(stream("retriever: {decoder: {type: XmlDecoder}}")).unread
-    assert one.why == "XmlDecoder"
+    (one,) = read(stream("retriever: {decoder: {type: CustomDecoder, class_name: a.B}}")).unread
+    assert one.why == "CustomDecoder: Python of its own (a.B)"
 
 
 def test_a_listing_in_any_method() -> None:
