@@ -18,7 +18,8 @@ class Where(Position):
     and in each of its `parts`, unless there are too `many`, when it looked, and where the streams
     that it `follows` stood. In a round there is `now`, its beginning, and the place inside of it:
     where the router stood (`outer`), how many parts of that batch are `done` and which was the
-    `last`, the beginning of the `time` and the `page` under way."""
+    `last`, the beginning of the `time` and the `page` under way. `holds` and `lacks` say that
+    answers had a place for records, and that some had none."""
 
     cursor: str | None = None
     look: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +34,8 @@ class Where(Position):
     time: str | None = None
     page: Any = None
     left_out: bool = False
+    lacks: bool = False
+    holds: bool = False
     failed: Mapping[str, Any] = field(default_factory=dict)
 
 

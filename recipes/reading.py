@@ -35,6 +35,7 @@ LOOKS = Looks()
 # Of so many parts the checkpoint knows each by itself; of more only how far they are all read.
 MAX_PARTS = 2_000
 MAX_FAILED = 100
+NO_CONTENT = 204
 
 
 RowsOf: TypeAlias = Generator[Asked | Rows, Answered | None, None]
@@ -260,8 +261,10 @@ class _Walk:
             fresh = kept
             if plan.cursor and window and (plan.cursor.is_feed or plan.cursor.filters):
                 fresh = [one for one in kept if plan.cursor.holds(window, one, self.scope)]
-            if found.missing:
-                self.at = replace(self.at, left_out=True)
+            if found.missing and response.status != NO_CONTENT:
+                self.at = replace(self.at, lacks=True)
+            elif not self.at.holds:
+                self.at = replace(self.at, holds=True)
             yield from self.give(Rows(fresh, slice))
             self._observe(fresh)
             shown = kept if plan.cursor and plan.cursor.is_feed else fresh
@@ -308,7 +311,9 @@ class _Walk:
             final = Where(follows=final.follows)
         held, self.held = self.held or Rows([], Slice()), None
         unread = tuple(unread_of(name, found) for name, found in self.failed.items())
-        left_out = at.left_out or bool(self.failed)
+        # A vendor that leaves the place for records out where there are none has it elsewhere.
+        is_odd = at.lacks and not at.holds
+        left_out = at.left_out or is_odd or bool(self.failed)
         yield replace(held, after=final.saved(), ends=True, left_out=left_out, unread=unread)
         if self.refusal is not None and not self.allowed and self.is_fresh:
             # It is no part that is refused, but all of it.

@@ -31,6 +31,7 @@ from recipes.slices import (
     Router,
     SubstreamRouter,
 )
+from recipes.templates import Scope, Template
 from recipes.values import get
 
 LONGEST_NAME = 40
@@ -102,7 +103,7 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
     ):
         raise unsupported(extractor)
     return Plan(
-        component.text("name") or component.text("name", "stream"),
+        _named(component, component.text("name") or "stream"),
         Requester.of(retriever.need(f"{prefix}requester"), decoder, extra),
         Paginator.of(retriever.part(f"{prefix}paginator"), decoder.type if decoder else ""),
         Selector.of(
@@ -190,7 +191,16 @@ def _paths(component: Component) -> list[list[str]]:
     if not isinstance(found, list):
         return []
     paths = [each if isinstance(each, list) else [each] for each in found]
-    return [[str(step) for step in path] for path in paths if path]
+    return [[_named(component, str(step)) for step in path] for path in paths if path]
+
+
+def _named(component: Component, text: str) -> str:
+    """A name that may be written with the component's parameters."""
+    try:
+        template = Template.of(component, text, frozenset({"parameters"}))
+    except UnsupportedError:
+        return text  # a name that nothing has: records are known by what they hold
+    return str(template.value(Scope({}, EPOCH)))
 
 
 def _key(component: Component) -> Callable[[Record], str]:

@@ -188,3 +188,10 @@ def test_streams_that_only_a_connection_knows_are_said() -> None:
     }
     (one,) = read(stream(), dynamic_streams=[dynamic]).unread
     assert one.why == "streams that only a connection knows (HttpComponentsResolver)"
+
+
+def test_names_may_be_written_with_parameters() -> None:
+    made = stream(name="{{ parameters['what'] }}", primary_key=["{{ parameters.of }}"])
+    made["$parameters"] = {"what": "things", "of": "id"}
+    (one,) = read(made).connector.streams
+    assert (one.name, one.key({"id": 5})) == ("things", "5")  # type: ignore[operator]
