@@ -21,13 +21,12 @@ from recipes.values import get
 
 
 class Authenticator(Protocol):
-    """Gives what a request carries. `renews`: a refused token may be asked for again."""
-
-    renews: bool
+    """Gives what a request carries. `forget` drops a token that was refused, and says whether
+    another one may be had."""
 
     def options(self, run: Run) -> Calls[Options]: ...
 
-    def forget(self, run: Run) -> None: ...
+    def forget(self, run: Run) -> bool: ...
 
     def addresses(self) -> list[Template]: ...
 
@@ -36,8 +35,6 @@ class Authenticator(Protocol):
 class Plain:
     """What the settings hold already."""
 
-    renews = False
-
     def options(self, run: Run) -> Calls[Options]:
         yield from ()
         return self.of(run)
@@ -45,8 +42,8 @@ class Plain:
     def of(self, run: Run) -> Options:
         return Options()
 
-    def forget(self, run: Run) -> None:
-        pass
+    def forget(self, run: Run) -> bool:
+        return False
 
     def addresses(self) -> list[Template]:
         return []
@@ -149,13 +146,12 @@ class Selective:
 
     path: tuple[str, ...]
     choices: Mapping[str, Authenticator] = field(repr=False)
-    renews = True
 
     def options(self, run: Run) -> Calls[Options]:
         return (yield from self._chosen(run).options(run))
 
-    def forget(self, run: Run) -> None:
-        self._chosen(run).forget(run)
+    def forget(self, run: Run) -> bool:
+        return self._chosen(run).forget(run)
 
     def addresses(self) -> list[Template]:
         return [each for one in self.choices.values() for each in one.addresses()]

@@ -177,9 +177,8 @@ class Requester:
             try:
                 response = yield from ask(request)
             except BrokenConnectionError:
-                if attempt == 2 or not self.authenticator.renews:
+                if attempt == 2 or not self.authenticator.forget(run):
                     raise
-                self.authenticator.forget(run)
             else:
                 is_ignored = self.errors.resolve(run.scope, response).action == "IGNORE"
                 return None if is_ignored else response

@@ -20,11 +20,13 @@ class Token:
 
 @dataclass
 class Run:
-    """`tokens` holds them by the component that asked for them: for as long as the read lasts."""
+    """`tokens` holds them by the component that asked for them, for as long as the read lasts;
+    `refused` are those components of which the vendor refused one."""
 
     title: str
     scope: Scope
     tokens: dict[int, Token] = field(default_factory=dict, repr=False)
+    refused: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, title: str, context: Context) -> "Run":

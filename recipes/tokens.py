@@ -35,8 +35,6 @@ MARGIN = timedelta(minutes=1)
 class Asked:
     """A token that is asked for with the first request, and again once it ended."""
 
-    renews = True
-
     def options(self, run: Run) -> Calls[Options]:
         known = run.tokens.get(id(self))
         if known is None or (known.until is not None and known.until - MARGIN <= run.scope.now):
@@ -44,8 +42,9 @@ class Asked:
             run.tokens[id(self)] = known
         return self.carried(run, known.text)
 
-    def forget(self, run: Run) -> None:
-        run.tokens.pop(id(self), None)
+    def forget(self, run: Run) -> bool:
+        run.refused.add(id(self))
+        return run.tokens.pop(id(self), None) is not None
 
     def fetched(self, run: Run) -> Calls[Token]:
         raise NotImplementedError
@@ -75,7 +74,8 @@ class OAuth(Asked):
 
     def fetched(self, run: Run) -> Calls[Token]:
         scope = run.scope
-        if self.given is not None and (text := self.given.option(scope)):
+        text = self.given.option(scope) if self.given is not None else None
+        if text and id(self) not in run.refused:
             return Token(str(text))
         headers = {str(k): str(v) for k, v in (self.headers.value(scope) or {}).items()}
         form = self._form(run, "authorization" in {name.lower() for name in headers})
@@ -92,11 +92,11 @@ class OAuth(Asked):
         place: dict[str, Any] = {"params": as_params(form)} if self.in_query else as_form(form)
         headers = {**place.pop("headers", {}), **headers}
         response = yield from ask(Request.post(url, **place, headers=headers, judge=judge))
-        text = _anywhere(response.json, self.token_name.text_of(scope))
-        if not isinstance(text, str) or not text:
+        made = _anywhere(response.json, self.token_name.text_of(scope))
+        if not isinstance(made, str) or not made:
             raise ContractError(f"{run.title} answered without an access token")
         lifetime = _anywhere(response.json, self.expires_name.text_of(scope))
-        return Token(text, _until(response, lifetime))
+        return Token(made, _until(response, lifetime))
 
     def addresses(self) -> list[Template]:
         return [self.url]
@@ -187,7 +187,8 @@ class LegacySession(Asked):
 
     def fetched(self, run: Run) -> Calls[Token]:
         scope = run.scope
-        if self.given is not None and (text := self.given.option(scope)):
+        text = self.given.option(scope) if self.given is not None else None
+        if text and id(self) not in run.refused:
             return Token(str(text))
         url = f"{self.url.text_of(scope)}{self.login['url'].text_of(scope)}"
         pair = {name: self.login[name].value(scope) for name in ("username", "password")}

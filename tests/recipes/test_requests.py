@@ -136,6 +136,15 @@ AUTHENTICATORS = {
 
 
 @pytest.mark.parametrize("name", AUTHENTICATORS)
+def test_what_the_settings_hold_is_not_tried_twice(name: str) -> None:
+    changes = {"authenticator": yaml.safe_load(AUTHENTICATORS[name][0])}
+    read = only(stream(retriever={"requester": changes}))
+    with pytest.raises(BrokenConnectionError) as failed:
+        play(read, lambda request: answer({}, 401), {"key": "canary", "how": "b"})
+    assert len(failed.value.played.requests) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", AUTHENTICATORS)
 def test_authenticators_of_settings(name: str) -> None:
     text, headers, params = AUTHENTICATORS[name]
     request = asked(f"authenticator: {text}", {"key": "canary", "how": "b"})
@@ -356,6 +365,12 @@ def test_a_session_token_of_the_settings_or_one_for_a_password() -> None:
     assert len(play(made, vendor, {**SETTINGS, "token": "given"}).requests) == 1
     expected = "from-login"
     assert len(play(made, vendor, {**SETTINGS, "token": ""}).requests) == 2
+
+    def refusing(request: Request) -> Response:
+        return answer({}, 401) if request.headers.get("x-session") == "given" else vendor(request)
+
+    # A token of the settings that is no longer good is as good as none.
+    assert len(play(made, refusing, {**SETTINGS, "token": "given"}).requests) == 3
 
 
 def test_a_token_that_we_sign() -> None:
