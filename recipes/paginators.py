@@ -97,15 +97,17 @@ class Cursor(_Sized):
 
 @dataclass(frozen=True)
 class Paginator:
-    """`into` is where the token goes, unless it `is_path`: then it is what the request asks for."""
+    """`into` is where the token goes, unless it `is_path`: then it is what the request asks for.
+    One that goes nowhere is not used: the next page would be the same one again."""
 
     strategy: Strategy | None = None
     into: RequestOption | None = None
     is_path: bool = False
     size_into: RequestOption | None = None
+    is_used: bool = True
 
     @classmethod
-    def of(cls, component: Component | None, decoder: str) -> "Paginator":
+    def of(cls, component: Component | None, decoder: str, requester: Component) -> "Paginator":
         if component is None or component.type == "NoPagination":
             return cls()
         if component.type != "DefaultPaginator":
@@ -120,14 +122,17 @@ class Paginator:
             None if is_path else RequestOption.of(option),
             is_path,
             RequestOption.of(size),
+            option is not None or "next_page_token" in repr(requester),
         )
 
     def first(self, run: Run) -> Any:
-        return self.strategy.first(run) if self.strategy else None
+        return self.strategy.first(run) if self.strategy and self.is_used else None
 
     def after(self, run: Run, answer: Answer, token: Any) -> Any:
         """The token of the next page, None after the last; ContractError where it is this one's."""
-        found = self.strategy.after(run, answer, token) if self.strategy else None
+        if self.strategy is None or not self.is_used:
+            return None
+        found = self.strategy.after(run, answer, token)
         if found is None or found is False or found == "":
             return None
         if found == token and token is not None:

@@ -93,7 +93,7 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
         export = Export.of(retriever, extra)
         extra |= DOWNLOADED
     prefix = "download_" if export is not None else ""
-    decoder = retriever.part(f"{prefix}decoder")
+    decoder, requester = retriever.part(f"{prefix}decoder"), retriever.need(f"{prefix}requester")
     times = component.part("incremental_sync")
     cursor = TimeCursor.of(times) if times is not None else None
     extractor = retriever.part("download_extractor")
@@ -104,8 +104,10 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
         raise unsupported(extractor)
     return Plan(
         _named(component, component.text("name") or "stream"),
-        Requester.of(retriever.need(f"{prefix}requester"), decoder, extra),
-        Paginator.of(retriever.part(f"{prefix}paginator"), decoder.type if decoder else ""),
+        Requester.of(requester, decoder, extra),
+        Paginator.of(
+            retriever.part(f"{prefix}paginator"), decoder.type if decoder else "", requester
+        ),
         Selector.of(
             retriever.need("record_selector"),
             component,

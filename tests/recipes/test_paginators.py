@@ -179,3 +179,11 @@ def test_a_listing_that_leads_in_a_circle_ends() -> None:
 
     with pytest.raises(ContractError):
         play(paged(strategy, TOKEN), vendor)
+
+
+def test_a_token_that_goes_nowhere_is_not_followed() -> None:
+    strategy = "{type: PageIncrement, page_size: 2}"
+    assert play(paged(strategy, SIZE), pages(2, 2)).urls == ["/v1/items?n=2"]
+    in_template = {"request_parameters": {"p": "{{ next_page_token.next_page_token }}"}}
+    read = paged(strategy, requester=in_template)
+    assert play(read, pages(2, 1)).urls == ["/v1/items", "/v1/items?p=1"]
