@@ -64,6 +64,12 @@ def key_of(slice: Slice) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def whole_key_of(slice: Slice) -> bytes:
+    """The same, with what the part bears beside."""
+    text = text_of([dict(slice.partition), dict(slice.extra_fields)])
+    return hashlib.sha256(text.encode()).digest()[:8]
+
+
 def name_of(slice: Slice) -> str:
     """A part, as a person knows it: by the values that it is."""
     values = [value for name, value in slice.partition.items() if name != "parent_slice"]

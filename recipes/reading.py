@@ -23,7 +23,7 @@ from recipes.cursors import TimeCursor, Window
 from recipes.exports import Export
 from recipes.options import Options
 from recipes.paginators import Answer, Paginator
-from recipes.places import Rows, Where, key_of, later_of, name_of, unread_of
+from recipes.places import Rows, Where, key_of, later_of, name_of, unread_of, whole_key_of
 from recipes.requests import Requester
 from recipes.runs import Run
 from recipes.selectors import Selector
@@ -36,6 +36,8 @@ LOOKS = Looks()
 MAX_PARTS = 2_000
 MAX_FAILED = 100
 NO_CONTENT = 204
+# So many parts of a round are told apart.
+MAX_KNOWN = 200_000
 
 
 RowsOf: TypeAlias = Generator[Asked | Rows, Answered | None, None]
@@ -113,6 +115,7 @@ class _Walk:
         self.held: Rows | None = None
         self.part_seen: datetime | None = None
         self.has_untimed = False
+        self.read: set[bytes] = set()
         self.away = 0
         self.refusal: NotAllowedError | None = None
         self.allowed = 0
@@ -143,9 +146,19 @@ class _Walk:
             self.at = replace(self.at, time=None, page=None)
         for index in range(done, len(keys)):
             slice, key = batch.slices[index], keys[index]
-            yield from self._part(slice, key)
+            if self._is_new(slice):
+                yield from self._part(slice, key)
             self.at = replace(self.at, done=index + 1, last=key, time=None, page=None)
         self.at = replace(self.at, outer=batch.after, done=0, last="", time=None, page=None)
+
+    def _is_new(self, slice: Slice) -> bool:
+        """Whether no part that is just the same was read in this round, as of two parents."""
+        whole = whole_key_of(slice)
+        if whole in self.read:
+            return False
+        if len(self.read) < MAX_KNOWN:
+            self.read.add(whole)
+        return True
 
     def _part(self, slice: Slice, key: str) -> RowsOf:
         self.part_seen, self.has_untimed = None, False

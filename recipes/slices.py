@@ -143,7 +143,8 @@ class Parent:
     follows: bool
 
     @classmethod
-    def of(cls, component: Component, plan: "Plan") -> "Parent":
+    def of(cls, component: Component, plan: "Plan", follows: bool) -> "Parent":
+        """The parent that a component describes; `follows`, if the stream itself is by time."""
         if component.type != "ParentStreamConfig":
             raise unsupported(component)
         component.without("lazy_read_pointer")
@@ -154,7 +155,7 @@ class Parent:
             Template.of(component, component.text("partition_field"), CONFIG),
             RequestOption.of(component.part("request_option")),
             tuple(tuple(Template.of(component, step, CONFIG) for step in path) for path in extra),
-            component.flag("incremental_dependency"),
+            follows and component.flag("incremental_dependency"),
         )
 
     def slice_of(self, run: Run, record: Mapping[str, Any], outer: Slice) -> Slice | None:
@@ -182,7 +183,8 @@ class SubstreamRouter:
 
     @property
     def is_whole(self) -> bool:
-        return all(not parent.follows and parent.plan.is_whole for parent in self.of_parents)
+        # A parent that is not followed is read from its beginning each time.
+        return all(not one.follows and one.plan.router.is_whole for one in self.of_parents)
 
     def batches(self, run: Run, at: Place) -> Batches:
         first = int(at.get("parent", 0))

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 from connectors import Checkpoint, Context, Page, Reader, Record, Stream
@@ -86,7 +87,9 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
     component.without("file_uploader")
     retriever = component.need("retriever", "SimpleRetriever", "AsyncRetriever")
     retriever.without("page_size_reduction", "request_window_splitting", "pagination_reset")
-    router = _router(retriever, depth)
+    times = component.part("incremental_sync")
+    cursor = TimeCursor.of(times) if times is not None else None
+    router = _router(retriever, depth, follows=cursor is not None)
     extra = router.extras()
     export = None
     if retriever.type == "AsyncRetriever":
@@ -94,8 +97,6 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
         extra |= DOWNLOADED
     prefix = "download_" if export is not None else ""
     decoder, requester = retriever.part(f"{prefix}decoder"), retriever.need(f"{prefix}requester")
-    times = component.part("incremental_sync")
-    cursor = TimeCursor.of(times) if times is not None else None
     extractor = retriever.part("download_extractor")
     if extractor is not None and extractor.type not in (
         "ResponseToFileExtractor",
@@ -122,14 +123,14 @@ def plan_of(component: Component, depth: int = 0) -> Plan:
     )
 
 
-def _router(retriever: Component, depth: int) -> Router:
-    made = [_router_of(each, depth) for each in retriever.parts("partition_router")]
+def _router(retriever: Component, depth: int, follows: bool) -> Router:
+    made = [_router_of(each, depth, follows) for each in retriever.parts("partition_router")]
     if not made:
         return Lone()
     return made[0] if len(made) == 1 else ProductRouter(tuple(made))
 
 
-def _router_of(component: Component, depth: int) -> Router:
+def _router_of(component: Component, depth: int, follows: bool) -> Router:
     match component.type:
         case "ListPartitionRouter":
             return ListRouter.of(component)
@@ -137,10 +138,11 @@ def _router_of(component: Component, depth: int) -> Router:
             configs = component.parts("parent_stream_configs")
             if not configs:
                 raise ManifestError("a SubstreamPartitionRouter without parents", component.line)
-            parents = [Parent.of(one, plan_of(one.need("stream"), depth + 1)) for one in configs]
+            plans = [plan_of(one.need("stream"), depth + 1) for one in configs]
+            parents = map(Parent.of, configs, plans, repeat(follows))
             return SubstreamRouter(tuple(parents))
         case "GroupingPartitionRouter":
-            inner = _router_of(component.need("underlying_partition_router"), depth)
+            inner = _router_of(component.need("underlying_partition_router"), depth, follows)
             size = int(component.get("group_size") or 1)
             return GroupingRouter(inner, max(size, 1), component.flag("deduplicate", default=True))
     raise unsupported(component)

@@ -299,3 +299,30 @@ def test_a_vendor_may_leave_out_the_place_for_records_where_there_are_none() -> 
     assert play(read, odd).last.unseen == ("",)
     empty = {"/v1/a": answer(None, 204), "/v1/b": answer(None, 204)}
     assert play(read, empty).last.unseen == ()
+
+
+def test_a_part_that_comes_twice_is_read_once() -> None:
+    child = notes(stream(name="projects"))
+    vendor = {
+        "/v1/items": {"items": [{"id": 1}, {"id": 2}, {"id": 1}]},
+        "/v1/projects/1/notes": [{"id": "x"}],
+        "/v1/projects/2/notes": [{"id": "y"}],
+    }
+    assert len(play(only(child), vendor).requests) == 3
+
+
+def test_a_parent_is_followed_only_by_a_stream_that_is_by_time_itself() -> None:
+    parent = stream(name="projects")
+    parent["incremental_sync"] = {
+        "type": "DatetimeBasedCursor",
+        "cursor_field": "at",
+        "datetime_format": "%Y-%m-%d",
+        "start_datetime": "2026-10-01",
+    }
+    read = only(notes(parent, incremental_dependency=True))
+    vendor = {
+        "/v1/items": {"items": [{"id": 1, "at": "2026-10-05"}]},
+        "/v1/projects/1/notes": [{"id": "x"}],
+    }
+    first = play(read, vendor)
+    assert (read.snapshot, first.last.checkpoint) == (True, {})
