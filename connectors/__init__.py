@@ -16,6 +16,7 @@ from connectors.kernel.auth import (
     OAuth2,
     Question,
     Revocation,
+    SettingsForm,
     Verdict,
 )
 from connectors.kernel.connector import Category, Connector, RateLimit, SyncType
@@ -113,6 +114,7 @@ __all__ = [
     "Response",
     "RetryableError",
     "Revocation",
+    "SettingsForm",
     "SignatureError",
     "Steps",
     "Stream",

@@ -40,6 +40,7 @@ class Line(Transport):
         headers: Mapping[str, str],
         content: bytes | None,
         cookies: Any = None,
+        raw: bool = False,
     ) -> Response:
         name = self.connector.auth_header
         carried = headers.get(name, "")
@@ -51,7 +52,7 @@ class Line(Transport):
             self.before(self.asked - 1)
         if ours and self.circles and (again := self._again(url)) is not None:
             return again
-        response = await super().call(title, method, url, headers, content, cookies)
+        response = await super().call(title, method, url, headers, content, cookies, raw)
         if self.circles and response.status == 200:
             self._first.setdefault(urlsplit(url).path, []).append(response)
         if ours and self._is_refusal(response):

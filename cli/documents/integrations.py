@@ -84,7 +84,7 @@ def _document(connector: Connector, command: str) -> Iterator[str]:
     yield from ("", "## How often", "")
     yield from _intervals(connector)
     yield from ("", "## Setting it up", "")
-    yield from _setup(connector, connector.auth)
+    yield from _setup(connector, connector.oauth)
     yield from ("", "## Webhooks", "")
     yield from _webhooks(connector)
     yield from ("", "## Limits that are kept", "")

@@ -1,4 +1,4 @@
-"""How a tenant lets us in: by a consent (OAuth 2), or by a key that it brings."""
+"""How a tenant lets us in: by a consent (OAuth 2), by a key that it brings, or by settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from connectors.kernel.errors import ConnectorError
-from connectors.kernel.messages import Calls
+from connectors.kernel.messages import Calls, Context
 
 
 @dataclass(frozen=True)
@@ -155,3 +155,17 @@ class ApiKey:
     setting: str
     verify: Callable[[], Calls[Verdict]]
     hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsForm:
+    """Settings that a tenant fills in, secrets among them; the reader itself sends what they hold.
+
+    `schema` is the JSON schema that a form is made from. `secrets` are the fields that no one is
+    shown again, each as its path: `("credentials", "api_key")`. `verify` makes a call or two with
+    the settings that stand in `context.config`, and raises what is wrong with them.
+    """
+
+    schema: Mapping[str, Any]
+    secrets: frozenset[tuple[str, ...]]
+    verify: Callable[[Context], Calls[None]]

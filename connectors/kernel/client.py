@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
+from connectors.kernel.auth import SettingsForm
 from connectors.kernel.budget import Budget, Scope
 from connectors.kernel.cancellation import end
 from connectors.kernel.connector import Connector
@@ -25,7 +26,7 @@ from connectors.kernel.errors import (
     RateLimitedError,
 )
 from connectors.kernel.feeds import EventBatch, Listener
-from connectors.kernel.hosts import allowed_hosts, filled
+from connectors.kernel.hosts import allowed_hosts, file_hosts, filled
 from connectors.kernel.messages import Page, Params, Reader, Request, Response
 from connectors.kernel.retry import Patience
 from connectors.kernel.rounds import Rounds
@@ -113,13 +114,17 @@ class Client:
         try:
             while True:
                 try:
-                    request = steps.send(answer)
+                    failed = isinstance(answer, ConnectorError)
+                    request = steps.throw(answer) if failed else steps.send(answer)
                 except StopIteration as stop:
                     result: T = stop.value
                     return result
                 except PARSE_ERRORS as error:
                     raise unreadable(self.connector.title, error) from error
-                answer = await self.send(request)
+                try:
+                    answer = await self.send(request)
+                except ConnectorError as error:  # raised where it was asked for
+                    answer = error
         finally:
             steps.close()
 
@@ -176,12 +181,13 @@ class Client:
         while True:
             await self._budget.spend(self.connector, self.account_id, request)
             # Not before the wait for room, which may outlast a token.
-            bearer = renewed or await self._token(False)
+            bearer = renewed or await self._bearer()
             outcome = await self._attempt(request, url, bearer)
             if isinstance(outcome, Response):
                 return outcome
             error, requested_pause = outcome.error, outcome.retry_after
             is_refusal = isinstance(error, BrokenConnectionError) and not error.may_pass
+            is_refusal = is_refusal and not isinstance(self.connector.auth, SettingsForm)
             if is_refusal and not renewed:
                 renewed = await self._renew(bearer)
                 url = self._url(request)  # the account may have been moved: the token call says so
@@ -216,6 +222,8 @@ class Client:
         headers = {"accept": "application/json", **self.connector.headers, **request.headers}
         if request.file:
             headers["accept"] = BYTES
+        elif isinstance(self.connector.auth, SettingsForm):
+            pass  # the reader itself sends what the settings hold
         elif self.connector.auth_header == "authorization":
             headers["authorization"] = f"{self.connector.auth_scheme} {bearer}"
         else:
@@ -224,13 +232,18 @@ class Client:
         if request.form is not None:
             content = urlencode(request.form).encode()
             headers.setdefault("content-type", "application/x-www-form-urlencoded")
+        elif request.text is not None:
+            content = request.text.encode()
         elif request.json is not None:
             content = json.dumps(request.json).encode()
             headers.setdefault("content-type", "application/json")
         self.requests += 1
         return await self._transport.call(
-            self.connector.title, request.method, url, headers, content, self._cookies
+            self.connector.title, request.method, url, headers, content, self._cookies, request.raw
         )
+
+    async def _bearer(self) -> str:
+        return "" if isinstance(self.connector.auth, SettingsForm) else await self._token(False)
 
     async def _renew(self, refused: str) -> str:
         # Requests that run side by side are refused together; one refresh serves them all.
@@ -240,6 +253,8 @@ class Client:
 
     def _judge(self, request: Request, response: Response) -> ConnectorError | None:
         try:
+            if request.judge is not None:
+                return request.judge(response)
             error = self.connector.classify(response)
         except PARSE_ERRORS as failure:
             return unreadable(self.connector.title, failure)
@@ -268,10 +283,10 @@ class Client:
             url = base.rstrip("/") + "/" + self._filled(path).lstrip("/")
             params = dict(self.connector.params)
         if request.file:
-            check_host(self.connector.title, url, self.connector.files)
+            check_host(self.connector.title, url, file_hosts(self.connector, url))
             return url
         url = _with_params(url, {**params, **request.params})
-        check_host(self.connector.title, url, allowed_hosts(self.connector, base))
+        check_host(self.connector.title, url, allowed_hosts(self.connector, base, self._config))
         return url
 
     def _filled(self, template: str, *, strict: bool = True) -> str:

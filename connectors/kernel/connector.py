@@ -1,12 +1,12 @@
 """What a connector is: everything that we know about talking to one vendor's API, as a value."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2
+from connectors.kernel.auth import Account, ApiKey, Identify, OAuth2, SettingsForm
 from connectors.kernel.errors import ConnectorError
 from connectors.kernel.feeds import Feed
 from connectors.kernel.messages import Calls, Context, Params, Response, Stream
@@ -82,8 +82,10 @@ class Connector:
     `hosts` are those a token may be sent to, besides the host of `base_url`. That one may depend on
     the connection, `https://{config[shop]}/admin` or `{config[instance_url]}/services`, and is then
     one that a pattern of `hosts` allows, `*.myshopify.com`; no other that fits it is called.
-    `files` are those of files that are read without it. `auth_header` is where the token goes;
-    bare, where that is not `authorization`, and there after the word `auth_scheme`.
+    `reaches` names hosts by a connection's settings, for addresses that a tenant fills in: those
+    that are public and fit a pattern of `hosts` are called as well.
+    `files` are those of files that are read without it, `*` any public one. `auth_header` is where
+    the token goes; bare, where that is not `authorization`, and there after the word `auth_scheme`.
     `concurrency` bounds the requests of one connection that are under way at once.
     `floor` is the least time between two polls of a connection, whatever its tier: what the vendor
     asks for, or allows.
@@ -99,7 +101,7 @@ class Connector:
     title: str
     sync_type: SyncType
     base_url: str
-    auth: OAuth2 | ApiKey
+    auth: OAuth2 | ApiKey | SettingsForm
     streams: tuple[Stream, ...]
     rate_limits: tuple[RateLimit, ...]
     category: Category = "Other"
@@ -108,6 +110,7 @@ class Connector:
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Params = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    reaches: Callable[[Mapping[str, Any]], Iterable[str]] = lambda config: ()
     files: tuple[str, ...] = ()
     auth_header: str = "authorization"
     auth_scheme: str = "Bearer"
@@ -124,17 +127,19 @@ class Connector:
 
     @property
     def oauth(self) -> OAuth2:
-        """Its OAuth rules; LookupError where tenants bring a key instead."""
+        """Its OAuth rules; LookupError where tenants bring a key or settings instead."""
         if isinstance(self.auth, OAuth2):
             return self.auth
-        raise LookupError(f"{self.title} takes an API key: there is no consent, and no token")
+        what = "an API key" if isinstance(self.auth, ApiKey) else "settings"
+        raise LookupError(f"{self.title} takes {what}: there is no consent, and no token")
 
     @property
     def api_key(self) -> ApiKey:
-        """What its key is kept under, and how it is verified; LookupError of an OAuth vendor."""
+        """What its key is kept under, and how it is verified; LookupError of any other vendor."""
         if isinstance(self.auth, ApiKey):
             return self.auth
-        raise LookupError(f"{self.title} is connected by consent: it takes no API key")
+        how = "consent" if isinstance(self.auth, OAuth2) else "its settings"
+        raise LookupError(f"{self.title} is connected by {how}: it takes no API key")
 
     def stream(self, name: str) -> Stream:
         """The stream of that name; LookupError names those there are."""

@@ -11,6 +11,12 @@ from connectors.kernel.connector import Connector
 from connectors.kernel.errors import ContractError
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+# Names that lead to this machine or its neighbours, and addresses without a name.
+_PRIVATE = re.compile(
+    r"(.*\.)?(localhost|local|localdomain|internal|intranet|lan|home|corp|private|"
+    r"home\.arpa|[0-9]+|0x[0-9a-f]+|nip\.io|sslip\.io|localtest\.me)"
+)
+_NOTHING: Mapping[str, Any] = {}
 _PLACEHOLDER = re.compile(r"\{(?:(account_id)|config\[(\w+)\])\}")
 
 
@@ -30,11 +36,26 @@ def check_account(connector: Connector, account: Account) -> None:
         )
 
 
-def allowed_hosts(connector: Connector, base: str) -> tuple[str, ...]:
+def allowed_hosts(
+    connector: Connector, base: str, config: Mapping[str, Any] = _NOTHING
+) -> tuple[str, ...]:
     """Where the token of the connection with that base URL may go: hosts, and the base URL itself
-    unless its host came from outside and is none of the connector's."""
+    unless its host came from outside and is none of the connector's; those of its settings too."""
     exact = tuple(host for host in connector.hosts if "*" not in host)
+    named = (host for host in connector.reaches(config) if is_public(host))
+    exact += tuple(host for host in named if _is_allowed(connector, f"https://{host}"))
     return (base, *exact) if not _is_placed(connector) or _is_allowed(connector, base) else exact
+
+
+def file_hosts(connector: Connector, url: str) -> tuple[str, ...]:
+    """Where a file may lie: at one of `files`, or, with `*` among them, at any public host."""
+    host = _netloc(url).lower()
+    return (*connector.files, *([host] if "*" in connector.files and is_public(host) else []))
+
+
+def is_public(host: str) -> bool:
+    """Whether it is the full name of a host that anybody may look up."""
+    return _HOST.fullmatch(host) is not None and _PRIVATE.fullmatch(host) is None
 
 
 def filled(

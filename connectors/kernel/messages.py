@@ -24,7 +24,7 @@ class Context:
 
     now: datetime
     account_id: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # secrets may be in it
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -38,7 +38,9 @@ class Request:
     `cost` is what the call takes from the rate budget, in the vendor's own units, and `budget` the
     name of those limits of the connector that it is counted in. A `file` lies elsewhere, for all
     who know its link: it is read without our token, from one of the connector's `files`, and its
-    bytes are the answer's `content`; so are those of a CSV that the header accept asks for.
+    bytes are the answer's `content`; so are those of a CSV that the header accept asks for, and, if
+    `raw`, those of any answer that is no error. A `text` is sent as it is. `judge` says what an
+    answer to this request means, in place of the connector's `classify` and the map by status.
     """
 
     method: str
@@ -52,6 +54,11 @@ class Request:
     budget: str = ""
     file: bool = False
     renews: bool = False
+    raw: bool = False
+    text: str | None = field(default=None, repr=False)
+    judge: "Callable[[Response], ConnectorError | None] | None" = field(
+        default=None, repr=False, compare=False
+    )
 
     @classmethod
     def get(cls, path: str, **options: Any) -> "Request":

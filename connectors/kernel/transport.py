@@ -86,12 +86,13 @@ class Transport:
         headers: Mapping[str, str],
         content: bytes | None,
         cookies: Cookies | None = None,
+        raw: bool = False,
     ) -> Response:
         """One call and its answer, of whatever status; the URL must have been checked."""
         sent_at = self.clock.now()
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._call(title, method, url, headers, content, cookies, sent_at)
+                return await self._call(title, method, url, headers, content, cookies, sent_at, raw)
         except TimeoutError as error:
             raise ProviderUnavailableError(f"{title} did not finish its answer in time") from error
         except httpx.TimeoutException as error:
@@ -119,6 +120,7 @@ class Transport:
         content: bytes | None,
         cookies: Cookies | None,
         sent_at: datetime,
+        raw: bool,
     ) -> Response:
         request = self._http.build_request(
             method, self.address(url), headers=dict(headers), content=content
@@ -133,7 +135,7 @@ class Transport:
             body = await read_body(answer.aiter_raw(), encoding, self._max_body, title)
         finally:
             await answer.aclose()
-        raw = _is_raw(headers, answer)
+        raw = _is_raw(headers, answer) or (raw and answer.is_success)
         return Response(
             status=answer.status_code,
             headers=dict(answer.headers),
