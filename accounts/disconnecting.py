@@ -18,11 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accounts import tokens, watching
 from accounts.watching import Station
-from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2, load
+from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2
 from connectors.kernel import oauth as oauth
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
 from connectors.kernel.oauth import OAuthApp
+from integrations import load
 from storage import connections, erasing, notices, tenant_settings
 from storage.database import Database
 from storage.errors import NotFoundError

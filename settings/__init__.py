@@ -19,7 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connectors import all_connectors, load
+from connectors import all_connectors
+from integrations import load
 from connectors.kernel.oauth import OAuthApp, settings_in
 from settings import appearance
 from settings.apps import apps

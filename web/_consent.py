@@ -10,9 +10,9 @@ from connectors import (
     ConnectorError,
     NotAllowedError,
     Words,
-    load,
     say,
 )
+from integrations import load
 from connectors.kernel.hosts import check_account
 from connectors.kernel.oauth import app_of_callback, app_of_grant, exchange, identify
 from connectors.kernel.token_answers import Tokens

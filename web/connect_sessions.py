@@ -8,7 +8,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from accounts.runtime import Runtime
-from connectors import OAuth2, all_connectors, load
+from connectors import OAuth2, all_connectors
+from integrations import load
 from connectors.kernel.oauth import validated_answers
 from storage import connect_sessions
 from storage.idempotency import Claim
