@@ -5,6 +5,7 @@ compares revisions, when it begins to work and now and then, and reads what it d
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,16 +21,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import integrations
 from connectors import Connector
 from connectors.kernel.cancellation import end
-from integrations import Added, Listing
+from integrations import Added, Listing, UnreadableError
 from storage import _large, _rights, _schema, _streams
 from storage._rights import Connection as Postgres
 from storage.background import repeated
 from storage.database import Database
-from storage.errors import IntegrationError, NotFoundError
+from storage.errors import IntegrationError, NotFoundError, SchemaError
 from storage.models import Connection, Integration, IntegrationList
 
 # How often a process looks that goes on for long.
 LOOK_EVERY = timedelta(minutes=1)
+
+log = logging.getLogger(__name__)
 
 Outcome = Literal["added", "changed", "unchanged"]
 
@@ -215,7 +218,8 @@ async def listing(url: str, schema: str) -> Sequence[Listed]:
 async def keep(url: str, schema: str) -> Sequence[str]:
     """Makes what added integrations need whose manifests an older reader read; their names.
 
-    A newer reader may find streams or columns that the former did not.
+    A newer reader may find streams or columns that the former did not. One that it cannot read at
+    all is said, and left as it is.
     """
     async with _owning(url, schema) as postgres:
         cursor = await postgres.execute(
@@ -223,10 +227,16 @@ async def keep(url: str, schema: str) -> Sequence[str]:
             [integrations.reader()],
         )
         found = await cursor.fetchall()
+    kept = []
     for slug, title, packed in found:
-        connector = integrations.read(slug, title, integrations.unpack(packed))
-        await _large.patiently(partial(_keep, url, schema, connector))
-    return [slug for slug, _, _ in found]
+        try:
+            connector = integrations.read(slug, title, integrations.unpack(packed))
+            await _large.patiently(partial(_keep, url, schema, connector))
+        except (UnreadableError, SchemaError) as error:
+            log.warning("the integration %s cannot be synced: %s", slug, error)
+        else:
+            kept.append(slug)
+    return kept
 
 
 async def _keep(url: str, schema: str, connector: Connector) -> None:

@@ -104,6 +104,7 @@ class Kraal:
     cattle: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    key: str = KEY
     redirect: str = ""
     # Set by a test that wants answers held back from a second page on, until it sets it.
     gate: threading.Event = field(default_factory=threading.Event)
@@ -164,7 +165,7 @@ def _answer(vendor: Kraal, path: str, key: str | None) -> tuple[int, Any, dict[s
     host, _, rest = parts.path.lstrip("/").partition("/")
     if host != f"{FARM}.kraal.example" or not rest.endswith("/cattle"):
         return 404, {"error": "there is no such farm"}, {}
-    if key != KEY:
+    if key != vendor.key:
         return 401, {"error": f"the key {key} is not known"}, {}
     query = dict(parse_qsl(parts.query))
     offset, limit = int(query.get("offset", 0)), int(query.get("limit", PAGE))

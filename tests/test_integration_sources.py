@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def test_a_wheel_is_read_and_indexed_by_its_facts_alone(wheel: Path) -> None:
     assert (made.auth, made.hosts) == (("ApiKeyAuthenticator",), ("*.kraal.example",))
     assert made.sha256 == sha256(MANIFEST.encode()).hexdigest()
     assert made.level == 0
+
+
+def test_a_package_that_holds_another_manifest_than_the_index_knows_is_refused(wheel: Path) -> None:
+    found = _sources.in_wheel(wheel)
+    entry = indexing.entry(found)
+    assert _sources.as_indexed(found, entry).entry is entry
+    with pytest.raises(SourceError, match="another manifest than the index knows"):
+        _sources.as_indexed(found, replace(entry, sha256="0" * 64))
 
 
 def test_the_index_is_of_facts_and_each_can_be_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,12 @@ import integrations
 from accounts.runtime import opened
 from cli import run
 from connectors.kernel.cancellation import end
+from deployments import freshness_targets
+from deployments.reconcile import tier_deployments
 from flows.sync import sync
 from integrations import Listing
 from settings import INCARNATION, read
-from storage import connections, tenants
+from storage import connections, schedules, tenants
 from storage import integrations as store
 from storage.database import Database
 from tests._connecting import Connecting, Person, connecting, note
@@ -152,6 +154,15 @@ async def test_from_a_manifest_to_rows_an_upgrade_under_way_and_away(
     assert note(page)[0] == "done"
     assert len(rows(database_url, "SELECT * FROM connections")) == 1
 
+    # Scheduled by the tenant's tier, and its freshness promised.
+    groups = await schedules.groups(database)
+    deployments, wrong_ones = tier_deployments(read(), groups)
+    assert [one.name for one in deployments] == ["kraal-TEAM"]
+    assert wrong_ones == {}
+    assert await freshness_targets.save(read(), database)
+    promised = rows(database_url, "SELECT stream FROM freshness WHERE integration = 'kraal'")
+    assert promised == [{"stream": "cattle"}]
+
     # Synced: as a flow run, into tables and a view.
     state = await synced(database)
     assert state.is_completed(), state.message
@@ -198,10 +209,31 @@ async def test_from_a_manifest_to_rows_an_upgrade_under_way_and_away(
     assert moved.status_code == 422
     assert "This is needed." in moved.text
     assert vendor.keys <= {KEY, wrong}
+    # With the key typed again other settings are the same connection's, which reads anew.
+    smaller = person.press(person.get(link), link, **{**FORM, ".size": "3"})
+    assert note(smaller)[0] == "done", smaller.text
+    (changed,) = rows(database_url, "SELECT * FROM connections")
+    assert (changed["id"], changed["config"]["size"]) == (row["id"], 3)
+    assert changed["account_id"] != row["account_id"]
+    assert rows(database_url, "SELECT state FROM checkpoints") == [{"state": {}}]
+
+    # A key that the vendor takes no more: the tenant is asked, and mends it.
+    vendor.key = "canary-kraal-key-that-is-the-next"
+    state = await synced(database)
+    assert state.is_failed()
+    assert "its tenant has to act" in (state.message or "")
+    (broken,) = rows(database_url, "SELECT status, failure FROM connections")
+    assert broken == {"status": "needs_reauth", "failure": "broken"}
+    page = person.get(f"/connect/{link.split('/')[2]}")
+    assert "Needs attention" in page.text
+    mended = {**FORM, ".size": "3", ".credentials.0.key": vendor.key}
+    assert note(person.press(person.get(link), link, **mended))[0] == "done"
+    assert (await synced(database)).is_completed()
 
     # Nobody has seen the key: no table, no file, no log, no run of Prefect's.
+    secrets = [KEY, wrong, vendor.key]
     places = found(
-        [KEY, wrong], texts_of(database_url), texts_of(prefect_database), files_of(place),
+        secrets, texts_of(database_url), texts_of(prefect_database), files_of(place),
         [("log", caplog.text)],
     )  # fmt: skip
     assert places == set()
@@ -212,7 +244,8 @@ async def test_from_a_manifest_to_rows_an_upgrade_under_way_and_away(
     gone = await typed("remove", "kraal", "--purge", "--yes")
     assert gone["tables"] == ["records_kraal_cattle"]
     assert rows(database_url, "SELECT 1 FROM pg_class WHERE relname LIKE '%kraal%'") == []
-    assert rows(database_url, "SELECT 1 FROM tenant_settings") == []
+    for table in ("tenant_settings", "sync_intervals WHERE integration = 'kraal'", "grants"):
+        assert rows(database_url, f"SELECT 1 FROM {table}") == []
     await store.refresh(database)
     with pytest.raises(LookupError, match="no integration 'kraal'"):
         integrations.load("kraal")

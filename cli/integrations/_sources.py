@@ -120,13 +120,17 @@ def _named(name: str) -> Found:
     entry = index.find(name)
     if entry is None:
         return packaged(index.package_of(name))
-    found = replace(packaged(f"{entry.package}=={entry.version}"), entry=entry)
+    return as_indexed(packaged(f"{entry.package}=={entry.version}"), entry)
+
+
+def as_indexed(found: Found, entry: index.Entry) -> Found:
+    """What a package held, once it is what the index was made from."""
     if found.sha256 != entry.sha256:
         raise SourceError(
             f"{entry.package} {entry.version} holds another manifest than the index knows"
             f" (sha256 {found.sha256[:12]}…, not {entry.sha256[:12]}…): it is not added"
         )
-    return replace(found, title=entry.title, licence=entry.licence)
+    return replace(found, title=entry.title, licence=entry.licence, entry=entry)
 
 
 def packaged(requirement: str) -> Found:
