@@ -107,8 +107,8 @@ def rows(database_url: str, query: str) -> list[DictRow]:
 
 def fill_in(ours: Connecting, acme: UUID, **changes: str) -> tuple[Person, Any]:
     """A person opens the form and sends it; the page that they see then."""
-    person, page = ours.visitor(acme)
-    link = f"{str(page.url).rstrip('/')}/settings/kraal"
+    person, page = ours.visitor(acme, integration="kraal")
+    (link,) = re.findall(r'href="(/connect/[^"]*/settings/kraal)"', page.text)
     form = person.get(link)
     assert form.status_code == 200, form.text
     return person, person.press(form, "settings/kraal", **{**FORM, **changes})
