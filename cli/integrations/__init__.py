@@ -82,7 +82,11 @@ def check(
     where: WhereArgument,
     settings: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Try these settings at the vendor: JSON, - for stdin."),
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="Try these settings at the vendor: JSON, - for stdin.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,11 +107,15 @@ def check(
 def add(
     where: WhereArgument,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What it is called here: a-z, 0-9 and _.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="What it is called here: a-z, 0-9 and _."),
     ] = None,
-    title: Annotated[str | None, typer.Option(metavar="TITLE", help="How people call it.")] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TITLE", help="How people call it.")
+    ] = None,
     licence: Annotated[
-        str | None, typer.Option(metavar="LICENCE", help="Under which its manifest is used.")
+        str | None,
+        typer.Option("--licence", metavar="LICENCE", help="Under which its manifest is used."),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
