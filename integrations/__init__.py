@@ -32,6 +32,7 @@ __all__ = [
     "is_built_in",
     "listing",
     "load",
+    "names",
     "pack",
     "read",
     "reader",
@@ -89,8 +90,7 @@ def load(name: str) -> Connector:
         return connectors.load(name)
     found = _held.by_slug.get(name)
     if found is None:
-        known = ", ".join([*connectors.names(), *sorted(_held.by_slug)])
-        raise LookupError(f"no integration {name!r}; there are: {known}")
+        raise LookupError(f"no integration {name!r}; there are: {', '.join(names())}")
     return _connector(found)
 
 
@@ -98,6 +98,11 @@ def all_of(names: Collection[str]) -> tuple[Connector, ...]:
     """Every connector that is built in, and of the added ones those of these names."""
     more = sorted(set(names) & set(_held.by_slug))
     return (*connectors.all_connectors(), *(load(name) for name in more))
+
+
+def names() -> tuple[str, ...]:
+    """Of all there are, built in and added."""
+    return tuple(sorted({*connectors.names(), *_held.by_slug}))
 
 
 def is_built_in(name: str) -> bool:

@@ -34,6 +34,7 @@ from tests._connecting import Connecting, Person, connecting, note
 from tests._haystack import files_of, found, texts_of
 from tests._kraal import FARM, KEY, MANIFEST, Kraal, kraal
 from tests._sandboxed import KEY as MASTER_KEY
+from tests._web import claims, token
 
 SETTINGS = {"farm": FARM, "credentials": {"kind": "key", "key": KEY}}
 # What a browser sends of the form, filled in.
@@ -132,6 +133,13 @@ async def test_from_a_manifest_to_rows_an_upgrade_under_way_and_away(
     assert [one["outcome"] for one in await typed("add", "kraal.yaml")] == ["unchanged"]
     assert {"kraal", "hubspot"} <= {one["name"] for one in await typed("list")}
     await until_shown(ours)
+
+    # Told by the API, like all others.
+    bearer = {"authorization": f"Bearer {token(claims(acme, 'connections:read'))}"}
+    told = ours.person().http.get(f"{ours.origin}/api/integrations?limit=100", headers=bearer)
+    (one,) = [each for each in told.json()["items"] if each["name"] == "kraal"]
+    assert (one["sign_in"], one["configured"], one["sync_type"]) == ("form", True, "pull")
+    assert [stream["name"] for stream in one["streams"]] == ["cattle"]
 
     # Connected: what is wrong is said at its field, by us and then by the vendor.
     person, page = fill_in(ours, acme, **{".farm": "North!", ".size": "0"})
