@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse
 
 from accounts import api_keys, disconnecting
 from connectors import ApiKey, Connector, Words, say
-from integrations import load
 from connectors.kernel.oauth import answered, authorize_url, wrong_answers
+from integrations import load
 from settings import SettingsError
 from storage import connect_sessions, connections, reconnect_links, tenant_settings, tenants
 from storage.connect_sessions import Session
