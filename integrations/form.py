@@ -13,7 +13,7 @@ from datetime import date, datetime
 from html import unescape
 from typing import Any, Literal, TypeAlias
 
-from connectors import SettingsForm
+from connectors import SettingsForm, Words, say
 
 Path: TypeAlias = tuple[str, ...]
 Kind = Literal[
@@ -59,7 +59,11 @@ class Problem:
     """What is wrong, and at which setting: none where it is about all of them."""
 
     path: Path
-    text: str
+    words: Words
+
+    @property
+    def text(self) -> str:
+        return str(self.words)
 
 
 def fields(form: SettingsForm) -> tuple[Field, ...]:
@@ -254,18 +258,18 @@ def problems(form: SettingsForm, settings: Mapping[str, Any]) -> list[Problem]:
     schema = _taken(form.schema, fields(form), settings)
     # Without a registry of its own it would fetch what a `$ref` names.
     validator = Draft7Validator(schema, registry=Registry(), format_checker=dates)
-    found: dict[Path, str] = {}
+    found: dict[Path, Words] = {}
     try:
         for error in validator.iter_errors(dict(settings)):
             path = tuple(each for each in error.absolute_path if isinstance(each, str))
             if error.validator == "required" and isinstance(error.instance, Mapping):
                 missing = [name for name in error.validator_value if name not in error.instance]
-                found |= {(*path, name): "This is needed." for name in missing}
+                found |= {(*path, name): say("This is needed.") for name in missing}
             else:
                 found.setdefault(path, _said(str(error.validator), error.schema))
     except Unresolvable:
         raise FormError("its schema refers to another, which is not read") from None
-    return [Problem(path, text) for path, text in found.items()]
+    return [Problem(path, words) for path, words in found.items()]
 
 
 def _taken(
@@ -313,29 +317,32 @@ def _time(value: object) -> bool:
     return not isinstance(value, str) or bool(datetime.fromisoformat(value))
 
 
-def _said(keyword: str, schema: Any) -> str:
+def _said(keyword: str, schema: Any) -> Words:
     """A broken rule, in words; the validator's own repeat what was filled in."""
     schema = schema if isinstance(schema, Mapping) else {}
-    if keyword == "pattern":
-        form = schema.get("pattern_descriptor") or schema.get("pattern")
-        return f"This does not have the form {_plain(form, LONGEST_TITLE)}."
-    if keyword == "type":
-        wanted = {"integer": "a whole number", "number": "a number", "array": "a list"}
-        return f"This must be {wanted.get(_type(schema) or '', 'of another kind')}."
-    if keyword == "format":
-        shown = "2026-01-31" if schema.get("format") == "date" else "2026-01-31T00:00:00Z"
-        return f"This must be a date, such as {shown}."
-    limits = {
-        "minimum": "This must be at least {}.", "maximum": "This must be at most {}.",
-        "minLength": "This is too short: at least {} characters.",
-        "maxLength": "This is too long: at most {} characters.",
-        "minItems": "At least {} are needed.", "maxItems": "At most {} are possible.",
-    }  # fmt: skip
-    if keyword in limits and isinstance(schema.get(keyword), int | float):
-        return limits[keyword].format(schema[keyword])
-    if keyword in ("enum", "const", "oneOf", "anyOf"):
-        return "Choose one of those listed."
-    return f"This is not allowed here ({_plain(keyword, 40)})."
+    limit = str(schema.get(keyword, ""))
+    match keyword:
+        case "pattern":
+            form = _plain(schema.get("pattern_descriptor") or schema.get("pattern"), LONGEST_TITLE)
+            return say("This does not have the form %(form)s.", form=form)
+        case "type" if _type(schema) == "integer":
+            return say("This must be a whole number.")
+        case "type" if _type(schema) == "number":
+            return say("This must be a number.")
+        case "format":
+            example = "2026-01-31" if schema.get("format") == "date" else "2026-01-31T00:00:00Z"
+            return say("This must be a date, such as %(example)s.", example=example)
+        case "minimum":
+            return say("This must be at least %(limit)s.", limit=limit)
+        case "maximum":
+            return say("This must be at most %(limit)s.", limit=limit)
+        case "minLength":
+            return say("This is too short: at least %(limit)s characters.", limit=limit)
+        case "maxLength":
+            return say("This is too long: at most %(limit)s characters.", limit=limit)
+        case "enum" | "const" | "oneOf" | "anyOf":
+            return say("Choose one of those listed.")
+    return say("This does not fit here.")
 
 
 # Secrets, apart from the rest

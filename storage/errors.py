@@ -11,6 +11,8 @@ StorageError
   x SchemaError                    the operator: migrate, or run the SQL that `.remedy` holds
 """
 
+from connectors import Words
+
 
 class StorageError(Exception):
     """Anything storage can fail with; `str()` of it holds no secret."""
@@ -21,7 +23,11 @@ class DatabaseUnavailableError(StorageError):
 
 
 class ConnectedAlreadyError(StorageError):
-    """An account of the same settings is connected, with other secrets."""
+    """An account of the same settings is connected, with other secrets; `words` are for people."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__(str(words))
+        self.words = words
 
 
 class IntegrationError(StorageError):

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account, BrokenConnectionError, Connector, ContractError
+from connectors import Account, BrokenConnectionError, Connector, ContractError, say
 from connectors.kernel.hosts import check_account
 from connectors.kernel.token_answers import Tokens
 from integrations import load
@@ -109,7 +109,9 @@ async def _keep_settings(
         former = known.get(account.id)
         if replaces is not None:
             if former is not None and former.id != replaces:
-                raise ConnectedAlreadyError("another account is connected with these settings")
+                raise ConnectedAlreadyError(
+                    say("Another account is connected with these settings.")
+                )
             former = next((one for one in known.values() if one.id == replaces), None)
             if former is None:
                 raise NotFoundError("there is no such connection: it was removed")
@@ -120,8 +122,10 @@ async def _keep_settings(
         if former is not None and replaces is None and former.status == Status.ACTIVE:
             if held != secrets:
                 raise ConnectedAlreadyError(
-                    "an account with these settings is connected already: give this one a name"
-                    " of its own, or reconnect that one"
+                    say(
+                        "An account with these settings is connected already: give this one a name "
+                        "of its own, or reconnect that one."
+                    )
                 )
             return former.id
         await tenant_settings.put_json(session, vault, tenant_id, grant.setting_key, secrets)

@@ -118,7 +118,7 @@ def test_what_is_wrong_is_told_at_its_field_and_repeats_nothing_that_was_filled_
     assert SECRET not in str(told(answers))
     inputs = _form.inputs(auth, answers.settings, answers.problems)
     assert _form.unplaced(inputs, answers.problems) == []
-    assert {one.field.path[-1]: one.problem for one in inputs}[
+    assert {one.field.path[-1]: str(one.problem) for one in inputs}[
         "n"
     ] == "This must be a whole number."
 
@@ -146,7 +146,7 @@ def test_of_several_ways_one_is_chosen_and_judged_alone() -> None:
     assert told(second) == {"access.name": "This is needed."}
     (shown,) = _form.inputs(BRANCHES, second.settings, second.problems)
     assert [one.chosen for one in shown.inside] == [False, True]
-    assert [one.problem for one in shown.inside[1].inside] == ["This is needed.", ""]
+    assert [str(one.problem or "") for one in shown.inside[1].inside] == ["This is needed.", ""]
     assert told(_form.read(BRANCHES, {})) == {"access": "This is needed."}
     (fresh,) = _form.inputs(BRANCHES)
     assert [one.chosen for one in fresh.inside] == [True, False]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from connectors import SettingsForm
+from connectors import SettingsForm, Words
 from integrations import form
 from integrations.form import Field, Path, Problem
 
@@ -28,13 +28,21 @@ class Input:
     name: str
     field: Field
     value: str
-    problem: str = ""
+    problem: Words | None = None
     inside: tuple["Input", ...] = ()
     chosen: bool = False
 
     @property
     def id(self) -> str:
         return f"f-{self.name}"
+
+    @property
+    def aria(self) -> dict[str, str]:
+        """What says to a screen reader what stands beside the input."""
+        beside = [f"hint-{self.id}"] if self.field.hint else []
+        beside += [f"why-{self.id}"] if self.problem else []
+        found = {"aria-describedby": " ".join(beside)} if beside else {}
+        return {**found, "aria-invalid": "true"} if self.problem else found
 
 
 @dataclass
@@ -64,14 +72,14 @@ def inputs(
     problems: Sequence[Problem] = (),
 ) -> tuple[Input, ...]:
     """What the page shows: with those settings, or without any with the schema's defaults."""
-    said = {each.path: each.text for each in problems}
+    said = {each.path: each.words for each in problems}
     return _inputs(form.fields(auth), settings, said, "")
 
 
-def unplaced(shown: Sequence[Input], problems: Sequence[Problem]) -> list[str]:
+def unplaced(shown: Sequence[Input], problems: Sequence[Problem]) -> list[Problem]:
     """Problems of what no input is for."""
     placed = set(_paths(shown))
-    return [f"{'.'.join(p.path)}: {p.text}" for p in problems if p.path not in placed]
+    return [one for one in problems if one.path not in placed]
 
 
 def _paths(shown: Sequence[Input]) -> list[Path]:
@@ -154,7 +162,7 @@ def _number(text: str) -> Any:
 def _inputs(
     fields: Sequence[Field],
     settings: Mapping[str, Any] | None,
-    said: Mapping[Path, str],
+    said: Mapping[Path, Words],
     within: str,
 ) -> tuple[Input, ...]:
     return tuple(
@@ -163,7 +171,7 @@ def _inputs(
 
 
 def _input(
-    one: Field, settings: Mapping[str, Any] | None, said: Mapping[Path, str], name: str
+    one: Field, settings: Mapping[str, Any] | None, said: Mapping[Path, Words], name: str
 ) -> Input:
     value = one.default if settings is None else settings.get(one.path[-1])
     inner = value if isinstance(value, Mapping) else None
@@ -176,7 +184,7 @@ def _input(
         name=name,
         field=one,
         value=_shown(one, value),
-        problem=said.get(one.path, ""),
+        problem=said.get(one.path),
         inside=inside,
     )
 
@@ -184,7 +192,7 @@ def _input(
 def _branches(
     one: Field,
     settings: Mapping[str, Any] | None,
-    said: Mapping[Path, str],
+    said: Mapping[Path, Words],
     name: str,
     *,
     is_new: bool,

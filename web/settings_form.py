@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse
 
 from accounts import filled
 from accounts.filled import Filled
-from connectors import BrokenConnectionError, Connector, ConnectorError, Words
+from connectors import BrokenConnectionError, Connector, ConnectorError, Words, say
 from integrations import load
 from integrations.form import FormError
 from storage import Status, connect_sessions, connections
@@ -26,7 +26,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 Integration = Annotated[str, Path(max_length=60)]
 LONGEST_NAME = 100
-NOT_FOUND = Words("Not found")
+NOT_FOUND = say("Not found")
 
 
 @router.get("/connect/{session_id}/settings/{integration}")
@@ -78,14 +78,16 @@ async def _connect(
     kept = await _kept(visit, connector, former)
     answers = _form.read(auth, posted, kept)
 
-    def again(text: str) -> Response:
+    def again(words: Words) -> Response:
+        tell = language_of(visit.request).tell
         inputs = _form.inputs(auth, answers.settings, answers.problems)
-        texts = [text, *_form.unplaced(inputs, answers.problems)]
+        left = _form.unplaced(inputs, answers.problems)
+        texts = [sentence(tell(words)), *(f"{'.'.join(p.path)}: {tell(p.words)}" for p in left)]
         return _page(visit, session, connector, inputs=inputs, former=former, status=422,
                      name=name, problems=texts)  # fmt: skip
 
     if answers.problems:
-        return again("Something is missing or has another form: see below.")
+        return again(say("Something is missing or has another form: see below."))
     try:
         await filled.check(
             connector, answers.settings, transport=shared.transport, budget=shared.budget
@@ -101,12 +103,11 @@ async def _connect(
         )
     except ConnectorError as error:
         await _log_failure(visit, session, connector, error)
-        language = language_of(visit.request)
-        return again(sentence(language.tell(refusal(connector, error))))
+        return again(refusal(connector, error))
     except ConnectedAlreadyError as error:
-        return again(sentence(str(error)))
+        return again(error.words)
     visit.request.app.state.wake_owed()
-    done = Words("%(title)s is connected. Its data is being read now.", {"title": connector.title})
+    done = say("%(title)s is connected. Its data is being read now.", title=connector.title)
     outcome = note("done", done)
     await connect_sessions.put_note(shared.database, session, outcome)
     return RedirectResponse(f"/connect/{session.id}", 303, HEADERS)
@@ -115,8 +116,10 @@ async def _connect(
 def refusal(connector: Connector, error: ConnectorError) -> Words:
     """Why settings were not taken, and by whom that is to be mended."""
     if isinstance(error, BrokenConnectionError) and not error.words:
-        text = "%(title)s does not accept these settings: check them, and try again."
-        return Words(text, {"title": connector.title})
+        return say(
+            "%(title)s does not accept these settings: check them, and try again.",
+            title=connector.title,
+        )
     return explained(connector.title, error)
 
 
@@ -186,7 +189,7 @@ async def _former(
     )
     found = next((each for each in mine if each.id == connection_id), None)
     if found is None:
-        raise PageError(404, NOT_FOUND, Words("There is no such connection: it was removed."))
+        raise PageError(404, NOT_FOUND, say("There is no such connection: it was removed."))
     return found
 
 
@@ -197,9 +200,9 @@ def _connector(session: Session, integration: str) -> Connector:
         connector = load(integration)
         _form.inputs(filled.form_of(connector))
     except FormError:
-        title = Words("Not set up yet")
-        text = Words("This cannot be connected: whoever runs this service has to look at it.")
+        title = say("Not set up yet")
+        text = say("This cannot be connected: whoever runs this service has to look at it.")
         raise PageError(409, title, text) from None
     except LookupError:
-        raise PageError(404, NOT_FOUND, Words("There is no such form.")) from None
+        raise PageError(404, NOT_FOUND, say("There is no such form.")) from None
     return connector
