@@ -16,7 +16,7 @@ help:  ## what there is to make
 	@echo "Installing ($*) …"
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint requirements.lock setuptools
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --constraint requirements.lock --editable '.$(if $(filter run,$*),,[$*])'
-	@$(BIN)/python -m compileall -q accounts billing cli connectors deployments flows recipes sandbox servers settings storage web
+	@$(BIN)/python -m compileall -q accounts billing cli connectors deployments flows integrations recipes sandbox servers settings storage web
 	@touch $@
 
 install: .venv/.installed-run  ## what running it for real needs, into .venv

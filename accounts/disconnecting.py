@@ -18,11 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accounts import tokens, watching
 from accounts.watching import Station
-from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2, load
+from connectors import BrokenConnectionError, ConnectorError, Context, OAuth2
 from connectors.kernel import oauth as oauth
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
 from connectors.kernel.oauth import OAuthApp
+from integrations import is_built_in, load
 from storage import connections, erasing, notices, tenant_settings
 from storage.database import Database
 from storage.errors import NotFoundError
@@ -111,6 +112,8 @@ async def _leave(
         connection = await connections.get(disconnector.database, connection_id)
     except NotFoundError:
         return  # `disconnect` raises it in a moment
+    if not is_built_in(connection.integration):
+        return  # what was added has neither
     connector = load(connection.integration)
     if connection.tenant_id != tenant_id or not (connector.watch or connector.leave):
         return
@@ -186,7 +189,8 @@ async def _take_tokens(session: AsyncSession, vault: Vault, grant: Grant) -> UUI
     held = await tenant_settings.get_json(session, vault, grant.tenant_id, grant.setting_key)
     await tenant_settings.delete(session, grant.tenant_id, grant.setting_key)
     grant.expires_at = grant.refresh_id = grant.refresh_started_at = None
-    auth = load(grant.integration).auth
+    # Of what was added nothing is given back, also where its manifest cannot be read any more.
+    auth = load(grant.integration).auth if is_built_in(grant.integration) else None
     if not held or not isinstance(auth, OAuth2) or auth.revocation is None:
         return None
     token = next((held[name] for name in auth.revocation.gives if held.get(name)), None)
@@ -289,7 +293,7 @@ async def _still_used(database: Database, row: Revocation) -> bool:
     async with database.dispatching() as session:
         names = (await session.scalars(live)).all()
     env = load(row.integration).oauth.env
-    auths = (load(name).auth for name in names)
+    auths = (load(name).auth for name in names if is_built_in(name))
     return any(isinstance(auth, OAuth2) and auth.env == env for auth in auths)
 
 

@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from accounts import tokens
+from accounts import filled, tokens
 from accounts.disconnecting import Disconnector
-from connectors import ContractError, load
+from connectors import Connector, ContractError, SettingsForm
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.clock import Clock
 from connectors.kernel.oauth import OAuthApp
+from integrations import load
 from settings import Settings, SettingsError, incarnation
-from storage import connections, incarnations
+from storage import connections, incarnations, integrations
 from storage.clock import DatabaseClock
 from storage.database import Database
 from storage.vault import Vault, check_keys
@@ -58,7 +60,10 @@ class Runtime:
         """What our calls carry, renewed if it ends soon or is the `refused` one.
 
         It may be our app's own secret (`OAuth2.bearer`), so it goes to the vendor and nowhere else.
+        Nothing, where readers send what a tenant filled in.
         """
+        if isinstance(load(connection.integration).auth, SettingsForm):
+            return ""
         return await tokens.access_token(
             self.database,
             self.vault,
@@ -69,6 +74,15 @@ class Runtime:
             tenant_id=connection.tenant_id,
             refused=refused,
         )
+
+    async def config_of(
+        self, connector: Connector, connection: connections.Connection
+    ) -> dict[str, Any]:
+        """A connection's settings as its readers get them: with the secrets that a tenant filled
+        in, which are for them alone."""
+        if not isinstance(connector.auth, SettingsForm):
+            return dict(connection.config)
+        return await filled.settings_of(self.database, self.vault, connector, connection)
 
     def disconnector(self) -> Disconnector:
         """What disconnecting needs."""
@@ -98,7 +112,7 @@ async def opened(settings: Settings) -> AsyncIterator[Runtime]:
     budget = Budget(redis_url, clock=clock)
     try:
         await check_keys(database, vault)
-        async with clock.followed(database):
+        async with clock.followed(database), integrations.followed(database):
             yield Runtime(
                 settings=settings,
                 database=database,

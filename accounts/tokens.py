@@ -24,13 +24,13 @@ from connectors import (
     ContractError,
     ProviderUnavailableError,
     RateLimitedError,
-    load,
 )
 from connectors.kernel import oauth as oauth
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import OAuthApp
 from connectors.kernel.token_answers import Tokens
+from integrations import load
 from storage import tenant_settings
 from storage.database import Database
 from storage.errors import NotFoundError

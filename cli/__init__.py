@@ -16,6 +16,7 @@ from cli import (
     database,
     events,
     imports,
+    integrations,
     keys,
     readers,
     schedules,
@@ -28,6 +29,8 @@ from cli.doctor import command as doctor
 from cli.terminal import err, example, plain
 from connectors import ConnectorError
 from deployments.errors import PrefectUnavailableError
+from integrations import UnreadableError
+from integrations.form import FormError
 from servers.backups import BackupError
 from servers.postgresql import PostgresError
 from servers.processes import ServiceError
@@ -59,6 +62,7 @@ for command, words in (
 ):
     app.command(epilog=example(words))(command)
 app.add_typer(tenants.commands, name="tenants")
+app.add_typer(integrations.commands, name="integrations", invoke_without_command=True)
 app.add_typer(readers.commands, name="readers")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(events.commands, name="events", invoke_without_command=True)
@@ -67,8 +71,8 @@ app.add_typer(imports.commands, name="import")
 
 # Failures that an operator can act on: one line, no traceback.
 _EXPLAINED = (
-    BackupError, ConnectorError, LookupError, PostgresError, PrefectUnavailableError, RedisError,
-    SettingsError, StorageError, VaultError, ServiceError,
+    BackupError, ConnectorError, FormError, LookupError, PostgresError, PrefectUnavailableError,
+    RedisError, SettingsError, StorageError, UnreadableError, VaultError, ServiceError,
 )  # fmt: skip
 
 

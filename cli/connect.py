@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.terminal import JsonOption, out, print_json
-from connectors import load
+from integrations import load
 from servers import local
 from servers.database import ready
 from settings import Settings, SettingsError, read
@@ -28,8 +28,6 @@ def connect(
     as_json: JsonOption = False,
 ) -> None:
     """Print a link on which a tenant connects an account in a browser. It opens once, soon."""
-    if integration is not None:
-        load(integration)
     with local.attached(read()) as settings:
         link = asyncio.run(_link(settings, tenant, integration, unconfigured))
     if as_json:
@@ -70,6 +68,8 @@ async def _link(
     settings: Settings, slug: str, integration: str | None, unconfigured: bool
 ) -> ConnectLink:
     async with ready(settings) as database:
+        if integration is not None:
+            load(integration)
         return await link_for(
             settings, database, slug, integration, shows_unconfigured=unconfigured
         )

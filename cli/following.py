@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from prefect.client.schemas import FlowRun
 
-from connectors import load
 from deployments.prefect_api import Say, answering, connected
 from deployments.triggers import each_ended, start_sync
+from integrations import load
 from servers.database import ready
 from settings import Settings
 from storage import audits, connections
@@ -27,10 +27,10 @@ async def sync_now(
 
     `say` gets a line for a person who waits, such as that Prefect does not answer.
     """
-    connector = load(integration)
-    for name in streams or ():
-        connector.stream(name)  # before anything runs
     async with ready(settings) as database:
+        connector = load(integration)
+        for name in streams or ():
+            connector.stream(name)  # before anything runs
         connection = await connections.find(database, tenant, integration, account)
     trigger = "audit" if audit else "manual"
     async with connected(settings) as client:

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.terminal import JsonOption, out, plain, print_json, target_of
-from connectors import load
 from deployments.schedule_report import Explained, explain
+from integrations import load
 from servers import local
 from servers.database import ready
 from settings import Settings, read

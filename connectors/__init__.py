@@ -134,6 +134,7 @@ __all__ = [
     "columns",
     "each_event",
     "load",
+    "names",
     "one_resource",
     "say",
 ]
@@ -142,18 +143,19 @@ __all__ = [
 @cache
 def load(name: str) -> Connector:
     """The connector of `connectors/<name>`; LookupError names those there are."""
-    if name not in _names():
-        raise LookupError(f"no integration {name!r}; there are: {', '.join(_names())}")
+    if name not in names():
+        raise LookupError(f"no integration {name!r}; there are: {', '.join(names())}")
     connector: Connector = import_module(f"connectors.{name}").connector
     return connector
 
 
 def all_connectors() -> tuple[Connector, ...]:
     """Every connector, by name."""
-    return tuple(load(name) for name in _names())
+    return tuple(load(name) for name in names())
 
 
 @cache
-def _names() -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
+    """The name of every connector."""
     found = (module.name for module in iter_modules(__path__))
     return tuple(sorted(name for name in found if name != "kernel" and not name.startswith("_")))

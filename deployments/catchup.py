@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 
-from connectors import load
 from deployments.desired import shard_slug, tier_name
 from deployments.prefect_api import connected
 from deployments.tiers import EPOCH, PollPolicy, shards_of
+from integrations import load
 from settings import Settings
 from settings.intervals import HOURLY
 from storage import schedules

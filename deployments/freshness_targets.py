@@ -1,17 +1,20 @@
 """What the tiers promise, kept in the database, where the view `freshness` compares with it."""
 
-from connectors import all_connectors
+from collections.abc import Iterable
+
+from connectors import Connector
 from deployments.tiers import PollPolicy
+from integrations import all_of
 from settings import Settings
-from storage import Tier, freshness
+from storage import Tier, freshness, integrations
 from storage.database import Database
 from storage.freshness import Interval
 
 
-def intervals(settings: Settings) -> list[Interval]:
-    """How often each stream of each integration is polled, by tier, as the settings have it."""
+def intervals(settings: Settings, connectors: Iterable[Connector]) -> list[Interval]:
+    """How often each stream of these is polled, by tier, as the settings have it."""
     found = []
-    for connector in all_connectors():
+    for connector in connectors:
         for tier in Tier:
             policy = PollPolicy.of(settings, connector, tier)
             polled, watched = policy.covered_streams(()), policy.covered_streams(())
@@ -27,4 +30,5 @@ def intervals(settings: Settings) -> list[Interval]:
 
 async def save(settings: Settings, database: Database) -> bool:
     """The database knows what is promised; whether that is anything new."""
-    return await freshness.keep_intervals(database, intervals(settings))
+    connectors = all_of(await integrations.in_use(database))
+    return await freshness.keep_intervals(database, intervals(settings, connectors))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from prefect.client.orchestration import PrefectClient
 
-from connectors import load
 from deployments import prefect_api, prefect_yaml
 from deployments.desired import MANAGED, TIERS, Deployment, Scheduled, shard_slug, tier_name
 from deployments.plan import Plan, carry_out, planned
 from deployments.tiers import EPOCH, PollPolicy, shards_of
+from integrations import load
 from settings import Settings
 from settings.intervals import in_words
 from storage import schedules

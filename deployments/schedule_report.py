@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors import SyncType, load
+from connectors import SyncType
 from deployments.tiers import PollPlan, PollPolicy, shards_of
+from integrations import load
 from settings import Settings
 from settings.intervals import in_words
 from settings.webhooks import unset

@@ -28,13 +28,13 @@ from connectors import (
     Record,
     RetryableError,
     Stream,
-    load,
 )
 from connectors.kernel.client import Client
-from flows._clients import client_of
+from flows._clients import reading_client
 from flows._duties import Later, Weighed, weigh
 from flows._hints import RETRY_AFTER
 from flows._passing import PASSING
+from integrations import load
 from settings import SettingsError
 from storage import (
     Status,
@@ -139,7 +139,7 @@ async def take(
         read_at = {name: one.last_synced_at for name, one in saved.items()}
         fresh = [event for event in events if event.attempts == 1]
         groups = [Group([event]) for event in events if event.attempts > 1]
-        client, context = client_of(shared, connection)
+        client, context = await reading_client(shared, connection)
         taken.append(
             Work(
                 connection, lease, [*([Group(fresh)] if fresh else []), *groups], client, context,

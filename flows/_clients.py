@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from accounts.runtime import Runtime
-from connectors import Context, load
+from connectors import Connector, Context
 from connectors.kernel.client import Client, Transport
+from integrations import load
 from storage import connections
 from storage.keeping import until_stored
 
@@ -17,14 +18,30 @@ PATIENCE = timedelta(minutes=1)
 TOKEN_HELD_SECONDS = 60.0  # far less than the time ahead of its expiry at which one is refreshed
 
 
+async def reading_client(
+    shared: Runtime, connection: connections.Connection, connector: Connector | None = None
+) -> tuple[Client, Context]:
+    """As `client_of`, for readers, whose settings hold what the tenant filled in; the connector is
+    the one that the run began with."""
+    connector = connector or load(connection.integration)
+    config = await shared.config_of(connector, connection)
+    return client_of(shared, connection, connector=connector, config=config)
+
+
 def client_of(
-    shared: Runtime, connection: connections.Connection, *, listening: Transport | None = None
+    shared: Runtime,
+    connection: connections.Connection,
+    *,
+    connector: Connector | None = None,
+    config: dict[str, Any] | None = None,
+    listening: Transport | None = None,
 ) -> tuple[Client, Context]:
     """The client, and the context of the run that its readers get. One that is `listening` has a
     session of its own at the vendor, over calls that last."""
-    config = dict(connection.config)
+    connector = connector or load(connection.integration)
+    config = dict(connection.config) if config is None else config
     client = Client(
-        load(connection.integration),
+        connector,
         transport=listening or shared.transport,
         account_id=connection.account_id,
         config=config,

@@ -11,9 +11,9 @@ from connectors import (
     Effect,
     NotAllowedError,
     Webhook,
-    load,
 )
 from connectors.kernel.client import Client
+from integrations import load
 from settings import SettingsError
 from storage import Status, StorageError
 from storage.connections import Connection

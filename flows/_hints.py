@@ -14,11 +14,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from accounts.runtime import Runtime
-from connectors import Checkpoint, ConnectorError, Stream, load
+from connectors import Checkpoint, ConnectorError, Stream
 from flows._batches import Batch
-from flows._clients import client_of
+from flows._clients import reading_client
 from flows._reading import Reading
 from flows._storing import LEASE_TTL, note_failures, renewed, store
+from integrations import load
 from settings import SettingsError
 from storage import StorageError, checkpoints, connections, leases, runs
 from storage.models import Failure
@@ -164,7 +165,7 @@ async def begin(
     await held.enter_async_context(renewed(shared.database, lease))
     async with shared.database.transaction(connection.tenant_id) as session:
         saved = await checkpoints.load(session, connection.id)
-    client, context = client_of(shared, connection)
+    client, context = await reading_client(shared, connection)
     reading = Reading(client, context, streams, saved, windows=windows)
     held.push_async_callback(reading.close)
     return HintedRead(connection, lease, reading)

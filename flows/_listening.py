@@ -22,12 +22,12 @@ from connectors import (
     RateLimitedError,
     RetryableError,
     all_connectors,
-    load,
 )
 from connectors.kernel.cancellation import end
 from connectors.kernel.client import Transport
 from flows._clients import client_of
 from flows._storing import LEASE_TTL
+from integrations import load
 from settings import SettingsError
 from storage import DatabaseUnavailableError, StorageError, connections, feeds, leases, runs
 from storage.background import repeated

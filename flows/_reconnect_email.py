@@ -6,9 +6,9 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from html import escape
 
-from connectors import load
 from connectors.kernel.errors import without_codes
 from deployments.mail import compose, one_line
+from integrations import load
 from storage.notices import AGAIN_AFTER, AT_MOST, Due
 
 _PAGE = """\

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,14 +13,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from accounts.runtime import Runtime
-from connectors import all_connectors
+from connectors import Connector
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._passing import ends_well
 from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows.sync import sync
-from storage import Tier, audits, breakers, connections, runs
+from integrations import all_of
+from storage import Tier, audits, breakers, connections, integrations, runs
 from storage.audits import Due
 from storage.locks import locked
 
@@ -58,7 +59,8 @@ async def audit(calls: int = 2_000) -> State[None]:
             if not ours:
                 return Completed(name="Skipped", message="the former run is still going")
             this = _Round(shared, calls)
-            every = list(_every(shared))
+            known = all_of(await integrations.in_use(shared.database))
+            every = list(_every(shared, known))
             await _check_all(this, await audits.due(shared.database, every, at_most=AT_MOST))
     if this.table:
         await acreate_table_artifact(
@@ -68,8 +70,10 @@ async def audit(calls: int = 2_000) -> State[None]:
     return Completed(message="; ".join(counts) or "nothing is to be checked")
 
 
-def _every(shared: Runtime) -> Iterator[tuple[str, str, Tier, timedelta]]:
-    for connector in all_connectors():
+def _every(
+    shared: Runtime, connectors: Iterable[Connector]
+) -> Iterator[tuple[str, str, Tier, timedelta]]:
+    for connector in connectors:
         for tier in Tier:
             intervals = audit_intervals(shared.settings, connector.streams, tier)
             for stream, every in intervals.items():

@@ -18,7 +18,6 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
-from connectors import load
 from connectors.kernel.cancellation import end
 from deployments.tiers import AHEAD, PollPlan, PollPolicy
 from deployments.triggers import run_name, run_tags
@@ -37,6 +36,7 @@ from flows._passing import ends_well, is_put_off, put_off
 from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows.sync import sync
+from integrations import load
 from storage import (
     DatabaseUnavailableError,
     Tier,

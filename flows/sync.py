@@ -14,19 +14,26 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from accounts.runtime import Runtime
-from connectors import ConnectorError, RetryableError, Stream, load
+from connectors import (
+    BrokenConnectionError,
+    Connector,
+    ConnectorError,
+    RetryableError,
+    Stream,
+)
 from connectors.kernel.cancellation import end, take
 from deployments.tiers import audit_intervals
 from deployments.triggers import run_name, run_tags
 from flows._artifact import publish
 from flows._batches import Batch, Outcome
-from flows._clients import client_of
+from flows._clients import reading_client
 from flows._hints import read_dirty_streams
 from flows._passing import PASSING, ends_well, put_off
 from flows._reading import STUCK_AFTER, Reading
 from flows._results import NOWHERE
 from flows._runtime import runtime
 from flows._storing import LEASE_TTL, note_failures, renewed, store
+from integrations import load
 from settings import SettingsError
 from storage import (
     DatabaseUnavailableError,
@@ -73,7 +80,9 @@ async def sync(
         connection = await connections.get(shared.database, connection_id)
         await _introduce(connection, trigger)
         try:
-            chosen = _chosen(connection, streams)
+            # This value and no other: the integration may be replaced while the run goes on.
+            connector = load(connection.integration)
+            chosen = _chosen(connector, streams)
         except LookupError as error:
             return Failed(message=str(error))
         if connection.status != "active":
@@ -91,7 +100,14 @@ async def sync(
                 name="Skipped", message=f"{connection} is already being synced by another run"
             )
         async with renewed(shared.database, lease):
-            reading = await _reading(shared, connection, chosen, full=full, audit=audit)
+            try:
+                reading = await _reading(
+                    shared, connection, connector, chosen, full=full, audit=audit
+                )
+            except BrokenConnectionError as error:
+                async with shared.database.transaction(connection.tenant_id) as session:
+                    await runs.break_off(session, connection, str(error))
+                return Failed(message=f"{error}; {WHO_ACTS[Failure.BROKEN]}")
             state = await _sync(shared, connection, lease, reading, trigger=trigger)
         if state.is_completed():
             # What was said to have changed while the lease was ours, nobody else has read.
@@ -223,6 +239,7 @@ async def persist(shared: Runtime, lease: leases.Lease, batch: Batch, reading: R
 async def _reading(
     shared: Runtime,
     connection: connections.Connection,
+    connector: Connector,
     streams: Sequence[Stream],
     *,
     full: bool,
@@ -230,7 +247,7 @@ async def _reading(
 ) -> Reading:
     async with shared.database.transaction(connection.tenant_id) as session:
         saved = await checkpoints.load(session, connection.id)
-    client, context = client_of(shared, connection)
+    client, context = await reading_client(shared, connection, connector)
 
     async def known(stream: Stream, keys: Sequence[str]) -> Mapping[str, int | None]:
         name = f"{connection.integration}.{stream.name}"
@@ -272,8 +289,7 @@ def _wait(problem: Exception | None, failed: Collection[Outcome]) -> timedelta:
     return max(waits, default=timedelta())
 
 
-def _chosen(connection: connections.Connection, names: Sequence[str] | None) -> Sequence[Stream]:
-    connector = load(connection.integration)
+def _chosen(connector: Connector, names: Sequence[str] | None) -> Sequence[Stream]:
     return [connector.stream(name) for name in names] if names else connector.streams
 
 

@@ -15,12 +15,13 @@ from prefect.states import Completed
 from accounts import watching
 from accounts.runtime import Runtime
 from accounts.watching import Looked, Station
-from connectors import BrokenConnectionError, ConnectorError, all_connectors, load
+from connectors import BrokenConnectionError, ConnectorError, all_connectors
 from flows._clients import client_of
 from flows._hints import begin, read_all
 from flows._passing import ends_well
 from flows._results import NOWHERE
 from flows._runtime import runtime
+from integrations import load
 from settings import SettingsError
 from settings.webhooks import address_of, is_watchable, variables_of
 from storage import StorageError, connections, gaps, runs, watches

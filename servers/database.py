@@ -9,23 +9,25 @@ from psycopg import sql
 from connectors import all_connectors
 from servers.processes import ServiceError
 from settings import Settings, SettingsError
-from storage import check, migrate
+from storage import check, integrations, migrate
 from storage.database import Database
 
 
 @asynccontextmanager
 async def ready(settings: Settings) -> AsyncIterator[Database]:
-    """The database, once it is sure that its schema is what this program needs."""
+    """The database, once it is sure that its schema is what this program needs; the integrations
+    that were added to it are known from then on."""
     await check(database_url_of(settings), settings.atom_schema)
     async with opened(settings) as database:
+        await integrations.refresh(database)
         yield database
 
 
 async def migrated(settings: Settings) -> None:
-    """Bring the database's schema up to date."""
-    await migrate(
-        database_url_of(settings), schema=settings.atom_schema, connectors=all_connectors()
-    )
+    """Bring the database's schema up to date, and what each stream needs."""
+    url, schema = database_url_of(settings), settings.atom_schema
+    await migrate(url, schema=schema, connectors=all_connectors())
+    await integrations.keep(url, schema)
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ import psutil
 from deployments import WORK_POOL, freshness_targets
 from deployments.errors import PrefectUnavailableError
 from servers import environment, postgresql, redis_server
-from servers.database import create, database_url_of, opened
+from servers.database import create, database_url_of, opened, ready
 from servers.heartbeat import Heartbeat
 from servers.ports import LOOPBACK, free_port
 from servers.processes import (
@@ -96,7 +96,7 @@ class Services:
         # Importing Prefect takes over a second, which `atom-sync status` need not wait for.
         from deployments.reconcile import reconcile
 
-        async with opened(self.settings) as database:
+        async with ready(self.settings) as database:
             await reconcile(self.settings, database, whole=True, patience=_PATIENCE_SECONDS)
             await incarnations.beat(database, self.incarnation)
         self._heartbeat = self._heartbeat or Heartbeat(self.settings, self.incarnation)
@@ -108,7 +108,7 @@ class Services:
 
         async with connected(self.settings) as client:
             await forget_missed(client)
-        async with opened(self.settings) as database:
+        async with ready(self.settings) as database:
             await freshness_targets.save(self.settings, database)
 
     def start_database(self) -> None:

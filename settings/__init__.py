@@ -19,8 +19,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connectors import all_connectors, load
+from connectors import all_connectors
 from connectors.kernel.oauth import OAuthApp, settings_in
+from integrations import load
 from settings import appearance
 from settings.apps import apps
 from settings.intervals import Intervals, read_audit_intervals, read_intervals

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from connectors import ApiKey, Connector, VerificationKeys, load
+from connectors import ApiKey, Connector, VerificationKeys
+from integrations import load
 from settings import Settings, SettingsError
 
 PATH = "/api/webhooks"

@@ -40,6 +40,9 @@ async def keep(
     kept = [_kept(connector, stream) for connector in connectors for stream in connector.streams]
     _refuse_equal_names(kept)
     partitions = await _partitions(connection)
+    for stream in kept:
+        if (other := partitions.get(stream.partition, stream.name)) != stream.name:
+            raise _equal_names(other, stream)
     views = await _views(connection)
     made = [stream for stream in kept if stream.partition not in partitions]
     for stream in made:
@@ -74,7 +77,35 @@ def _refuse_equal_names(kept: Sequence[_Kept]) -> None:
     for stream in kept:
         other = names.setdefault(stream.view, stream.name)
         if other != stream.name:
-            raise SchemaError(f"{other} and {stream.name} would both be the view {stream.view}")
+            raise _equal_names(other, stream)
+
+
+def _equal_names(other: str, stream: _Kept) -> SchemaError:
+    return SchemaError(f"{other} and {stream.name} would both be the view {stream.view}")
+
+
+async def drop(connection: Connection, integration: str) -> Sequence[str]:
+    """Drops what an integration's streams have, as the owner, records and all; the partitions that
+    are gone."""
+    partitions = await _partitions(connection)
+    views = await _views(connection)
+    gone = [
+        (name, stream)
+        for name, stream in partitions.items()
+        if stream.partition(".")[0] == integration
+    ]
+    for name, stream in gone:
+        view = stream.replace(".", "_")
+        if view in views:
+            try:
+                await connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(view)))
+            except psycopg.errors.DependentObjectsStillExist as error:
+                raise SchemaError(
+                    f"something was built upon the view {view} ({error.diag.message_detail});"
+                    " drop that first"
+                ) from error
+        await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+    return [name for name, _ in gone]
 
 
 async def _refuse_foreign(connection: Connection, name: str) -> None:
@@ -87,12 +118,14 @@ async def _refuse_foreign(connection: Connection, name: str) -> None:
         )
 
 
-async def _partitions(connection: Connection) -> set[str]:
+async def _partitions(connection: Connection) -> dict[str, str]:
+    """The partitions that there are, and the stream of each."""
     cursor = await connection.execute(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        "SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid) FROM '''(.*)''')"
+        " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = 'records'::regclass"
     )
-    return {name for (name,) in await cursor.fetchall()}
+    return dict(await cursor.fetchall())
 
 
 async def _views(connection: Connection) -> dict[str, str]:

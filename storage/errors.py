@@ -2,12 +2,16 @@
 
 StorageError
   x DatabaseUnavailableError       nobody acts here: the database is away, full, read-only, busy ...
+  x ConnectedAlreadyError          the tenant: these settings are connected, give another name
+  x IntegrationError               the operator: another name, or disconnect first; it says which
   x LeaseLostError                 nobody acts: another process took the work over, this one leaves
   x NotFoundError                  the caller: there is no such tenant, connection or setting
   x ReaderError                    the operator: another name for a reader, or remove one first
   x RefusedError                   we act: PostgreSQL does not take what we wrote
   x SchemaError                    the operator: migrate, or run the SQL that `.remedy` holds
 """
+
+from connectors import Words
 
 
 class StorageError(Exception):
@@ -16,6 +20,18 @@ class StorageError(Exception):
 
 class DatabaseUnavailableError(StorageError):
     """PostgreSQL is away or not well, see `storage.sickness`: try again later; nobody's attempt."""
+
+
+class ConnectedAlreadyError(StorageError):
+    """An account of the same settings is connected, with other secrets; `words` are for people."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__(str(words))
+        self.words = words
+
+
+class IntegrationError(StorageError):
+    """An integration cannot be added, or not be removed, as things are; the message says why."""
 
 
 class LeaseLostError(StorageError):

@@ -11,13 +11,16 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from connectors import Account, BrokenConnectionError, Connector, ContractError, load
+from connectors import Account, BrokenConnectionError, Connector, ContractError, say
 from connectors.kernel.hosts import check_account
 from connectors.kernel.token_answers import Tokens
+from integrations import load
 from storage import checkpoints, notices, privacy, tenant_settings
 from storage.database import Database
+from storage.errors import ConnectedAlreadyError, NotFoundError
+from storage.integrations import must_stay
 from storage.keeping import WHILE_A_PERSON_WAITS, until_stored
-from storage.models import Connection, Grant, OAuthLog, Status, Tenant
+from storage.models import CheckpointRow, Connection, Grant, Lease, OAuthLog, Status, Tenant
 from storage.rows import is_storable, stored_json, stored_text
 from storage.vault import Vault
 
@@ -59,6 +62,130 @@ async def connect(
     return await until_stored(store, patience=WHILE_A_PERSON_WAITS)
 
 
+async def keep_settings(
+    database: Database,
+    vault: Vault,
+    *,
+    tenant_id: UUID,
+    integration: str,
+    secrets: Mapping[str, Any],
+    account: Account,
+    label: str | None = None,
+    replaces: UUID | None = None,
+) -> UUID:
+    """Store what a tenant filled in, its backfill owed; the id of the connection.
+
+    The account's settings are those that are no secrets. The same ones connect once, and are active
+    again if they waited. `replaces` is the connection that has these from now on, and reads anew
+    what they changed. ConnectedAlreadyError where another connection has the same settings.
+    """
+    store = partial(
+        _keep_settings,
+        database,
+        vault,
+        tenant_id=tenant_id,
+        integration=integration,
+        secrets=secrets,
+        account=_storable(integration, account),
+        label=label,
+        replaces=replaces,
+    )
+    return await until_stored(store, patience=WHILE_A_PERSON_WAITS)
+
+
+async def _keep_settings(
+    database: Database,
+    vault: Vault,
+    *,
+    tenant_id: UUID,
+    integration: str,
+    secrets: Mapping[str, Any],
+    account: Account,
+    label: str | None,
+    replaces: UUID | None,
+) -> UUID:
+    async with database.transaction(tenant_id) as session:
+        known = await _begin(session, tenant_id, integration)
+        former = known.get(account.id)
+        if replaces is not None:
+            if former is not None and former.id != replaces:
+                raise ConnectedAlreadyError(
+                    say("Another account is connected with these settings.")
+                )
+            former = next((one for one in known.values() if one.id == replaces), None)
+            if former is None:
+                raise NotFoundError("there is no such connection: it was removed")
+            known = {account.id: former}
+        key = tenant_settings.tokens_key(integration, label)
+        grant = await _grant(session, tenant_id, integration, key, known, [account])
+        held = await tenant_settings.get_json(session, vault, tenant_id, grant.setting_key)
+        if former is not None and replaces is None and former.status == Status.ACTIVE:
+            if held != secrets:
+                raise ConnectedAlreadyError(
+                    say(
+                        "An account with these settings is connected already: give this one a name "
+                        "of its own, or reconnect that one."
+                    )
+                )
+            return former.id
+        await tenant_settings.put_json(session, vault, tenant_id, grant.setting_key, secrets)
+        grant.refreshed_at = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        if former is not None and former.account_id != account.id:
+            await _begin_anew(session, former)
+            former.account_id, former.config = account.id, {}
+        link = _link(session, grant, account, former)
+        link.config = dict(account.config)
+        _owe_backfill(link)
+        await session.flush()
+        await checkpoints.ask_for_refused(session, [link.id])
+        await notices.cancel(session, grant.id)
+        session.add(_log_entry(grant, [account]))
+        return link.id
+
+
+async def setting_key(session: AsyncSession, grant_id: UUID) -> str:
+    """Where what a grant holds is kept."""
+    key = await session.scalar(select(Grant.setting_key).where(Grant.id == grant_id))
+    if key is None:
+        raise NotFoundError(f"there is no grant {grant_id}: it was replaced or removed")
+    return key
+
+
+async def _begin_anew(session: AsyncSession, connection: Connection) -> None:
+    """What a connection has read may be another account's: it is read from the start, and checked
+    for what is too much. A sync under way has lost its lease, and stores nothing more."""
+    await session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.connection_id == connection.id)
+        .values(state={}, scan_id=None, scan_started_at=None, refill=None,
+                audit_due_at=func.now())
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+    await session.execute(
+        update(Lease)
+        .where(Lease.connection_id == connection.id)
+        .values(epoch=Lease.epoch + 1, expires_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _owe_backfill(link: Connection) -> None:
+    link.backfill_owed_at = func.clock_timestamp()
+    link.backfill_run_id, link.backfill_tries = None, 0
+
+
+async def _begin(session: AsyncSession, tenant_id: UUID, integration: str) -> dict[str, Connection]:
+    """The connections that there are, which stay so until the transaction ends."""
+    # Two consents at once would both find the same setting free.
+    line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
+    await session.execute(select(func.pg_advisory_xact_lock(line)))
+    await must_stay(session, integration)
+    # A change of tier locks the tenant before its connections. What is new here locks it, too.
+    tenant = select(Tenant.id).where(Tenant.id == tenant_id)
+    await session.execute(tenant.with_for_update(key_share=True))
+    return await _known(session, tenant_id, integration)
+
+
 async def _connect(
     database: Database,
     vault: Vault,
@@ -71,13 +198,7 @@ async def _connect(
     owe_backfill: bool,
 ) -> list[UUID]:
     async with database.transaction(tenant_id) as session:
-        # Two consents at once would both find the same setting free.
-        line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
-        await session.execute(select(func.pg_advisory_xact_lock(line)))
-        # A change of tier locks the tenant before its connections. What is new here locks it, too.
-        tenant = select(Tenant.id).where(Tenant.id == tenant_id)
-        await session.execute(tenant.with_for_update(key_share=True))
-        known = await _known(session, tenant_id, integration)
+        known = await _begin(session, tenant_id, integration)
         key = tenant_settings.tokens_key(integration, label)
         grant = await _grant(session, tenant_id, integration, key, known, accounts)
         same = any(known[a.id].grant_id == grant.id for a in accounts if a.id in known)
@@ -94,8 +215,7 @@ async def _connect(
         links = [_link(session, grant, account, known.get(account.id)) for account in accounts]
         if owe_backfill:
             for link in links:
-                link.backfill_owed_at = func.clock_timestamp()
-                link.backfill_run_id, link.backfill_tries = None, 0
+                _owe_backfill(link)
         await session.flush()
         if _allows_more(tokens, former):
             streams = [stream.name for stream in load(integration).streams if not stream.snapshot]

@@ -753,3 +753,39 @@ class Incarnation(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stopping_at: Mapped[datetime | None]
+
+
+class Integration(Base):
+    """An integration that was added at run time, by its manifest.
+
+    `read_by` says which reader of manifests its streams' tables and views were made with.
+    """
+
+    __tablename__ = "integrations"
+    __table_args__ = (
+        CheckConstraint("slug ~ '^[a-z][a-z0-9_]{0,39}$'", name="slug"),
+        CheckConstraint("level BETWEEN 0 AND 5", name="level"),
+    )
+
+    slug: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    version: Mapped[str]
+    # Packed (`integrations.pack`).
+    manifest: Mapped[bytes]
+    sha256: Mapped[str]
+    source: Mapped[str]
+    licence: Mapped[str]
+    level: Mapped[int] = mapped_column(server_default=text("0"))
+    read_by: Mapped[str]
+    added_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class IntegrationList(Base):
+    """One row, once there was a change: its revision is another after each."""
+
+    __tablename__ = "integration_lists"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    revision: Mapped[UUID]

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import BigInteger
 
-from connectors import Effect, load
+from connectors import Effect
+from integrations import load
 from storage.connections import Connection
 from storage.database import Database
 from storage.inbox import Taken

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 KEY = b64encode(secrets.token_bytes(32)).decode()
 # What runs until it is stopped, or starts everything: tests of their own are about these.
 LASTING = {"up", "demo", "sandbox"}
+# What needs nothing that could be missing.
+ALONE = {"integrations check", "integrations search"}
 # How each command is typed that takes more than its name.
 TYPED = {
     "audit": ["acme/hubspot"],
@@ -30,6 +32,8 @@ TYPED = {
     "connect": ["acme"],
     "events withdraw": ["1"],
     "import tenant-settings": ["--from", "postgresql://u:p@127.0.0.1:1/other"],
+    "integrations add": ["acme.yaml"],
+    "integrations remove": ["acme"],
     "keys abandon": ["0123456789abcdef", "--yes"],
     "readers add": ["bi", "--all-tenants"],
     "readers remove": ["bi"],
@@ -51,7 +55,7 @@ def names(command: Any, name: str = "") -> Iterator[str]:
         yield from names(below, f"{name} {each}".strip())
 
 
-COMMANDS = sorted(set(names(typer.main.get_command(app))) - LASTING)
+COMMANDS = sorted(set(names(typer.main.get_command(app))) - LASTING - ALONE)
 EACH_COMMAND = pytest.mark.parametrize("command", COMMANDS)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = (
-    "accounts", "billing", "cli", "connectors", "deployments", "flows", "servers", "settings",
-    "storage", "web",
+    "accounts", "billing", "cli", "connectors", "deployments", "flows", "integrations", "servers",
+    "settings", "storage", "web",
 )  # fmt: skip
 ROW = re.compile(r"^\| (\w+) \| (.+) \| (.*)\|$", re.MULTILINE)
 ROWS = [

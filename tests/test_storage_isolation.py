@@ -319,6 +319,6 @@ def test_every_table_is_either_of_a_tenant_or_knowingly_shared() -> None:
     shared = set(Base.metadata.tables) - set(OWNED)
     assert shared == {
         "tenants", "installation", "workers", "incarnations", "drains", "sync_intervals",
-        "breakers", "deploy_marks", "readers",
+        "breakers", "deploy_marks", "readers", "integrations", "integration_lists",
         "billing_endings", "billing_events",
     }  # fmt: skip

@@ -21,7 +21,7 @@ from deployments.prefect_api import connected
 from deployments.reconcile import reconcile
 from deployments.triggers import NO_RUNS, PrefectUnavailableError, start_backfill
 from settings import SettingsError
-from storage import backfills, connect_sessions, schedules
+from storage import backfills, connect_sessions, integrations, schedules
 from storage import billing as ledger
 from storage.background import SAFE, repeated
 from web._bridge import start_drains, start_watches
@@ -50,7 +50,8 @@ SAFE_ERRORS = (*SAFE, PrefectUnavailableError, SettingsError)
 @asynccontextmanager
 async def kept(runtime: Runtime, every: float = EVERY) -> AsyncIterator[Callable[[], None]]:
     """Looks every few seconds, and at once when the function that it gives is called."""
-    async with _repeated(runtime, (_backfills, _watches, _revocations, _sweep), every) as wake:
+    jobs = (_backfills, _watches, _revocations, _integrations, _sweep)
+    async with _repeated(runtime, jobs, every) as wake:
         yield wake
 
 
@@ -144,6 +145,10 @@ async def _backfills(runtime: Runtime) -> None:
 async def _revocations(runtime: Runtime) -> None:
     if tried := await disconnecting.revoke_due(runtime.disconnector()):
         log.info("%d vendors were told of a disconnected account", tried)
+
+
+async def _integrations(runtime: Runtime) -> None:
+    await integrations.refresh(runtime.database)
 
 
 async def _sweep(runtime: Runtime) -> None:

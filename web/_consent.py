@@ -10,12 +10,12 @@ from connectors import (
     ConnectorError,
     NotAllowedError,
     Words,
-    load,
     say,
 )
 from connectors.kernel.hosts import check_account
 from connectors.kernel.oauth import app_of_callback, app_of_grant, exchange, identify
 from connectors.kernel.token_answers import Tokens
+from integrations import load
 from storage import grants
 from storage.connect_sessions import Session
 from storage.oauth_log import record

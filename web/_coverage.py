@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accounts.runtime import Runtime
-from connectors import Connector, all_connectors, load
+from connectors import Connector, all_connectors
 from connectors.kernel.cancellation import end
+from integrations import load
 from settings import webhooks
 from storage import DatabaseUnavailableError, gaps, heartbeats
 from storage.background import repeated

@@ -10,6 +10,7 @@ from accounts import api_keys
 from accounts.api_keys import MaskedKey
 from accounts.runtime import Runtime
 from connectors import ApiKey, Category, Connector, OAuth2, Question, Words, all_connectors, say
+from integrations import added
 from settings import SettingsError, listed_of
 from storage import Status, connections
 from storage.connect_sessions import Session
@@ -109,7 +110,7 @@ class Entry:
 
     name: str
     title: str
-    kind: Literal["oauth", "key"]
+    kind: Literal["oauth", "key", "form"]
     state: State
     accounts: tuple[Linked, ...] = ()
     masked: str | None = None
@@ -185,6 +186,11 @@ async def entries(shared: Runtime, session: Session) -> list[Entry]:
         for connector in all_connectors()
         if not session.offered or connector.name in session.offered
     ]
+    found += [
+        of_form(each.slug, each.title, by_name.get(each.slug, ()))
+        for each in added()
+        if not session.offered or each.slug in session.offered
+    ]
     # The operator's choice hides nothing that is connected: it could not be disconnected any more.
     listed = listed_of(shared.settings.connect_integrations) if not session.offered else []
     shown = [
@@ -253,6 +259,14 @@ def of_oauth(connector: Connector, known: Sequence[Connection], missing: str = "
         connector.name, connector.title, "oauth", state, linked,
         questions=connector.oauth.questions, category=connector.category, missing=missing,
     )  # fmt: skip
+
+
+def of_form(name: str, title: str, known: Sequence[Connection]) -> Entry:
+    """An integration that was added: its manifest is not read until somebody connects it."""
+    linked = tuple(_linked(title, each, {}) for each in known if _is_shown(each))
+    states = {each.state for each in linked}
+    state: State = next((each for each in _ORDER if each in states), "none")
+    return Entry(name, title, "form", state, linked)
 
 
 def of_key(connector: Connector, auth: ApiKey, kept: MaskedKey | None) -> Entry:

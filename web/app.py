@@ -21,6 +21,7 @@ from web import (
     connect,
     connect_sessions,
     metrics,
+    settings_form,
     webhooks,
 )
 from web._limits import BodyLimit
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(callback.router)  # first: below, /api/integrations/{integration} is any name
     app.include_router(api.router)
     app.include_router(api.health_router)
-    for pages in (billing, connect_sessions, connect, metrics):
+    for pages in (billing, connect_sessions, connect, settings_form, metrics):
         app.include_router(pages.router)
     _problems.install(app)
     app.add_middleware(BodyLimit)

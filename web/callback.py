@@ -9,7 +9,8 @@ from fastapi import APIRouter, Path, Response
 from starlette.datastructures import QueryParams
 from starlette.responses import RedirectResponse
 
-from connectors import Connector, ConnectorError, load, say
+from connectors import Connector, ConnectorError, say
+from integrations import load
 from settings import SettingsError
 from storage import StorageError, connect_sessions
 from storage.connect_sessions import PendingConsent, Return, Session

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from accounts import api_keys, disconnecting
-from connectors import ApiKey, Connector, Words, load, say
+from connectors import ApiKey, Connector, Words, say
 from connectors.kernel.oauth import answered, authorize_url, wrong_answers
+from integrations import load
 from settings import SettingsError
 from storage import connect_sessions, connections, reconnect_links, tenant_settings, tenants
 from storage.connect_sessions import Session

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from accounts.runtime import Runtime
-from connectors import OAuth2, all_connectors, load
+from connectors import OAuth2, all_connectors
 from connectors.kernel.oauth import validated_answers
+from integrations import load
 from storage import connect_sessions
 from storage.idempotency import Claim
 from storage.tenants import Tenant

@@ -29,9 +29,9 @@ from connectors import (
     SignatureError,
     Webhook,
     all_connectors,
-    load,
 )
 from connectors.kernel.statuses import PARSE_ERRORS
+from integrations import load
 from settings import webhooks
 from storage import DatabaseUnavailableError
 from storage.inbox import Arrival

@@ -17,10 +17,11 @@ from cli.demo.tenants import NEWCOMER, connect_all
 from cli.services import start_services, tell_addresses
 from cli.status import print_status, status_rows
 from cli.terminal import err, pasted, print_json, say
-from connectors import SyncType, load
+from connectors import SyncType
 from connectors.kernel.cancellation import end
 from deployments.prefect_api import connected, patiently
 from deployments.triggers import each_ended, start_sync
+from integrations import load
 from servers import local
 from servers.database import opened
 from servers.revival import Revival

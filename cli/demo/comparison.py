@@ -13,7 +13,7 @@ import psycopg
 
 from cli.demo.vendors import control
 from cli.terminal import err
-from connectors import load
+from integrations import load
 from servers.database import database_url_of
 from settings import Settings
 from storage import connections

@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Sequence
 
 from cli.demo.vendors import consent, control
-from connectors import load
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Transport
 from connectors.kernel.oauth import answered, authorize_url, exchange, identify
+from integrations import load
 from settings import Settings
 from storage import connections, grants, tenants
 from storage.database import Database

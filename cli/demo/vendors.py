@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import sandbox
-from connectors import all_connectors, load
+from connectors import all_connectors
+from integrations import load
 from servers import local
 from servers.ports import LOOPBACK, free_port
 from settings import Settings, SettingsError, variables_of

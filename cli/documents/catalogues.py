@@ -18,7 +18,7 @@ from connectors import OAuth2, all_connectors
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "web" / "languages"
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
-SOURCES = ("connectors", "storage", "web")
+SOURCES = ("connectors", "integrations", "storage", "web")
 
 
 @cache

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from connectors import ApiKey, Connector, OAuth2, Stream, SyncType, all_connectors
+from integrations import index, levels
 from settings import CALLBACK_PATH
 from settings.apps import apps
 from settings.intervals import SYNC_INTERVALS, in_words
@@ -30,12 +31,66 @@ def written(command: str) -> dict[Path, str]:
         + "\n"
         for connector in all_connectors()
     }
+    files[ROOT / "docs" / "integrations.md"] = "\n".join(_levels(command)) + "\n"
     readme = ROOT / "README.md"
     webhooks = ROOT / "docs" / "webhooks.md"
     return files | {
         readme: _between(readme, BEGIN, table(), END),
         webhooks: _between(webhooks, PROOFS, proofs(), PROOFS_END),
     }
+
+
+def _levels(command: str) -> Iterator[str]:
+    """How well each integration is known to work, and how many of each there are."""
+    built = sorted(all_connectors(), key=lambda one: one.title.lower())
+    known = list(index.entries().values())
+    whole = [one for one in known if one.streams and not one.unread]
+    partly = [one for one in known if one.streams and one.unread]
+    yield "# Integrations"
+    yield ""
+    yield f"<!-- Written by `{command}` from the connectors and the shipped index. -->"
+    yield ""
+    yield "A level says how well an integration is known to work. Each includes those before it."
+    yield ""
+    yield "| level | what it means | built in | in the index |"
+    yield "|---|---|---|---|"
+    for level, meaning in levels.MEANING.items():
+        name, _, what = meaning.partition(": ")
+        here = sum(levels.of(one) == level for one in built)
+        there = sum(one.level == level for one in known)
+        yield f"| {level} {name} | {what} | {here} | {there} |"
+    yield ""
+    yield (
+        "That of a built-in one follows from what it declares, and the suite holds it to that, at a"
+        " sandbox: no vendor can be reached from a test. Of writing at vendors nothing is built, so"
+        " that none is at level 5. An added one has the level that was measured of exactly its"
+        " manifest, and 0 until somebody has."
+    )
+    yield ""
+    yield f"## Built in: {len(built)}"
+    yield ""
+    yield "| integration | level | streams |"
+    yield "|---|---|---|"
+    for one in built:
+        page = f"[{one.title}](integrations/{one.name}.md)"
+        yield f"| {page} | {levels.said(levels.of(one))} | {len(one.streams)} |"
+    yield ""
+    yield f"## In the index: {len(known)}"
+    yield ""
+    yield (
+        "They are added by name ([how](adding.md)); `atom-sync integrations search` finds them."
+        f" We read all streams of {len(whole)} of them, some of {len(partly)}, and none of"
+        f" {len(known) - len(whole) - len(partly)}. Of none was it measured against its vendor what"
+        " comes of them."
+    )
+    yield ""
+    yield "| name | title | version | licence | streams that we read | that we do not | level |"
+    yield "|---|---|---|---|---|---|---|"
+    for entry in known:
+        yield (
+            f"| `{entry.name}` | {entry.title} | {entry.version} | {entry.licence}"
+            f" | {len(entry.streams)} | {len(entry.unread)} | {levels.said(entry.level)} |"
+        )
 
 
 def _between(path: Path, begin: str, text: str, end: str) -> str:

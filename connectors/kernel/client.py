@@ -60,7 +60,8 @@ class Client:
         self.connector: Final = connector
         self.account_id: Final = account_id
         self.requests = 0
-        self._transport = transport
+        filled_in = isinstance(connector.auth, SettingsForm)
+        self._transport = transport.to_strangers if filled_in else transport
         self._clock = transport.clock
         self._config = config
         self._token = token

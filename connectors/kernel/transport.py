@@ -9,12 +9,14 @@ import re
 import ssl
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
+import httpcore
 import httpx  # noqa: TID251 - here, and nowhere else
 
+from connectors.kernel.addresses import PublicOnly
 from connectors.kernel.body import parse_json, read_body
 from connectors.kernel.clock import SYSTEM_CLOCK, Clock
 from connectors.kernel.errors import ContractError, ProviderUnavailableError
@@ -34,7 +36,11 @@ Cookies = httpx.Cookies
 
 
 class Transport:
-    """The process's pooled connections. `sandbox_url` sends every vendor's calls there instead."""
+    """The process's pooled connections. `sandbox_url` sends every vendor's calls there instead.
+
+    With `only_public` it calls hosts whose names come from outside: at public addresses, straight
+    and through no proxy, which would look a name up itself.
+    """
 
     def __init__(
         self,
@@ -44,27 +50,44 @@ class Transport:
         max_body: int = 64 * 2**20,
         connections: int = 100,
         clock: Clock = SYSTEM_CLOCK,
+        only_public: bool = False,
     ) -> None:
         self.sandbox_url = sandbox_url.rstrip("/") if sandbox_url else None
         self.clock = clock
         self._max_body = max_body
+        self._timeout = timeout
         # A vendor that sends a byte now and then never times out; this ends that as well.
         self._deadline = timeout.total_seconds() * 4
+        limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections // 2
+        )
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout.total_seconds(), pool=None),
-            limits=httpx.Limits(
-                max_connections=connections, max_keepalive_connections=connections // 2
-            ),
+            limits=limits,
+            transport=_OnlyPublic(limits) if only_public else None,
             headers={"user-agent": USER_AGENT, "accept-encoding": "gzip"},
             # The connections are shared by all tenants; a cookie would be, too.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # A proxy that the environment names cannot reach the sandbox on loopback.
-            trust_env=self.sandbox_url is None,
+            trust_env=self.sandbox_url is None and not only_public,
             verify=_trusted(),
+        )
+
+    @cached_property
+    def to_strangers(self) -> "Transport":
+        """For hosts whose names a tenant filled in. In the sandbox all are on loopback, and it is
+        this one."""
+        if self.sandbox_url is not None:
+            return self
+        return Transport(
+            timeout=self._timeout, max_body=self._max_body, clock=self.clock, only_public=True
         )
 
     async def close(self) -> None:
         await self._http.aclose()
+        strangers = self.__dict__.get("to_strangers", self)
+        if strangers is not self:
+            await strangers.close()
 
     def vendor_url(self, url: str) -> str:
         """The vendor's own URL of a link that may lead into the sandbox."""
@@ -143,6 +166,20 @@ class Transport:
             url=url,
             sent_at=sent_at,
             content=body if raw else b"",
+        )
+
+
+class _OnlyPublic(httpx.AsyncHTTPTransport):
+    """HTTPX's own, but for the network below it, which its constructor does not take (0.28)."""
+
+    def __init__(self, limits: httpx.Limits) -> None:
+        super().__init__(limits=limits)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_trusted(),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=PublicOnly(),
         )
 
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from accounts import disconnecting
 from accounts.runtime import Runtime
-from connectors import load
 from deployments.sync_orders import Order, UnderWayError, order_sync
+from integrations import load
 from settings.webhooks import own_address
 from storage import Status, connections, freshness, records
 from storage.idempotency import Claim

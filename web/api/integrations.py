@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from connectors import Category, Connector, OAuth2, SyncType, all_connectors, load
+import integrations
+from connectors import ApiKey, Category, Connector, OAuth2, SyncType
+from integrations import load
 from settings import Settings
 from storage import NotFoundError
 from web._auth import Caller, Scope, Shared, needs
@@ -40,8 +42,9 @@ class Integration(BaseModel):
     name: str = Field(examples=["hubspot"])
     title: str = Field(examples=["HubSpot"])
     category: Category = Field(description="What it is for.")
-    sign_in: Literal["consent", "key"] = Field(
-        description="On the vendor's page, or by a key that the tenant brings."
+    sign_in: Literal["consent", "key", "form"] = Field(
+        description="On the vendor's page, by a key that the tenant brings, or by a form of ours "
+        "that it fills in."
     )
     sync_type: SyncType = Field(
         description="How changes reach us: the vendor tells us (`push`), both (`hybrid`), we ask "
@@ -59,9 +62,10 @@ class Integration(BaseModel):
 async def list_integrations(
     shared: Shared, caller: Reader, cursor: CursorText = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listed[Integration]:
-    found = named(all_connectors(), _name, cursor, limit)
+    # By their names: of those that were added only the page's are read.
+    found = named(integrations.names(), str, cursor, limit)
     return listed(
-        found, limit, lambda one: described(shared.settings, caller, one), lambda one: [one.name]
+        found, limit, lambda one: _described(shared.settings, caller, one), lambda one: [one]
     )
 
 
@@ -76,13 +80,24 @@ async def get_integration(
     return described(shared.settings, caller, connector)
 
 
+def _described(settings: Settings, caller: Caller, name: str) -> Integration:
+    """As `described`; one whose manifest cannot be read cannot be connected, and is listed."""
+    try:
+        return described(settings, caller, load(name))
+    except LookupError:
+        return Integration(
+            name=name, title=name, category="Other", sign_in="form", sync_type=SyncType.PULL,
+            streams=[], configured=False, missing_settings=[] if caller.is_admin else None,
+        )  # fmt: skip
+
+
 def described(settings: Settings, caller: Caller, connector: Connector) -> Integration:
     missing = missing_settings(settings, connector)
     return Integration(
         name=connector.name,
         title=connector.title,
         category=connector.category,
-        sign_in="consent" if isinstance(connector.auth, OAuth2) else "key",
+        sign_in=_sign_in(connector),
         sync_type=connector.sync_type,
         streams=[
             StreamKind(
@@ -101,5 +116,7 @@ def missing_settings(settings: Settings, connector: Connector) -> list[str]:
     return settings.missing(connector.name) if isinstance(connector.auth, OAuth2) else []
 
 
-def _name(connector: Connector) -> str:
-    return connector.name
+def _sign_in(connector: Connector) -> Literal["consent", "key", "form"]:
+    if isinstance(connector.auth, OAuth2):
+        return "consent"
+    return "key" if isinstance(connector.auth, ApiKey) else "form"

@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from connectors import load
+from integrations import load
 from storage import NotFoundError, changes
 from web._auth import Caller, Scope, Shared, needs
 from web._problems import invalid, responses
