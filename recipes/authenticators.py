@@ -94,7 +94,6 @@ class Jwt(Plain):
     key: Template
     algorithm: str
     is_base64: bool
-    passphrase: Template | None
     headers: Tree
     claims: Tree
     lifetime: int
@@ -217,7 +216,6 @@ def _jwt(component: Component) -> Jwt:
         Template.of(component, component.text("secret_key"), CONFIG),
         algorithm,
         component.flag("base64_encode_secret_key"),
-        None,
         Tree.of(component, {**headers, **(component.get("additional_jwt_headers") or {})}, CONFIG),
         Tree.of(component, {**claims, **(component.get("additional_jwt_payload") or {})}, CONFIG),
         int(component.get("token_duration") or 1200),

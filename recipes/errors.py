@@ -28,7 +28,7 @@ _MESSAGES = (
     *("message", "messages", "error", "errors", "failures", "failure", "detail", "err"),
     *("error_message", "msg", "reason", "status_message"),
 )
-_DEFAULTS = {408: "RETRY", 429: "RATE_LIMITED", 500: "RETRY", 502: "RETRY", 503: "RETRY"}
+_DEFAULTS = {408: "RETRY", 429: "RATE_LIMITED"}
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _first(filters: tuple[Filter, ...], scope: Scope, response: Response) -> Res
 def _default(response: Response) -> Resolution:
     if 200 <= response.status < 300:
         return Resolution("SUCCESS")
-    return Resolution(_DEFAULTS.get(response.status, "RETRY" if response.status > 500 else "FAIL"))
+    return Resolution(_DEFAULTS.get(response.status, "RETRY" if response.status >= 500 else "FAIL"))
 
 
 def _failure(

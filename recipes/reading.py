@@ -233,10 +233,10 @@ class _Walk:
         if export is None:
             yield from self._pages(slice, window)
             return
-        job = self.at.page
+        job = self.run.shown(self.at.page)
         if job is None:
             job = yield from export.created(self.run, slice)
-            self.at = replace(self.at, page=job)
+            self.at = replace(self.at, page=self.run.hidden(job))
             yield from self.give(Rows([], slice))
             yield from self.give()  # saved at once: another job for the same would be one too many
         try:
@@ -253,7 +253,7 @@ class _Walk:
     def _pages(self, slice: Slice, window: Window | None) -> RowsOf:
         plan, run = self.plan, self.run
         resumed = self.at.page is not None
-        token = self.at.page if resumed else plan.paginator.first(run)
+        token = run.shown(self.at.page) if resumed else plan.paginator.first(run)
         while True:
             response = yield from plan.requester.ask(
                 run,
@@ -291,7 +291,7 @@ class _Walk:
             token = plan.paginator.after(run, answer, token)
             if token is None:
                 return
-            self.at = replace(self.at, page=token)
+            self.at = replace(self.at, page=run.hidden(token))
 
     def _observe(self, records: list[Record]) -> None:
         cursor = self.plan.cursor

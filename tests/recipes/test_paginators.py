@@ -187,3 +187,21 @@ def test_a_token_that_goes_nowhere_is_not_followed() -> None:
     in_template = {"request_parameters": {"p": "{{ next_page_token.next_page_token }}"}}
     read = paged(strategy, requester=in_template)
     assert play(read, pages(2, 1)).urls == ["/v1/items", "/v1/items?p=1"]
+
+
+def test_a_link_that_bears_a_secret_is_kept_without_it() -> None:
+    read = paged(
+        "{type: CursorPagination, cursor_value: '{{ response.next }}'}",
+        "page_token_option: {type: RequestPath}",
+    )
+    config = {"key": "canary/secret", "apps": [{"id": "canary-app"}]}
+    link = "/v1/items?key=canary%2Fsecret&raw=canary/secret&app=canary-app&page="
+    vendor = {
+        "/v1/items": {"items": [{"id": 1}], "next": f"{link}2"},
+        f"{link}2": {"items": [{"id": 2}], "next": f"{link}3"},
+        f"{link}3": {"items": [{"id": 3}]},
+    }
+    first = play(read, vendor, config, pages=1)
+    assert "canary" not in str(dict(first.last.checkpoint))
+    rest = play(read, vendor, config, at=first.last.checkpoint)
+    assert rest.urls == [f"{link}2", f"{link}3"]
