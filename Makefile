@@ -36,7 +36,14 @@ lint: .venv/.installed-dev
 types: .venv/.installed-dev
 	@$(BIN)/mypy
 
-referees: .venv/.installed-dev .venv/.installed-referees  ## the vendors' own SDKs judge the sandbox, and Schemathesis the API at length
+# The CDK's dependencies are none of ours, and pinned otherwise: it has an environment of its own.
+.venv-cdk/.installed: tests/referees/cdk.lock
+	@$(PYTHON) -m venv --clear .venv-cdk
+	@echo "Installing the CDK …"
+	@.venv-cdk/bin/pip install -qq --disable-pip-version-check --requirement tests/referees/cdk.lock
+	@touch $@
+
+referees: .venv/.installed-dev .venv/.installed-referees .venv-cdk/.installed  ## vendors' own SDKs judge the sandbox, Airbyte's CDK our recipes, and Schemathesis the API at length
 	@$(BIN)/pytest -m referee $(ARGS)
 
 thorough: .venv/.installed-dev  ## what `make test` tries once, at full size and on every stream
