@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cli.terminal import JsonOption, out, plain, print_json, target_of
 from deployments.schedule_report import Explained, explain
-from integrations import load
+from integrations import streams_of
 from servers import local
 from servers.database import ready
 from settings import Settings, read
@@ -140,7 +140,7 @@ async def _rows(database: Database, ids: Sequence[UUID]) -> AsyncIterator[dict[s
         fresh = await freshness.of_streams(database, some)
         checked = await audits.of_all(database, some)
         for connection in await standing.listing(database, some):
-            for stream in load(connection.integration).streams:
+            for stream in streams_of(connection.integration):
                 key = (connection.id, stream.name)
                 yield _row(connection, stream.name, counts.get(key), fresh.get(key),
                            checked.get(key, (None, None)))  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import connectors
-from connectors import Connector
+from connectors import Connector, Stream
 from connectors.kernel.hosts import is_public
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ __all__ = [
     "read",
     "reader",
     "recipe",
+    "streams_of",
+    "title_of",
     "unpack",
 ]
 
@@ -92,6 +94,21 @@ def load(name: str) -> Connector:
     if found is None:
         raise LookupError(f"no integration {name!r}; there are: {', '.join(names())}")
     return _connector(found)
+
+
+def title_of(name: str) -> str:
+    """How people call it, also where its manifest cannot be read any more."""
+    if is_built_in(name):
+        return connectors.load(name).title
+    return _held.by_slug[name].title if name in _held.by_slug else name
+
+
+def streams_of(name: str) -> tuple[Stream, ...]:
+    """Its streams; none where its manifest cannot be read any more."""
+    try:
+        return load(name).streams
+    except LookupError:
+        return ()
 
 
 def all_of(names: Collection[str]) -> tuple[Connector, ...]:

@@ -295,7 +295,20 @@ async def test_of_a_hundred_added_ones_no_manifest_is_read_but_that_which_is_use
         assert await store.refresh(shared.database)
         assert [one.slug for one in integrations.added()] == ["kraal_0"]
         assert integrations.load("kraal_0") is used
+    # What a newer reader of manifests may read otherwise is made anew; what it cannot read is left.
     assert await store.keep(database_url, "public") == []
+    with psycopg.connect(database_url) as sql:
+        sql.execute(
+            "INSERT INTO integrations (slug, title, version, manifest, sha256, source, licence,"
+            " read_by) VALUES ('odd', 'Odd', '1', %s, %s, 'file:x', 'MIT', '')",
+            [integrations.pack("- none"), "f" * 64],
+        )
+        sql.execute("UPDATE integrations SET read_by = 'an older one'")
+    assert await store.keep(database_url, "public") == ["kraal_0"]
+    assert rows(database_url, "SELECT name FROM kraal_0_cattle") == []
+    async with opened(read()):
+        assert integrations.title_of("kraal_0") == "Kraal 0"
+        assert integrations.streams_of("nothing-of-that-name") == ()
 
 
 async def _written_by(others: AbstractAsyncContextManager[AsyncSession]) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 from accounts import api_keys, disconnecting
 from connectors import ApiKey, Connector, Words, say
 from connectors.kernel.oauth import answered, authorize_url, wrong_answers
-from integrations import load
+from integrations import load, title_of
 from settings import SettingsError
 from storage import connect_sessions, connections, reconnect_links, tenant_settings, tenants
 from storage.connect_sessions import Session
@@ -202,12 +202,13 @@ async def disconnect(session_id: UUID, connection_id: UUID, visit: Visiting) -> 
     found = next((each for each in mine if each.id == connection_id), None)
     if found is None:
         raise PageError(404, NOT_FOUND, say("There is no such connection: it was removed."))
-    connector = _connector(session, found.integration)
+    session.must_cover(found.integration)
+    title = title_of(found.integration)
     await disconnecting.disconnect(
         shared.disconnector(), tenant_id=session.tenant_id, connection_id=connection_id, purge=purge
     )
     name = found.account_name or found.account_id
-    gone = say("%(title)s is disconnected: %(name)s.", title=connector.title, name=name)
+    gone = say("%(title)s is disconnected: %(name)s.", title=title, name=name)
     kept = say("Its data was deleted.") if purge else say("The data that was read stays.")
     return await _back(visit, session, note("done", gone, kept))
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from accounts import disconnecting
 from accounts.runtime import Runtime
 from deployments.sync_orders import Order, UnderWayError, order_sync
-from integrations import load
+from integrations import load, streams_of
 from settings.webhooks import own_address
 from storage import Status, connections, freshness, records
 from storage.idempotency import Claim
@@ -65,7 +65,7 @@ class Connection(BaseModel):
             status=found.status,
             status_reason=found.status_reason,
             last_synced_at=found.last_synced_at,
-            streams=[stream.name for stream in load(found.integration).streams],
+            streams=[stream.name for stream in streams_of(found.integration)],
             webhook_url=own_address(shared.settings, found.integration, found.id),
         )
 
@@ -166,7 +166,7 @@ async def list_streams(
     def shown(name: str) -> Stream:
         return _stream(name, counts.get((found.id, name)), fresh.get((found.id, name)))
 
-    names = [stream.name for stream in load(found.integration).streams]
+    names = [stream.name for stream in streams_of(found.integration)]
     return listed(named(names, lambda name: name, cursor, limit), limit, shown, lambda name: [name])
 
 
