@@ -17,6 +17,7 @@ from connectors import (
     SettingsForm,
     SyncType,
 )
+from connectors.kernel.statuses import PARSE_ERRORS
 from recipes.addresses import hosts_of, reaching
 from recipes.checks import check_of
 from recipes.limits import limits_of
@@ -98,6 +99,9 @@ def _streams(root: Component, title: str) -> tuple[list[Built], list[Unread]]:
         except (UnsupportedError, ManifestError) as error:
             why = error.why if isinstance(error, UnsupportedError) else str(error)
             unread.append(Unread(called, error.line or component.line, why))
+        except PARSE_ERRORS as error:
+            why = f"what is not written as the language has it ({type(error).__name__})"
+            unread.append(Unread(called, component.line, why))
     for component in root.parts("dynamic_streams"):
         # Which streams there are, the settings say, or the vendor: a connector's are known before.
         resolver = component.part("components_resolver")

@@ -218,7 +218,7 @@ def _jwt(component: Component) -> Jwt:
         component.flag("base64_encode_secret_key"),
         Tree.of(component, {**headers, **(component.get("additional_jwt_headers") or {})}, CONFIG),
         Tree.of(component, {**claims, **(component.get("additional_jwt_payload") or {})}, CONFIG),
-        int(component.get("token_duration") or 1200),
+        component.number("token_duration", 1200),
         Template.of(component, component.text("header_prefix"), CONFIG),
         RequestOption.of(component.part("request_option")),
     )

@@ -1,11 +1,11 @@
 """Whether a connection's settings are good: the check of a manifest, made before they are kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from connectors import Calls, Context, ContractError, Steps
 from recipes.delegating import Delegating
-from recipes.manifest import Component, unsupported
+from recipes.manifest import Component
 from recipes.places import Rows
 from recipes.reading import Plan
 from recipes.runs import Run
@@ -16,12 +16,8 @@ def check_of(
     component: Component | None, plans: Mapping[str, Plan | Delegating], title: str
 ) -> Callable[[Context], Calls[None]]:
     """Reads the first record of each stream that the manifest names, or of the first one."""
-    names: Sequence[str] = ()
-    if component is not None:
-        if component.type not in ("CheckStream", "CheckDynamicStream"):
-            raise unsupported(component)
-        found = component.get("stream_names")
-        names = [str(name) for name in found] if isinstance(found, list) else []
+    found = component.get("stream_names") if component is not None else None
+    names = [str(name) for name in found] if isinstance(found, list) else []
     chosen = [plans[name] for name in names if name in plans] or list(plans.values())[:1]
 
     def check(context: Context) -> Calls[None]:

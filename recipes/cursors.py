@@ -103,7 +103,7 @@ class TimeCursor:
             raise unsupported(component)
         component.without("clamping")
         format = component.text("datetime_format")
-        formats = component.get("cursor_datetime_formats") or []
+        formats = component.items_of("cursor_datetime_formats")
         begins = Moment.of(component, "start_datetime", format)
         if not format or begins is None:
             raise ManifestError("a DatetimeBasedCursor without format or start", component.line)

@@ -93,6 +93,25 @@ class Component(dict[str, Any]):
             raise ManifestError(f"{self.type}.{name} is no text", self.line)
         return str(found)
 
+    def number(self, name: str, default: int) -> int:
+        """The whole number at a field, which may be written as a text."""
+        found = self.get(name)
+        if found is None:
+            return default
+        try:
+            return int(self.text(name))
+        except ValueError:
+            raise ManifestError(f"{self.type}.{name} is no number", self.line) from None
+
+    def items_of(self, name: str) -> list[Any]:
+        """The list at a field; an empty one where there is none."""
+        found = self.get(name)
+        if found is None:
+            return []
+        if not isinstance(found, list):
+            raise ManifestError(f"{self.type}.{name} is no list", self.line)
+        return found
+
     def flag(self, name: str, default: bool = False) -> bool:
         found = self.get(name)
         if found is None:

@@ -160,9 +160,9 @@ def _strategy(component: Component, decoder: str) -> Strategy:
         case "OffsetIncrement":
             return Counted(template, 0, None, component.flag("inject_on_first_request"))
         case "PageIncrement":
-            start = component.get("start_from_page", 0)
+            start = component.number("start_from_page", 0)
             at_first = component.flag("inject_on_first_request")
-            return Counted(template, int(start or 0), 1, at_first)
+            return Counted(template, start, 1, at_first)
         case "CursorPagination":
             if decoder not in ("", "JsonDecoder", "XmlDecoder"):
                 raise UnsupportedError(f"CursorPagination of a {decoder}", component.line)

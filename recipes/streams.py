@@ -143,8 +143,8 @@ def _router_of(component: Component, depth: int, follows: bool) -> Router:
             return SubstreamRouter(tuple(parents))
         case "GroupingPartitionRouter":
             inner = _router_of(component.need("underlying_partition_router"), depth, follows)
-            size = int(component.get("group_size") or 1)
-            return GroupingRouter(inner, max(size, 1), component.flag("deduplicate", default=True))
+            size = max(component.number("group_size", 1), 1)
+            return GroupingRouter(inner, size, component.flag("deduplicate", default=True))
     raise unsupported(component)
 
 

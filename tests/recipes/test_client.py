@@ -62,6 +62,7 @@ async def client_of(recipe: recipes.Recipe, vendor: Vendor, config: dict[str, An
     transport = Transport(clock=clock)
     await transport.close()
     transport._http = httpx.AsyncClient(transport=httpx.MockTransport(vendor))
+    transport.__dict__["to_strangers"] = transport  # which looks names up, of real hosts
 
     async def no_token(anew: bool) -> str:
         raise AssertionError("a recipe has no token of ours")

@@ -195,3 +195,31 @@ def test_names_may_be_written_with_parameters() -> None:
     made["$parameters"] = {"what": "things", "of": "id"}
     (one,) = read(made).connector.streams
     assert (one.name, one.key({"id": 5})) == ("things", "5")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("retriever: 5", "DeclarativeStream.retriever is no component"),
+        ("retriever: {requester: {http_method: FETCH}}", "http_method is 'FETCH'"),
+        ("retriever: {requester: {url_base: 'http://x.example'}}", "an address that is not https"),
+        ("retriever: {record_selector: {extractor: {field_path: x}}}", "without a field_path"),
+        ("transformations: [{type: AddFields, fields: [{value: x}]}]", "AddFields without a path"),
+        ("retriever: {requester: {request_parameters: [1]}}", "request_parameters is no mapping"),
+        (
+            "retriever: {paginator: {type: DefaultPaginator, pagination_strategy: "
+            "{type: PageIncrement, start_from_page: x}}}",
+            "PageIncrement.start_from_page is no number",
+        ),
+        (
+            "transformations: [{type: RemoveFields, field_pointers: 5}]",
+            "not written as the language",
+        ),
+    ],
+)
+def test_a_stream_that_is_written_wrongly_is_left_out(changes: str, said: str) -> None:
+    recipe = read(stream(name="good"), stream(changes))
+    assert [one.name for one in recipe.connector.streams] == ["good"]
+    (one,) = recipe.unread
+    assert said in one.why
+    assert one.line > 1

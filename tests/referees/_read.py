@@ -110,6 +110,7 @@ async def _run(
         transport._http = httpx.AsyncClient(
             transport=httpx.MockTransport(wire.answer), headers={"user-agent": "ours"}
         )
+        transport.__dict__["to_strangers"] = transport  # which looks names up, of real hosts
         client = Client(
             connector,
             transport=transport,
