@@ -14,9 +14,9 @@ from connectors import Checkpoint, ConnectorError, Context
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
 from connectors.kernel.clock import Clock
-from tests.referees.player.calls import Call
+from tests.referees.player.calls import Call, UnplayableError
 from tests.referees.player.plain import MANIFEST, Plain
-from tests.referees.player.vendor import Player, UnplayableError
+from tests.referees.player.vendor import Player
 
 
 class Standing(Clock):
