@@ -57,9 +57,9 @@ from airbyte_cdk.sources.streams.http.http_client import HttpClient
 from freezegun import freeze_time
 from requests.structures import CaseInsensitiveDict
 
-from tests.referees.player.calls import Call
+from tests.referees.player.calls import Call, UnplayableError
 from tests.referees.player.plain import Plain
-from tests.referees.player.vendor import RUNS, Player, UnplayableError
+from tests.referees.player.vendor import RUNS, Player
 
 logging.disable(logging.CRITICAL)
 

@@ -1,7 +1,7 @@
 """Two readings of one manifest, compared: the same requests, and the same records of them.
 
 What rightly differs is left out, each with its reason: see the constants here, and what the player
-does not provoke (`vendor.SETTLED`, and the parents of a second run). The order of requests is not
+does not provoke (`listing.SETTLED`, and the parents of a second run). The order of requests is not
 compared: each page's request names the page before it, and parts may be read in any order.
 """
 

@@ -14,9 +14,9 @@ from connectors import Checkpoint, ConnectorError, Context
 from connectors.kernel.budget import Budget
 from connectors.kernel.client import Client, Transport
 from connectors.kernel.clock import Clock
-from tests.referees.player.calls import Call
+from tests.referees.player.calls import Call, UnplayableError
 from tests.referees.player.plain import MANIFEST, Plain
-from tests.referees.player.vendor import Player, UnplayableError
+from tests.referees.player.vendor import Player
 
 
 class Standing(Clock):
@@ -96,6 +96,8 @@ async def _run(
 ) -> dict[str, Any]:
     clock = Standing(player.now)
     transport = Transport(clock=clock)
+    # No name is looked up here.
+    transport.to_strangers = transport
     await transport._http.aclose()
 
     async def no_token(anew: bool) -> str:

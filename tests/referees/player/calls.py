@@ -7,6 +7,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 
+class UnplayableError(Exception):
+    """No answer is known that fits what the manifest asks for."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One request; `url` is without its query, `headers` have lower-case names."""
