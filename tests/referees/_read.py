@@ -96,8 +96,6 @@ async def _run(
 ) -> dict[str, Any]:
     clock = Standing(player.now)
     transport = Transport(clock=clock)
-    # No name is looked up here.
-    transport.to_strangers = transport
     await transport._http.aclose()
 
     async def no_token(anew: bool) -> str:
