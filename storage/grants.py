@@ -105,6 +105,7 @@ async def _keep_settings(
     replaces: UUID | None,
 ) -> UUID:
     async with database.transaction(tenant_id) as session:
+        await must_stay(session, integration)
         known = await _begin(session, tenant_id, integration)
         former = known.get(account.id)
         if replaces is not None:
@@ -179,7 +180,6 @@ async def _begin(session: AsyncSession, tenant_id: UUID, integration: str) -> di
     # Two consents at once would both find the same setting free.
     line = func.hashtextextended(f"connect:{tenant_id}:{integration}", 0)
     await session.execute(select(func.pg_advisory_xact_lock(line)))
-    await must_stay(session, integration)
     # A change of tier locks the tenant before its connections. What is new here locks it, too.
     tenant = select(Tenant.id).where(Tenant.id == tenant_id)
     await session.execute(tenant.with_for_update(key_share=True))
