@@ -21,6 +21,7 @@ from recipes.decoders import Decoder
 from recipes.errors import ErrorHandler
 from recipes.manifest import Component, ManifestError, UnsupportedError, unsupported
 from recipes.options import Options, as_form, as_params
+from recipes.places import key_of
 from recipes.runs import Run
 from recipes.templates import REQUEST, Template, Tree
 from recipes.values import Slice
@@ -208,6 +209,7 @@ class Requester:
                 arguments["text"] = made.body_data
             elif made.body_data:
                 arguments |= as_form(made.body_data)
+        here = variables.get("stream_slice")
         headers = {str(name).lower(): str(value) for name, value in made.header.items()}
         if self.decoder.raw:
             headers.setdefault("accept", "*/*")
@@ -219,6 +221,7 @@ class Requester:
             raw=self.decoder.raw,
             judge=judge,
             file=self.is_elsewhere,
+            part=key_of(here) if isinstance(here, Slice) else "",
             **arguments,
         )
 

@@ -11,7 +11,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, Undefined, nodes
+from jinja2 import Environment, Undefined, UndefinedError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import LoopContext
@@ -195,7 +195,11 @@ def _allow(called: Any, args: tuple[Any, ...]) -> None:
         return  # calling it raises
     called = getattr(called, "__wrapped__", called)  # Jinja wraps a text's `format`
     owner = getattr(called, "__self__", None)
-    if called in (dict, Namespace) or getattr(called, "__module__", "") == "recipes.macros":
+    if called in (dict, Namespace):
+        return
+    if getattr(called, "__module__", "") == "recipes.macros":
+        if any(isinstance(arg, Undefined) for arg in args):
+            raise UndefinedError("a function of what is not there")
         return
     name = getattr(called, "__name__", "")
     if isinstance(owner, LoopContext):

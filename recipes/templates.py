@@ -2,7 +2,8 @@
 
 A template's text is taken for the Python value that it spells, as the language does: "12" is a
 number, "['a']" a list. What fails, or takes too long, is a ContractError that names the line and
-shows none of the values.
+shows none of the values; but one that reckons with a value of the wrong kind, such as a null,
+comes to its own text, as in the language: manifests stop their paging by it.
 """
 
 import ast
@@ -51,7 +52,6 @@ _CODE = ("{{", "{%", "{#")
 _ERRORS = (
     TemplateError,
     LookupError,
-    TypeError,
     ValueError,
     AttributeError,
     ArithmeticError,
@@ -149,6 +149,8 @@ class Template:
             )
         except UndefinedError:
             raise
+        except TypeError:
+            return self.text
         except _ERRORS as error:
             raise self._failed(error) from None
 

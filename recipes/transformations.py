@@ -156,8 +156,10 @@ class DpathFlattenFields:
         before = self.prefix.option(run.scope) if self.prefix else None
         after = self.suffix.option(run.scope) if self.suffix else None
         found = {f"{before or ''}{key}{after or ''}": value for key, value in found.items()}
-        if self.replace:
+        if self.replace and found:
             return found
+        if found.keys() & record.keys():
+            return record  # so does the language: no field of the record's is written over
         if self.delete_origin:
             delete(record, path)
         return {**record, **found}

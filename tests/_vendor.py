@@ -93,9 +93,9 @@ class Vendor:
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await asyncio.sleep(answer.hang)
-            await self._reply(answer, send)
         finally:
             self.under_way -= 1
+        await self._reply(answer, send)
 
     async def _reply(self, answer: Answer, send: Any) -> None:
         content = orjson.dumps(answer.body) if answer.raw is None else answer.raw

@@ -41,6 +41,8 @@ class Request:
     bytes are the answer's `content`; so are those of a CSV that the header accept asks for, and, if
     `raw`, those of any answer that is no error. A `text` is sent as it is. `judge` says what an
     answer to this request means, in place of the connector's `classify` and the map by status.
+    `part` names the part of a stream that is asked for, where the request does not: the same
+    listing is then no circle, read once for each part.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Request:
     renews: bool = False
     raw: bool = False
     text: str | None = field(default=None, repr=False)
+    part: str = ""
     judge: "Callable[[Response], ConnectorError | None] | None" = field(
         default=None, repr=False, compare=False
     )

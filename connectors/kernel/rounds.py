@@ -25,19 +25,23 @@ class Rounds:
 
     def __init__(self) -> None:
         self._met: OrderedDict[bytes, int] = OrderedDict()
+        self._part = ""
 
     def answered(self, request: Request, response: Response) -> None:
         """A request was answered: the same question with the same answer leads nowhere new."""
         if request.file or response.status >= 400:
             return  # a file is no listing; what fails is asked again on purpose
+        self._part = request.part
         asked = (request.method, request.path, request.params, request.json, request.form)
         found = response.content or _gist(response.json)
-        self._count(_digest("answer", asked, request.headers, found), SAME_ANSWER)
+        self._count(_digest("answer", self._part, asked, request.headers, found), SAME_ANSWER)
 
     def came(self, page: Page) -> None:
         """A page was read: the same records, or without any the same place, again and again."""
         if page.records or page.partial:
-            self._count(_digest("page", _gist(page.records), _gist(page.partial)), SAME_PAGE)
+            self._count(
+                _digest("page", self._part, _gist(page.records), _gist(page.partial)), SAME_PAGE
+            )
         else:
             self._count(_digest("place", page.checkpoint, page.deleted), SAME_EMPTY_PAGE)
 

@@ -52,6 +52,13 @@ def notes(parent: dict[str, Any], changes: str = "", **config: Any) -> dict[str,
     return dict(laid_over(made, yaml.safe_load(changes) or {}))
 
 
+def test_what_no_request_names_a_part_of_is_read_for_each() -> None:
+    kinds = LIST.replace("[a, b]", "[a, b, c, d, e, f]") % ""
+    played = play(routed(kinds), {"/v1/items": {"items": [{"id": 1}]}})
+    assert len(played.requests) == 6
+    assert played.records == [{"id": 1}] * 6
+
+
 def test_a_list_is_read_value_by_value() -> None:
     path = "retriever: {requester: {path: '/{{ stream_slice.kind }}'}}"
     vendor = {"/v1/a": {"items": [{"id": 1}]}, "/v1/b": {"items": [{"id": 2}]}}

@@ -143,6 +143,11 @@ TRANSFORMATIONS = {
         {"id": 1, "a": {"b": 2}},
         {"id": 1, "b": 2},
     ),
+    "DpathFlattenFields of a name that the record has": (
+        "- {type: DpathFlattenFields, field_path: [a], delete_origin_value: true}",
+        {"id": 1, "a": {"id": 2, "b": 3}},
+        {"id": 1, "a": {"id": 2, "b": 3}},
+    ),
     "DpathFlattenFields with names": (
         """
         - type: DpathFlattenFields

@@ -104,6 +104,18 @@ def test_what_is_not_there_is_an_error_of_a_text_and_false_of_a_condition() -> N
     assert template("{{ response.a.b }}").entry(SCOPE, response={}) is None
 
 
+def test_one_that_reckons_with_a_null_comes_to_its_own_text() -> None:
+    # Which is true: a listing whose answer lacks its counts ends (so does airbyte-cdk 7.39.1).
+    text = "{{ response.get('start') + response.get('size') >= response.get('total') }}"
+    assert value(text, response={}) == text
+    assert template(text).holds(SCOPE, response={})
+
+
+def test_a_function_of_what_is_not_there_comes_to_nothing() -> None:
+    text = "{{ format_datetime(config['none'], '%Y-%m-%d') }}"
+    assert template(text).entry(SCOPE) is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "{{ False }}", "False", "{{ [] }}", "0", "{}", "{{ None }}", "0.0"]
 )
@@ -211,7 +223,7 @@ def test_what_the_language_has_not_is_said_when_it_is_read(text: str, why: str) 
 
 def test_a_failure_shows_no_value() -> None:
     with pytest.raises(ContractError) as failed:
-        value("{{ config.secret + 1 }}")
+        value("{{ str_to_datetime(config.secret) }}")
     assert "canary" not in str(failed.value)
     assert failed.value.__cause__ is None
     assert failed.value.__suppress_context__
