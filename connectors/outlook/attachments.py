@@ -1,6 +1,9 @@
 """How Outlook's attachments are read: of a message that says it has some, whenever it changed.
 
+One that only has pictures in its text says that it has none. A change of which Graph tells a part
+does not say it, so that they are asked for, and are none either.
 https://learn.microsoft.com/graph/api/message-list-attachments
+https://learn.microsoft.com/graph/api/resources/message (hasAttachments, 2026-11)
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,6 +94,8 @@ def _files_of(
             failed[id_] = str(answer)
             continue
         rows = yield from all_rows(answer)
+        if all(row.get("isInline") for row in rows):
+            rows = []  # pictures in its text alone: such a letter says that it has none
         records = [{**row, "folder_id": folder_id, "message_id": id_} for row in rows]
         keys = [attachment_key(record) for record in records]
         listed_keys.append(ListedKeys(f"{folder_id}/{id_}/", keys, answer.sent_at))

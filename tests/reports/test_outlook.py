@@ -396,6 +396,17 @@ def test_a_picture_inside_a_text_is_an_attachment() -> None:
     assert set(held(ATTACHMENTS, drive(ATTACHMENTS.read, play))) == {"in/m1/x"}
 
 
+def test_a_letter_with_pictures_alone_has_no_attachment_however_it_is_told() -> None:
+    """Such a letter says that it has none, and a change of which only a part is told says nothing:
+    its list was asked for then, and a picture came in that no other read would find (2026-11)."""
+    picture = {"m1": page({"id": "x", "name": "picture.png", "isInline": True})}
+    part = page({"id": "m1", "lastModifiedDateTime": "2026-10-06T08:00:00Z"}, delta=link("in", "2"))
+    play = mailbox({"in": page(letter("m1"), delta=link("in")), link("in"): part}, picture)
+    first = drive(ATTACHMENTS.read, play)
+    then = drive(ATTACHMENTS.read, play, first[-1].checkpoint)
+    assert not held(ATTACHMENTS, [*first, *then])
+
+
 def test_a_letter_that_a_page_holds_twice_counts_as_it_comes_last() -> None:
     """Pages held one letter several times, also as removed and as there.
     alcionai/corso#2116, 2023-01."""
