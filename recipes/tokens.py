@@ -2,6 +2,7 @@
 for again once they ended or were refused.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,7 +33,7 @@ MARGIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Asked(ABC):
     """A token that is asked for with the first request, and again once it ended."""
 
     def options(self, run: Run) -> Calls[Options]:
@@ -46,11 +47,13 @@ class Asked:
         run.refused.add(id(self))
         return run.tokens.pop(id(self), None) is not None
 
+    @abstractmethod
     def fetched(self, run: Run) -> Calls[Token]:
-        raise NotImplementedError
+        """Asks for a token."""
 
+    @abstractmethod
     def addresses(self) -> list[Template]:
-        raise NotImplementedError
+        """Where it is asked for."""
 
     def carried(self, run: Run, token: str) -> Options:
         return Options(header={"Authorization": f"Bearer {token}"})
