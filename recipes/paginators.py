@@ -91,6 +91,11 @@ class Cursor(_Sized):
             "stream_slice": answer.slice,
         }
         if self.stop is not None and self.stop.holds(run.scope, **variables):
+            # A header that is not there is how listings end. A field of the body that pages before
+            # had is not: the language ends there, and what was not shown would count as gone.
+            of_body = token is not None and "headers" not in self.stop.text
+            if of_body and self.stop.is_unsettled(run.scope, **variables):
+                raise ContractError("a page does not say whether more follow, as those before did")
             return None
         return self.value.value(run.scope, **variables) or None
 

@@ -133,7 +133,23 @@ class Template:
             return False
         return bool(text) and _literal(text, ()) not in _FALSE
 
+    def is_unsettled(self, scope: Scope, **variables: Any) -> bool:
+        """Whether it reckons with a value of the wrong kind, and so comes to its own text."""
+        try:
+            self._rendered(scope, variables)
+        except TypeError:
+            return True
+        except UndefinedError:
+            return False
+        return False
+
     def _text(self, scope: Scope, variables: Mapping[str, Any]) -> str:
+        try:
+            return self._rendered(scope, variables)
+        except TypeError:
+            return self.text
+
+    def _rendered(self, scope: Scope, variables: Mapping[str, Any]) -> str:
         if not any(mark in self.text for mark in _CODE):
             return self.text
         known = dict(variables)
@@ -147,10 +163,8 @@ class Template:
             return render(
                 self.text, {**macros.functions(scope.now), **known, "parameters": self.parameters}
             )
-        except UndefinedError:
+        except (TypeError, UndefinedError):
             raise
-        except TypeError:
-            return self.text
         except _ERRORS as error:
             raise self._failed(error) from None
 

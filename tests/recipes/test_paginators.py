@@ -57,6 +57,26 @@ def test_counted_pages(strategy: str, sizes: tuple[int, ...], queries: list[str]
     assert len(played.records) == sum(sizes)
 
 
+COUNTED = (
+    "{type: CursorPagination, cursor_value: \"{{ response['start'] + 1 }}\", "
+    "stop_condition: \"{{ response.get('start') + 1 >= response.get('total') }}\"}"
+)
+
+
+def test_a_listing_that_never_counts_is_one_page() -> None:
+    assert len(play(paged(COUNTED, TOKEN), pages(2)).records) == 2
+
+
+def test_a_later_page_without_the_counts_of_the_first_ends_nothing() -> None:
+    def vendor(request: Request) -> Response:
+        counts = {} if request.params.get("p") else {"start": 0, "total": 5}
+        return answer({"items": [{"id": str(request.params.get("p"))}], **counts})
+
+    with pytest.raises(ContractError, match="does not say whether more follow") as failed:
+        play(paged(COUNTED, TOKEN), vendor)
+    assert not any(page.checkpoint == {} for page in failed.value.played.pages)  # type: ignore[attr-defined]
+
+
 def test_pages_without_a_size_end_with_an_empty_one() -> None:
     played = play(paged("{type: PageIncrement}", TOKEN), pages(3, 1, 0))
     assert [url.partition("?")[2] for url in played.urls] == ["", "p=1", "p=2"]
